@@ -1,0 +1,101 @@
+"""The server's settings: their names, types, limits and defaults. Read once, validated as a whole, frozen."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400 * 365)]
+
+
+class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A section of config.yaml."""
+
+
+class HttpConfig(_Section):
+    host: str = "127.0.0.1"
+    port: Port = 8888
+    # Names under which the server may be addressed, beside its own address and localhost (Host allow-list).
+    allowed_hosts: list[str] = []
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 16 << 20
+    max_depth: Annotated[int, Meta(ge=4, le=256)] = 64
+    max_wait_s: Seconds = 300.0
+
+
+class ZmqConfig(_Section):
+    host: str = "127.0.0.1"
+    port: Port = 4242
+    # auto: off on loopback, on elsewhere. off beyond loopback is refused.
+    curve: Literal["auto", "on", "off"] = "auto"
+    max_message_bytes: Annotated[int, Meta(ge=65_536, le=1 << 30)] = 16 << 20
+
+
+class StoreConfig(_Section):
+    # Empty: sqlite in the state directory.
+    url: str = ""
+    # full: survives power loss (fsync at each commit). fast: survives SIGKILL, not power loss.
+    durability: Literal["full", "fast"] = "full"
+    readers: Annotated[int, Meta(ge=1, le=32)] = 3
+
+
+class DispatchConfig(_Section):
+    heartbeat_s: Seconds = 2.0
+    suspect_s: Seconds = 6.0
+    lost_s: Seconds = 10.0
+    lease_s: Seconds = 15.0
+    lease_margin_s: Seconds = 1.0
+    resend_s: Seconds = 2.0
+    # Pending executions per handler held in memory; the rest waits in the store.
+    window: Annotated[int, Meta(ge=10, le=1_000_000)] = 5_000
+    max_lost: Annotated[int, Meta(ge=1, le=100)] = 3
+
+
+class LimitsConfig(_Section):
+    params_bytes: Annotated[int, Meta(ge=64, le=64 << 20)] = 256 << 10
+    result_bytes: Annotated[int, Meta(ge=64, le=64 << 20)] = 1 << 20
+    bulk: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
+
+
+class TimingConfig(_Section):
+    # The longest the scheduler sleeps, so that a step of the wall clock is noticed.
+    max_sleep_s: Seconds = 2.0
+    min_interval_ms: Annotated[int, Meta(ge=1, le=86_400_000)] = 1
+    misfire_grace_s: Seconds = 10.0
+    catch_up_window_s: Seconds = 3600.0
+    catch_up_rows: Annotated[int, Meta(ge=1, le=10_000)] = 100
+
+
+class RetentionConfig(_Section):
+    events_s: Seconds = 86_400.0
+    events_rows: Annotated[int, Meta(ge=1000, le=100_000_000)] = 1_000_000
+
+
+class LogConfig(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+    # Level per module: {"schedule_zero.dispatch": "debug"}.
+    levels: dict[str, Literal["debug", "info", "warning", "error"]] = {}
+    file: str = ""
+    file_max_bytes: Annotated[int, Meta(ge=4096, le=1 << 40)] = 20 << 20
+    file_backups: Annotated[int, Meta(ge=0, le=1000)] = 5
+
+
+class ServerConfig(_Section):
+    """Everything in config.yaml."""
+
+    instance_name: str = "ScheduleZero"
+    description: str = ""
+    admin_contact: str = ""
+    state_dir: str = ""
+    handler_registry: str = "handler_registry.yaml"
+    drain_s: Seconds = 30.0
+    http: HttpConfig = HttpConfig()
+    zmq: ZmqConfig = ZmqConfig()
+    store: StoreConfig = StoreConfig()
+    dispatch: DispatchConfig = DispatchConfig()
+    limits: LimitsConfig = LimitsConfig()
+    timing: TimingConfig = TimingConfig()
+    retention: RetentionConfig = RetentionConfig()
+    log: LogConfig = LogConfig()

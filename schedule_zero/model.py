@@ -1,0 +1,299 @@
+"""The nouns of the system and their values: what the store keeps, the core decides about and the API shows.
+
+Pure data, no behaviour beyond identity. Times are microseconds since the epoch (``…_us``). Payloads
+(``params``, ``result``, ``error``, ``options``) stay encoded JSON from the request to the node and back:
+the server checks them once and never rebuilds them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+from schedule_zero.clock import Clock, SystemClock
+
+
+class State(StrEnum):
+    """What an execution is doing. The allowed transitions stand in ``rules.states``."""
+
+    BLOCKED = "blocked"
+    SCHEDULED = "scheduled"
+    PENDING = "pending"
+    RUNNING = "running"
+    RETRY_SCHEDULED = "retry_scheduled"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    MISFIRED = "misfired"
+    DEAD = "dead"
+
+
+class Origin(StrEnum):
+    """Where an execution came from."""
+
+    FIRE = "fire"
+    RUN_NOW = "run_now"
+    SUBMIT = "submit"
+    RETRY = "retry"
+
+
+class FireOutcome(StrEnum):
+    """What became of one nominal time of one schedule."""
+
+    EXECUTED = "executed"
+    CAUGHT_UP = "caught_up"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+
+
+class SkipReason(StrEnum):
+    """Why a fire did not become an execution."""
+
+    OVERLAP = "overlap"
+    PAUSED = "paused"
+    BLACKOUT = "blackout"
+    HOLIDAY = "holiday"
+    CATCH_UP_LIMIT = "catch_up_limit"
+    DST_GAP = "dst_gap"
+    QUARANTINED = "quarantined"
+    BACKPRESSURE = "backpressure"
+
+
+class AttemptOutcome(StrEnum):
+    """How one attempt ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    HANDED_BACK = "handed_back"
+
+
+class OnLost(StrEnum):
+    """What happens to an attempt whose node died with it (promise C10)."""
+
+    RERUN = "rerun"
+    FAIL = "fail"
+    WAIT = "wait"
+
+
+class Role(StrEnum):
+    """What a token may do; each role includes the ones before it."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+class ScheduleState(StrEnum):
+    ACTIVE = "active"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    QUARANTINED = "quarantined"
+
+
+class NodeState(StrEnum):
+    """``online`` → ``suspect`` (6 s silent) → ``lost`` (10 s, or its socket closed) ; ``offline`` said goodbye."""
+
+    ONLINE = "online"
+    SUSPECT = "suspect"
+    LOST = "lost"
+    OFFLINE = "offline"
+
+
+class JobOptions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a job is to be run. Set on the method, the schedule or the submission; the narrower wins.
+
+    ``None`` means "not said here"; ``rules.options.effective`` fills in the defaults.
+    """
+
+    priority: int | None = None
+    max_attempts: int | None = None
+    retry_delay_s: float | None = None
+    timeout_s: float | None = None
+    on_lost: OnLost | None = None
+    idempotent: bool | None = None
+
+
+class Execution(Struct, kw_only=True):
+    """One piece of work to be done; the fields are the columns of ``executions``."""
+
+    id: str
+    handler_id: str
+    job_method: str
+    params: bytes = b"{}"
+    state: State = State.PENDING
+    priority: int = 5
+    origin: Origin = Origin.SUBMIT
+    schedule_id: str | None = None
+    nominal_us: int | None = None
+    not_before_us: int | None = None
+    parent_id: str | None = None
+    attempt: int = 0
+    token: int = 0
+    node_id: str | None = None
+    # How many attempts ended with the loss of their node; three make the execution ``dead`` (C16).
+    lost_count: int = 0
+    cancel_requested: bool = False
+    # The effective JobOptions as JSON; ``None`` when all are defaults.
+    options: bytes | None = None
+    idempotency_key: str | None = None
+    created_us: int = 0
+    dispatched_us: int | None = None
+    started_us: int | None = None
+    finished_us: int | None = None
+    stored_us: int | None = None
+    result: bytes | None = None
+    error: bytes | None = None
+
+
+class Attempt(Struct, kw_only=True):
+    """One delivery that is over while its execution went on; the current one is part of ``Execution``."""
+
+    execution_id: str
+    attempt: int
+    token: int
+    node_id: str | None
+    outcome: AttemptOutcome
+    dispatched_us: int | None = None
+    started_us: int | None = None
+    finished_us: int | None = None
+    error: bytes | None = None
+
+
+class Schedule(Struct, kw_only=True):
+    """A trigger, a target and policies; the fields are the columns of ``schedules``."""
+
+    id: str
+    handler_id: str
+    job_method: str
+    params: bytes = b"{}"
+    # The trigger as validated, tagged JSON (``{"type": "cron", …}``), never code.
+    trigger: bytes
+    options: bytes | None = None
+    state: ScheduleState = ScheduleState.ACTIVE
+    # Why it is paused or quarantined, in the words of who or what did it.
+    note: str | None = None
+    misfire_grace_s: float = 10.0
+    # A deleted and re-created id is a new generation, so that its nominal times never meet the old ones'.
+    generation: int = 1
+    # Grows with every change by a user; the ETag.
+    version: int = 1
+    next_fire_us: int | None = None
+    last_fire_us: int | None = None
+    created_us: int = 0
+    updated_us: int = 0
+
+
+class Fire(Struct, kw_only=True):
+    """One row of the ledger: one nominal time (or, with ``count`` > 1, a summarised run of them) and what became of it."""
+
+    schedule_id: str
+    generation: int
+    nominal_us: int
+    outcome: FireOutcome
+    reason: SkipReason | None = None
+    execution_id: str | None = None
+    # Summarising row: ``count`` nominal times from ``nominal_us`` to ``last_nominal_us``, both included.
+    count: int = 1
+    last_nominal_us: int | None = None
+    decided_us: int = 0
+
+
+class JobMethod(Struct, kw_only=True):
+    """One job method of a handler as a node declares it."""
+
+    name: str
+    # JSON schema (draft 2020-12) of the parameters, encoded.
+    schema: bytes = b"{}"
+    options: JobOptions = JobOptions()
+    doc: str = ""
+    version: int = 1
+
+
+class Handler(Struct, kw_only=True):
+    handler_id: str
+    methods: list[JobMethod]
+    registered_us: int = 0
+    updated_us: int = 0
+
+
+class Node(Struct, kw_only=True):
+    """One handler process as the store remembers it."""
+
+    node_id: str
+    instance: str
+    epoch: int
+    state: NodeState
+    handlers: list[str]
+    slots: int
+    draining: bool = False
+    version: str = ""
+    host: str = ""
+    pid: int = 0
+    first_seen_us: int = 0
+    last_seen_us: int = 0
+
+
+class Event(Struct, array_like=True):
+    """A fact that was committed. ``kind`` is ``noun.verb`` (``execution.finished``); ``id`` is its subject's."""
+
+    kind: str
+    id: str
+    data: dict[str, Any] = {}
+
+
+class JobError(Struct, kw_only=True, omit_defaults=True):
+    """Why an attempt did not complete, as text: never a class to be revived."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+# --- ids ------------------------------------------------------------------------------------------
+
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def _base32(value: int, digits: int) -> str:
+    return "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(5 * (digits - 1), -1, -5))
+
+
+class IdSource:
+    """ULIDs in lower case (26 characters): 48 bits of milliseconds, 80 random bits, growing within a process.
+
+    Growing ids keep the primary key's index append-only, and make "newest first" a scan of it.
+    A clock that steps back doesn't make them shrink. Source: github.com/ulid/spec.
+    """
+
+    def __init__(self, clock: Clock, randbytes: Callable[[int], bytes] = os.urandom) -> None:
+        self._clock = clock
+        self._randbytes = randbytes
+        self._lock = threading.Lock()
+        self._ms = 0
+        self._prefix = ""
+        self._low = 0
+
+    def new(self) -> str:
+        with self._lock:
+            ms = self._clock.wall_us() // 1000
+            if ms > self._ms:
+                self._ms = ms
+                high = int.from_bytes(self._randbytes(5), "big")
+                # 10 characters of time, 8 of randomness; the last 8 count up from a random start.
+                self._prefix = _base32(ms, 10) + _base32(high, 8)
+                self._low = int.from_bytes(self._randbytes(4), "big")
+            else:
+                self._low += 1
+            return self._prefix + _base32(self._low, 8)
+
+
+new_id = IdSource(SystemClock()).new

@@ -1,0 +1,247 @@
+"""The messages between node and server: typed, bounded, with no behaviour.
+
+One message is two ZeroMQ frames: ``SZ1`` and one msgpack map whose ``t`` names its type. ``s`` is the
+session that the server handed out in WELCOME: a message of another session is refused, so that nothing
+stale from before a reconnect is believed. ``token`` identifies an attempt: it is unique in the system.
+The prose is ``docs/reference/protocol.md``; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from schedule_zero.model import AttemptOutcome, JobError, JobMethod
+
+PREFIX = b"SZ1"
+PROTOCOL_VERSION = 1
+
+# Ids that people choose: handler, method, node. One rule everywhere (API, registry, wire).
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]*$")]
+Id = Annotated[str, Meta(min_length=1, max_length=64)]
+Text = Annotated[str, Meta(max_length=4096)]
+Token = Annotated[int, Meta(ge=1, le=2**53 - 1)]
+Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+MAX_BATCH = 5_000
+
+
+class _Message(Struct, tag_field="t", kw_only=True, omit_defaults=True):
+    """Common to all: the discriminating ``t``."""
+
+
+# --- node → server ---------------------------------------------------------------------------------
+
+
+class HandlerDeclaration(Struct, kw_only=True):
+    handler_id: Name
+    methods: Annotated[list[JobMethod], Meta(max_length=1000)]
+
+
+class Held(Struct, kw_only=True):
+    """An attempt that the node still holds: queued or running, its result not yet acknowledged."""
+
+    id: Id
+    token: Token
+
+
+class Hello(_Message, tag="HELLO"):
+    """First message on a new socket, and the only one without a session."""
+
+    protocol: int
+    node_id: Name
+    # Random per process; the same node_id with another instance is another process.
+    instance: Id
+    # Counts the starts from one state directory: the greater one is the successor (C18).
+    epoch: Count
+    # Proof that the newcomer owns the incumbent's state directory: a random secret kept in it.
+    state_key: Id
+    handlers: Annotated[list[HandlerDeclaration], Meta(max_length=1000)]
+    slots: Count
+    running: list[Held] = []
+    # Results that wait in the outbox; the node sends them before its first CREDIT.
+    outbox: Count = 0
+    version: Text = ""
+    host: Text = ""
+    pid: Count = 0
+    labels: dict[str, str] = {}
+
+
+class Heartbeat(_Message, tag="HEARTBEAT"):
+    """I am alive, and believe in my attempts until my lease (counted from sending this) is over."""
+
+    s: Id
+    seq: Count
+    running: Count = 0
+    outbox: Count = 0
+
+
+class Credit(_Message, tag="CREDIT"):
+    """How many attempts this node is willing to hold in all (not an increment). The first one ends syncing."""
+
+    s: Id
+    window: Count
+
+
+class AcceptedItem(Struct, kw_only=True, omit_defaults=True):
+    token: Token
+    # When the method was entered, in the server's wall time; None while it waits for a slot.
+    started_us: int | None = None
+
+
+class Accept(_Message, tag="ACCEPT"):
+    """I hold these. A result says the same, so short attempts never need one."""
+
+    s: Id
+    items: Annotated[list[AcceptedItem], Meta(max_length=MAX_BATCH)]
+
+
+class RejectedItem(Struct, kw_only=True, omit_defaults=True):
+    token: Token
+    # ``draining`` hands it back without burning an attempt; ``unknown_method`` likewise, and it is shown.
+    reason: Text = ""
+
+
+class Reject(_Message, tag="REJECT"):
+    """I give these back; I have not started them and never will."""
+
+    s: Id
+    items: Annotated[list[RejectedItem], Meta(max_length=MAX_BATCH)]
+
+
+class Progress(_Message, tag="PROGRESS"):
+    """The newest progress of a running attempt; may be dropped under load."""
+
+    s: Id
+    token: Token
+    percent: float | None = None
+    text: Text = ""
+
+
+class ResultItem(Struct, kw_only=True, omit_defaults=True):
+    """How an attempt ended. ``outcome`` is never ``lost``: that is for the server to say."""
+
+    id: Id
+    token: Token
+    outcome: AttemptOutcome
+    # JSON document, encoded.
+    result: bytes | None = None
+    error: JobError | None = None
+    # Wall time of the server, as estimated by the node (C12: measured monotonically on the node).
+    started_us: int | None = None
+    finished_us: int | None = None
+    # The job asked for another attempt not before this many seconds, or for none at all.
+    retry_after_s: float | None = None
+    give_up: bool = False
+
+
+class Result(_Message, tag="RESULT"):
+    """Outcomes, on this node's disk already; repeated until RESULT_ACK names their tokens."""
+
+    s: Id
+    items: Annotated[list[ResultItem], Meta(max_length=MAX_BATCH)]
+
+
+class NodeDrain(_Message, tag="DRAIN"):
+    """I take no new work (SIGTERM); what runs will be finished or handed back."""
+
+    s: Id
+
+
+class Bye(_Message, tag="BYE"):
+    """All I held is acknowledged or handed back; forget this session."""
+
+    s: Id
+
+
+# --- server → node ---------------------------------------------------------------------------------
+
+
+class Welcome(_Message, tag="WELCOME"):
+    s: Id
+    server_us: int
+    heartbeat_s: float
+    lease_s: float
+    server_version: Text = ""
+
+
+class Deny(_Message, tag="DENY"):
+    """No session. With ``retry`` the node tries again with back-off, else it ends with ``reason``."""
+
+    code: Text
+    reason: Text
+    retry: bool = False
+
+
+class HbAck(_Message, tag="HB_ACK"):
+    """Extends the lease to ``lease_s`` after the heartbeat ``seq`` was sent."""
+
+    s: Id
+    seq: Count
+    server_us: int
+
+
+class DispatchItem(Struct, kw_only=True, omit_defaults=True):
+    """One attempt to run."""
+
+    id: Id
+    token: Token
+    attempt: Count
+    handler_id: Name
+    job_method: Name
+    params: bytes = b"{}"
+    timeout_s: float | None = None
+    idempotency_key: str | None = None
+    schedule_id: str | None = None
+    nominal_us: int | None = None
+
+
+class Dispatch(_Message, tag="DISPATCH"):
+    """Run these. Committed before it was sent; repeated if not accepted in 2 s; duplicates are dropped by token."""
+
+    s: Id
+    items: Annotated[list[DispatchItem], Meta(max_length=MAX_BATCH)]
+
+
+class Cancel(_Message, tag="CANCEL"):
+    """End these attempts; each is answered by a RESULT (``cancelled``, or how it ended instead)."""
+
+    s: Id
+    tokens: Annotated[list[Token], Meta(max_length=MAX_BATCH)]
+
+
+class ResultAck(_Message, tag="RESULT_ACK"):
+    """The server has committed (or refused for good) these results: the outbox may forget them."""
+
+    s: Id
+    recorded: list[Token] = []
+    duplicate: list[Token] = []
+    # Another attempt holds the lease by now; recorded as stale.
+    superseded: list[Token] = []
+    unknown: list[Token] = []
+
+
+class ServerDrain(_Message, tag="SERVER_DRAIN"):
+    """An operator drains this node (``on``), or takes it back into service."""
+
+    s: Id
+    on: bool = True
+
+
+class Goaway(_Message, tag="GOAWAY"):
+    """This server is stopping; keep what you hold, connect again after ``reconnect_s``."""
+
+    s: Id
+    reason: Text = ""
+    reconnect_s: float = 1.0
+
+
+class ErrorMessage(_Message, tag="ERROR"):
+    """What you sent was refused. ``no_session`` means: say HELLO again, on a new socket."""
+
+    code: Text
+    message: Text
+
+
+NodeMessage = Hello | Heartbeat | Credit | Accept | Reject | Progress | Result | NodeDrain | Bye
+ServerMessage = Welcome | Deny | HbAck | Dispatch | Cancel | ResultAck | ServerDrain | Goaway | ErrorMessage
