@@ -70,6 +70,8 @@ class TimingConfig(_Section):
 class RetentionConfig(_Section):
     events_s: Seconds = 86_400.0
     events_rows: Annotated[int, Meta(ge=1000, le=100_000_000)] = 1_000_000
+    # How long a repeated request with the same Idempotency-Key gets the first one's answer.
+    idempotency_s: Seconds = 86_400.0
 
 
 class LogConfig(_Section):
@@ -99,3 +101,22 @@ class ServerConfig(_Section):
     timing: TimingConfig = TimingConfig()
     retention: RetentionConfig = RetentionConfig()
     log: LogConfig = LogConfig()
+
+
+class HandlerLimits(_Section):
+    """What an operator allows one handler's jobs, below the server's own limits. ``None``: no limit of its own."""
+
+    # Executions of this handler that run at once, over all nodes.
+    max_running: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    # Size of a job's parameters as JSON.
+    params_bytes: Annotated[int, Meta(ge=2, le=64 << 20)] | None = None
+    # The longest that an attempt may run: caps what a job, schedule or submission asks for.
+    timeout_s: Seconds | None = None
+
+
+class HandlerRule(_Section):
+    """What an operator declares about one handler in handler_registry.yaml."""
+
+    # Methods that may be run; None: all that the nodes declare.
+    allowed_methods: list[str] | None = None
+    limits: HandlerLimits = HandlerLimits()

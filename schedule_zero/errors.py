@@ -41,6 +41,18 @@ class InvalidField(BadRequest):
     code = "invalid_field"
 
 
+class MalformedJson(BadRequest):
+    """The request body is not JSON."""
+
+    code = "malformed_json"
+
+
+class TooDeep(BadRequest):
+    """The request body is nested too deeply."""
+
+    code = "too_deep"
+
+
 class InvalidParams(BadRequest):
     """The job's parameters do not fit the method's schema."""
 
@@ -75,6 +87,12 @@ class Forbidden(ScheduleZeroError):
     exit_code = 6
 
 
+class CrossOrigin(Forbidden):
+    """A page of another site may not change anything here."""
+
+    code = "cross_origin"
+
+
 class NotFound(ScheduleZeroError):
     """There is no such thing."""
 
@@ -87,6 +105,22 @@ class UnknownHandler(NotFound):
     """No handler of that id is known."""
 
     code = "unknown_handler"
+
+
+class MethodNotAllowed(ScheduleZeroError):
+    """What is there does not take this method."""
+
+    code = "method_not_allowed"
+    http_status = 405
+    exit_code = 2
+
+
+class Misdirected(ScheduleZeroError):
+    """This server is not known under that name."""
+
+    code = "misdirected"
+    http_status = 421
+    exit_code = 2
 
 
 class Conflict(ScheduleZeroError):
@@ -170,6 +204,36 @@ class Draining(Unavailable):
     code = "draining"
 
 
+class TooManyRequests(Unavailable):
+    """Too many requests; try again later."""
+
+    code = "too_many_requests"
+    http_status = 429
+    exit_code = 75
+
+
+# --- what only a client can say ----------------------------------------------------------------------
+
+
+class ServerUnreachable(Unavailable):
+    """The server cannot be reached."""
+
+    code = "server_unreachable"
+
+
+class WaitTimeout(Unavailable):
+    """It did not finish in the time given; it goes on."""
+
+    code = "wait_timeout"
+    http_status = 504
+
+
+class JobFailed(ScheduleZeroError):
+    """The job ended without completing. ``data`` has ``execution_id``, ``status``, ``type`` and ``traceback``."""
+
+    code = "job_failed"
+
+
 # --- start-up --------------------------------------------------------------------------------------
 
 
@@ -178,6 +242,13 @@ class ConfigError(ScheduleZeroError):
 
     code = "config"
     exit_code = 78
+
+
+class AddressInUse(ScheduleZeroError):
+    """The address to listen on is in use, or is not this machine's."""
+
+    code = "address_in_use"
+    exit_code = 69
 
 
 class StoreCorrupt(ScheduleZeroError):
@@ -192,6 +263,20 @@ class StoreLocked(ScheduleZeroError):
 
     code = "store_locked"
     exit_code = 69
+
+
+class InvalidHandler(ScheduleZeroError):
+    """A handler, or the target that names it, cannot be used."""
+
+    code = "invalid_handler"
+    exit_code = 2
+
+
+class NodeLocked(ScheduleZeroError):
+    """Another process runs as this node, from the same state directory."""
+
+    code = "node_locked"
+    exit_code = 4
 
 
 # --- between server and node -----------------------------------------------------------------------
@@ -210,6 +295,14 @@ class Denied(ScheduleZeroError):
     code = "denied"
     http_status = 403
     exit_code = 6
+
+
+class DuplicateNode(Denied):
+    """A living node of that node_id is connected already."""
+
+    code = "duplicate_node"
+    http_status = 409
+    exit_code = 4
 
 
 class LeaseLost(ScheduleZeroError):

@@ -2,7 +2,8 @@
 
 Pure data, no behaviour beyond identity. Times are microseconds since the epoch (``…_us``). Payloads
 (``params``, ``result``, ``error``, ``options``) stay encoded JSON from the request to the node and back:
-the server checks them once and never rebuilds them.
+the server checks them once and never rebuilds them. What exists by the ten thousand holds scalars only and stays out
+of the garbage collector's sight (``gc=False``): walking it costs as much as the work itself.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import os
 import threading
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from schedule_zero.clock import Clock, SystemClock
 
@@ -108,21 +109,25 @@ class NodeState(StrEnum):
     OFFLINE = "offline"
 
 
+# Thirty days: the bound on every duration in JobOptions.
+MAX_OPTION_S = 30 * 86_400
+
+
 class JobOptions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """How a job is to be run. Set on the method, the schedule or the submission; the narrower wins.
 
     ``None`` means "not said here"; ``rules.options.effective`` fills in the defaults.
     """
 
-    priority: int | None = None
-    max_attempts: int | None = None
-    retry_delay_s: float | None = None
-    timeout_s: float | None = None
+    priority: Annotated[int, Meta(ge=0, le=100)] | None = None
+    max_attempts: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    retry_delay_s: Annotated[float, Meta(ge=0, le=MAX_OPTION_S)] | None = None
+    timeout_s: Annotated[float, Meta(gt=0, le=MAX_OPTION_S)] | None = None
     on_lost: OnLost | None = None
     idempotent: bool | None = None
 
 
-class Execution(Struct, kw_only=True):
+class Execution(Struct, kw_only=True, gc=False):
     """One piece of work to be done; the fields are the columns of ``executions``."""
 
     id: str
@@ -154,7 +159,7 @@ class Execution(Struct, kw_only=True):
     error: bytes | None = None
 
 
-class Attempt(Struct, kw_only=True):
+class Attempt(Struct, kw_only=True, gc=False):
     """One delivery that is over while its execution went on; the current one is part of ``Execution``."""
 
     execution_id: str
@@ -168,7 +173,7 @@ class Attempt(Struct, kw_only=True):
     error: bytes | None = None
 
 
-class Schedule(Struct, kw_only=True):
+class Schedule(Struct, kw_only=True, gc=False):
     """A trigger, a target and policies; the fields are the columns of ``schedules``."""
 
     id: str
@@ -192,7 +197,7 @@ class Schedule(Struct, kw_only=True):
     updated_us: int = 0
 
 
-class Fire(Struct, kw_only=True):
+class Fire(Struct, kw_only=True, gc=False):
     """One row of the ledger: one nominal time (or, with ``count`` > 1, a summarised run of them) and what became of it."""
 
     schedule_id: str
@@ -238,6 +243,8 @@ class Node(Struct, kw_only=True):
     version: str = ""
     host: str = ""
     pid: int = 0
+    # Hash of the secret in the node's state directory: who shows it with a greater epoch is the successor (C18).
+    identity: str = ""
     first_seen_us: int = 0
     last_seen_us: int = 0
 

@@ -1,6 +1,9 @@
-"""Which option is in force for an execution: the submission's, else the schedule's, else the method's, else the default."""
+"""Which option is in force: the submission's, else the schedule's, else the method's, else the default."""
 
 from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
 
 import msgspec
 
@@ -27,7 +30,7 @@ DEFAULTS = EffectiveOptions()
 def effective(*narrowest_first: JobOptions) -> EffectiveOptions:
     """Merge, the narrowest first. ``on_lost`` unsaid is ``fail`` for a job declared not idempotent (C10)."""
 
-    def said(name: str) -> object | None:
+    def said(name: str) -> Any:
         for options in narrowest_first:
             value = getattr(options, name)
             if value is not None:
@@ -38,3 +41,24 @@ def effective(*narrowest_first: JobOptions) -> EffectiveOptions:
     if chosen["on_lost"] is None and said("idempotent") is False:
         chosen["on_lost"] = OnLost.FAIL
     return msgspec.structs.replace(DEFAULTS, **{name: value for name, value in chosen.items() if value is not None})
+
+
+_decode = msgspec.json.Decoder(JobOptions).decode
+
+
+@lru_cache(maxsize=4096)
+def options_of(stored: bytes | None) -> EffectiveOptions:
+    """The options of an execution as its row keeps them (``Execution.options``); ``None``: all defaults."""
+    return DEFAULTS if stored is None else effective(_decode(stored))
+
+
+NO_OPTIONS = JobOptions()
+
+
+@lru_cache(maxsize=4096)
+def merged(narrow: JobOptions, method: JobOptions) -> tuple[int, bytes | None]:
+    """The priority in force, and the options as an execution keeps them (``Execution.options``)."""
+    if narrow == NO_OPTIONS and method == NO_OPTIONS:
+        return DEFAULT_PRIORITY, None
+    chosen = effective(narrow, method)
+    return chosen.priority, msgspec.json.encode(chosen)

@@ -1,0 +1,1 @@
+"""The HTTP side: the JSON API under ``/api`` and the probes. It calls the service, and nothing below it."""

@@ -18,11 +18,16 @@ PREFIX = b"SZ1"
 PROTOCOL_VERSION = 1
 
 # Ids that people choose: handler, method, node. One rule everywhere (API, registry, wire).
-Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]*$")]
+# (The look-ahead: Python's ``$`` alone would let a final line feed pass.)
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]*(?!\n)$")]
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Text = Annotated[str, Meta(max_length=4096)]
 Token = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+Micros = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+# The bounds also keep NaN out: no comparison with it holds.
+RetryAfter = Annotated[float, Meta(ge=0, le=86_400 * 365)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
 MAX_BATCH = 5_000
 
 
@@ -58,13 +63,13 @@ class Hello(_Message, tag="HELLO"):
     state_key: Id
     handlers: Annotated[list[HandlerDeclaration], Meta(max_length=1000)]
     slots: Count
-    running: list[Held] = []
+    running: Annotated[list[Held], Meta(max_length=100_000)] = []
     # Results that wait in the outbox; the node sends them before its first CREDIT.
     outbox: Count = 0
     version: Text = ""
     host: Text = ""
     pid: Count = 0
-    labels: dict[str, str] = {}
+    labels: Annotated[dict[Text, Text], Meta(max_length=64)] = {}
 
 
 class Heartbeat(_Message, tag="HEARTBEAT"):
@@ -86,7 +91,7 @@ class Credit(_Message, tag="CREDIT"):
 class AcceptedItem(Struct, kw_only=True, omit_defaults=True):
     token: Token
     # When the method was entered, in the server's wall time; None while it waits for a slot.
-    started_us: int | None = None
+    started_us: Micros | None = None
 
 
 class Accept(_Message, tag="ACCEPT"):
@@ -114,7 +119,7 @@ class Progress(_Message, tag="PROGRESS"):
 
     s: Id
     token: Token
-    percent: float | None = None
+    percent: Percent | None = None
     text: Text = ""
 
 
@@ -128,10 +133,10 @@ class ResultItem(Struct, kw_only=True, omit_defaults=True):
     result: bytes | None = None
     error: JobError | None = None
     # Wall time of the server, as estimated by the node (C12: measured monotonically on the node).
-    started_us: int | None = None
-    finished_us: int | None = None
+    started_us: Micros | None = None
+    finished_us: Micros | None = None
     # The job asked for another attempt not before this many seconds, or for none at all.
-    retry_after_s: float | None = None
+    retry_after_s: RetryAfter | None = None
     give_up: bool = False
 
 

@@ -1,0 +1,51 @@
+"""How much of everything: the full run's sizes and the quick run's."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """Sizes of one run. Every round is a fresh deployment; floor and W1 alternate within it."""
+
+    rounds: int = 3
+    # Floor and W1 are short and the machine drifts: they alternate this often in each round.
+    pairs: int = 3
+    floor_jobs: int = 20_000
+    floor_batches: tuple[int, ...] = (50, 200, 500)
+    bulk_jobs: int = 20_000
+    single_jobs: int = 500
+    single_schedules: int = 3_000
+    bulk_schedules: int = 20_000
+    interval_s: float = 20.0
+    due_at_once: tuple[int, ...] = (1_000, 10_000)
+    due_ahead_s: float = 3.0
+    sustained_schedules: int = 10_000
+    # One run of W4b per interval; the best one counts.
+    sustained_intervals_ms: tuple[int, ...] = (2_000, 1_000)
+    sustained_s: float = 12.0
+    history_rows: int = 1_000_000
+    history_rounds: int = 3
+    read_repeats: int = 40
+    settle_s: float = 3.0
+
+
+FULL = Plan()
+QUICK = Plan(
+    rounds=1,
+    pairs=3,
+    floor_jobs=10_000,
+    floor_batches=(50, 500),
+    bulk_jobs=10_000,
+    single_jobs=200,
+    single_schedules=1_000,
+    bulk_schedules=5_000,
+    interval_s=4.0,
+    due_ahead_s=2.0,
+    sustained_intervals_ms=(1_000,),
+    sustained_s=5.0,
+    history_rows=100_000,
+    history_rounds=1,
+    read_repeats=20,
+    settle_s=1.0,
+)

@@ -1,0 +1,69 @@
+"""W1 and W2: jobs in bulk, and one job at a time."""
+
+from __future__ import annotations
+
+import time
+from itertools import repeat
+
+import msgspec
+
+from benchmarks.load import Connection, LoadError, closed_loop, deal
+from benchmarks.procs import Deployment, accounting, wait_for
+from benchmarks.report import Measured
+from benchmarks.stats import percentile
+
+# Jobs per request: what a client's submit_many sends at a time, far below the API's limit of 10,000.
+CHUNK = 1_000
+NOOP = {"handler_id": "demo", "job_method": "noop"}
+
+
+def finished(control: Connection) -> int:
+    """How many executions have completed in all."""
+    return int(control.call("GET", "/api/executions/stats")["by_status"].get("completed", 0))
+
+
+def bulk(deployed: Deployment, measured: Measured, *, jobs: int, callers: int = 2, work: str = "W1") -> None:
+    """W1: submit ``jobs`` no-ops, ``CHUNK`` to a request; the clock stops when the last result is recorded."""
+    target, control = deployed.target, deployed.control
+    request = target.encode("POST", "/api/executions", msgspec.json.encode({"executions": [NOOP] * CHUNK}))
+    requests = [request] * (jobs // CHUNK)
+    before = finished(control)
+    with accounting(deployed.processes) as cpu:
+        begin = time.perf_counter()
+        load = closed_loop(target, deal(requests, callers))
+        submitted = time.perf_counter()
+        if load.odd:
+            raise LoadError(f"a bulk submission was answered {load.odd}")
+        # One cheap question that the server answers when it is over, instead of many while it works …
+        last = msgspec.json.decode(load.last_body)["ids"][-1]
+        control.call("GET", f"/api/executions/{last}?wait_s=60")
+        # … and the count, because the last one submitted need not be the last one done.
+        wait_for(lambda: finished(control) >= before + jobs, f"{jobs} jobs completed", within_s=60, every_s=0.005)
+        end = time.perf_counter()
+    if (done := finished(control) - before) != jobs:
+        raise LoadError(f"{jobs} jobs were submitted, but {done} were completed")
+    measured.add("w1_jobs_per_s", jobs / (end - begin))
+    measured.add("w1_submitted_per_s", jobs / (submitted - begin))
+    measured.add_cpu(work, cpu.per_thousand(jobs))
+
+
+def one_by_one(deployed: Deployment, measured: Measured, *, jobs: int) -> None:
+    """W2: one caller, ``run_now`` and wait for the result; then 16 callers doing the same, for the throughput."""
+    target = deployed.target
+    request = target.encode("POST", "/api/run_now", msgspec.json.encode({**NOOP, "wait_s": 30}))
+    closed_loop(target, [repeat(request, 20)], expect=(200,))
+    with accounting(deployed.processes) as cpu:
+        load = closed_loop(target, [repeat(request, jobs)], expect=(200,))
+    if load.odd:
+        raise LoadError(f"run_now was answered {load.odd}")
+    measured.add("w2_p50_s", percentile(load.latencies_s, 50))
+    measured.add("w2_p99_s", percentile(load.latencies_s, 99))
+    measured.add_cpu("W2", cpu.per_thousand(jobs))
+
+    with accounting(deployed.processes) as cpu:
+        load = closed_loop(target, deal([request] * (jobs * 4), 16), expect=(200,))
+    if load.odd:
+        raise LoadError(f"run_now was answered {load.odd}")
+    measured.add("w2_16_callers_per_s", load.per_second)
+    measured.add("w2_16_callers_p99_s", percentile(load.latencies_s, 99))
+    measured.add_cpu("W2, 16 callers", cpu.per_thousand(jobs * 4))

@@ -1,0 +1,113 @@
+"""The chaos handler: jobs that behave, misbehave, and kill their node, for tests, drills and the test bed.
+
+Where the environment variable ``SCHEDULE_ZERO_CHAOS_LEDGER`` names a file, each job appends one JSON line when it
+starts and one when it ends, and has it on the disk before it goes on: evidence of what really ran that does
+not depend on anything that ScheduleZero says. (An ``exit``, ``hang`` or ``oom`` leaves only its first line.)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from schedule_zero import BaseHandler, current_job
+
+LEDGER = "SCHEDULE_ZERO_CHAOS_LEDGER"
+
+
+class ChaosHandler(BaseHandler):
+    """Each method is one way for a job to go. None is retried unless the submission says so."""
+
+    handler_id = "chaos"
+
+    def ok(self, value: Any = None) -> Any:
+        """Succeed with ``value``."""
+        with _ledger("ok"):
+            return value
+
+    def error(self, message: str = "chaos") -> None:
+        """Raise an error."""
+        with _ledger("error"):
+            raise RuntimeError(message)
+
+    def sleep(self, seconds: float = 1.0) -> str:
+        """Block a worker thread; stop early when asked to."""
+        with _ledger("sleep"):
+            return "stopped early" if current_job().wait_cancelled(seconds) else "slept"
+
+    def exit(self, code: int = 1, after_s: float = 0.0) -> None:
+        """End the whole node process at once, as a crash would."""
+        with _ledger("exit"):
+            time.sleep(after_s)
+            os._exit(code)
+
+    def hang(self, seconds: float = 3600.0) -> str:
+        """Block a worker thread, and take no notice of anything."""
+        with _ledger("hang"):
+            time.sleep(seconds)
+            return "woke up"
+
+    def big(self, size: int = 1_000_000) -> str:
+        """Return a result of about ``size`` bytes."""
+        with _ledger("big"):
+            return "x" * size
+
+    def log(self, lines: int = 10, text: str = "chaos") -> int:
+        """Write log lines."""
+        with _ledger("log"):
+            for number in range(lines):
+                current_job().log.info("chaos_line", number=number, text=text)
+            return lines
+
+    def oom(self, mib: int = 1024, hold_s: float = 0.0) -> int:
+        """Take this much memory, and keep it for a while: enough of it, and the kernel kills the node."""
+        with _ledger("oom"):
+            # Written to, or the kernel would only promise it.
+            hoard = [bytearray(os.urandom(4096) * 256) for _ in range(mib)]
+            time.sleep(hold_s)
+            return len(hoard)
+
+
+@contextmanager
+def _ledger(action: str) -> Iterator[None]:
+    """Note the start and the end of a job in the ledger file, if there is one."""
+    path = os.environ.get(LEDGER)
+    if not path:
+        yield
+        return
+    _note(path, action, "start")
+    try:
+        yield
+    except BaseException as error:
+        _note(path, action, "end", error=type(error).__name__)
+        raise
+    _note(path, action, "end")
+
+
+def _note(path: str, action: str, event: str, **more: str) -> None:
+    ctx = current_job()
+    line = {
+        "event": event,
+        "action": action,
+        "execution": ctx.execution_id,
+        "attempt": ctx.attempt,
+        "token": ctx.fence_token,
+        "node": ctx.node_id,
+        "pid": os.getpid(),
+        "schedule": ctx.schedule_id,
+        "nominal": None if ctx.nominal_time is None else ctx.nominal_time.isoformat(),
+        "wall_us": time.time_ns() // 1000,
+        "mono_us": time.monotonic_ns() // 1000,
+        **more,
+    }
+    # One write of one line in append mode: whole lines, however many processes share the file.
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, json.dumps(line).encode() + b"\n")
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,11 @@
+"""``schedule-zero``: the commands, one file per noun; importing them here is what adds them to the root."""
+
+from __future__ import annotations
+
+from schedule_zero.cli import client_executions, client_jobs, client_nodes, client_schedules
+from schedule_zero.cli.api import main
+
+__all__ = ["client_executions", "client_jobs", "client_nodes", "client_schedules", "main"]
+
+if __name__ == "__main__":
+    main()

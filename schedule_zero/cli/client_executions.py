@@ -1,0 +1,191 @@
+"""``schedule-zero executions``, ``cancel``, ``retry`` and ``events``: what became of the work."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from schedule_zero.cli.api import Caller, main, with_caller
+from schedule_zero.cli.app import EXIT_FAILURE
+from schedule_zero.cli.arguments import Duration, Moment
+from schedule_zero.cli.output import Column, moment, show_fields, show_json, show_table, show_value
+from schedule_zero.cli.waiting import wait_for
+from schedule_zero.errors import ScheduleZeroError
+
+COLUMNS: list[Column] = [
+    ("ID", "id"),
+    ("STATUS", "status"),
+    ("JOB", lambda record: f"{record['handler_id']}.{record['job_method']}"),
+    ("SCHEDULE", "schedule_id"),
+    ("NODE", "node_id"),
+    ("TRY", "attempt"),
+    ("CREATED", moment("created_at")),
+    ("TOOK", lambda record: _took(record.get("duration_ms"))),
+    ("ERROR", lambda record: (record.get("error") or {}).get("message", "")),
+]
+FIELDS = (
+    "id", "status", "handler_id", "job_method", "job_params", "schedule_id", "origin", "parent_id", "priority",
+    "attempt", "node_id", "nominal_time", "not_before", "created_at", "dispatched_at", "started_at", "finished_at",
+    "stored_at", "duration_ms", "lost_count", "idempotency_key", "options", "progress",
+)  # fmt: skip
+ATTEMPTS: list[Column] = [
+    ("TRY", "attempt"),
+    ("OUTCOME", "outcome"),
+    ("NODE", "node_id"),
+    ("DISPATCHED", moment("dispatched_at")),
+    ("FINISHED", moment("finished_at")),
+    ("ERROR", lambda attempt: (attempt.get("error") or {}).get("message", "")),
+]
+
+
+def _took(milliseconds: float | None) -> str | None:
+    if milliseconds is None:
+        return None
+    return f"{milliseconds:.3g} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
+
+
+@main.command()
+@click.argument("id", required=False)
+@click.option("--handler", "handler_id", help="Only of this handler.")
+@click.option("--method", "job_method", help="Only of this method.")
+@click.option("--schedule", "schedule_id", help="Only of this schedule.")
+@click.option("--node", "node_id", help="Only those that this node has or had last.")
+@click.option("--status", multiple=True, help="Only in this state (may be repeated, or separated by commas).")
+@click.option("--since", type=Moment(), help="Created at this moment or later (-1h, 2030-01-01T00:00:00Z).")
+@click.option("--until", type=Moment(), help="Created before this moment.")
+@click.option("--limit", type=click.IntRange(1, 500), default=50, help="At most so many. [50]")
+@click.option("--cursor", help="Continue after the page that gave this cursor.")
+@click.option("--wait", is_flag=True, help="With an ID: wait until it is over.")
+@click.option("--wait-for", "wait_s", type=Duration(), help="Give up waiting after this long (implies --wait).")
+@with_caller
+def executions(caller: Caller, id: str | None, wait: bool, wait_s: float | None, **filters: Any) -> None:
+    r"""List executions, newest first, or show one with its attempts, result and error.
+
+    \b
+    Examples:
+      schedule-zero executions --status failed,dead --since -1h
+      schedule-zero executions 01k8…           # one
+      schedule-zero executions 01k8… --wait    # ends with 1 unless it completed
+    """
+    waits = wait or wait_s is not None
+    if id is None:
+        if waits:
+            raise click.UsageError("--wait needs an ID")
+        _list(caller, filters)
+        return
+    with caller.client() as client:
+        if waits:
+            wait_for(client, [id], timeout_s=wait_s)
+        record = client.request("GET", f"/api/executions/{id}")
+    _show(caller, record)
+    if waits and record["status"] != "completed":
+        raise SystemExit(EXIT_FAILURE)
+
+
+def _list(caller: Caller, filters: dict[str, Any]) -> None:
+    query = filters | {"status": ",".join(filters["status"]) or None}
+    with caller.client() as client:
+        page = client.request("GET", "/api/executions", query=query)
+    if caller.json:
+        show_json(page)
+        return
+    show_table(page["records"], COLUMNS, none="no executions")
+    if page.get("next_cursor"):
+        click.echo(f"more: --cursor {page['next_cursor']}", err=True)
+
+
+def _show(caller: Caller, record: dict[str, Any]) -> None:
+    if caller.json:
+        show_json(record)
+        return
+    show_fields(record, FIELDS)
+    if record.get("attempts"):
+        click.echo("\nearlier attempts")
+        show_table(record["attempts"], ATTEMPTS, none="")
+    if record["status"] == "completed":
+        click.echo("\nresult")
+        show_value(record.get("result"))
+    elif error := record.get("error"):
+        click.echo(
+            f"\nerror  {error.get('type', '')}: {error.get('message', '')}\n{error.get('traceback', '')}".rstrip()
+        )
+
+
+@main.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@with_caller
+def cancel(caller: Caller, ids: tuple[str, ...]) -> None:
+    """Cancel executions: those that wait at once; of those that run, the node is told, and confirms."""
+    said = {
+        "cancelled": "cancelled",
+        "requested": "its node is told; it ends when the node confirms",
+        "terminal": "was over already",
+    }
+    each(
+        caller,
+        ids,
+        lambda client, which: client.request("POST", f"/api/executions/{which}/cancel", repeatable=True),
+        lambda answer: said.get(answer["outcome"], answer["outcome"]),
+    )
+
+
+@main.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@with_caller
+def retry(caller: Caller, ids: tuple[str, ...]) -> None:
+    """Run the same work again, as new executions; prints their ids."""
+    each(
+        caller, ids, lambda client, which: {"id": client.retry(which)}, lambda answer: f"is run again as {answer['id']}"
+    )
+
+
+def each(caller: Caller, ids: tuple[str, ...], do: Any, words: Any) -> None:
+    """Do one thing to each id; go on after an error, and end with the exit code of the first."""
+    answers: list[Any] = []
+    first: ScheduleZeroError | None = None
+    with caller.client() as client:
+        for which in ids:
+            try:
+                answer = do(client, which)
+            except ScheduleZeroError as error:
+                if len(ids) == 1:
+                    raise
+                first = first or error
+                click.echo(f"{which}: {error.message}", err=True)
+                answers.append({"id": which, "error": {"code": error.code, "message": error.message}})
+                continue
+            answers.append(answer)
+            if not caller.json:
+                click.echo(f"{which}: {words(answer)}")
+    if caller.json:
+        show_json(answers)
+    if first is not None:
+        raise SystemExit(first.exit_code)
+
+
+@main.command()
+@click.option("--kind", "kinds", multiple=True, help="Only this kind, such as execution.finished (may be repeated).")
+@click.option(
+    "--topic", "topics", multiple=True, help="Only of this noun: execution, schedule, node (may be repeated)."
+)
+@click.option("--since", metavar="EVENT_ID", help="Replay what came after this event.")
+@click.option("--count", type=click.IntRange(min=1), help="End after so many.")
+@with_caller
+def events(
+    caller: Caller, kinds: tuple[str, ...], topics: tuple[str, ...], since: str | None, count: int | None
+) -> None:
+    """Follow what the server commits, as it is committed, until Ctrl-C. With -o json: one object per line."""
+    seen = 0
+    with caller.client() as client:
+        for event in client.events(kinds=kinds, topics=topics, since=since):
+            if caller.json:
+                record = {"event_id": event.event_id, "kind": event.kind, "id": event.id, "data": event.data}
+                click.echo(json.dumps(record, ensure_ascii=False))
+            else:
+                data = " ".join(f"{name}={value}" for name, value in event.data.items() if value is not None)
+                click.echo(f"{event.event_id:<10} {event.kind:<28} {event.id} {data}".rstrip())
+            seen += 1
+            if seen == count:
+                return

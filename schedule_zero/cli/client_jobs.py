@@ -1,0 +1,202 @@
+"""``schedule-zero run`` and ``submit``: have a job done, now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from schedule_zero.cli.api import Caller, main, with_caller
+from schedule_zero.cli.app import EXIT_FAILURE
+from schedule_zero.cli.arguments import Duration, Moment, job_params, job_target, json_document
+from schedule_zero.cli.output import show_json, show_value
+from schedule_zero.cli.waiting import PATIENT_S, wait_for
+from schedule_zero.errors import JobFailed, WaitTimeout
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TARGET = click.argument("words", metavar="JOB [KEY=VALUE]...", nargs=-1, required=True)
+PARAMS = click.option(
+    "--params", metavar="JSON", help="All parameters as a JSON object; @FILE reads a file, - standard input."
+)
+
+
+def job_options(command: F) -> F:
+    """How the job is to be run: the same options wherever a job is made."""
+    options = (
+        click.option("--priority", type=int, help="Greater runs first. [5]"),
+        click.option("--max-attempts", type=int, help="How often a failing job is tried. [1]"),
+        click.option("--retry-delay", "retry_delay_s", type=Duration(), help="Pause before the next attempt. [5s]"),
+        click.option("--timeout", "timeout_s", type=Duration(), help="How long one attempt may take."),
+        click.option(
+            "--on-lost", type=click.Choice(["rerun", "fail", "wait"]), help="What to do if its node dies with it."
+        ),
+        click.option("--idempotent/--not-idempotent", default=None, help="Whether running it twice does no harm."),
+    )
+    # The decorator next to the function comes last: the help shows them in the order above.
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+OPTION_NAMES = ("priority", "max_attempts", "retry_delay_s", "timeout_s", "on_lost", "idempotent")
+
+
+def split_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the job options that were said out of a command's arguments."""
+    said = {name: given.pop(name, None) for name in OPTION_NAMES}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+@main.command()
+@TARGET
+@PARAMS
+@click.option("--wait-for", "wait_s", type=Duration(), default=300.0, help="Give up waiting after this long. [5m]")
+@click.option("--key", "idempotency_key", help="Idempotency key: the same key again doesn't run it again.")
+@job_options
+@with_caller
+def run(
+    caller: Caller,
+    words: tuple[str, ...],
+    params: str | None,
+    wait_s: float,
+    idempotency_key: str | None,
+    **given: Any,
+) -> None:
+    r"""Run a job now, wait for it and print its result.
+
+    JOB is HANDLER.METHOD (or HANDLER METHOD). A VALUE is JSON where it can be read as JSON, else text.
+    Ends with 1 if the job failed, with 5 if it isn't over in time.
+
+    \b
+    Examples:
+      schedule-zero run demo.add a=19 b=23
+      schedule-zero run demo.echo --params '{"list": [1, 2]}'
+    """
+    handler_id, method, pairs = job_target(words)
+    arguments = job_params(pairs, params)
+    options = split_options(given)
+    quick_s = min(wait_s, PATIENT_S)
+    with caller.client() as client:
+        try:
+            ran = client.run(handler_id, method, arguments, wait_s=quick_s, idempotency_key=idempotency_key, **options)
+            value = ran.result
+            execution_id = ran.execution_id
+        except WaitTimeout as late:
+            execution_id = late.data["execution_id"]
+            (record,) = wait_for(client, [execution_id], timeout_s=wait_s - quick_s)
+            try:
+                value = record.value()
+            except JobFailed as failed:
+                _job_failed(failed, caller)
+        except JobFailed as failed:
+            _job_failed(failed, caller)
+    if caller.json:
+        show_json({"status": "success", "execution_id": execution_id, "result": value})
+    else:
+        show_value(value)
+
+
+def _job_failed(failed: JobFailed, caller: Caller) -> NoReturn:
+    data = failed.data
+    if caller.json:
+        error = {"type": data["type"], "message": failed.message, "traceback": data["traceback"]}
+        show_json({"status": "error", "execution_id": data["execution_id"], "error": error})
+        raise SystemExit(EXIT_FAILURE)
+    if data["traceback"]:
+        click.echo(data["traceback"].rstrip(), err=True)
+    failed.hint = failed.hint or f"schedule-zero executions {data['execution_id']}"
+    raise failed
+
+
+@main.command()
+@click.argument("words", metavar="[JOB [KEY=VALUE]...]", nargs=-1)
+@PARAMS
+@click.option("--count", type=click.IntRange(1, 10_000_000), default=1, help="Submit it so many times.")
+@click.option("--file", "jobs", metavar="FILE", help="Submit the jobs in this file: one JSON object per line; - stdin.")
+@click.option("--at", "not_before", type=Moment(), help="Not before this moment (2030-01-01T00:00:00Z, +10m).")
+@click.option("--key", "idempotency_key", help="Idempotency key: the same key again gives the same execution.")
+@click.option("--wait", is_flag=True, help="Wait until all are over; ends with 1 if one failed.")
+@click.option("--wait-for", "wait_s", type=Duration(), help="Give up waiting after this long (implies --wait).")
+@job_options
+@with_caller
+def submit(
+    caller: Caller,
+    words: tuple[str, ...],
+    params: str | None,
+    count: int,
+    jobs: str | None,
+    not_before: float | None,
+    idempotency_key: str | None,
+    wait: bool,
+    wait_s: float | None,
+    **given: Any,
+) -> None:
+    r"""Have a job run, and print its execution's id as soon as it is stored.
+
+    \b
+    Examples:
+      schedule-zero submit demo.sleep seconds=5 --priority 9
+      schedule-zero submit demo.noop --count 10000 --wait
+      schedule-zero submit --file jobs.jsonl      # {"handler_id": …, "job_method": …, "job_params": {…}}
+    """
+    options = split_options(given)
+    if bool(words) == bool(jobs):
+        raise click.UsageError("expected either a JOB or --file")
+    if idempotency_key and (jobs or count > 1):
+        raise click.UsageError("--key names one execution: it doesn't go with --file or --count")
+    with caller.client() as client:
+        if jobs:
+            ids = client.submit_many(_lines(jobs))
+        else:
+            handler_id, method, pairs = job_target(words)
+            arguments = job_params(pairs, params)
+            if count == 1:
+                options |= {"not_before": not_before, "idempotency_key": idempotency_key}
+                ids = [client.submit(handler_id, method, arguments, **options)]
+            else:
+                one: dict[str, Any] = {
+                    "handler_id": handler_id,
+                    "job_method": method,
+                    "job_params": arguments,
+                    "options": options,
+                }
+                one |= {} if not_before is None else {"not_before": not_before}
+                ids = client.submit_many(one for _ in range(count))
+        if not wait and wait_s is None:
+            _show_ids(caller, ids)
+            return
+        over = wait_for(client, ids, timeout_s=wait_s)
+    _show_ends(caller, over)
+
+
+def _lines(source: str) -> list[Any]:
+    """The jobs of a file of JSON lines; an error names the line."""
+    with click.open_file(source, encoding="utf-8") as stream:
+        numbered = [(number, line) for number, line in enumerate(stream, 1) if line.strip()]
+    return [json_document(line, f"{source}:{number}") for number, line in numbered]
+
+
+def _show_ids(caller: Caller, ids: list[str]) -> None:
+    if caller.json:
+        show_json({"ids": ids})
+    else:
+        click.echo("\n".join(ids))
+
+
+def _show_ends(caller: Caller, over: list[Any]) -> None:
+    failed = [record for record in over if record.status != "completed"]
+    if caller.json:
+        import msgspec
+
+        show_json(msgspec.to_builtins(over))
+    elif len(over) == 1 and not failed:
+        show_value(over[0].result)
+    else:
+        click.echo(f"{len(over) - len(failed)} completed, {len(failed)} not", err=True)
+        for record in failed[:10]:
+            said = f": {record.error.type}: {record.error.message}" if record.error else ""
+            click.echo(f"{record.id} {record.status}{said}", err=True)
+    if failed:
+        raise SystemExit(EXIT_FAILURE)

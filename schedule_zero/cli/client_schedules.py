@@ -1,0 +1,221 @@
+"""``schedule-zero schedule``, ``schedules``, ``pause``, ``resume``, ``delete``, ``fires`` and ``preview``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import click
+
+from schedule_zero.cli.api import Caller, main, with_caller
+from schedule_zero.cli.arguments import Duration, Moment, job_params, job_target, trigger_document
+from schedule_zero.cli.client_executions import each
+from schedule_zero.cli.client_jobs import PARAMS, TARGET, job_options, split_options
+from schedule_zero.cli.output import Column, moment, short_moment, show_fields, show_json, show_table, trigger_words
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+COLUMNS: list[Column] = [
+    ("ID", "id"),
+    ("STATE", "state"),
+    ("JOB", lambda record: f"{record['handler_id']}.{record['job_method']}"),
+    ("TRIGGER", lambda record: trigger_words(record["trigger"])),
+    ("NEXT", moment("next_fire_time")),
+    ("LAST", moment("last_fire_time")),
+    ("NOTE", lambda record: record.get("note") or ""),
+]
+FIELDS = (
+    "id", "state", "note", "handler_id", "job_method", "job_params", "trigger", "options", "misfire_grace_s",
+    "next_fire_time", "last_fire_time", "generation", "version", "created_at", "updated_at",
+)  # fmt: skip
+FIRES: list[Column] = [
+    ("NOMINAL", moment("nominal_time")),
+    ("OUTCOME", "outcome"),
+    ("REASON", "reason"),
+    ("COUNT", "count"),
+    ("EXECUTION", "execution_id"),
+]
+
+
+def trigger_options(command: F) -> F:
+    """When: the same options for making a schedule and for previewing one."""
+    options = (
+        click.option(
+            "--cron", metavar="EXPRESSION", help="By cron: '*/5 * * * *', with seconds '*/10 * * * * *', @daily."
+        ),
+        click.option("--every", type=Duration(), metavar="DURATION", help="At an interval: 10s, 250ms, 1h30m."),
+        click.option("--at", type=Moment(), metavar="MOMENT", help="Once: 2030-01-01T00:00:00Z, unix seconds, +10m."),
+        click.option(
+            "--trigger", metavar="JSON", help='Any trigger: {"type": "calendar", …}; @FILE, - standard input.'
+        ),
+        click.option("--timezone", metavar="ZONE", help="Of --cron: Europe/Berlin. [UTC]"),
+        click.option("--start", type=Moment(), metavar="MOMENT", help="Not before this moment."),
+        click.option("--end", type=Moment(), metavar="MOMENT", help="Not after this moment."),
+    )
+    # The decorator next to the function comes last: the help shows them in the order above.
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _take_trigger(given: dict[str, Any]) -> dict[str, Any]:
+    names = ("cron", "every", "at", "trigger", "timezone", "start", "end")
+    return trigger_document(**{name: given.pop(name) for name in names})
+
+
+@main.command()
+@TARGET
+@PARAMS
+@trigger_options
+@click.option("--id", "schedule_id", help="Its name; one is made if you don't give one.")
+@click.option("--replace", is_flag=True, help="Replace the schedule of that --id, if there is one.")
+@click.option("--paused", is_flag=True, help="Create it paused.")
+@click.option("--note", help="Why, for the people who will read it.")
+@click.option("--misfire-grace", "misfire_grace_s", type=Duration(), help="Later than this, a fire counts as missed.")
+@job_options
+@with_caller
+def schedule(
+    caller: Caller,
+    words: tuple[str, ...],
+    params: str | None,
+    schedule_id: str | None,
+    replace: bool,
+    **given: Any,
+) -> None:
+    r"""Create a schedule: a JOB (HANDLER.METHOD) with its parameters, and when.
+
+    \b
+    Examples:
+      schedule-zero schedule demo.hello name=World --every 10s
+      schedule-zero schedule demo.hello name=World --cron '0 9 * * mon-fri' --timezone Europe/Berlin --id morning
+      schedule-zero schedule demo.add a=1 b=2 --at +10m
+    """
+    handler_id, method, pairs = job_target(words)
+    arguments = job_params(pairs, params)
+    options = split_options(given)
+    trigger = _take_trigger(given)
+    if replace and schedule_id is None:
+        raise click.UsageError("--replace needs an --id")
+    body = {"handler_id": handler_id, "job_method": method, "job_params": arguments, "trigger": trigger}
+    body |= {"options": options} if options else {}
+    body |= {name: value for name, value in given.items() if value not in (None, False)}
+    with caller.client() as client:
+        if replace:
+            made = client.request("PUT", f"/api/schedules/{quote(schedule_id or '', safe='')}", body=body)
+        else:
+            body |= {} if schedule_id is None else {"id": schedule_id}
+            made = client.request("POST", "/api/schedules", body=body, repeatable=True)["schedules"][0]
+    if caller.json:
+        show_json(made)
+    else:
+        due = made.get("next_fire_time")
+        click.echo(f"{made['id']}: " + (f"next at {short_moment(due)}" if due else "never due"))
+
+
+@main.command()
+@click.argument("id", required=False)
+@click.option("--handler", "handler_id", help="Only of this handler.")
+@click.option("--state", type=click.Choice(["active", "paused", "finished", "quarantined"]), help="Only in this state.")
+@click.option("--limit", type=click.IntRange(1, 500), default=100, help="At most so many. [100]")
+@click.option("--cursor", help="Continue after the page that gave this cursor.")
+@with_caller
+def schedules(caller: Caller, id: str | None, **filters: Any) -> None:
+    """List schedules, or show one."""
+    with caller.client() as client:
+        if id is not None:
+            record = client.request("GET", f"/api/schedules/{quote(id, safe='')}")
+            show_json(record) if caller.json else show_fields(record, FIELDS)
+            return
+        page = client.request("GET", "/api/schedules", query=filters)
+    if caller.json:
+        show_json(page)
+        return
+    show_table(page["schedules"], COLUMNS, none="no schedules")
+    if page.get("next_cursor"):
+        click.echo(f"{len(page['schedules'])} of {page['count']}; more: --cursor {page['next_cursor']}", err=True)
+
+
+@main.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--note", help="Why, for the people who will read it.")
+@with_caller
+def pause(caller: Caller, ids: tuple[str, ...], note: str | None) -> None:
+    """Pause schedules: their fires go on being recorded, as skipped."""
+    body = None if note is None else {"note": note}
+    each(caller, ids, lambda client, which: _act(client, which, "pause", body), lambda _: "paused")
+
+
+@main.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@with_caller
+def resume(caller: Caller, ids: tuple[str, ...]) -> None:
+    """Resume schedules, from their next nominal time on."""
+    each(caller, ids, lambda client, which: _act(client, which, "resume", None), lambda _: "resumed")
+
+
+def _act(client: Any, id: str, verb: str, body: Any) -> Any:
+    return client.request("POST", f"/api/schedules/{quote(id, safe='')}/{verb}", body=body, repeatable=True)
+
+
+@main.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Don't ask, however many they are.")
+@with_caller
+def delete(caller: Caller, ids: tuple[str, ...], yes: bool) -> None:
+    """Delete schedules. Their ledger and their executions stay."""
+    if len(ids) > 1 and not yes and sys.stdin.isatty():
+        click.confirm(f"Delete {len(ids)} schedules?", abort=True, err=True)
+    each(
+        caller,
+        ids,
+        lambda client, which: client.request("DELETE", f"/api/schedules/{quote(which, safe='')}"),
+        lambda _: "deleted",
+    )
+
+
+@main.command()
+@click.argument("id")
+@click.option(
+    "--outcome", type=click.Choice(["executed", "caught_up", "skipped", "missed"]), help="Only with this outcome."
+)
+@click.option("--since", type=Moment(), help="With a nominal time at this moment or later.")
+@click.option("--limit", type=click.IntRange(1, 500), default=50, help="At most so many. [50]")
+@click.option("--cursor", help="Continue after the page that gave this cursor.")
+@with_caller
+def fires(caller: Caller, id: str, **filters: Any) -> None:
+    """Show the ledger of a schedule: what became of each of its nominal times, newest first."""
+    with caller.client() as client:
+        page = client.request("GET", f"/api/schedules/{quote(id, safe='')}/fires", query=filters)
+    if caller.json:
+        show_json(page)
+        return
+    show_table(page["records"], FIRES, none="no fires")
+    if page.get("next_cursor"):
+        click.echo(f"more: --cursor {page['next_cursor']}", err=True)
+
+
+@main.command()
+@trigger_options
+@click.option("-n", "n", type=click.IntRange(1, 1000), default=5, help="How many fires. [5]")
+@click.option("--after", type=Moment(), help="From this moment on. [now]")
+@with_caller
+def preview(caller: Caller, n: int, after: float | None, **given: Any) -> None:
+    r"""Say a trigger in words, and when it would fire next.
+
+    \b
+    Example:
+      schedule-zero preview --cron '0 9 * * mon-fri' --timezone Europe/Berlin
+    """
+    body = {"trigger": _take_trigger(given), "n": n} | ({} if after is None else {"after": after})
+    with caller.client() as client:
+        seen = client.request("POST", "/api/triggers/preview", body=body, repeatable=True)
+    if caller.json:
+        show_json(seen)
+        return
+    click.echo(seen["words"])
+    for fire in seen["fires"]:
+        click.echo(f"  {fire if '.000000Z' not in fire else short_moment(fire)}")
+    if not seen["fires"]:
+        click.echo("  never")

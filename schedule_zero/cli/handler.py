@@ -1,0 +1,217 @@
+"""``schedule-zero-handler``: one node, a process that runs the jobs of some handlers.
+
+Light on purpose: no HTTP client, no database, no scheduler in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from schedule_zero.cli.app import SingleApp, run_async, stop_on_signals, version_option
+
+if TYPE_CHECKING:
+    from schedule_zero.node.settings import Curve, NodeSettings
+
+DEFAULT_SERVER = "tcp://127.0.0.1:4242"
+NODE_ID_FILE = "node_id"
+
+
+@click.command(
+    cls=SingleApp,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="""\b
+Examples:
+  schedule-zero-handler schedule_zero.handlers.demo:DemoHandler
+  schedule-zero-handler billing.py reports/ --node-id worker-1 --slots 20
+  schedule-zero-handler billing.py --server tcp://10.0.0.5:4242 --node-key worker-1.secret --server-key server.public
+""",
+)
+@click.argument("targets", metavar="TARGET...", nargs=-1, required=True)
+@click.option(
+    "--server",
+    envvar="SCHEDULE_ZERO_SERVER",
+    metavar="tcp://HOST:PORT",
+    help=f"The server's ZeroMQ address. [{DEFAULT_SERVER}, or where the server of this state directory listens]",
+    show_envvar=True,
+)
+@click.option(
+    "--node-id",
+    envvar="SCHEDULE_ZERO_NODE_ID",
+    metavar="ID",
+    help="This node's name. [the host's name and a suffix, kept in the state directory]",
+    show_envvar=True,
+)
+@click.option(
+    "--slots",
+    envvar="SCHEDULE_ZERO_SLOTS",
+    type=click.IntRange(1, 10_000),
+    default=10,
+    help="How many jobs run at once. [10]",
+    show_envvar=True,
+)
+@click.option(
+    "--state-dir",
+    envvar="SCHEDULE_ZERO_STATE_DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where results wait until the server has them. [var/ in a project, else the user's state directory]",
+    show_envvar=True,
+)
+@click.option(
+    "--drain",
+    "drain_s",
+    envvar="SCHEDULE_ZERO_DRAIN_S",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    metavar="SECONDS",
+    help="How long running jobs may take to finish after SIGTERM. [30]",
+)
+@click.option(
+    "--curve",
+    envvar="SCHEDULE_ZERO_CURVE",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    help="Encrypt the link. [auto: beyond this machine, or if this machine's server wants it]",
+)
+@click.option(
+    "--node-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="This node's secret key, of schedule-zero-server node-key create. [curve/ in the state directory]",
+)
+@click.option(
+    "--server-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The server's public key. [curve/server.public in the state directory]",
+)
+@click.option(
+    "--log-level",
+    envvar="SCHEDULE_ZERO_LOG_LEVEL",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    help="[info]",
+    show_envvar=True,
+)
+@click.option(
+    "--log-format",
+    envvar="SCHEDULE_ZERO_LOG_FORMAT",
+    type=click.Choice(["auto", "console", "json"]),
+    default="auto",
+    help="[auto: console on a terminal, else json]",
+)
+@click.option(
+    "--log-file", envvar="SCHEDULE_ZERO_LOG_FILE", default="", metavar="FILE", help="Log into this file as well."
+)
+@version_option
+def main(
+    targets: tuple[str, ...],
+    server: str | None,
+    node_id: str | None,
+    slots: int,
+    state_dir: Path | None,
+    drain_s: float,
+    curve: str,
+    node_key: Path | None,
+    server_key: Path | None,
+    log_level: Any,
+    log_format: Any,
+    log_file: str,
+) -> None:
+    """Run the jobs of the handlers in TARGET: module:Class, a Python file, or a folder of them.
+
+    SIGTERM or Ctrl-C drains: running jobs may finish, the rest is handed back. A second one ends at once.
+    """
+    # Before anything that logs: see logs.
+    from schedule_zero import logs
+    from schedule_zero import state_dir as states
+    from schedule_zero.config import LogConfig
+
+    logs.configure(LogConfig(level=log_level, format=log_format, file=log_file))
+    folder = states.prepare(state_dir.absolute() if state_dir else states.default(Path.cwd(), os.environ))
+    running = states.read_server_json(folder) or {}
+    address = server or states.reachable(str(running.get("zmq") or DEFAULT_SERVER))
+    _checked_address(address)
+    chosen_id = node_id or _own_id(folder)
+    beside = running.get("zmq") is not None and address == states.reachable(str(running["zmq"]))
+    encrypted = curve == "on" or (curve == "auto" and _wants_curve(address, running if beside else {}))
+
+    from schedule_zero.node.settings import NodeSettings
+
+    settings = NodeSettings(
+        targets=list(targets),
+        node_id=chosen_id,
+        state_dir=folder,
+        server=address,
+        slots=slots,
+        drain_s=drain_s,
+        curve=_keys(folder, chosen_id, node_key, server_key) if encrypted else None,
+    )
+    run_async(lambda: _run(settings))
+
+
+async def _run(settings: NodeSettings) -> None:
+    import asyncio
+
+    from schedule_zero.node.host import run_node
+
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    await run_node(settings, stop=stop)
+
+
+def _checked_address(address: str) -> None:
+    if not re.fullmatch(r"tcp://(\[[0-9a-fA-F:.]+\]|[^:/\s]+):\d{1,5}", address):
+        raise click.BadParameter(f'expected tcp://HOST:PORT, got "{address}"', param_hint="--server")
+
+
+def _is_local(address: str) -> bool:
+    from ipaddress import ip_address
+
+    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _wants_curve(address: str, running: dict[str, Any]) -> bool:
+    """What the server of this state directory says it does; else as a server does by default."""
+    said = running.get("curve")
+    return bool(said) if said is not None else not _is_local(str(running.get("zmq") or address))
+
+
+def _own_id(folder: Path) -> str:
+    """The same at each start from this state directory: the host's name, and a suffix that keeps copies apart."""
+    from schedule_zero.state_dir import write_private
+
+    path = folder / NODE_ID_FILE
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        host = re.sub(r"[^A-Za-z0-9.-]+", "-", socket.gethostname().partition(".")[0]).strip("-.") or "node"
+        node_id = f"{host}-{os.urandom(2).hex()}"
+        write_private(path, f"{node_id}\n".encode())
+        return node_id
+
+
+def _keys(folder: Path, node_id: str, node_key: Path | None, server_key: Path | None) -> Curve:
+    from schedule_zero.node.settings import load_curve
+
+    curve = folder / "curve"
+    own = curve / f"{node_id}.secret"
+    # Nodes beside the server share the key that it made for them at its first start.
+    secret = node_key or (own if own.exists() else curve / "local-node.secret")
+    return load_curve(server_key or curve / "server.public", secret)
+
+
+if __name__ == "__main__":
+    main()

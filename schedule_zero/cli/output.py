@@ -1,0 +1,140 @@
+"""What people and scripts read: tables in plain columns, or the server's own JSON with ``-o json``.
+
+Columns are aligned, without borders and without wrapping, so that grep, awk and a double click work on them.
+Moments are shown in UTC, and say so.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from schedule_zero.cli.app import colour
+
+# A column: its heading, and the record's key or what to make of the record.
+Column = tuple[str, str | Callable[[Mapping[str, Any]], Any]]
+
+GAP = "  "
+NARROWEST = 40
+
+_COLOURS = {
+    "completed": "green",
+    "online": "green",
+    "Connected": "green",
+    "active": "green",
+    "executed": "green",
+    "running": "blue",
+    "caught_up": "yellow",
+    "skipped": "yellow",
+    "paused": "yellow",
+    "suspect": "yellow",
+    "retry_scheduled": "yellow",
+    "failed": "red",
+    "timeout": "red",
+    "dead": "red",
+    "lost": "red",
+    "missed": "red",
+    "misfired": "red",
+    "quarantined": "red",
+}
+
+
+def show_json(document: Any) -> None:
+    """Indented JSON on stdout."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def show_table(records: Sequence[Mapping[str, Any]], columns: Sequence[Column], *, none: str) -> None:
+    """One line per record under headings; ``none`` (on stderr) where there are no records."""
+    if not records:
+        click.echo(none, err=True)
+        return
+    rows = [[_cell(_value(record, what)) for _, what in columns] for record in records]
+    headings = [heading for heading, _ in columns]
+    widths = [max(len(row[at]) for row in [headings, *rows]) for at in range(len(columns))]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    coloured = colour(sys.stdout)
+    for row in [headings, *rows]:
+        cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+        line = GAP.join(cells).rstrip()
+        if room is not None and len(line) > max(room, NARROWEST):
+            line = line[: max(room, NARROWEST) - 1] + "…"
+        click.echo(_painted(line, row, coloured, heading=row is headings), color=coloured)
+
+
+def show_fields(record: Mapping[str, Any], names: Iterable[str]) -> None:
+    """One line per field; those without a value are left out."""
+    shown = [(name, _cell(record.get(name))) for name in names if record.get(name) not in (None, "", [], {})]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, text in shown:
+        click.echo(f"{name.ljust(width)}  {_painted(text, [text], colour(sys.stdout), heading=False)}")
+
+
+def show_value(value: Any) -> None:
+    """A job's result: text as it is, anything else as JSON."""
+    if isinstance(value, str):
+        click.echo(value)
+    else:
+        show_json(value)
+
+
+def _value(record: Mapping[str, Any], what: str | Callable[[Mapping[str, Any]], Any]) -> Any:
+    return record.get(what) if isinstance(what, str) else what(record)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ",".join(value) or "-"
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # A line break would end the row, and control characters would go to the terminal.
+    return "".join(char if char.isprintable() else " " for char in str(value))
+
+
+def _painted(line: str, cells: Sequence[str], coloured: bool, *, heading: bool) -> str:
+    if not coloured:
+        return line
+    if heading:
+        return click.style(line, bold=True)
+    for cell in cells:
+        if cell in _COLOURS:
+            return line.replace(cell, click.style(cell, fg=_COLOURS[cell]), 1)
+    return line
+
+
+def moment(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    """A column's value: the moment ``name``, to the second, in UTC."""
+
+    def shown(record: Mapping[str, Any]) -> Any:
+        text = record.get(name)
+        return None if text is None else short_moment(text)
+
+    return shown
+
+
+def short_moment(text: str) -> str:
+    """``2026-11-20T13:24:51.123456Z`` → ``2026-11-20 13:24:51Z``."""
+    return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def trigger_words(trigger: Mapping[str, Any]) -> str:
+    """A trigger in one short cell; ``schedule-zero preview`` says it in words."""
+    rest = {name: value for name, value in trigger.items() if name not in ("type", "start_time", "dst_gap", "dst_fold")}
+    kind = str(trigger.get("type", "?"))
+    if kind == "cron" and isinstance(rest.get("expression"), str):
+        zone = rest.get("timezone", "UTC")
+        return f"cron {rest['expression']}" + ("" if zone == "UTC" else f" ({zone})")
+    if kind == "date":
+        return f"at {rest.get('run_date')}"
+    plain = " ".join(f"{name}={_cell(value)}" for name, value in rest.items() if (name, value) != ("timezone", "UTC"))
+    return f"{kind} {plain}"

@@ -1,0 +1,73 @@
+"""Runs the server in the foreground, and says where it is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from schedule_zero import logs, state_dir
+from schedule_zero.cli.app import run_async, stop_on_signals
+from schedule_zero.cli.samples import load_samples
+from schedule_zero.server import Addresses, Server, serve
+from schedule_zero.settings import Settings
+
+
+def run(loaded: Settings, *, demo: bool) -> None:
+    """Serve until told to stop."""
+    config = loaded.config
+    folder = state_dir.prepare(Path(config.state_dir))
+    logs.configure(config.log, base=folder)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    run_async(lambda: _serve(loaded, folder, demo=demo))
+
+
+async def _serve(loaded: Settings, folder: Path, *, demo: bool) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    samples: list[asyncio.Task[None]] = []
+
+    def ready(addresses: Addresses, server: Server) -> None:
+        click.echo(_banner(addresses, loaded, demo=demo))
+        sys.stdout.flush()
+        if demo:
+            samples.append(asyncio.create_task(load_samples(server), name="sample schedules"))
+
+    try:
+        await serve(loaded.config, folder, stop=stop, ready=ready)
+    finally:
+        for task in samples:
+            task.cancel()
+
+
+def _banner(addresses: Addresses, loaded: Settings, *, demo: bool) -> str:
+    folder = Path(addresses.state_dir)
+    shown = short_path(folder)
+    # Where a client would look by itself, it needs no telling.
+    found = folder == state_dir.default(Path.cwd(), os.environ)
+    told = "" if found else f"\n  clients   export SCHEDULE_ZERO_STATE_DIR={shown}"
+    first = "Sample schedules follow when" if demo else "Next:"
+    return f"""\
+{loaded.config.instance_name} (ScheduleZero {version("schedule-zero")}) runs.
+
+  API       {state_dir.reachable(addresses.http)}/api
+  nodes     {addresses.zmq}
+  state     {shown}
+  token     {shown}/{state_dir.ADMIN_TOKEN}
+  settings  {short_path(loaded.file) if loaded.file else "defaults"}{told}
+
+{first} a node connects, in another terminal:
+  schedule-zero-handler schedule_zero.handlers.demo:DemoHandler
+  schedule-zero run demo.hello name=World
+Ctrl-C stops in order; again, at once.
+"""
+
+
+def short_path(path: Path) -> str:
+    """As a person in this directory would type it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,224 @@
+"""What the client gives back: typed, with aware datetimes and decoded payloads. Unknown fields are ignored."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, TypedDict, TypeVar
+
+from msgspec import Struct
+
+from schedule_zero.errors import JobFailed
+from schedule_zero.model import AttemptOutcome, FireOutcome, OnLost, ScheduleState, SkipReason, State
+
+T = TypeVar("T")
+
+# A copy of ``rules.states.TERMINAL`` (a test holds them together): clients don't carry the rules.
+OVER = frozenset({State.COMPLETED, State.FAILED, State.TIMEOUT, State.CANCELLED, State.MISFIRED, State.DEAD})
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """Something that the server told; it doesn't change when the server's does."""
+
+
+class Options(TypedDict, total=False):
+    """How a job is to be run (``model.JobOptions``), as keyword arguments of the verbs that start one."""
+
+    priority: int
+    max_attempts: int
+    retry_delay_s: float
+    # Of one attempt.
+    timeout_s: float
+    on_lost: OnLost | str
+    idempotent: bool
+
+
+class Job(Struct, kw_only=True, omit_defaults=True):
+    """One job to be submitted, for ``submit_many``. The fields are those of ``POST /api/executions``."""
+
+    handler_id: str
+    job_method: str
+    job_params: dict[str, Any] = {}
+    options: Options = {}
+    # Not before this moment (unix seconds, or aware); None: at once.
+    not_before: datetime | float | None = None
+    # What the job may use to do its side effect only once.
+    idempotency_key: str | None = None
+
+
+class JobError(Record, frozen=True):
+    """Why an attempt did not complete, in the words of the node."""
+
+    type: str = ""
+    message: str = ""
+    traceback: str = ""
+
+
+class AttemptRecord(Record, frozen=True):
+    """One delivery to a node that is over, while the execution went on."""
+
+    attempt: int
+    token: int
+    outcome: AttemptOutcome
+    node_id: str | None = None
+    dispatched_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    error: JobError | None = None
+
+
+class ExecutionRecord(Record, frozen=True):
+    """One piece of work. Lists leave out parameters, attempts and progress, and name large payloads in ``omitted``."""
+
+    id: str
+    handler_id: str
+    job_method: str
+    status: State
+    schedule_id: str | None = None
+    priority: int = 5
+    attempt: int = 0
+    node_id: str | None = None
+    origin: str = ""
+    parent_id: str | None = None
+    nominal_time: datetime | None = None
+    not_before: datetime | None = None
+    created_at: datetime | None = None
+    dispatched_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    stored_at: datetime | None = None
+    duration_ms: float | None = None
+    cancel_requested: bool = False
+    result: Any = None
+    error: JobError | None = None
+    omitted: list[str] = []
+    job_params: dict[str, Any] = {}
+    attempts: list[AttemptRecord] = []
+    progress: Any = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it is in a state that it never leaves."""
+        return self.status in OVER
+
+    def value(self) -> Any:
+        """The job's result; raises JobFailed for one that is over without it."""
+        if self.status is State.COMPLETED:
+            return self.result
+        raise job_failed(self.id, self.status, self.error, f"{self.handler_id}.{self.job_method}")
+
+
+class RunResult(Record, frozen=True):
+    """A job that was run and has completed."""
+
+    execution_id: str
+    result: Any = None
+    message: str = ""
+
+
+class ScheduleRecord(Record, frozen=True):
+    """One schedule; ``etag`` is what ``if_match`` takes, and says "as I saw it"."""
+
+    id: str
+    handler_id: str
+    job_method: str
+    trigger: dict[str, Any]
+    job_params: dict[str, Any] = {}
+    options: dict[str, Any] | None = None
+    state: ScheduleState = ScheduleState.ACTIVE
+    note: str | None = None
+    misfire_grace_s: float | None = None
+    next_fire_time: datetime | None = None
+    last_fire_time: datetime | None = None
+    generation: int = 1
+    version: int = 1
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def etag(self) -> str:
+        return f"{self.generation}-{self.version}"
+
+
+class FireRecord(Record, frozen=True):
+    """One row of a schedule's ledger; with ``count`` > 1 the fires from ``nominal_time`` to ``last_nominal_time``."""
+
+    schedule_id: str
+    nominal_time: datetime
+    outcome: FireOutcome
+    generation: int = 1
+    reason: SkipReason | None = None
+    execution_id: str | None = None
+    count: int = 1
+    last_nominal_time: datetime | None = None
+    decided_at: datetime | None = None
+
+
+class Page(Record, Generic[T], frozen=True):
+    """One page of a list; ``next_cursor`` None on the last."""
+
+    records: list[T]
+    next_cursor: str | None = None
+
+
+class SchedulePage(Record, frozen=True):
+    """``count`` is that of all schedules that match."""
+
+    schedules: list[ScheduleRecord]
+    count: int = 0
+    next_cursor: str | None = None
+
+
+class Preview(Record, frozen=True):
+    """A trigger in words, as the server understood it, and its next nominal times."""
+
+    words: str
+    trigger: dict[str, Any]
+    fires: list[datetime]
+
+
+class HandlerRecord(Record, frozen=True):
+    """One handler; ``status`` is ``Connected`` or ``Disconnected``."""
+
+    id: str
+    status: str = ""
+    methods: list[str] = []
+    nodes: list[str] = []
+    job_methods: list[dict[str, Any]] = []
+    registered_at: datetime | None = None
+    last_updated: datetime | None = None
+
+
+class NodeRecord(Record, frozen=True):
+    """One node, and its live session where it has one."""
+
+    node_id: str
+    state: str
+    handlers: list[str] = []
+    slots: int = 0
+    running: int = 0
+    draining: bool = False
+    heartbeat_age_s: float | None = None
+    version: str = ""
+    host: str = ""
+    pid: int = 0
+    connected_at: datetime | None = None
+
+
+class CancelRecord(Record, frozen=True):
+    """``outcome``: ``cancelled``, ``requested`` (it runs; its node confirms) or ``terminal`` (it was over already)."""
+
+    id: str
+    outcome: str
+    status: State | None = None
+
+
+def job_failed(execution_id: str, status: str, error: JobError | None, job: str) -> JobFailed:
+    """The error for a job that ended without completing."""
+    said = f"{error.type}: {error.message}" if error and error.type else (error.message if error else "")
+    return JobFailed(
+        f"{job} ended as {status}" + (f": {said}" if said else ""),
+        execution_id=execution_id,
+        status=str(status),
+        type=error.type if error else "",
+        traceback=error.traceback if error else "",
+    )

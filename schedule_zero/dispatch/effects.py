@@ -1,0 +1,155 @@
+"""What the pure core asks the world to do. The shell (``dispatcher``, or a simulation) does it and tells the outcome.
+
+A record is answered by exactly one call of the core: ``started``/``start_failed``, ``recorded``/``record_failed``,
+``refilled``/``refill_failed``, ``classified`` (or silence: the node repeats). Sends are never answered; one to a
+peer that is gone is told as ``disconnected``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from schedule_zero.dispatch.sessions import LiveAttempt
+from schedule_zero.model import Attempt, Node
+from schedule_zero.store.executions import EndItem, StartedItem, StartItem
+from schedule_zero.wire.messages import ResultAck, ResultItem, ServerMessage
+
+
+class Now(Struct, frozen=True):
+    """The moment of an event: monotonic for durations, wall for facts."""
+
+    mono_s: float
+    wall_us: int
+
+
+class RecordStart(Struct):
+    """Commit these attempts; only then are they sent."""
+
+    items: list[StartItem]
+    attempts: list[LiveAttempt]
+
+
+class RecordEnd(Struct):
+    """Commit these outcomes; only then are they acknowledged."""
+
+    items: list[EndItem]
+    attempts: list[LiveAttempt]
+
+
+class RecordStarted(Struct):
+    """Commit when methods were entered; nothing depends on it."""
+
+    items: list[StartedItem]
+
+
+class RecordStale(Struct):
+    """Keep these refused results, then acknowledge."""
+
+    rows: list[Attempt]
+    peer: bytes
+    ack: ResultAck
+
+
+class Classify(Struct):
+    """Look in the store what became of attempts that are not in memory, then ``classified``."""
+
+    peer: bytes
+    s: str
+    items: list[ResultItem]
+
+
+class Refill(Struct):
+    """Read the next pending executions of one lane, then ``refilled``."""
+
+    handler_id: str
+    job_method: str
+    limit: int
+
+
+class CancelAgain(Struct):
+    """These wait although a cancel was requested: cancel them in the store."""
+
+    ids: list[str]
+
+
+class Send(Struct):
+    """Send ``message`` to ``peer``."""
+
+    peer: bytes
+    message: ServerMessage
+
+
+class NodeChanged(Struct):
+    """Store the node's new state, and say so."""
+
+    node: Node
+    reason: str = ""
+
+
+class NodeForgotten(Struct):
+    """The node was away for long and holds nothing."""
+
+    node_id: str
+
+
+class DueAt(Struct):
+    """An execution waits for this moment."""
+
+    wall_us: int
+
+
+class Note(Struct):
+    """Something that an operator should see: the event's name and its fields."""
+
+    event: str
+    fields: dict[str, Any]
+
+
+Effect: TypeAlias = (
+    RecordStart
+    | RecordEnd
+    | RecordStarted
+    | RecordStale
+    | Classify
+    | Refill
+    | CancelAgain
+    | Send
+    | NodeChanged
+    | NodeForgotten
+    | DueAt
+    | Note
+)
+
+
+class Outbox:
+    """Collects effects over a run of events, so that a hundred results become one record and one send."""
+
+    def __init__(self) -> None:
+        self.other: list[Effect] = []
+        self.starts: list[StartItem] = []
+        self.starting: list[LiveAttempt] = []
+        self.ends: list[EndItem] = []
+        self.ending: list[LiveAttempt] = []
+        self.marks: list[StartedItem] = []
+
+    def send(self, peer: bytes, message: ServerMessage) -> None:
+        self.other.append(Send(peer, message))
+
+    def note(self, event: str, **fields: Any) -> None:
+        self.other.append(Note(event, fields))
+
+    def take(self) -> list[Effect]:
+        """What is to be done now. Ends come before starts, so that they share a transaction."""
+        effects, self.other = self.other, []
+        if self.ends:
+            effects.append(RecordEnd(self.ends, self.ending))
+            self.ends, self.ending = [], []
+        if self.starts:
+            effects.append(RecordStart(self.starts, self.starting))
+            self.starts, self.starting = [], []
+        if self.marks:
+            effects.append(RecordStarted(self.marks))
+            self.marks = []
+        return effects

@@ -1,0 +1,203 @@
+"""Waiting executions of one (handler, method): a bounded window of them in memory, the rest in the store (C20).
+
+Each pair has its own lane because two nodes of one handler may serve different methods (a rolling upgrade):
+what nobody serves now must not stand in the way of the rest. Order: priority, then age.
+
+The window is refilled by a read that may be older than what happened meanwhile. Three rules keep that safe:
+what was taken from the window since the read was asked for is not taken from its answer; what is
+waiting or being started already is never added twice; what was left out while reading asks for another read.
+The last word has the store, whose ``start`` moves only what still waits.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Sequence
+
+from msgspec import Struct, field
+
+from schedule_zero.dispatch.sessions import LiveNode
+from schedule_zero.model import Execution
+
+
+class Limit(Struct, eq=False):
+    """How many executions of one handler may run at once, over all nodes (an operator's rule)."""
+
+    max_running: int
+    running: int = 0
+    lanes: list[Lane] = field(default_factory=list)
+
+
+class Lane:
+    """Executions of one method that wait for a node."""
+
+    def __init__(
+        self,
+        handler_id: str,
+        job_method: str,
+        window: int,
+        *,
+        limit: Limit | None = None,
+        timeout_cap_s: float | None = None,
+    ) -> None:
+        self.handler_id = handler_id
+        self.job_method = job_method
+        self.window = window
+        self.limit = limit
+        # An operator's cap on the time of one attempt.
+        self.timeout_cap_s = timeout_cap_s
+        # Nodes that are ready and serve this method.
+        self.nodes: list[LiveNode] = []
+        self.count = 0
+        # The store may have pending executions that are not in memory.
+        self.overflow = False
+        self.refilling = False
+        self._queues: dict[int, deque[Execution]] = {}
+        # The priorities of the non-empty queues, greatest first.
+        self._order: list[int] = []
+        # Ids in the queues, and ids whose start is being committed.
+        self._ids: set[str] = set()
+        self._starting: set[str] = set()
+        # While reading: ids that the answer may still show as waiting; rows that it may not know yet.
+        self._taken: set[str] = set()
+        self._jumped: list[Execution] = []
+        self._missed = False
+
+    def head(self) -> tuple[int, str]:
+        """What is next, as a key that orders lanes: smaller is sooner."""
+        priority = self._order[0]
+        return (-priority, self._queues[priority][0].id)
+
+    def add(self, row: Execution, *, front: bool = False) -> None:
+        """``row`` is committed as pending. ``front``: it had its turn before (a retry, handed back)."""
+        if row.id in self._ids or row.id in self._starting:
+            return
+        if not self.nodes:
+            self._leave_out()
+            return
+        if self.overflow or self.count >= self.window:
+            self._leave_out()
+            # More important than what is in memory, which may be full of less important work for long.
+            ahead = front or (self._order and row.priority > self._order[-1])
+            if not ahead or self.count >= 2 * self.window:
+                return
+            if self.refilling:
+                self._jumped.append(row)
+        self._put(row, front=front)
+
+    def _leave_out(self) -> None:
+        self.overflow = True
+        if self.refilling:
+            self._missed = True
+
+    def _put(self, row: Execution, *, front: bool) -> None:
+        queue = self._queues.get(row.priority)
+        if queue is None:
+            queue = self._queues[row.priority] = deque()
+            self._order.append(row.priority)
+            self._order.sort(reverse=True)
+        if front:
+            queue.appendleft(row)
+        else:
+            queue.append(row)
+        self._ids.add(row.id)
+        self.count += 1
+
+    def pop(self) -> Execution:
+        """Take the next one; it counts as being started until ``settled``."""
+        priority = self._order[0]
+        queue = self._queues[priority]
+        row = queue.popleft()
+        if not queue:
+            del self._queues[priority]
+            del self._order[0]
+        self.count -= 1
+        self._ids.discard(row.id)
+        self._starting.add(row.id)
+        if self.refilling:
+            self._taken.add(row.id)
+        return row
+
+    def settled(self, row: Execution) -> None:
+        """The start of ``row`` was committed, refused or given up."""
+        self._starting.discard(row.id)
+
+    def unload(self) -> None:
+        """Nobody serves this lane now: its backlog stays in the store."""
+        if self.count or self.refilling:
+            self._leave_out()
+        self._queues.clear()
+        self._order.clear()
+        self._ids.clear()
+        self._jumped.clear()
+        self.count = 0
+
+    # --- refill -----------------------------------------------------------------------------------
+
+    def wants_refill(self) -> bool:
+        return self.overflow and not self.refilling and bool(self.nodes) and self.count * 2 < self.window
+
+    def refill_asked(self) -> None:
+        self.refilling = True
+        self._missed = False
+        self._taken = set(self._starting)
+
+    def refill_failed(self) -> None:
+        self.refilling = False
+        self._taken.clear()
+        self._jumped.clear()
+
+    def refilled(self, rows: Sequence[Execution], limit: int) -> None:
+        """``rows`` are the first ``limit`` pending ones in order: they replace the window."""
+        self.overflow = self._missed or len(rows) >= limit
+        taken, jumped = self._taken, self._jumped
+        self.refilling, self._taken, self._jumped = False, set(), []
+        self._queues.clear()
+        self._order.clear()
+        self._ids.clear()
+        self.count = 0
+        if not self.nodes:
+            self.overflow = True
+            return
+        for row in rows:
+            if row.id not in taken and row.id not in self._starting:
+                self._put(row, front=False)
+        for row in jumped:
+            if row.id not in self._ids and row.id not in self._starting:
+                self._put(row, front=True)
+
+    # --- choice -----------------------------------------------------------------------------------
+
+    def choose(self, wanted: int) -> list[LiveNode]:
+        """Up to ``wanted`` places on nodes, the least loaded first: the one with most of its window free.
+
+        O(nodes + wanted · log nodes), once per batch.
+        """
+        if self.limit is not None:
+            wanted = min(wanted, self.limit.max_running - self.limit.running)
+        if wanted <= 0:
+            return []
+        nodes = [node for node in self.nodes if node.open and node.held < node.window]
+        if not nodes:
+            return []
+        if len(nodes) == 1:
+            return nodes * min(wanted, nodes[0].window - nodes[0].held)
+        if wanted == 1:
+            return [min(nodes, key=_load)]
+        heap = [(node.held / node.window, node.turn, index, node.held, node) for index, node in enumerate(nodes)]
+        heapq.heapify(heap)
+        chosen: list[LiveNode] = []
+        while heap and len(chosen) < wanted:
+            _, turn, index, held, node = heap[0]
+            chosen.append(node)
+            held += 1
+            if held < node.window:
+                heapq.heapreplace(heap, (held / node.window, turn, index, held, node))
+            else:
+                heapq.heappop(heap)
+        return chosen
+
+
+def _load(node: LiveNode) -> tuple[float, int]:
+    return (node.held / node.window, node.turn)

@@ -1,0 +1,65 @@
+"""Peers that misbehave: counted, told of in bounded log lines, and ignored when it is too much (C17)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from schedule_zero.clock import Clock
+
+if TYPE_CHECKING:
+    from schedule_zero.dispatch.dispatcher import DispatchStats
+
+log = structlog.get_logger(__name__)
+
+# Bad messages after which a peer is ignored.
+PATIENCE = 20
+# At most one line in this time, however many come.
+QUIET_S = 1.0
+# So many peers are remembered; a stranger may invent as many as it likes.
+MAX_PEERS = 10_000
+
+
+class Peers:
+    """Who has sent what it should not, by routing id."""
+
+    def __init__(self, stats: DispatchStats, clock: Clock) -> None:
+        self._stats = stats
+        self._clock = clock
+        self._bad: dict[bytes, int] = {}
+        self.ignored: dict[bytes, None] = {}
+        self._spoke_s = -QUIET_S
+        self._unsaid = 0
+
+    def count_bad(self, peer: bytes, reason: str, *, node_id: str | None = None) -> bool:
+        """One more from ``peer``; whether that is too many."""
+        count = self._bad.pop(peer, 0) + 1
+        self._bad[peer] = count
+        if len(self._bad) > MAX_PEERS:
+            del self._bad[next(iter(self._bad))]
+        now_s = self._clock.mono_s()
+        if now_s - self._spoke_s >= QUIET_S:
+            log.warning(
+                "bad_message",
+                peer=peer[:16].hex(),
+                node_id=node_id,
+                reason=reason[:200],
+                of_this_peer=count,
+                not_logged=self._unsaid,
+            )
+            self._spoke_s = now_s
+            self._unsaid = 0
+        else:
+            self._unsaid += 1
+        return count >= PATIENCE
+
+    def ignore(self, peer: bytes) -> None:
+        """Read nothing of it any more; a new connection has a new routing id, and a new chance."""
+        self._bad.pop(peer, None)
+        if peer not in self.ignored:
+            self._stats.peers_dropped += 1
+            log.warning("peer_dropped", peer=peer[:16].hex())
+        self.ignored[peer] = None
+        if len(self.ignored) > MAX_PEERS:
+            del self.ignored[next(iter(self.ignored))]

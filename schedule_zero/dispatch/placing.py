@@ -1,0 +1,386 @@
+"""From waiting to sent: which execution goes to which node, and when.
+
+Commit first, then send. A fresh execution that finds a free place is *born running*: its insert is its start.
+Everything else waits in a lane and is started from there when a node has a place free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
+
+from schedule_zero.config import DispatchConfig, HandlerRule
+from schedule_zero.dispatch.effects import CancelAgain, DueAt, Effect, Now, Outbox, Refill, Send
+from schedule_zero.dispatch.endings import Endings
+from schedule_zero.dispatch.lanes import Lane, Limit
+from schedule_zero.dispatch.sessions import (
+    ACCEPTED,
+    PLACED,
+    SENT,
+    STARTING,
+    UNSENT,
+    LiveAttempt,
+    LiveNode,
+    Session,
+)
+from schedule_zero.model import Execution, State
+from schedule_zero.rules.ending import HANDED_BACK_CANCELLED
+from schedule_zero.rules.options import options_of
+from schedule_zero.store.executions import StartItem
+from schedule_zero.wire.messages import Dispatch, DispatchItem
+
+PENDING = State.PENDING
+RUNNING = State.RUNNING
+# One DISPATCH: small enough that the node has begun with it while the next one is being made.
+DISPATCH_ITEMS = 500
+DISPATCH_BYTES = 1 << 20
+# After a start could not be committed: the first pause, doubled up to the last.
+FIRST_PAUSE_S = 0.2
+LAST_PAUSE_S = 5.0
+
+_by_node = attrgetter("node")
+
+
+class Placing:
+    """Owns the lanes and hands out tokens and places."""
+
+    def __init__(
+        self,
+        config: DispatchConfig,
+        epoch: int,
+        rules: dict[str, HandlerRule],
+        nodes: dict[str, LiveNode],
+        endings: Endings,
+        out: Outbox,
+    ) -> None:
+        self._config = config
+        self._rules = rules
+        self._nodes = nodes
+        self._endings = endings
+        self._out = out
+        # Grows over restarts because the epoch does; unique per attempt (C6).
+        self._token = epoch << 32
+        self._turn = 0
+        self._limits: dict[str, Limit] = {}
+        self._pause_s = 0.0
+        self._paused_until_s = 0.0
+        # Launched since the last ``flush``.
+        self._outgoing: dict[Session, list[LiveAttempt]] = {}
+        self.lanes: dict[tuple[str, str], Lane] = {}
+        # The server stops: nothing new is started.
+        self.closing = False
+
+    def lane(self, handler_id: str, job_method: str) -> Lane:
+        lane = self.lanes.get((handler_id, job_method))
+        if lane is None:
+            rule = self._rules.get(handler_id, _NO_RULE)
+            limit = None
+            if rule.limits.max_running is not None:
+                limit = self._limits.get(handler_id)
+                if limit is None:
+                    limit = self._limits[handler_id] = Limit(rule.limits.max_running)
+            lane = Lane(
+                handler_id, job_method, self._config.window, limit=limit, timeout_cap_s=rule.limits.timeout_s
+            )
+            if limit is not None:
+                limit.lanes.append(lane)
+            self.lanes[handler_id, job_method] = lane
+        return lane
+
+    # --- fresh executions -------------------------------------------------------------------------
+
+    def place(self, rows: Sequence[Execution], now: Now) -> None:
+        """Before their insert: those that find a free place are to be inserted as running."""
+        if self.closing:
+            return
+        by_lane: dict[tuple[str, str], list[Execution]] = {}
+        for row in rows:
+            if row.state is PENDING:
+                key = (row.handler_id, row.job_method)
+                group = by_lane.get(key)
+                if group is None:
+                    by_lane[key] = [row]
+                else:
+                    group.append(row)
+        for key, group in by_lane.items():
+            lane = self.lanes.get(key)
+            # Whoever waits already goes first.
+            if lane is None or lane.count or lane.overflow or not lane.nodes:
+                continue
+            places = lane.choose(len(group))
+            if len(places) < len(group) and places:
+                group.sort(key=_by_priority)
+            for row, node in zip(group, places, strict=False):
+                self._assign(row, node, lane, PLACED, now.wall_us)
+
+    def _assign(self, row: Execution, node: LiveNode, lane: Lane, phase: int, now_us: int) -> LiveAttempt:
+        self._token = token = self._token + 1
+        row.state = RUNNING
+        row.attempt += 1
+        row.token = token
+        row.node_id = node.node_id
+        row.dispatched_us = now_us
+        node.held += 1
+        self._turn = node.turn = self._turn + 1
+        if lane.limit is not None:
+            lane.limit.running += 1
+        att = LiveAttempt(row, node, node.instance, lane, token, phase)
+        node.attempts[token] = att
+        return att
+
+    def _unassign(self, att: LiveAttempt) -> None:
+        """It was never sent and is not running in the store."""
+        self._endings.uncount(att)
+        del att.node.attempts[att.token]
+        row = att.row
+        row.state = PENDING
+        row.attempt -= 1
+        row.token = 0
+        row.node_id = None
+        row.dispatched_us = None
+
+    def abandoned(self, rows: Iterable[Execution], now: Now) -> None:
+        """Their insert failed: they don't exist, their places are free."""
+        # A dict, not a set: the core's answers must not depend on memory addresses.
+        freed: dict[LiveNode, None] = {}
+        for row in rows:
+            if row.state is RUNNING and row.node_id is not None:
+                node = self._nodes[row.node_id]
+                att = node.attempts.get(row.token)
+                if att is not None and att.phase == PLACED:
+                    self._unassign(att)
+                    freed[node] = None
+        for node in freed:
+            self.pull(node, now)
+
+    def committed(self, rows: Iterable[Execution], now: Now) -> None:
+        """Their insert (or their release from waiting for a time) is committed: send, queue or wait."""
+        placed: list[LiveAttempt] = []
+        fed: dict[Lane, None] = {}
+        due_us: int | None = None
+        cancelled: list[str] = []
+        nodes = self._nodes
+        for row in rows:
+            state = row.state
+            if state is RUNNING:
+                placed.append(nodes[row.node_id or ""].attempts[row.token])
+            elif state is PENDING:
+                if row.cancel_requested:
+                    cancelled.append(row.id)
+                    continue
+                lane = self.lane(row.handler_id, row.job_method)
+                lane.add(row)
+                fed[lane] = None
+            elif row.not_before_us is not None and (due_us is None or row.not_before_us < due_us):
+                due_us = row.not_before_us
+        if placed:
+            self._launch_all(placed, now)
+        if due_us is not None:
+            self._out.other.append(DueAt(due_us))
+        if cancelled:
+            self._out.other.append(CancelAgain(cancelled))
+        for lane in fed:
+            self.push(lane, now)
+
+    def requeue(self, rows: Iterable[Execution], now: Now) -> None:
+        """They are pending again: they had their turn before, so they go to the front."""
+        fed: dict[Lane, None] = {}
+        for row in rows:
+            lane = self.lane(row.handler_id, row.job_method)
+            lane.add(row, front=True)
+            fed[lane] = None
+        for lane in fed:
+            self.push(lane, now)
+
+    # --- from the lanes ---------------------------------------------------------------------------
+
+    def push(self, lane: Lane, now: Now) -> None:
+        """Work came in: give it to the nodes with most room."""
+        if lane.count and not self._held_back(now):
+            for node in lane.choose(lane.count):
+                self._start(lane, node, now)
+        self.refill(lane)
+
+    def pull(self, node: LiveNode, now: Now) -> None:
+        """A node has room: give it the most important of what it serves."""
+        free = node.window - node.held
+        if free <= 0 or not node.open or self._held_back(now):
+            return
+        lanes = [lane for lane in node.lanes if lane.count]
+        while free > 0 and lanes:
+            lane = lanes[0] if len(lanes) == 1 else min(lanes, key=Lane.head)
+            limit = lane.limit
+            if limit is not None and limit.running >= limit.max_running:
+                lanes.remove(lane)
+                continue
+            self._start(lane, node, now)
+            free -= 1
+            if not lane.count:
+                lanes.remove(lane)
+        for lane in node.lanes:
+            if lane.overflow:
+                self.refill(lane)
+
+    def freed(self, limit: Limit, now: Now) -> None:
+        """Executions of a limited handler ended: another node may take the next."""
+        for lane in limit.lanes:
+            if lane.count:
+                self.push(lane, now)
+
+    def _start(self, lane: Lane, node: LiveNode, now: Now) -> None:
+        row = lane.pop()
+        att = self._assign(row, node, lane, STARTING, now.wall_us)
+        self._out.starts.append(StartItem(row.id, row.attempt, att.token, node.node_id, now.wall_us))
+        self._out.starting.append(att)
+
+    def started(self, attempts: Sequence[LiveAttempt], refused: set[str], now: Now) -> None:
+        """Their start is committed, but for those that had gone on meanwhile (cancelled, mostly)."""
+        self._pause_s = 0.0
+        for att in attempts:
+            att.lane.settled(att.row)
+        if refused:
+            freed = {att.node: None for att in attempts if att.row.id in refused}
+            for att in attempts:
+                if att.row.id in refused:
+                    self._unassign(att)
+            attempts = [att for att in attempts if att.row.id not in refused]
+            for node in freed:
+                self.pull(node, now)
+        self._launch_all(attempts, now)
+
+    def start_failed(self, attempts: Sequence[LiveAttempt], now: Now) -> None:
+        """The store can't be written: they wait in memory as they do in the store, for a while."""
+        self._pause_s = min(self._pause_s * 2 or FIRST_PAUSE_S, LAST_PAUSE_S)
+        self._paused_until_s = now.mono_s + self._pause_s
+        for att in reversed(attempts):
+            self._unassign(att)
+            att.lane.settled(att.row)
+            if att.row.cancel_requested:
+                self._out.other.append(CancelAgain([att.row.id]))
+            else:
+                att.lane.add(att.row, front=True)
+
+    def _held_back(self, now: Now) -> bool:
+        return self.closing or self._paused_until_s > now.mono_s
+
+    def tick(self, now: Now) -> None:
+        """Start what a failing store held back."""
+        if self._paused_until_s and not self._held_back(now):
+            self._paused_until_s = 0.0
+            for lane in self.lanes.values():
+                self.push(lane, now)
+
+    # --- refill -----------------------------------------------------------------------------------
+
+    def refill(self, lane: Lane) -> None:
+        if lane.wants_refill() and not self.closing:
+            lane.refill_asked()
+            self._out.other.append(Refill(lane.handler_id, lane.job_method, lane.window))
+
+    def refilled(self, key: tuple[str, str], rows: Sequence[Execution], limit: int, now: Now) -> None:
+        lane = self.lane(*key)
+        cancelled = [row.id for row in rows if row.cancel_requested]
+        if cancelled:
+            self._out.other.append(CancelAgain(cancelled))
+        lane.refilled(rows, limit)
+        self.push(lane, now)
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    def _launch_all(self, attempts: Iterable[LiveAttempt], now: Now) -> None:
+        for node, group in groupby(attempts, key=_by_node):
+            self.launch(node, group, now)
+
+    def launch(self, node: LiveNode, attempts: Iterable[LiveAttempt], now: Now) -> None:
+        """They are committed as running on ``node``: send them, or give them back if that can't be done any more."""
+        session = node.session
+        takes = session is not None and session.ready and not node.draining and not node.leaving
+        instance = node.instance
+        go: list[LiveAttempt] = []
+        for att in attempts:
+            # None of these was sent, so nobody holds a lease on them.
+            if att.row.cancel_requested:
+                self._endings.decide(att, HANDED_BACK_CANCELLED, now)
+            elif att.instance is not instance:
+                self._endings.hand_back(att, now)
+            elif takes:
+                att.phase = SENT
+                go.append(att)
+            elif session is None or session.ready:
+                self._endings.hand_back(att, now)
+            else:
+                att.phase = UNSENT
+        if go:
+            self.dispatch(node, go, now)
+
+    def dispatch(self, node: LiveNode, attempts: Iterable[LiveAttempt], now: Now) -> None:
+        """Send ``attempts`` (all SENT) with the next effects; again in 2 s unless accepted."""
+        session = node.session
+        if session is not None:
+            waiting = self._outgoing.get(session)
+            if waiting is None:
+                waiting = self._outgoing[session] = []
+            tokens = []
+            for att in attempts:
+                waiting.append(att)
+                tokens.append(att.token)
+            node.unanswered.append((now.mono_s, tokens))
+
+    def flush(self) -> list[Effect]:
+        """One DISPATCH per node for all that was launched since the last time, in pieces."""
+        if not self._outgoing:
+            return []
+        outgoing, self._outgoing = self._outgoing, {}
+        return [
+            Send(session.peer, Dispatch(s=session.s, items=items))
+            for session, attempts in outgoing.items()
+            if session.node.session is session
+            for items in _pieces(attempts)
+        ]
+
+
+def _pieces(attempts: Iterable[LiveAttempt]) -> Iterator[list[DispatchItem]]:
+    items: list[DispatchItem] = []
+    size = 0
+    for att in attempts:
+        if att.phase not in _ON_THE_WAY:
+            continue
+        row = att.row
+        params = row.params
+        if items and (len(items) >= DISPATCH_ITEMS or size + len(params) > DISPATCH_BYTES):
+            yield items
+            items, size = [], 0
+        size += len(params)
+        plain = row.options is None and att.lane.timeout_cap_s is None
+        items.append(
+            DispatchItem(
+                id=row.id,
+                token=att.token,
+                attempt=row.attempt,
+                handler_id=row.handler_id,
+                job_method=row.job_method,
+                params=params,
+                timeout_s=None if plain else _timeout_s(row, att.lane),
+                idempotency_key=row.idempotency_key,
+                schedule_id=row.schedule_id,
+                nominal_us=row.nominal_us,
+            )
+        )
+    if items:
+        yield items
+
+
+_ON_THE_WAY = frozenset({SENT, ACCEPTED})
+_NO_RULE = HandlerRule()
+
+
+def _by_priority(row: Execution) -> int:
+    return -row.priority
+
+
+def _timeout_s(row: Execution, lane: Lane) -> float | None:
+    asked, cap = options_of(row.options).timeout_s, lane.timeout_cap_s
+    if asked is None or cap is None:
+        return cap if asked is None else asked
+    return min(asked, cap)

@@ -1,0 +1,183 @@
+"""Nodes as the core sees them: their processes, sessions and attempts, and who may have which node id.
+
+Data and one decision (``admit``); the events that change them are in ``core``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+
+from schedule_zero.model import Execution, Node, NodeState
+from schedule_zero.rules.ending import Ending
+from schedule_zero.wire.messages import Deny, Hello
+
+if TYPE_CHECKING:
+    from schedule_zero.dispatch.lanes import Lane
+
+# The phases of an attempt; what leads from one to the next stands at the head of ``core``.
+PLACED = 0  # born running; its insert is being committed
+STARTING = 1  # taken from a lane; its start is being committed
+UNSENT = 2  # committed, but its node is just synchronising
+SENT = 3
+ACCEPTED = 4
+ENDING = 5  # the node's outcome is being committed
+LOSING = 6  # the server's decision about it is being committed
+REPORTED = 7  # the node's outcome could not be committed; the node repeats it
+UNRECORDED = 8  # the server's decision could not be committed; it is tried again
+LOOSE = 9  # lost, its lease over, its job's policy is to wait for an operator
+
+# In these it takes one place of the node's window.
+COUNTED = frozenset({PLACED, STARTING, UNSENT, SENT, ACCEPTED})
+
+
+class Instance(Struct, eq=False):
+    """One process of a node: what its attempts hang on, and the end of the lease that they share."""
+
+    id: str
+    epoch: int
+    identity: str
+    # Monotonic: the last moment in which this process may believe in its attempts.
+    lease_end_s: float
+    # Known to be dead, or to hold nothing any more: the lease needs no waiting for.
+    over: bool = False
+
+
+class LiveAttempt(Struct, eq=False, gc=False):
+    """A current attempt of an execution; at most one exists per execution."""
+
+    row: Execution
+    node: LiveNode
+    instance: Instance
+    lane: Lane
+    token: int
+    phase: int
+    ending: Ending | None = None
+
+
+class Session(Struct, eq=False):
+    """One live connection of a node."""
+
+    s: str
+    peer: bytes
+    node: LiveNode
+    since_us: int
+    # The public key with which it came (CURVE), to which its messages are held.
+    key: str = ""
+    # Syncing until the first CREDIT: the outbox comes first.
+    ready: bool = False
+    # Tokens that HELLO named as held.
+    confirmed: frozenset[int] = frozenset()
+
+
+class LiveNode(Struct, eq=False):
+    """One node id, connected or not, with the attempts that the store says are on it."""
+
+    node_id: str
+    state: NodeState
+    heard_s: float
+    instance: Instance
+    session: Session | None = None
+    attempts: dict[int, LiveAttempt] = field(default_factory=dict)
+    # How many attempts it holds or is about to be sent, and how many it is willing to hold.
+    held: int = 0
+    window: int = 0
+    # Whether it takes new work now (``refresh``).
+    open: bool = False
+    # By an operator.
+    draining: bool = False
+    # By itself (SIGTERM).
+    leaving: bool = False
+    # It has attempts of an earlier instance whose lease has to be waited for.
+    strays: bool = False
+    # When it was last given work, for fairness among equals.
+    turn: int = 0
+    lanes: list[Lane] = field(default_factory=list)
+    # (when sent, tokens), to be sent again unless accepted.
+    unanswered: deque[tuple[float, list[int]]] = field(default_factory=deque)
+    # token → when CANCEL was last sent.
+    cancels: dict[int, float] = field(default_factory=dict)
+    handlers: list[str] = field(default_factory=list)
+    slots: int = 0
+    # Results in its outbox, as of its last heartbeat.
+    outbox: int = 0
+    version: str = ""
+    host: str = ""
+    pid: int = 0
+    last_seen_us: int = 0
+    first_seen_us: int = 0
+
+    def refresh(self) -> None:
+        session = self.session
+        self.open = (
+            session is not None
+            and session.ready
+            and self.state is NodeState.ONLINE
+            and not self.draining
+            and not self.leaving
+        )
+
+    def record(self) -> Node:
+        """The node as the store keeps it."""
+        return Node(
+            node_id=self.node_id,
+            instance=self.instance.id,
+            epoch=self.instance.epoch,
+            state=self.state,
+            handlers=self.handlers,
+            slots=self.slots,
+            draining=self.draining,
+            version=self.version,
+            host=self.host,
+            pid=self.pid,
+            identity=self.instance.identity,
+            first_seen_us=self.first_seen_us,
+            last_seen_us=self.last_seen_us,
+        )
+
+
+def identity_of(state_key: str) -> str:
+    """What is stored of the secret in a node's state directory."""
+    return hashlib.sha256(state_key.encode()).hexdigest()
+
+
+def succeeds(hello: Hello, incumbent: Instance) -> bool:
+    """Whether the newcomer holds the incumbent's state directory, whose lock outlives no process (C18)."""
+    return bool(incumbent.identity) and (
+        identity_of(hello.state_key) == incumbent.identity and hello.epoch > incumbent.epoch
+    )
+
+
+def admit(node: LiveNode | None, hello: Hello, *, now_s: float, margin_s: float) -> Deny | None:
+    """Whether ``hello`` may have its node id: why not, or None.
+
+    The incumbent itself and its successor always may. Anyone else waits until the incumbent is not
+    alive and its lease is over; while it is alive, waiting is no use and the newcomer is told to go.
+    """
+    if node is None or node.instance.id == hello.instance or succeeds(hello, node.instance):
+        return None
+    incumbent = node.instance
+    if incumbent.identity and identity_of(hello.state_key) == incumbent.identity:
+        return Deny(
+            code="stale_epoch",
+            reason=f"a later process than this one (start {hello.epoch}) was started from the same state "
+            f"directory (start {incumbent.epoch})",
+        )
+    where = f" on {node.host!r}, pid {node.pid}" if node.host else ""
+    if node.session is not None and node.state is NodeState.ONLINE:
+        return Deny(
+            code="duplicate_node",
+            reason=f"node id {node.node_id!r} is in use by a living process{where}; choose another --node-id",
+        )
+    wait_s = incumbent.lease_end_s + margin_s - now_s
+    if (node.session is not None or wait_s > 0) and not incumbent.over:
+        return Deny(
+            code="duplicate_node",
+            reason=f"node id {node.node_id!r} belongs to a process{where} that is silent now; "
+            f"its lease ends in {max(wait_s, 0):.0f} s",
+            retry=True,
+        )
+    return None

@@ -1,0 +1,216 @@
+"""What a job may know and say while it runs: ``current_job()``, and the exceptions ``Retry`` and ``GiveUp``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from schedule_zero.clock import from_us
+
+if TYPE_CHECKING:
+    from schedule_zero.client import Client
+    from schedule_zero.wire.messages import DispatchItem
+
+MAX_PROGRESS_TEXT = 500
+MAX_RETRY_AFTER_S = 86_400 * 365
+
+ReportProgress = Callable[[int, float, str], None]
+
+
+class Retry(Exception):
+    """Raised by a job: this attempt failed; try again, not before ``after_s`` seconds (if attempts are left)."""
+
+    def __init__(self, after_s: float, message: str = "") -> None:
+        self.after_s = float(after_s)
+        if not 0 <= self.after_s <= MAX_RETRY_AFTER_S:
+            raise ValueError(f"Retry(after_s) must be between 0 and {MAX_RETRY_AFTER_S} seconds, not {after_s!r}")
+        super().__init__(message or f"the job asked to be tried again after {after_s:g} s")
+
+
+class GiveUp(Exception):
+    """Raised by a job: it failed, and no further attempt would help."""
+
+
+class StopReason(StrEnum):
+    """Why a job was asked to stop."""
+
+    CANCEL = "cancel"
+    TIMEOUT = "timeout"
+    DRAIN = "drain"
+    LEASE = "lease"
+
+
+_event_lock = threading.Lock()
+
+
+class StopSignal:
+    """Whether an attempt was asked to stop, and whether its job has seen that. The runner writes, the job reads."""
+
+    __slots__ = ("_event", "noticed", "reason")
+
+    def __init__(self) -> None:
+        self.reason: StopReason | None = None
+        self.noticed = False
+        # Made only when somebody waits on it: most jobs never do, and an Event costs more than a no-op job.
+        self._event: threading.Event | None = None
+
+    def ask(self, reason: StopReason) -> None:
+        """The first reason stays, but a lost lease is overruled by anything that follows."""
+        if self.reason is None or self.reason is StopReason.LEASE:
+            self.reason = reason
+        with _event_lock:
+            if self._event is not None:
+                self._event.set()
+
+    def look(self) -> bool:
+        if self.reason is None:
+            return False
+        self.noticed = True
+        return True
+
+    def wait(self, timeout_s: float) -> bool:
+        with _event_lock:
+            if self._event is None:
+                self._event = threading.Event()
+            if self.reason is not None:
+                self._event.set()
+        self._event.wait(timeout_s)
+        return self.look()
+
+
+class JobContext:
+    """One attempt, seen from inside the job. Get it with ``current_job()``."""
+
+    __slots__ = ("_deadline_us", "_item", "_log", "_report", "_stop", "node_id")
+
+    def __init__(
+        self, item: DispatchItem, node_id: str, deadline_us: int | None, stop: StopSignal, report: ReportProgress
+    ) -> None:
+        self._item = item
+        self._deadline_us = deadline_us
+        self._stop = stop
+        self._report = report
+        self._log: Any = None
+        self.node_id = node_id
+
+    @property
+    def execution_id(self) -> str:
+        return self._item.id
+
+    @property
+    def handler_id(self) -> str:
+        return self._item.handler_id
+
+    @property
+    def job_method(self) -> str:
+        return self._item.job_method
+
+    @property
+    def attempt(self) -> int:
+        """Counts from 1."""
+        return self._item.attempt
+
+    @property
+    def fence_token(self) -> int:
+        """Grows with every attempt in the whole system: let the resource that you write to refuse smaller ones."""
+        return self._item.token
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for all attempts of one execution (by default its id): for services that take such a key."""
+        return self._item.idempotency_key or self._item.id
+
+    @property
+    def schedule_id(self) -> str | None:
+        return self._item.schedule_id
+
+    @property
+    def nominal_time(self) -> datetime | None:
+        """The due time that this execution stands for, if it comes from a schedule (aware, UTC)."""
+        return None if self._item.nominal_us is None else from_us(self._item.nominal_us)
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When this attempt times out, by this machine's clock (aware, UTC); None if it may take for ever."""
+        return None if self._deadline_us is None else from_us(self._deadline_us)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether to stop: the attempt was cancelled, timed out, lost its lease, or the node is going down.
+
+        A plain method can't be interrupted: it has to look here (an ``async`` one is cancelled as well, unless
+        only the lease is over). Having seen True here and then ended, a job counts as having reacted: it is
+        reported as ``cancelled`` (or handed back), whatever it returned. One that never looks and completes is
+        reported as ``completed``: the work was done.
+        """
+        return self._stop.look()
+
+    @property
+    def stop_reason(self) -> str | None:
+        """``cancel``, ``timeout``, ``drain`` or ``lease``; None while all is well."""
+        return self._stop.reason
+
+    def wait_cancelled(self, timeout_s: float) -> bool:
+        """Sleep up to ``timeout_s`` seconds; return True, and at once, if the job should stop. For plain methods."""
+        return self._stop.wait(timeout_s)
+
+    def progress(self, percent: float, text: str = "") -> None:
+        """Tell how far the job is (0 … 100). Cheap: only the newest is sent, a few times a second."""
+        if not 0 <= percent <= 100:
+            raise ValueError(f"progress must be between 0 and 100, not {percent!r}")
+        self._report(self._item.token, float(percent), str(text)[:MAX_PROGRESS_TEXT])
+
+    @property
+    def log(self) -> Any:
+        """A structlog logger that carries the ids of this attempt."""
+        if self._log is None:
+            import structlog
+
+            self._log = structlog.get_logger("schedule_zero.job").bind(
+                execution_id=self.execution_id,
+                attempt=self.attempt,
+                handler_id=self.handler_id,
+                job_method=self.job_method,
+            )
+        return self._log
+
+    @property
+    def client(self) -> Client:
+        """A client of the server (address and token from ``SCHEDULE_ZERO_URL`` and ``SCHEDULE_ZERO_TOKEN``)."""
+        return _shared_client()
+
+
+_client_lock = threading.Lock()
+_client: Client | None = None
+
+
+def _shared_client() -> Client:
+    """One client per process; made at first use, as it brings an HTTP stack that most nodes never need."""
+    global _client  # noqa: PLW0603 - that is what "one per process" means
+    with _client_lock:
+        if _client is None:
+            from schedule_zero.client import Client
+
+            _client = Client()
+        return _client
+
+
+CURRENT: ContextVar[JobContext] = ContextVar("schedule_zero_current_job")
+
+
+def current_job() -> JobContext:
+    """The attempt that this code runs for, in a job method and in the tasks and ``to_thread`` calls it makes.
+
+    Raises RuntimeError anywhere else.
+    """
+    try:
+        return CURRENT.get()
+    except LookupError:
+        raise RuntimeError(
+            "current_job() was called outside a job; it works inside a job method that a node runs, "
+            "and in the asyncio tasks and asyncio.to_thread() calls which that method makes"
+        ) from None

@@ -1,0 +1,141 @@
+"""How one attempt ended, in the form in which it goes to the server: bounded JSON and text, nothing to revive."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import traceback
+from typing import Any, NamedTuple
+
+import msgspec
+
+from schedule_zero.errors import InvalidParams
+from schedule_zero.model import AttemptOutcome, JobError
+from schedule_zero.node.context import GiveUp, Retry
+
+MAX_MESSAGE = 4 << 10
+MAX_TRACEBACK = 16 << 10
+MAX_TYPE = 256
+
+
+class Outcome(NamedTuple):
+    """The closed outcome of an attempt."""
+
+    kind: AttemptOutcome
+    result: bytes | None = None
+    error: JobError | None = None
+    retry_after_s: float | None = None
+    give_up: bool = False
+
+
+_encode = msgspec.json.Encoder().encode
+_COMPLETED_NONE = Outcome(AttemptOutcome.COMPLETED, b"null")
+
+
+def completed(value: Any, limit: int) -> Outcome:
+    """The method returned ``value``; ``failed`` if that has no JSON form or takes more than ``limit`` bytes."""
+    if value is None:
+        return _COMPLETED_NONE
+    try:
+        encoded = _encode(value)
+        # NaN and the infinities are written as null: only then is it worth a closer look.
+        if b"null" in encoded and _holds_non_finite(value):
+            return _failed("InvalidResult", "the result holds NaN or Infinity, which JSON can't express")
+    except RecursionError:
+        return _failed("InvalidResult", "the result can't be written as JSON: it is nested too deeply, or holds itself")
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        if inspect.iscoroutine(value):
+            value.close()  # or Python warns that it was never awaited, at some other time and place
+        return _failed("InvalidResult", f"the result can't be written as JSON: {_text(error)}")
+    if len(encoded) > limit:
+        return _failed("ResultTooLarge", f"the result takes {len(encoded)} bytes as JSON; the limit is {limit}")
+    return Outcome(AttemptOutcome.COMPLETED, encoded)
+
+
+def failed(error: BaseException) -> Outcome:
+    """The method raised ``error``. The traceback begins in the user's code."""
+    kind = type(error)
+    ours = kind.__module__ in ("builtins", "__main__") or kind.__module__.startswith("schedule_zero.")
+    name = kind.__qualname__ if ours else f"{kind.__module__}.{kind.__qualname__}"
+    retry_after_s = error.after_s if isinstance(error, Retry) else None
+    if isinstance(error, InvalidParams):
+        # The parameters won't be others next time, and no line of the job has run.
+        return Outcome(AttemptOutcome.FAILED, error=_job_error("InvalidParams", _text(error), ""), give_up=True)
+    return Outcome(
+        AttemptOutcome.FAILED,
+        error=_job_error(name, _text(error), _traceback(error)),
+        retry_after_s=retry_after_s,
+        give_up=isinstance(error, GiveUp),
+    )
+
+
+def timed_out(timeout_s: float | None) -> Outcome:
+    return Outcome(
+        AttemptOutcome.TIMEOUT,
+        error=_job_error("Timeout", f"the attempt took longer than its timeout of {timeout_s or 0:g} s", ""),
+    )
+
+
+def cancelled() -> Outcome:
+    return Outcome(AttemptOutcome.CANCELLED, error=_job_error("Cancelled", "the attempt was cancelled", ""))
+
+
+def handed_back(reason: str) -> Outcome:
+    return Outcome(AttemptOutcome.HANDED_BACK, error=_job_error("HandedBack", reason, ""))
+
+
+def _failed(kind: str, message: str) -> Outcome:
+    # Another attempt may well return something else, so that it is not given up.
+    return Outcome(AttemptOutcome.FAILED, error=_job_error(kind, message, ""))
+
+
+def _job_error(kind: str, message: str, trace: str) -> JobError:
+    return JobError(
+        type=_bounded(kind, MAX_TYPE),
+        message=_bounded(message, MAX_MESSAGE),
+        traceback=_bounded(trace, MAX_TRACEBACK),
+    )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as inner:  # noqa: BLE001 - a job's exception may do anything when it is printed
+        return f"(its message could not be read: {type(inner).__name__})"
+
+
+def _traceback(error: BaseException) -> str:
+    # The first frames are the runner's own.
+    where = error.__traceback__
+    while where is not None and where.tb_frame.f_globals.get("__name__", "").startswith("schedule_zero.node."):
+        where = where.tb_next
+    try:
+        return "".join(traceback.format_exception(type(error), error, where, limit=60))
+    except Exception as inner:  # noqa: BLE001 - as above: __str__, __repr__ or notes of the job's exception
+        return f"(its traceback could not be written: {type(inner).__name__})"
+
+
+def _bounded(text: str, limit: int) -> str:
+    """At most ``limit`` bytes of valid UTF-8; of a longer text, the beginning and (mostly) the end."""
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= limit:
+        return encoded.decode("utf-8")
+    mark = f"\n… {len(encoded) - limit} bytes left out …\n".encode()
+    head = limit // 4
+    tail = limit - head - len(mark)
+    return (encoded[:head] + mark + encoded[-tail:]).decode("utf-8", "ignore")
+
+
+def _holds_non_finite(value: Any) -> bool:
+    """Whether a float in ``value`` is NaN or infinite. Only called for values that were encoded, so they end."""
+    pending = [msgspec.to_builtins(value, str_keys=True)]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, float):
+            if not math.isfinite(item):
+                return True
+        elif isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, list | tuple | set | frozenset):
+            pending.extend(item)
+    return False

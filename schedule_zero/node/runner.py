@@ -1,0 +1,339 @@
+"""Runs attempts: ``async`` methods as tasks on the loop, plain ones in worker threads, at most ``slots`` at once.
+
+Attempts start in the order in which they came (the server sends them by priority). A worker thread that
+ends one takes the next plain one itself, without a turn of the loop, and hands the outcome straight to
+``deliver``; the loop is woken only where an ``async`` one is next. So a batch of short jobs costs no
+task, no future and no wake-up per job.
+
+Each attempt gets exactly one outcome, whoever is first: the job itself, its timeout, its cancellation.
+A plain method can't be stopped: after its timeout it is reported, and its slot stays taken until it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from schedule_zero.clock import Clock
+from schedule_zero.node import outcome
+from schedule_zero.node.attempt import LiveAttempt, Phase, empty_context, stopped
+from schedule_zero.node.context import JobContext, ReportProgress, StopReason
+from schedule_zero.node.lease import Lease
+from schedule_zero.node.outcome import Outcome
+
+log = structlog.get_logger(__name__)
+
+# A cancelled ``async`` method may clean up for so long before it is reported without it.
+ASYNC_GRACE_S = 5.0
+
+
+class Runner:
+    """``deliver`` gets each ended attempt once, in the thread it ended in. All else is for the loop's thread."""
+
+    def __init__(
+        self,
+        *,
+        slots: int,
+        clock: Clock,
+        lease: Lease,
+        node_id: str,
+        result_limit: int,
+        deliver: Callable[[LiveAttempt], None],
+        report: ReportProgress,
+    ) -> None:
+        self.slots = slots
+        # From DISPATCH until the result is on disk (``release``).
+        self.attempts: dict[int, LiveAttempt] = {}
+        # Ended for the server, but still busy here: each holds a slot.
+        self.overdue: set[LiveAttempt] = set()
+        self._clock = clock
+        self._lease = lease
+        self._node_id = node_id
+        self._result_limit = result_limit
+        self._deliver = deliver
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._queue: deque[LiveAttempt] = deque()
+        self._busy = 0
+        self._inbox: queue.SimpleQueue[LiveAttempt | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._idle_threads = 0
+        self._pump_due = False
+
+    # --- for the node ------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> int:
+        """Slots taken."""
+        return self._busy
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    def submit(self, attempts: Iterable[LiveAttempt]) -> None:
+        """Take these on, in this order."""
+        attempts = list(attempts)
+        self.attempts.update((attempt.token, attempt) for attempt in attempts)
+        with self._lock:
+            self._queue.extend(attempts)
+        self._pump()
+
+    def release(self, tokens: Iterable[int]) -> None:
+        """Their results are on disk."""
+        for token in tokens:
+            self.attempts.pop(token, None)
+
+    def cancel(self, token: int) -> bool:
+        """End this attempt; False if it isn't held. One that waits ends at once, one that runs is asked to."""
+        attempt = self.attempts.get(token)
+        if attempt is None:
+            return False
+        with self._lock:
+            waiting = attempt.phase is Phase.QUEUED
+            if waiting:
+                self._queue.remove(attempt)
+                self._close(attempt, outcome.cancelled())
+        if waiting:
+            self._deliver(attempt)
+        else:
+            self._ask(attempt, StopReason.CANCEL)
+        return True
+
+    def stop_running(self, reason: StopReason) -> None:
+        """Ask everything that runs to stop."""
+        for attempt in self._running():
+            self._ask(attempt, reason)
+
+    def take_back(self, keep: int) -> list[int]:
+        """Give up the newest attempts that have not started, so that ``keep`` are left in all; return their tokens."""
+        with self._lock:
+            surplus = len(self._queue) - max(0, keep - self._busy)
+            given = [self._queue.pop() for _ in range(max(0, surplus))]
+        return self._forget(given)
+
+    def fence(self) -> int:
+        """The lease is over: start nothing that waits, tell what runs. Returns how many are still running."""
+        with self._lock:
+            dropped = list(self._queue)
+            self._queue.clear()
+        self._forget(dropped)
+        running = self._running()
+        for attempt in running:
+            attempt.stop.ask(StopReason.LEASE)
+        return len(running)
+
+    def oldest_wait_s(self, now_s: float) -> float:
+        """How long the first in the queue has been waiting."""
+        try:
+            return now_s - self._queue[0].received_s
+        except IndexError:
+            return 0.0
+
+    def check_deadlines(self, now_s: float) -> float | None:
+        """End what took too long; return when to look again, if anything has a deadline."""
+        next_s: float | None = None
+        for attempt in self._running():
+            asked = attempt.stop.reason not in (None, StopReason.LEASE)
+            due_s = attempt.deadline_s
+            if asked and attempt.task is not None:
+                due_s = attempt.stop_since_s + ASYNC_GRACE_S
+            if due_s is None:
+                continue
+            if now_s >= due_s:
+                if not asked:
+                    self._ask(attempt, StopReason.TIMEOUT)
+                if asked or attempt.task is None:
+                    self._give_up_on(attempt)
+                    continue
+                due_s = now_s + ASYNC_GRACE_S
+            next_s = due_s if next_s is None else min(next_s, due_s)
+        return next_s
+
+    def give_up_running(self) -> int:
+        """Report everything that still runs as what it was asked to be, without waiting for it; how many there were."""
+        running = self._running()
+        for attempt in running:
+            self._give_up_on(attempt)
+        return len(running)
+
+    def close(self) -> None:
+        """End the idle worker threads. Busy ones are daemons: they end with the process."""
+        for _ in self._threads:
+            self._inbox.put(None)
+
+    # --- starting ------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Start what is next while there is a free slot."""
+        self._pump_due = False
+        while True:
+            with self._lock:
+                if self._busy >= self.slots or not self._queue:
+                    return
+                attempt = self._queue.popleft()
+                attempt.phase = Phase.RUNNING
+                self._busy += 1
+                plain = not attempt.method.is_async
+                spawn = plain and self._idle_threads == 0
+                if plain and not spawn:
+                    self._idle_threads -= 1
+            if spawn:
+                self._spawn()
+            if plain:
+                self._inbox.put(attempt)
+            elif (context := self._enter(attempt)) is not None:
+                self._start_task(attempt, context)
+            else:
+                with self._lock:
+                    self._busy -= 1
+                self._forget([attempt])
+
+    def _enter(self, attempt: LiveAttempt) -> JobContext | None:
+        """Stamp the start, in the thread that runs it. None: the lease ended while it waited, it must not start."""
+        now_s = self._clock.mono_s()
+        if not self._lease.held(now_s):
+            return None
+        attempt.started_s = now_s
+        timeout_s = attempt.item.timeout_s
+        deadline_us = None
+        if timeout_s is not None:
+            attempt.deadline_s = now_s + timeout_s
+            deadline_us = self._clock.wall_us() + round(timeout_s * 1e6)
+        return JobContext(attempt.item, self._node_id, deadline_us, attempt.stop, self._report)
+
+    def _start_task(self, attempt: LiveAttempt, context: JobContext) -> None:
+        task = self._loop.create_task(
+            attempt.call_async(context, self._result_limit), name=f"job {attempt.item.id}", context=empty_context()
+        )
+        attempt.task = task
+        task.add_done_callback(functools.partial(self._task_done, attempt))
+
+    def _task_done(self, attempt: LiveAttempt, task: asyncio.Task[Outcome]) -> None:
+        if task.cancelled():
+            # Cancelled before its first step, or by somebody else while the loop shuts down.
+            ended = stopped(attempt.stop.reason or StopReason.DRAIN, attempt.item.timeout_s)
+        else:
+            ended = task.result()
+        with self._lock:
+            self._busy -= 1
+            late = not self._close(attempt, ended)
+        attempt.task = None
+        if late:
+            self._returned_late(attempt)
+        else:
+            self._deliver(attempt)
+        self._pump()
+
+    # --- worker threads ----------------------------------------------------------------------------------
+
+    def _spawn(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"worker-{len(self._threads) + 1}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        attempt: LiveAttempt | None = None
+        while True:
+            if attempt is None:
+                attempt = self._inbox.get()
+                if attempt is None:
+                    return
+            context = self._enter(attempt)
+            ended = None if context is None else attempt.call(context, self._result_limit)
+            attempt = self._leave(attempt, ended)
+
+    def _leave(self, attempt: LiveAttempt, ended: Outcome | None) -> LiveAttempt | None:
+        """Close the books on one attempt and take the next plain one, in one step. ``ended`` None: it never started."""
+        following: LiveAttempt | None = None
+        with self._lock:
+            late = ended is not None and not self._close(attempt, ended)
+            if self._queue and not self._queue[0].method.is_async:
+                following = self._queue.popleft()
+                following.phase = Phase.RUNNING
+                wake = False
+            else:
+                self._busy -= 1
+                self._idle_threads += 1
+                wake = bool(self._queue)
+        if ended is None:
+            self._on_loop(self._forget, [attempt])
+        elif late:
+            self._on_loop(self._returned_late, attempt)
+        else:
+            self._deliver(attempt)
+        if wake and not self._pump_due:
+            self._pump_due = True
+            self._on_loop(self._pump)
+        return following
+
+    def _on_loop(self, function: Callable[..., object], *args: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:
+            # The loop is closed: the process is ending, and this daemon thread with it.
+            return
+
+    # --- ending ------------------------------------------------------------------------------------------
+
+    def _close(self, attempt: LiveAttempt, ended: Outcome) -> bool:
+        """Give it its outcome, unless it has one. Under the lock."""
+        if attempt.phase is Phase.ENDED:
+            return False
+        attempt.phase = Phase.ENDED
+        attempt.outcome = ended
+        attempt.finished_s = self._clock.mono_s()
+        return True
+
+    def _running(self) -> list[LiveAttempt]:
+        return [attempt for attempt in self.attempts.values() if attempt.phase is Phase.RUNNING]
+
+    def _ask(self, attempt: LiveAttempt, reason: StopReason) -> None:
+        first = attempt.stop.reason in (None, StopReason.LEASE)
+        attempt.stop.ask(reason)
+        if first:
+            attempt.stop_since_s = self._clock.mono_s()
+            # Only once: a second CancelledError would interrupt the job's own cleaning up.
+            if attempt.task is not None:
+                attempt.task.cancel()
+
+    def _give_up_on(self, attempt: LiveAttempt) -> None:
+        """Report an attempt that does not end by itself. It keeps its slot for as long as it really runs."""
+        with self._lock:
+            ours = self._close(attempt, stopped(attempt.stop.reason or StopReason.DRAIN, attempt.item.timeout_s))
+            if ours:
+                self.overdue.add(attempt)
+        if ours:
+            log.warning(
+                "job_does_not_stop",
+                execution_id=attempt.item.id,
+                handler_id=attempt.item.handler_id,
+                job_method=attempt.item.job_method,
+                reason=attempt.stop.reason,
+                slots_held=len(self.overdue),
+            )
+            self._deliver(attempt)
+
+    def _returned_late(self, attempt: LiveAttempt) -> None:
+        with self._lock:
+            self.overdue.discard(attempt)
+        log.warning(
+            "job_returned_late",
+            execution_id=attempt.item.id,
+            handler_id=attempt.item.handler_id,
+            job_method=attempt.item.job_method,
+            after_s=round(self._clock.mono_s() - (attempt.started_s or 0.0), 3),
+        )
+
+    def _forget(self, attempts: list[LiveAttempt]) -> list[int]:
+        """Let go of attempts that never started and never will."""
+        tokens = [attempt.token for attempt in attempts]
+        self.release(tokens)
+        return tokens

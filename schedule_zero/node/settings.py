@@ -1,0 +1,66 @@
+"""A node's settings: decided by the command line, the environment and files; passed on explicitly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from schedule_zero.errors import ConfigError
+from schedule_zero.node.identity import file_name
+
+Z85_LENGTH = 40
+
+
+class Curve(NamedTuple):
+    """Keys of an encrypted link, in Z85."""
+
+    server_public: bytes
+    secret: bytes
+
+
+class NodeSettings(Struct, frozen=True, kw_only=True):
+    """Everything that ``run_node`` needs to know."""
+
+    targets: list[str]
+    node_id: str
+    state_dir: Path
+    server: str = "tcp://127.0.0.1:4242"
+    # How many attempts run at once.
+    slots: int = 10
+    # What runs at SIGTERM may go on for so long before it is handed back.
+    drain_s: float = 30.0
+    result_bytes: int = 1 << 20
+    max_message_bytes: int = 16 << 20
+    labels: dict[str, str] = {}
+    # Encrypt the link to the server; ``load_curve`` reads the keys from their files.
+    curve: Curve | None = None
+
+
+def curve_files(state_dir: Path, node_id: str) -> tuple[Path, Path]:
+    """Where the keys are kept if nothing else is said: the server's public one, and this node's secret one.
+
+    A node beside its server, in the same state directory, shares the key that the server makes for such nodes.
+    """
+    folder = state_dir / "curve"
+    own = folder / f"{file_name(node_id)}.secret"
+    return folder / "server.public", own if own.exists() else folder / "local-node.secret"
+
+
+def load_curve(server_public_file: Path, secret_file: Path) -> Curve:
+    """The server's public key and this node's secret one; raises ConfigError that names the file and what it lacks."""
+    return Curve(_key(server_public_file, "the server's public key"), _key(secret_file, "this node's secret key"))
+
+
+def _key(path: Path, what: str) -> bytes:
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(
+            f"{what} can't be read: {error}",
+            hint="create one on the server with: schedule-zero-server node-key create",
+        ) from error
+    if len(key) != Z85_LENGTH:
+        raise ConfigError(f"{path} must hold {what} as {Z85_LENGTH} characters of Z85; it has {len(key)}")
+    return key

@@ -1,0 +1,435 @@
+"""What this node has in hand, and what it says about it: attempts come in, outcomes go to disk and then to the server.
+
+The owner of the link (see ``link.Owner``): it answers DISPATCH, CANCEL and the acknowledgements, and sends ACCEPT,
+REJECT, RESULT, PROGRESS and CREDIT. All of it runs on the loop's thread, in batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import structlog
+from msgspec import Struct
+
+from schedule_zero.clock import Clock
+from schedule_zero.node.attempt import LiveAttempt, Phase
+from schedule_zero.node.context import StopReason
+from schedule_zero.node.credit import CreditWindow
+from schedule_zero.node.delivery import Delivery, EncodedResult, encode_result, token_of
+from schedule_zero.node.identity import Identity
+from schedule_zero.node.lease import Lease, ServerTime
+from schedule_zero.node.link import Conversation, Link
+from schedule_zero.node.mailbox import Mailbox
+from schedule_zero.node.methods import BoundMethod
+from schedule_zero.node.outbox import Durable, Outbox
+from schedule_zero.node.runner import Runner
+from schedule_zero.wire.messages import (
+    MAX_BATCH,
+    PROTOCOL_VERSION,
+    Accept,
+    AcceptedItem,
+    Cancel,
+    Credit,
+    Dispatch,
+    DispatchItem,
+    HandlerDeclaration,
+    Held,
+    Hello,
+    NodeDrain,
+    Progress,
+    Reject,
+    RejectedItem,
+    ResultAck,
+    ServerDrain,
+)
+
+log = structlog.get_logger(__name__)
+
+SWEEP_S = 0.05
+# What runs for longer than this is announced by ACCEPT, with its start; a result says it for shorter ones.
+ACCEPT_RUNNING_S = 0.05
+# What waits for longer is announced too: the server repeats a DISPATCH that it hears nothing of for 2 s.
+ACCEPT_QUEUED_S = 0.5
+# What was prefetched and has not come to its turn by then is given back: another node may be free.
+HOARD_S = 1.0
+PROGRESS_S = 0.2
+POLL_S = 0.02
+# Tokens of ended attempts are remembered, two generations of so many, to recognise a late duplicate.
+REMEMBER = 50_000
+
+
+class About(Struct, frozen=True, kw_only=True):
+    """What HELLO says of the process."""
+
+    slots: int
+    version: str
+    host: str
+    pid: int
+    labels: dict[str, str]
+
+
+class Work:
+    """The attempts and results of one node process."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        methods: Iterable[BoundMethod],
+        about: About,
+        result_limit: int,
+        clock: Clock,
+        lease: Lease,
+        time: ServerTime,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._identity = identity
+        self._about = about
+        self._clock = clock
+        self._lease = lease
+        self._methods: dict[tuple[str, str], BoundMethod] = {}
+        declared: dict[str, HandlerDeclaration] = {}
+        for method in methods:
+            self._methods[method.handler_id, method.name] = method
+            handler = declared.setdefault(
+                method.handler_id, HandlerDeclaration(handler_id=method.handler_id, methods=[])
+            )
+            handler.methods.append(method.declaration)
+        self._declared = declared
+        durable: Mailbox[list[Durable[LiveAttempt]]] = Mailbox(loop, self._durable)
+        health: Mailbox[OSError | None] = Mailbox(loop, self._disk_health)
+        self.outbox: Outbox[LiveAttempt] = Outbox(
+            identity.folder / "outbox",
+            encode=lambda attempt: encode_result(attempt, time),
+            on_durable=durable.post,
+            on_health=health.post,
+        )
+        self.delivery = Delivery()
+        self.credit = CreditWindow(about.slots)
+        self.runner = Runner(
+            slots=about.slots,
+            clock=clock,
+            lease=lease,
+            node_id=identity.node_id,
+            result_limit=result_limit,
+            deliver=self.outbox.put,
+            report=self._report,
+        )
+        self._time = time
+        self._link: Link | None = None
+        self._fenced = True
+        self._refusing: set[str] = set()
+        self._sweep_due = False
+        self._recent: set[int] = set()
+        self._older: set[int] = set()
+        self._progress: dict[int, tuple[float, str]] = {}
+        self._progress_mail: Mailbox[None] = Mailbox(loop, self._progress_waits)
+        self._progress_due = False
+
+    def open(self, link: Link) -> None:
+        """Recover the outbox and work for this link."""
+        self._link = link
+        _, waiting = self.outbox.open(token_of)
+        self.delivery.add(waiting)
+        if waiting:
+            log.info("outbox_recovered", results=len(waiting))
+
+    def close(self) -> None:
+        """End the threads; what the outbox has taken is written first."""
+        self.runner.close()
+        self.outbox.close()
+
+    # --- for the link ------------------------------------------------------------------------------------
+
+    def hello(self) -> Hello:
+        return Hello(
+            protocol=PROTOCOL_VERSION,
+            node_id=self._identity.node_id,
+            instance=self._identity.instance,
+            epoch=self._identity.epoch,
+            state_key=self._identity.state_key,
+            handlers=list(self._declared.values()),
+            slots=self._about.slots,
+            running=[Held(id=attempt.item.id, token=token) for token, attempt in self.runner.attempts.items()],
+            outbox=len(self.delivery),
+            version=self._about.version,
+            host=self._about.host,
+            pid=self._about.pid,
+            labels=self._about.labels,
+        )
+
+    def heartbeat(self) -> tuple[int, int]:
+        return len(self.runner.attempts), len(self.delivery)
+
+    def opened(self) -> None:
+        self._fenced = False
+        self.delivery.opened()
+        self.credit.forget_sent()
+        for attempt in self.runner.attempts.values():
+            attempt.accepted = attempt.start_told = False
+        if "drain" in self._refusing:
+            self._say_drain()
+        self.flush()
+        self._arm_sweep()
+
+    def closed(self) -> None:
+        """Attempts go on while the lease holds; their results wait in the outbox."""
+
+    def receive(self, message: Conversation) -> None:
+        if isinstance(message, Dispatch):
+            self._dispatched(message.items)
+        elif isinstance(message, ResultAck):
+            self._acknowledged(message)
+        elif isinstance(message, Cancel):
+            self._cancelled(message.tokens)
+        else:
+            self._drained_by_operator(message)
+
+    # --- attempts come in --------------------------------------------------------------------------------
+
+    def _dispatched(self, items: list[DispatchItem]) -> None:
+        now_s = self._clock.mono_s()
+        held = self.runner.attempts
+        fresh: dict[int, LiveAttempt] = {}
+        rejected: list[RejectedItem] = []
+        for item in items:
+            token = item.token
+            if token in held:
+                held[token].accepted = False  # the server did not hear of it: say it again
+            elif token in self.delivery:
+                self.delivery.resend(token)
+            elif token in fresh or token in self._recent or token in self._older:
+                continue
+            elif self._refusing:
+                rejected.append(RejectedItem(token=token, reason="draining"))
+            else:
+                method = self._methods.get((item.handler_id, item.job_method))
+                if method is None:
+                    known = item.handler_id in self._declared
+                    rejected.append(RejectedItem(token=token, reason="unknown_method" if known else "unknown_handler"))
+                else:
+                    fresh[token] = LiveAttempt(item, method, now_s)
+        if fresh:
+            self.runner.submit(fresh.values())
+        if rejected:
+            self._reject(rejected)
+        self._arm_sweep()
+
+    def _cancelled(self, tokens: list[int]) -> None:
+        unknown = [
+            token
+            for token in tokens
+            if not self.runner.cancel(token)
+            and token not in self.delivery
+            and token not in self._recent
+            and token not in self._older
+        ]
+        if unknown:
+            # Its DISPATCH never came. If it comes yet, it is too late.
+            self._remember(unknown)
+            self._reject([RejectedItem(token=token, reason="not_held") for token in unknown])
+
+    def _drained_by_operator(self, message: ServerDrain) -> None:
+        if message.on:
+            log.info("node_drained_by_operator")
+            self.refuse("operator")
+        else:
+            log.info("node_resumed_by_operator")
+            self._refusing.discard("operator")
+            self.credit.unpause("operator")
+            self._offer_credit()
+
+    # --- outcomes go out -----------------------------------------------------------------------------------
+
+    def _durable(self, batches: list[list[Durable[LiveAttempt]]]) -> None:
+        """These results are on disk: send them, and ask for more."""
+        done = 0
+        busy_s = 0.0
+        now_s = first_s = self._clock.mono_s()
+        for batch in batches:
+            self.delivery.add((item.token, item.record) for item in batch)
+            self.runner.release(item.token for item in batch)
+            for item in batch:
+                started_s, finished_s = item.entry.started_s, item.entry.finished_s
+                if started_s is not None and finished_s is not None:
+                    done += 1
+                    busy_s += finished_s - started_s
+                    first_s = min(first_s, started_s)
+        if done:
+            self.credit.note(done, busy_s, first_s, now_s)
+        self.flush()
+
+    def _acknowledged(self, ack: ResultAck) -> None:
+        tokens = [*ack.recorded, *ack.duplicate, *ack.superseded, *ack.unknown]
+        known = self.delivery.ack(tokens)
+        self.outbox.ack(known)
+        self._remember(known)
+        if ack.superseded or ack.unknown:
+            log.warning("results_not_taken", superseded=len(ack.superseded), unknown=len(ack.unknown))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what may be sent: results first, then (once all old ones are acknowledged) the window."""
+        link = self._link
+        if link is None or link.session is None:
+            return
+        for items in self.delivery.take(self._clock.mono_s()):
+            link.send(EncodedResult(s=link.session, items=items))
+        self._offer_credit()
+
+    def _offer_credit(self) -> None:
+        link = self._link
+        if link is None or link.session is None or not self.delivery.synced:
+            return
+        window = self.credit.change(self._clock.mono_s())
+        if window is not None:
+            link.send(Credit(s=link.session, window=window))
+
+    def _reject(self, items: list[RejectedItem]) -> None:
+        link = self._link
+        if link is not None and link.session is not None:
+            for start in range(0, len(items), MAX_BATCH):
+                link.send(Reject(s=link.session, items=items[start : start + MAX_BATCH]))
+
+    def _remember(self, tokens: Iterable[int]) -> None:
+        self._recent.update(tokens)
+        if len(self._recent) > REMEMBER:
+            self._older, self._recent = self._recent, set()
+
+    def _disk_health(self, states: list[OSError | None]) -> None:
+        if states[-1] is None:
+            self.credit.unpause("disk")
+        else:
+            self.credit.pause("disk")
+        self._offer_credit()
+
+    # --- progress ------------------------------------------------------------------------------------------
+
+    def _report(self, token: int, percent: float, text: str) -> None:
+        """From the job's thread. Only the newest of each attempt is kept."""
+        self._progress[token] = (percent, text)
+        self._progress_mail.post(None)
+
+    def _progress_waits(self, _: list[None]) -> None:
+        if not self._progress_due:
+            self._progress_due = True
+            self._loop.call_later(PROGRESS_S, self._send_progress)
+
+    def _send_progress(self) -> None:
+        self._progress_due = False
+        newest, self._progress = self._progress, {}
+        link = self._link
+        if link is None or link.session is None:
+            return
+        for token, (percent, text) in newest.items():
+            if token in self.runner.attempts:
+                link.send(Progress(s=link.session, token=token, percent=percent, text=text))
+
+    # --- time passes -----------------------------------------------------------------------------------------
+
+    def _arm_sweep(self, delay_s: float = SWEEP_S) -> None:
+        if not self._sweep_due and self.runner.attempts:
+            self._sweep_due = True
+            self._loop.call_later(delay_s, self._sweep_turn)
+
+    def _sweep_turn(self) -> None:
+        self._sweep_due = False
+        self._arm_sweep(self.sweep())
+
+    def sweep(self) -> float:
+        """Look at what is held: announce, time out, give back. Returns when to look again, in seconds."""
+        now_s = self._clock.mono_s()
+        self.check_lease(now_s)
+        next_s = self.runner.check_deadlines(now_s)
+        self.credit.block(len(self.runner.overdue))
+        if self.runner.oldest_wait_s(now_s) > HOARD_S:
+            self.credit.overcommitted()
+            self._give_back(self._about.slots, "overcommitted")
+        self._announce(now_s)
+        self._offer_credit()
+        return SWEEP_S if next_s is None else max(0.001, min(SWEEP_S, next_s - now_s))
+
+    def _announce(self, now_s: float) -> None:
+        link = self._link
+        if link is None or link.session is None:
+            return
+        items: list[AcceptedItem] = []
+        for attempt in self.runner.attempts.values():
+            started_s = attempt.started_s
+            if attempt.phase is Phase.RUNNING and started_s is not None:
+                told = attempt.accepted and attempt.start_told
+                if not told and now_s - started_s >= ACCEPT_RUNNING_S:
+                    attempt.accepted = attempt.start_told = True
+                    items.append(AcceptedItem(token=attempt.token, started_us=self._time.at_us(started_s)))
+            elif not attempt.accepted and now_s - attempt.received_s >= ACCEPT_QUEUED_S:
+                attempt.accepted = True
+                items.append(AcceptedItem(token=attempt.token))
+        for start in range(0, len(items), MAX_BATCH):
+            link.send(Accept(s=link.session, items=items[start : start + MAX_BATCH]))
+
+    def tick(self) -> None:
+        """Every second: what must happen although nothing else does."""
+        now_s = self._clock.mono_s()
+        self.check_lease(now_s)
+        again = self.delivery.overdue(now_s)
+        if again:
+            log.info("results_resent", results=again)
+        self.credit.block(len(self.runner.overdue))
+        self.flush()
+
+    def check_lease(self, now_s: float) -> None:
+        """When the lease is over this node stops believing in its attempts, before the server gives them away."""
+        if self._fenced or self._lease.held(now_s):
+            return
+        self._fenced = True
+        running = self.runner.fence()
+        log.warning("lease_over", running=running)
+
+    # --- stopping --------------------------------------------------------------------------------------------
+
+    def refuse(self, reason: str) -> None:
+        """Take no more work, and give back what has not started."""
+        self._refusing.add(reason)
+        self.credit.pause(reason)
+        self._give_back(0, "draining")
+
+    def _give_back(self, keep: int, reason: str) -> None:
+        # The smaller window first, or the server might send them right back.
+        self._offer_credit()
+        given_back = self.runner.take_back(keep)
+        self._reject([RejectedItem(token=token, reason=reason) for token in given_back])
+
+    async def drain(self, deadline_s: float, grace_s: float, flush_s: float) -> None:
+        """Finish what runs, within ``deadline_s``; then hand it back; then see the results recorded.
+
+        What runs at the deadline is asked to stop, and has ``grace_s`` for it. What still runs then is handed back
+        all the same: the process is expected to end right after this.
+        """
+        self._say_drain()
+        self.refuse("drain")
+        if not await self._until(lambda: not self.runner.attempts, deadline_s):
+            log.warning("drain_deadline", running=len(self.runner.attempts))
+            self.runner.stop_running(StopReason.DRAIN)
+            if not await self._until(lambda: not self.runner.attempts, grace_s):
+                self.runner.give_up_running()
+                await self._until(lambda: not self.runner.attempts, grace_s)
+        self.flush()
+        if self._link is not None and self._link.session is not None:
+            await self._until(lambda: not len(self.delivery), flush_s)
+        if len(self.delivery):
+            log.warning("results_kept_in_outbox", results=len(self.delivery))
+
+    def _say_drain(self) -> None:
+        if self._link is not None and self._link.session is not None:
+            self._link.send(NodeDrain(s=self._link.session))
+
+    async def _until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait for ``condition``, which changes on this thread only; False after ``timeout_s``."""
+        deadline_s = self._clock.mono_s() + timeout_s
+        while not condition():
+            if self._clock.mono_s() >= deadline_s:
+                return False
+            await asyncio.sleep(POLL_S)
+        return True

@@ -1,0 +1,218 @@
+"""The composition root: builds every part once, runs their loops under one task group, and stops them in order.
+
+Reading order of the whole: DESIGN in ``docs/explanation/architecture.md``; the way of a job starts in
+``web/api`` → ``service`` → ``store`` → ``dispatch`` → ``wire`` → ``node``.
+
+Stop order, and why:
+
+1. *not ready*: load balancers look elsewhere; new writes are refused with 503.
+2. *timer*: no fire is decided any more; what is due is decided by the next start (catch-up).
+3. *HTTP*: the listening socket closes; requests in flight finish, long polls are woken.
+4. *dispatch*: nothing new is sent; results that came are recorded and acknowledged; nodes get GOAWAY.
+   Jobs that run go on: their nodes keep the results, and the next server re-attaches them (C11).
+5. *store*: the writer drains its queue, checkpoints and closes the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from schedule_zero.clock import Clock, SystemClock
+from schedule_zero.config import ServerConfig
+from schedule_zero.dispatch.curve import CurveKeys
+from schedule_zero.dispatch.dispatcher import Dispatcher
+from schedule_zero.ops.events import EventHub
+from schedule_zero.ops.registry_file import RegistryEntry, RegistryFile
+from schedule_zero.ops.supervise import Supervisor
+from schedule_zero.ops.upkeep import Chore, repeat
+from schedule_zero.service import Service
+from schedule_zero.service.access import AccessService
+from schedule_zero.service.executions import ExecutionService
+from schedule_zero.service.metrics import server_metrics
+from schedule_zero.service.schedules import ScheduleService
+from schedule_zero.service.system import SystemService
+from schedule_zero.state_dir import REGISTRY, SERVER_JSON, write_private
+from schedule_zero.store import Store
+from schedule_zero.store import events as store_events
+from schedule_zero.store import idempotency as store_idempotency
+from schedule_zero.timing import Timer
+from schedule_zero.web.app import HttpServer
+
+log = structlog.get_logger(__name__)
+
+
+class Addresses(Struct, frozen=True, kw_only=True):
+    """Where a running server is reached; also written to ``<state-dir>/server.json`` for local clients."""
+
+    http: str
+    zmq: str
+    # Whether nodes have to encrypt.
+    curve: bool
+    state_dir: str
+    pid: int
+
+
+class Server:
+    """All parts of one server, built but not started."""
+
+    def __init__(self, config: ServerConfig, state_dir: Path, *, clock: Clock | None = None) -> None:
+        clock = clock or SystemClock()
+        self.config = config
+        self.state_dir = state_dir
+        self.clock = clock
+        self.registry_file = RegistryFile(state_dir / REGISTRY, Path(config.handler_registry))
+        declarations = self.registry_file.read()
+        self.store = Store.open(config.store, state_dir, clock=clock)
+        self.hub = EventHub()
+        self.store.on_commit(self.hub.publish)
+        self.supervisor = Supervisor(clock)
+        self.curve = CurveKeys(store=self.store, state_dir=state_dir, config=config.zmq, clock=clock)
+        self.dispatcher = Dispatcher(
+            store=self.store, config=config, curve=self.curve, declarations=declarations, clock=clock
+        )
+        self.timer = Timer(store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.timing)
+        executions = ExecutionService(
+            store=self.store, dispatcher=self.dispatcher, hub=self.hub, clock=clock, limits=config.limits
+        )
+        self.service = Service(
+            executions=executions,
+            schedules=ScheduleService(
+                store=self.store,
+                dispatcher=self.dispatcher,
+                timer=self.timer,
+                executions=executions,
+                clock=clock,
+                limits=config.limits,
+                timing=config.timing,
+            ),
+            access=AccessService(store=self.store, curve=self.curve, clock=clock),
+            system=SystemService(
+                store=self.store,
+                dispatcher=self.dispatcher,
+                hub=self.hub,
+                supervisor=self.supervisor,
+                clock=clock,
+                config=config,
+                render_metrics=self._render_metrics,
+            ),
+        )
+        self.http = HttpServer(self.service, config)
+        self._metrics = server_metrics(
+            store=self.store,
+            dispatcher=self.dispatcher,
+            timer=self.timer,
+            hub=self.hub,
+            supervisor=self.supervisor,
+            requests=lambda: self.http.stats.requests,
+        )
+        self.addresses = Addresses(http="", zmq="", curve=False, state_dir=str(state_dir), pid=os.getpid())
+        self._loops: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self) -> Addresses:
+        """Bind, load, and start every loop; returns once the server answers."""
+        await self.service.access.start(self.state_dir)
+        await self.dispatcher.start()
+        self._keep("dispatch", self.dispatcher.run)
+        self._keep("timer", self.timer.run)
+        for chore in self._chores():
+            self._keep(f"upkeep.{chore.name}", partial(repeat, chore))
+        port = self.http.listen()
+        self.addresses = addresses = Addresses(
+            http=f"http://{self.config.http.host}:{port}",
+            zmq=self.dispatcher.address,
+            curve=self.curve.enabled,
+            state_dir=str(self.state_dir),
+            pid=os.getpid(),
+        )
+        write_private(self.state_dir / SERVER_JSON, msgspec.json.encode(addresses))
+        log.info("server_started", http=addresses.http, zmq=addresses.zmq, state_dir=addresses.state_dir)
+        return addresses
+
+    async def stop(self, deadline_s: float) -> None:
+        """Stop in the order above, within ``deadline_s``."""
+        self.service.system.draining = True
+        log.info("server_stopping", deadline_s=deadline_s)
+        for name in [name for name in self._loops if name != "dispatch"]:
+            await self._end(name)
+        await self.http.stop(deadline_s / 2)
+        await self.dispatcher.stop(deadline_s / 2)
+        await self._end("dispatch")
+        (self.state_dir / SERVER_JSON).unlink(missing_ok=True)
+        await self.store.close()
+        log.info("server_stopped")
+
+    def _render_metrics(self) -> tuple[str, bytes]:
+        return self._metrics.render()
+
+    def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        self._loops[name] = asyncio.create_task(self.supervisor.keep(name, run), name=name)
+
+    async def _end(self, name: str) -> None:
+        task = self._loops.pop(name)
+        task.cancel()
+        await asyncio.wait([task])
+
+    def _chores(self) -> list[Chore]:
+        retention = self.config.retention
+
+        async def prune_events() -> None:
+            oldest_us = self.clock.wall_us() - round(retention.events_s * 1e6)
+            await self.store.write(
+                store_events.prune, store_events.Prune(before_us=oldest_us, keep_rows=retention.events_rows)
+            )
+
+        async def mirror_registry() -> None:
+            await asyncio.to_thread(self.registry_file.write, self._registry_entries())
+
+        async def prune_idempotency() -> None:
+            await self.store.write(
+                store_idempotency.prune,
+                store_idempotency.Prune(before_us=self.clock.wall_us() - round(retention.idempotency_s * 1e6)),
+            )
+
+        return [
+            Chore(name="events", every_s=60.0, run_once=prune_events),
+            Chore(name="idempotency", every_s=60.0, run_once=prune_idempotency),
+            Chore(name="registry_file", every_s=1.0, run_once=mirror_registry),
+        ]
+
+    def _registry_entries(self) -> list[RegistryEntry]:
+        return [
+            RegistryEntry(
+                handler_id=handler.handler_id,
+                methods=[method.name for method in handler.methods],
+                nodes=handler.node_ids,
+                registered_us=handler.registered_us,
+                updated_us=handler.updated_us,
+                status="Connected" if handler.node_ids else "Disconnected",
+            )
+            for handler in self.service.system.handlers()
+        ]
+
+
+async def serve(
+    config: ServerConfig,
+    state_dir: Path,
+    *,
+    stop: asyncio.Event,
+    ready: Callable[[Addresses, Server], object] | None = None,
+) -> None:
+    """Run a server until ``stop`` is set. Start-up errors are raised; nothing is left running."""
+    server = Server(config, state_dir)
+    try:
+        addresses = await server.start()
+    except BaseException:
+        await server.store.close()
+        raise
+    if ready is not None:
+        ready(addresses, server)
+    await stop.wait()
+    await server.stop(config.drain_s)

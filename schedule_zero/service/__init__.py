@@ -1,0 +1,47 @@
+"""What a user can do, one verb each: validates, checks that it makes sense, writes once, and only then acknowledges.
+
+The web layer calls nothing below this. Authorisation by role stands in the route table; here a principal is
+only recorded. Every verb is one transaction.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from schedule_zero.service.access import AccessService
+from schedule_zero.service.executions import ExecutionService
+from schedule_zero.service.schedules import ScheduleService
+from schedule_zero.service.specs import (
+    ExecutionView,
+    IdemKey,
+    Preview,
+    Principal,
+    RunNow,
+    ScheduleSpec,
+    SchedulesWritten,
+    SubmitItem,
+    Submitted,
+)
+from schedule_zero.service.system import SystemService
+
+__all__ = [
+    "ExecutionView",
+    "IdemKey",
+    "Preview",
+    "Principal",
+    "RunNow",
+    "ScheduleSpec",
+    "SchedulesWritten",
+    "Service",
+    "SubmitItem",
+    "Submitted",
+]
+
+
+class Service(Struct, frozen=True, kw_only=True):
+    """The verbs by noun."""
+
+    executions: ExecutionService
+    schedules: ScheduleService
+    access: AccessService
+    system: SystemService

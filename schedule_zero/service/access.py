@@ -1,0 +1,121 @@
+"""Who may talk to the server: API tokens by role, and CURVE keys of nodes.
+
+A token is random, so a plain SHA-256 of it is what is stored; the secret is shown once and never logged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from pathlib import Path
+
+import structlog
+
+from schedule_zero.clock import Clock
+from schedule_zero.dispatch.curve import CurveKeys
+from schedule_zero.errors import Conflict, InvalidField, NotFound, Unauthenticated
+from schedule_zero.model import Role, new_id
+from schedule_zero.service.specs import Principal
+from schedule_zero.state_dir import ADMIN_TOKEN, write_private
+from schedule_zero.store import Store
+from schedule_zero.store import node_keys as store_node_keys
+from schedule_zero.store import tokens as store_tokens
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "sz_"
+
+
+def hash_token(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class AccessService:
+    """Tokens and node keys. The hashes of living tokens are held in memory: a look-up is one dict access."""
+
+    def __init__(self, *, store: Store, curve: CurveKeys, clock: Clock) -> None:
+        self._store = store
+        self._curve = curve
+        self._clock = clock
+        self._principals: dict[str, Principal] = {}
+
+    async def start(self, state_dir: Path) -> None:
+        """Load the living tokens, and make sure that ``admin.token`` holds one of them."""
+        now_us = self._clock.wall_us()
+        for token in (await self._store.read(lambda conn: store_tokens.active(conn, now_us))).values():
+            self._principals[token.hash] = Principal(name=token.name, role=token.role, token_id=token.id)
+        path = state_dir / ADMIN_TOKEN
+        try:
+            secret = path.read_text().strip()
+        except FileNotFoundError:
+            secret = ""
+        if secret and hash_token(secret) in self._principals:
+            return
+        if not secret:
+            secret = _new_secret()
+            write_private(path, f"{secret}\n".encode())
+        await self._add("admin", Role.ADMIN, secret)
+
+    def authenticate(self, secret: str) -> Principal:
+        """The principal of a token; Unauthenticated for any other string."""
+        # Looked up by hash: how long it takes says nothing about the secret.
+        principal = self._principals.get(hash_token(secret))
+        if principal is None:
+            raise Unauthenticated("the token is unknown or was revoked")
+        return principal
+
+    async def create_token(self, principal: Principal, name: str, role: Role) -> tuple[store_tokens.ApiToken, str]:
+        """A new token; the secret is returned this once."""
+        if not name or len(name) > 100:
+            raise InvalidField("expected a name of 1 to 100 characters", pointer="/name")
+        secret = _new_secret()
+        token = await self._add(name, role, secret)
+        log.info("token_created", token_id=token.id, name=name, role=role, by=principal.name)
+        return token, secret
+
+    async def _add(self, name: str, role: Role, secret: str) -> store_tokens.ApiToken:
+        token = store_tokens.ApiToken(
+            id=new_id(), name=name, role=role, hash=hash_token(secret), created_us=self._clock.wall_us()
+        )
+        await self._store.write(store_tokens.create, token)
+        self._principals[token.hash] = Principal(name=name, role=role, token_id=token.id)
+        return token
+
+    async def tokens(self) -> list[store_tokens.ApiToken]:
+        """All tokens, revoked ones too; never their secrets."""
+        return await self._store.read(store_tokens.all)
+
+    async def revoke_token(self, principal: Principal, token_id: str) -> None:
+        """Refuse this token from now on."""
+        if token_id == principal.token_id:
+            raise Conflict("this is the token that you are using; revoke it with another one")
+        if not await self._store.write(
+            store_tokens.revoke, store_tokens.Revoke(id=token_id, now_us=self._clock.wall_us())
+        ):
+            raise NotFound(f"there is no living token {token_id!r}")
+        self._principals = {key: value for key, value in self._principals.items() if value.token_id != token_id}
+        log.info("token_revoked", token_id=token_id, by=principal.name)
+
+    # --- nodes ------------------------------------------------------------------------------------
+
+    async def create_node_key(
+        self, principal: Principal, node_id: str, handlers: list[str]
+    ) -> tuple[store_node_keys.NodeKey, str]:
+        """A CURVE key pair for one node (or ``*``) and its handlers; the secret half is returned this once."""
+        key, secret = await self._curve.create(node_id, handlers)
+        log.info("node_key_created", key_id=key.id, node_id=node_id, by=principal.name)
+        return key, secret
+
+    async def node_keys(self) -> list[store_node_keys.NodeKey]:
+        """All node keys, revoked ones too."""
+        return await self._store.read(store_node_keys.all)
+
+    async def revoke_node_key(self, principal: Principal, key_id: str) -> None:
+        """Refuse this key from now on, and end the session that uses it."""
+        if not await self._curve.revoke(key_id):
+            raise NotFound(f"there is no living node key {key_id!r}")
+        log.info("node_key_revoked", key_id=key_id, by=principal.name)
+
+
+def _new_secret() -> str:
+    return PREFIX + secrets.token_urlsafe(32)

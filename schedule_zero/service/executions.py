@@ -1,0 +1,250 @@
+"""Verbs on executions: submit, run now, look, wait, cancel, retry, clear."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+
+from schedule_zero.clock import Clock
+from schedule_zero.config import LimitsConfig
+from schedule_zero.dispatch.dispatcher import Dispatcher
+from schedule_zero.errors import BadRequest, InvalidParams, NotFound, TooLarge, WrongState
+from schedule_zero.model import Execution, JobOptions, Origin, State, new_id
+from schedule_zero.ops.events import EventHub
+from schedule_zero.rules.options import effective
+from schedule_zero.rules.states import TERMINAL
+from schedule_zero.service.idempotency import idempotency_record
+from schedule_zero.service.specs import ExecutionView, IdemKey, Principal, RunNow, SubmitItem, Submitted
+from schedule_zero.store import Store
+from schedule_zero.store import executions as store_executions
+from schedule_zero.store.idempotency import IdempotencyRecord, IdempotentReplay
+from schedule_zero.store.tx import Page
+
+log = structlog.get_logger(__name__)
+
+decode_ids = msgspec.json.Decoder(list[str]).decode
+NO_OPTIONS = JobOptions()
+
+
+class ExecutionService:
+    """Everything that can be done with executions."""
+
+    def __init__(
+        self, *, store: Store, dispatcher: Dispatcher, hub: EventHub, clock: Clock, limits: LimitsConfig
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._hub = hub
+        self._clock = clock
+        self._limits = limits
+
+    # --- create -----------------------------------------------------------------------------------
+
+    async def submit(self, principal: Principal, items: Sequence[SubmitItem], idem: IdemKey | None = None) -> Submitted:
+        """Create executions, all or none; returns their ids in order once they are committed.
+
+        Raises UnknownHandler, UnknownMethod or InvalidParams with a pointer to the offending item.
+        """
+        if len(items) > self._limits.bulk:
+            raise TooLarge(
+                f"at most {self._limits.bulk} executions in one request, got {len(items)}", pointer="/executions"
+            )
+        rows = self._rows(items, Origin.SUBMIT, bulk=len(items) != 1)
+        return await self._submit_rows(principal, rows, idem)
+
+    async def run_now(
+        self, principal: Principal, item: SubmitItem, wait_s: float, idem: IdemKey | None = None
+    ) -> RunNow:
+        """Create one execution and wait up to ``wait_s`` seconds for its end."""
+        rows = self._rows([item], Origin.RUN_NOW)
+        return await self._insert_and_wait(principal, rows[0], wait_s, idem)
+
+    async def retry(self, principal: Principal, execution_id: str, idem: IdemKey | None = None) -> Submitted:
+        """A new execution of the same work; the old one, which has to be over, stays as it is."""
+        old = (await self.get(execution_id)).execution
+        if old.state not in TERMINAL:
+            raise WrongState(f"execution {execution_id} is {old.state}; only one that is over can be retried")
+        row = Execution(
+            id=new_id(),
+            handler_id=old.handler_id,
+            job_method=old.job_method,
+            params=old.params,
+            priority=old.priority,
+            origin=Origin.RETRY,
+            schedule_id=old.schedule_id,
+            parent_id=old.id,
+            options=old.options,
+            idempotency_key=old.idempotency_key,
+            created_us=self._clock.wall_us(),
+        )
+        self._dispatcher.registry.validate(row.handler_id, row.job_method, msgspec.json.decode(row.params))
+        return await self._submit_rows(principal, [row], idem)
+
+    async def submit_for(
+        self, principal: Principal, schedule_id: str, item: SubmitItem, idem: IdemKey | None = None
+    ) -> Submitted:
+        """One execution of a schedule's job, outside its fires."""
+        rows = self._rows([item], Origin.RUN_NOW)
+        rows[0].schedule_id = schedule_id
+        return await self._submit_rows(principal, rows, idem)
+
+    async def _submit_rows(self, principal: Principal, rows: list[Execution], idem: IdemKey | None) -> Submitted:
+        ids = [row.id for row in rows]
+        stored = await self._insert(rows, idempotency_record(principal, idem, ids, self._clock))
+        return Submitted(ids=ids if stored is None else stored, replayed=stored is not None)
+
+    def _rows(self, items: Sequence[SubmitItem], origin: Origin, *, bulk: bool = False) -> list[Execution]:
+        now_us = self._clock.wall_us()
+        validate = self._dispatcher.registry.validate
+        limit = self._limits.params_bytes
+        decided: dict[tuple[JobOptions, JobOptions], tuple[int, bytes | None]] = {}
+        rows = []
+        for index, item in enumerate(items):
+            params = bytes(item.job_params)
+            try:
+                if len(params) > limit:
+                    raise TooLarge(f"at most {limit} bytes of parameters, got {len(params)}", pointer="/job_params")
+                document = msgspec.json.decode(params)
+                if type(document) is not dict:
+                    raise InvalidParams("expected an object of parameters by name", pointer="/job_params")
+                method = validate(item.handler_id, item.job_method, document)
+            except (BadRequest, NotFound, TooLarge) as error:
+                if bulk:
+                    error.pointer = f"/executions/{index}{error.pointer or ''}"
+                raise
+            key = (item.options, method.options)
+            options = decided.get(key)
+            if options is None:
+                options = decided[key] = _decide(item.options, method.options)
+            later = item.not_before_us is not None and item.not_before_us > now_us
+            rows.append(
+                Execution(
+                    id=new_id(),
+                    handler_id=item.handler_id,
+                    job_method=item.job_method,
+                    params=params,
+                    state=State.SCHEDULED if later else State.PENDING,
+                    priority=options[0],
+                    origin=origin,
+                    not_before_us=item.not_before_us if later else None,
+                    options=options[1],
+                    idempotency_key=item.idempotency_key,
+                    created_us=now_us,
+                )
+            )
+        return rows
+
+    async def _insert(self, rows: list[Execution], idem: IdempotencyRecord | None) -> list[str] | None:
+        """Insert ``rows`` in one transaction; returns the ids of the first time if this is a replay, else None."""
+        dispatcher = self._dispatcher
+        dispatcher.place(rows)
+        done: asyncio.Future[list[str] | None] = asyncio.get_running_loop().create_future()
+
+        def settled(outcome: object) -> None:
+            # In the commit's own callback, not after the await: a caller that has gone away
+            # must neither lose the work nor keep the credit.
+            if isinstance(outcome, Exception):
+                dispatcher.abandoned(rows)
+                if not done.cancelled():
+                    done.set_exception(outcome)
+                return
+            earlier = None
+            if isinstance(outcome, IdempotentReplay):
+                dispatcher.abandoned(rows)
+                earlier = decode_ids(outcome.response)
+            else:
+                dispatcher.committed(rows)
+            if not done.cancelled():
+                done.set_result(earlier)
+
+        self._store.submit(
+            store_executions.insert,
+            store_executions.Insert(rows=rows, idem=idem),
+            settled,
+        )
+        return await done
+
+    async def _insert_and_wait(
+        self, principal: Principal, row: Execution, wait_s: float, idem: IdemKey | None
+    ) -> RunNow:
+        waiter = self._hub.wait_terminal(row.id)
+        try:
+            stored = await self._insert([row], idempotency_record(principal, idem, [row.id], self._clock))
+            if stored is not None:
+                view = await self.get(stored[0], wait_s)
+                return RunNow(execution_id=stored[0], execution=_if_over(view.execution), replayed=True)
+            await asyncio.wait([waiter], timeout=wait_s)
+            if not waiter.done():
+                return RunNow(execution_id=row.id, execution=None)
+        finally:
+            self._hub.forget(row.id, waiter)
+        return RunNow(execution_id=row.id, execution=(await self.get(row.id)).execution)
+
+    # --- look -------------------------------------------------------------------------------------
+
+    async def get(self, execution_id: str, wait_s: float = 0) -> ExecutionView:
+        """One execution with its attempts; with ``wait_s`` not before it is over or the time is up."""
+        waiter = self._hub.wait_terminal(execution_id) if wait_s > 0 else None
+        try:
+            view = await self._read(execution_id)
+            if waiter is None or view.execution.state in TERMINAL:
+                return view
+            await asyncio.wait([waiter], timeout=wait_s)
+        finally:
+            if waiter is not None:
+                self._hub.forget(execution_id, waiter)
+        return await self._read(execution_id)
+
+    async def _read(self, execution_id: str) -> ExecutionView:
+        found = await self._store.read(lambda conn: store_executions.get(conn, execution_id))
+        if found is None:
+            raise NotFound(f"there is no execution {execution_id!r}")
+        return ExecutionView(
+            execution=found.execution,
+            attempts=found.attempts,
+            progress=self._dispatcher.progress(execution_id),
+        )
+
+    async def find(self, wanted: store_executions.Filter) -> Page[Execution]:
+        """A page of executions, newest first."""
+        return await self._store.read(lambda conn: store_executions.find(conn, wanted))
+
+    async def stats(self) -> store_executions.Stats:
+        """Counts by state and handler."""
+        return await self._store.read(store_executions.stats)
+
+    async def errors(self, limit: int) -> list[Execution]:
+        """The newest executions that failed, timed out or died."""
+        page = await self._store.read(lambda conn: store_executions.errors(conn, limit=limit))
+        return page.rows
+
+    # --- change -----------------------------------------------------------------------------------
+
+    async def cancel(self, principal: Principal, execution_id: str) -> store_executions.CancelAnswer:
+        """End it without a result: at once where it waits; where it runs, the node is told and confirms."""
+        [answer] = await self._dispatcher.cancel([execution_id])
+        if answer.outcome is store_executions.CancelOutcome.UNKNOWN:
+            raise NotFound(f"there is no execution {execution_id!r}")
+        log.info("execution_cancel", execution_id=execution_id, outcome=answer.outcome, by=principal.name)
+        return answer
+
+    async def clear(self, principal: Principal, before_us: int | None = None) -> int:
+        """Forget executions that are over (stored before ``before_us``), in small steps; returns how many."""
+        cleared = await store_executions.clear_all(self._store, before_us)
+        log.info("executions_cleared", count=cleared, by=principal.name)
+        return cleared
+
+
+def _decide(item: JobOptions, method: JobOptions) -> tuple[int, bytes | None]:
+    """The priority in force, and the merged options as they are stored (None: all defaults)."""
+    if item == NO_OPTIONS and method == NO_OPTIONS:
+        return effective().priority, None
+    chosen = effective(item, method)
+    return chosen.priority, msgspec.json.encode(chosen)
+
+
+def _if_over(execution: Execution) -> Execution | None:
+    return execution if execution.state in TERMINAL else None

@@ -1,0 +1,103 @@
+"""The catalogue of ``/metrics``: every family, its meaning, and the counter that it is read from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+
+from schedule_zero.dispatch.dispatcher import Dispatcher
+from schedule_zero.ops.events import EventHub
+from schedule_zero.ops.metrics import Family, Metrics, Sample, one
+from schedule_zero.ops.supervise import Supervisor
+from schedule_zero.store import Store
+from schedule_zero.timing import Timer
+
+# (method, path, status) → how many requests.
+Requests = Callable[[], dict[tuple[str, str, int], int]]
+
+
+def server_metrics(
+    *,
+    store: Store,
+    dispatcher: Dispatcher,
+    timer: Timer,
+    hub: EventHub,
+    supervisor: Supervisor,
+    requests: Requests,
+) -> Metrics:
+    """All families of one server."""
+    wire, wrote, times = dispatcher.stats, store.stats, timer.stats
+
+    def nodes() -> Iterable[Sample]:
+        states = Counter(view.state.value for view in dispatcher.nodes())
+        return [((state,), count) for state, count in sorted(states.items())]
+
+    def waiting() -> Iterable[Sample]:
+        by_handler: Counter[str] = Counter()
+        for (handler_id, _), count in dispatcher.waiting().items():
+            by_handler[handler_id] += count
+        return [((handler_id,), count) for handler_id, count in sorted(by_handler.items())]
+
+    def restarts() -> Iterable[Sample]:
+        return [((loop.name,), loop.restarts) for loop in supervisor.loops.values()]
+
+    def up() -> Iterable[Sample]:
+        return [((loop.name,), float(loop.running)) for loop in supervisor.loops.values()]
+
+    def http() -> Iterable[Sample]:
+        return [((method, path, str(status)), count) for (method, path, status), count in requests().items()]
+
+    def build() -> Iterable[Sample]:
+        return [((version("schedule-zero"),), 1.0)]
+
+    def counter(name: str, meaning: str, value: Callable[[], float]) -> Family:
+        return Family("counter", name, meaning, (), one(value))
+
+    def gauge(name: str, meaning: str, value: Callable[[], float]) -> Family:
+        return Family("gauge", name, meaning, (), one(value))
+
+    return Metrics(
+        [
+            Family("gauge", "build_info", "1, labelled with the version that runs", ("version",), build),
+            Family("gauge", "nodes", "Nodes by state", ("state",), nodes),
+            Family("gauge", "executions_waiting", "Executions waiting for a node, by handler", ("handler_id",), waiting),
+            counter("attempts_dispatched", "Attempts sent to nodes", lambda: wire.dispatched),
+            counter("attempts_resent", "Attempts sent again because no node had accepted them", lambda: wire.resends),
+            counter("attempts_lost", "Attempts that ended with the loss of their node", lambda: wire.attempts_lost),
+            counter("results", "Results recorded", lambda: wire.results),
+            counter("results_duplicate", "Results that were recorded before", lambda: wire.results_duplicate),
+            counter("results_stale", "Results refused because another attempt held the lease", lambda: wire.results_stale),
+            counter("nodes_lost", "Times that a node was lost", lambda: wire.nodes_lost),
+            counter("nodes_denied", "Nodes that were refused", lambda: wire.nodes_denied),
+            counter("wire_messages_in", "Messages from nodes", lambda: wire.messages_in),
+            counter("wire_messages_out", "Messages to nodes", lambda: wire.messages_out),
+            counter("wire_sends_failed", "Messages that no peer took", lambda: wire.sends_failed),
+            counter("wire_bad_messages", "Messages that could not be understood", lambda: wire.bad_messages),
+            counter("wire_peers_dropped", "Peers dropped for many bad messages", lambda: wire.peers_dropped),
+            counter("wire_wrong_keys", "Messages sent with a key that is not their session's", lambda: wire.wrong_keys),
+            Family("histogram", "attempt_handover_seconds", "From dispatch to the method being entered", (),
+                   lambda: [((), dispatcher.handover)]),
+            Family("histogram", "attempt_run_seconds", "From entering the method to leaving it", (),
+                   lambda: [((), dispatcher.run_time)]),
+            counter("timer_rounds", "Rounds of the timer", lambda: times.rounds),
+            counter("timer_fires", "Rows written to the ledger", lambda: times.fires),
+            counter("timer_executions", "Executions created by fires", lambda: times.executions),
+            counter("timer_fenced", "Fires decided anew because their schedule had changed", lambda: times.refused),
+            counter("timer_quarantined", "Schedules quarantined because their trigger failed", lambda: times.quarantined),
+            counter("timer_store_failures", "Rounds that the store could not write", lambda: times.store_failures),
+            gauge("timer_last_lateness_seconds", "How late the latest round was committed", lambda: times.last_lateness_s),
+            counter("store_commits", "Transactions committed", lambda: wrote.commits),
+            counter("store_operations", "Operations committed", lambda: wrote.operations),
+            counter("store_failures", "Operations that failed", lambda: wrote.failures),
+            counter("store_isolated", "Batches that were repeated one by one", lambda: wrote.isolated),
+            counter("store_write_seconds", "Time spent in transactions", lambda: wrote.write_seconds),
+            gauge("store_largest_batch", "Most operations in one transaction", lambda: wrote.largest_batch),
+            gauge("store_queued", "Operations waiting for the writer", lambda: wrote.queued),
+            gauge("store_healthy", "1 if the last write succeeded", lambda: float(store.healthy)),
+            gauge("event_subscribers", "Live subscribers of the event stream", lambda: hub.subscribers),
+            Family("counter", "loop_restarts", "Restarts of a loop that died", ("loop",), restarts),
+            Family("gauge", "loop_up", "1 if the loop runs", ("loop",), up),
+            Family("counter", "http_requests", "Requests answered", ("method", "path", "status"), http),
+        ]
+    )  # fmt: skip

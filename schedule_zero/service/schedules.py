@@ -1,0 +1,311 @@
+"""Verbs on schedules: create, replace, patch, delete, pause, resume, run, and their ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from schedule_zero.clock import Clock
+from schedule_zero.config import LimitsConfig, TimingConfig
+from schedule_zero.dispatch.dispatcher import Dispatcher
+from schedule_zero.errors import (
+    BadRequest,
+    InvalidField,
+    InvalidParams,
+    InvalidTrigger,
+    NotFound,
+    TooLarge,
+)
+from schedule_zero.model import Fire, FireOutcome, JobOptions, Schedule, ScheduleState, new_id
+from schedule_zero.service.executions import ExecutionService
+from schedule_zero.service.idempotency import idempotency_record
+from schedule_zero.service.specs import (
+    IdemKey,
+    Preview,
+    Principal,
+    ScheduleSpec,
+    SchedulesWritten,
+    SubmitItem,
+    Submitted,
+)
+from schedule_zero.store import Store
+from schedule_zero.store import fires as store_fires
+from schedule_zero.store import schedules as store_schedules
+from schedule_zero.store.idempotency import IdempotentReplay
+from schedule_zero.store.schedules import etag
+from schedule_zero.store.tx import Page
+from schedule_zero.timing import Timer, first_fire, load_trigger, parse_trigger
+from schedule_zero.timing import preview as preview_times
+
+MAX_PREVIEW = 1000
+
+
+class ScheduleService:
+    """Everything that can be done with schedules."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        dispatcher: Dispatcher,
+        timer: Timer,
+        executions: ExecutionService,
+        clock: Clock,
+        limits: LimitsConfig,
+        timing: TimingConfig,
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._timer = timer
+        self._executions = executions
+        self._clock = clock
+        self._limits = limits
+        self._timing = timing
+
+    # --- write ------------------------------------------------------------------------------------
+
+    async def create(
+        self, principal: Principal, specs: Sequence[ScheduleSpec], idem: IdemKey | None = None
+    ) -> SchedulesWritten:
+        """Create schedules, all or none. Raises AlreadyExists with the id that is taken."""
+        if len(specs) > self._limits.bulk:
+            raise TooLarge(
+                f"at most {self._limits.bulk} schedules in one request, got {len(specs)}", pointer="/schedules"
+            )
+        now_us = self._clock.wall_us()
+        rows = []
+        for index, spec in enumerate(specs):
+            try:
+                rows.append(self._row(spec, now_us))
+            except (BadRequest, NotFound, TooLarge) as error:
+                if len(specs) != 1:
+                    error.pointer = f"/schedules/{index}{error.pointer or ''}"
+                raise
+        record = idempotency_record(principal, idem, [row.id for row in rows], self._clock)
+        outcome: list[Schedule] | IdempotentReplay = await self._store.write(
+            store_schedules.create, store_schedules.Create(rows=rows, idem=record)
+        )
+        if isinstance(outcome, IdempotentReplay):
+            ids = msgspec.json.decode(outcome.response, type=list[str])
+            return SchedulesWritten(schedules=[await self.get(id_) for id_ in ids], replayed=True)
+        self._timer.changed()
+        return SchedulesWritten(schedules=outcome)
+
+    async def put(
+        self,
+        principal: Principal,
+        schedule_id: str,
+        spec: ScheduleSpec,
+        if_match: str | None = None,
+        *,
+        create_only: bool = False,
+    ) -> tuple[Schedule, bool]:
+        """Replace or create in one transaction; returns the schedule and whether it was created."""
+        if spec.id is not None and spec.id != schedule_id:
+            raise InvalidField(f"the id in the body is {spec.id!r}, in the path {schedule_id!r}", pointer="/id")
+        row = self._row(msgspec.structs.replace(spec, id=schedule_id), self._clock.wall_us())
+        written: store_schedules.PutAnswer | IdempotentReplay = await self._store.write(
+            store_schedules.put, store_schedules.Put(row=row, if_match=if_match, create_only=create_only)
+        )
+        self._timer.changed()
+        assert isinstance(written, store_schedules.PutAnswer)  # no Idempotency-Key was given: PUT needs none
+        return written.schedule, written.created
+
+    async def patch(
+        self, principal: Principal, schedule_id: str, patch: dict[str, Any], if_match: str | None = None
+    ) -> Schedule:
+        """RFC 7386 merge patch of the schedule as the API shows it. A change meanwhile is a PreconditionFailed."""
+        old = await self.get(schedule_id)
+        document = msgspec.to_builtins(spec_of(old), builtin_types=(msgspec.Raw,))
+        document["job_params"] = msgspec.json.decode(old.params)
+        unknown = sorted(set(patch) - set(document))
+        if unknown:
+            raise InvalidField(f"a schedule has no field {unknown[0]!r}", pointer=f"/{unknown[0]}")
+        merged = merge_patch(document, patch)
+        merged["job_params"] = msgspec.Raw(msgspec.json.encode(merged.get("job_params") or {}))
+        try:
+            spec = msgspec.convert(merged, ScheduleSpec)
+        except msgspec.ValidationError as error:
+            raise InvalidField(str(error)) from error
+        # Without If-Match, what was read is what has to be there still: a patch never loses another's change.
+        row, _ = await self.put(principal, schedule_id, spec, if_match or etag(old))
+        return row
+
+    async def delete(self, principal: Principal, schedule_id: str, if_match: str | None = None) -> None:
+        """Forget a schedule; its ledger and executions stay."""
+        deleted = await self._store.write(
+            store_schedules.delete, store_schedules.Delete(ids=[schedule_id], if_match=if_match)
+        )
+        if not deleted:
+            raise _unknown(schedule_id)
+        self._timer.changed()
+
+    async def delete_many(self, principal: Principal, ids: Sequence[str]) -> list[str]:
+        """Forget schedules in one transaction; returns the ids that were there."""
+        if len(ids) > self._limits.bulk:
+            raise TooLarge(f"at most {self._limits.bulk} ids in one request, got {len(ids)}", pointer="/ids")
+        deleted = await self._store.write(store_schedules.delete, store_schedules.Delete(ids=list(ids)))
+        self._timer.changed()
+        return deleted
+
+    async def pause(self, principal: Principal, schedule_id: str, note: str | None = None) -> Schedule:
+        """Stop executing; due fires go on being recorded, as skipped."""
+        return await self._set_state(schedule_id, ScheduleState.PAUSED, note or f"paused by {principal.name}")
+
+    async def resume(self, principal: Principal, schedule_id: str) -> Schedule:
+        """Execute again from the next nominal time on; also releases a quarantined schedule."""
+        return await self._set_state(schedule_id, ScheduleState.ACTIVE, None)
+
+    async def _set_state(self, schedule_id: str, state: ScheduleState, note: str | None) -> Schedule:
+        old = await self.get(schedule_id)
+        next_fire_us: int | None = store_schedules.UNSET_FIRE
+        if state is ScheduleState.ACTIVE and old.next_fire_us is None:
+            # Finished, or quarantined without a next time: see whether the trigger has one now.
+            next_fire_us = first_fire(load_trigger(old.trigger), max(self._clock.wall_us(), old.last_fire_us or 0))
+            if next_fire_us is None:
+                raise InvalidTrigger(f"schedule {schedule_id!r} has no fire left: its trigger has run out")
+        changed = await self._store.write(
+            store_schedules.set_state,
+            store_schedules.SetState(
+                id=schedule_id, state=state, note=note, next_fire_us=next_fire_us, if_match=etag(old)
+            ),
+        )
+        self._timer.changed()
+        return changed
+
+    async def run(self, principal: Principal, schedule_id: str, idem: IdemKey | None = None) -> Submitted:
+        """One execution of the schedule's job now, beside its fires; the ledger is not touched."""
+        schedule = await self.get(schedule_id)
+        item = SubmitItem(
+            handler_id=schedule.handler_id,
+            job_method=schedule.job_method,
+            job_params=msgspec.Raw(schedule.params),
+            options=decode_options(schedule.options),
+        )
+        return await self._executions.submit_for(principal, schedule_id, item, idem)
+
+    def _row(self, spec: ScheduleSpec, now_us: int) -> Schedule:
+        params = bytes(spec.job_params)
+        if len(params) > self._limits.params_bytes:
+            raise TooLarge(
+                f"at most {self._limits.params_bytes} bytes of parameters, got {len(params)}", pointer="/job_params"
+            )
+        document = msgspec.json.decode(params)
+        if type(document) is not dict:
+            raise InvalidParams("expected an object of parameters by name", pointer="/job_params")
+        self._dispatcher.registry.validate(spec.handler_id, spec.job_method, document)
+        trigger = parse_trigger(spec.trigger, min_interval_ms=self._timing.min_interval_ms, now_us=now_us)
+        grace_s = self._timing.misfire_grace_s if spec.misfire_grace_s is None else spec.misfire_grace_s
+        next_fire_us = first_fire(trigger, now_us)
+        # A date that passed just now is late, not wrong: it is caught up. One from before that can only be a mistake.
+        if next_fire_us is None or next_fire_us < now_us - round(self._timing.catch_up_window_s * 1e6):
+            raise InvalidTrigger("the trigger has no fire after now", pointer="/trigger")
+        return Schedule(
+            id=spec.id or new_id(),
+            handler_id=spec.handler_id,
+            job_method=spec.job_method,
+            params=params,
+            trigger=msgspec.json.encode(trigger.document()),
+            options=None if spec.options == JobOptions() else msgspec.json.encode(spec.options),
+            state=ScheduleState.PAUSED if spec.paused else ScheduleState.ACTIVE,
+            note=spec.note,
+            misfire_grace_s=grace_s,
+            next_fire_us=next_fire_us,
+            created_us=now_us,
+            updated_us=now_us,
+        )
+
+    # --- look -------------------------------------------------------------------------------------
+
+    async def get(self, schedule_id: str) -> Schedule:
+        found = await self._store.read(lambda conn: store_schedules.get(conn, schedule_id))
+        if found is None:
+            raise _unknown(schedule_id)
+        return found
+
+    async def find(
+        self,
+        *,
+        handler_id: str | None = None,
+        state: ScheduleState | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> tuple[Page[Schedule], int]:
+        """A page of schedules by id, and how many there are in all."""
+        return await self._store.read(
+            lambda conn: (
+                store_schedules.find(conn, cursor=cursor, limit=limit, handler_id=handler_id, state=state),
+                store_schedules.count(conn),
+            )
+        )
+
+    async def fires(
+        self,
+        schedule_id: str,
+        *,
+        outcome: FireOutcome | None = None,
+        since_us: int | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Page[Fire]:
+        """A page of the ledger, newest first; it outlives its schedule. Raises NotFound if there never was one."""
+        page = await self._store.read(
+            lambda conn: store_fires.find(
+                conn, schedule_id=schedule_id, outcome=outcome, since_us=since_us, cursor=cursor, limit=limit
+            )
+        )
+        if not page.rows and cursor is None:
+            await self.get(schedule_id)
+        return page
+
+    async def fire_counts(self, schedule_id: str) -> store_fires.FireCounts:
+        """How many nominal times had which outcome."""
+        return await self._store.read(lambda conn: store_fires.counts(conn, schedule_id))
+
+    async def preview(self, document: dict[str, Any], count: int = 10, after_us: int | None = None) -> Preview:
+        """What a trigger means and when it will fire next; nothing is stored."""
+        if not 1 <= count <= MAX_PREVIEW:
+            raise InvalidField(f"expected 1 to {MAX_PREVIEW}, got {count}", pointer="/n")
+        after = self._clock.wall_us() if after_us is None else after_us
+        trigger = parse_trigger(document, min_interval_ms=self._timing.min_interval_ms, now_us=after)
+        times_us = await asyncio.to_thread(preview_times, trigger, after, count)
+        return Preview(words=trigger.words(), trigger=trigger.document(), times_us=times_us)
+
+
+def decode_options(options: bytes | None) -> JobOptions:
+    return JobOptions() if options is None else msgspec.json.decode(options, type=JobOptions)
+
+
+def spec_of(schedule: Schedule) -> ScheduleSpec:
+    """What a user would have to send to get this schedule."""
+    return ScheduleSpec(
+        id=schedule.id,
+        handler_id=schedule.handler_id,
+        job_method=schedule.job_method,
+        job_params=msgspec.Raw(schedule.params),
+        trigger=msgspec.json.decode(schedule.trigger),
+        options=decode_options(schedule.options),
+        misfire_grace_s=schedule.misfire_grace_s,
+        paused=schedule.state is ScheduleState.PAUSED,
+        note=schedule.note,
+    )
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """RFC 7386: objects are merged, null removes, everything else replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
+
+
+def _unknown(schedule_id: str) -> NotFound:
+    return NotFound(f"there is no schedule {schedule_id!r}")

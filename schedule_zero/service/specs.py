@@ -1,0 +1,94 @@
+"""What a user can ask for, after the request was decoded and before anything is looked up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Raw, Struct
+
+from schedule_zero.model import Attempt, Execution, JobOptions, Role, Schedule
+
+EMPTY_PARAMS = Raw(b"{}")
+
+
+class Principal(Struct, frozen=True, kw_only=True):
+    """Who asks: the token's name and role."""
+
+    name: str
+    role: Role
+    token_id: str
+
+
+class IdemKey(Struct, frozen=True, kw_only=True):
+    """The Idempotency-Key of a write and the fingerprint (SHA-256) of its method, path and body."""
+
+    key: str
+    fingerprint: str
+
+
+class SubmitItem(Struct, kw_only=True):
+    """One execution to be created."""
+
+    handler_id: str
+    job_method: str
+    # The JSON object of the parameters, as it came.
+    job_params: Raw = EMPTY_PARAMS
+    options: JobOptions = JobOptions()
+    # Not before this moment; None: at once.
+    not_before_us: int | None = None
+    # What the job may use to make its side effect idempotent; None: the execution's id.
+    idempotency_key: str | None = None
+
+
+class ScheduleSpec(Struct, kw_only=True):
+    """A schedule to be created or replaced. ``id`` None: one is made."""
+
+    id: str | None = None
+    handler_id: str
+    job_method: str
+    job_params: Raw = EMPTY_PARAMS
+    trigger: dict[str, Any]
+    options: JobOptions = JobOptions()
+    misfire_grace_s: float | None = None
+    paused: bool = False
+    note: str | None = None
+
+
+class Submitted(Struct, kw_only=True):
+    ids: list[str]
+    replayed: bool = False
+
+
+class RunNow(Struct, kw_only=True):
+    """``execution`` is None where it had not finished in time."""
+
+    execution_id: str
+    execution: Execution | None
+    replayed: bool = False
+
+
+class ProgressView(Struct, kw_only=True):
+    percent: float | None
+    text: str
+    at_us: int
+
+
+class ExecutionView(Struct, kw_only=True):
+    """One execution with the attempts that are over (oldest first), and its newest progress while it runs."""
+
+    execution: Execution
+    attempts: list[Attempt]
+    progress: Any | None = None
+
+
+class SchedulesWritten(Struct, kw_only=True):
+    schedules: list[Schedule]
+    replayed: bool = False
+
+
+class Preview(Struct, kw_only=True):
+    """A trigger in words, its canonical form, and its next nominal times."""
+
+    words: str
+    trigger: dict[str, Any]
+    times_us: list[int]

@@ -1,0 +1,110 @@
+"""What concerns the server as a whole: its nodes and handlers, health, settings and events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version as package_version
+from typing import Any
+
+import msgspec
+
+from schedule_zero.clock import Clock, rfc3339
+from schedule_zero.config import ServerConfig
+from schedule_zero.dispatch.dispatcher import Dispatcher, NodeView
+from schedule_zero.dispatch.registry import HandlerView
+from schedule_zero.model import Event
+from schedule_zero.ops.events import EventHub
+from schedule_zero.ops.supervise import Supervisor
+from schedule_zero.service.specs import Principal
+from schedule_zero.store import Store
+from schedule_zero.store import events as store_events
+
+SERVICE_NAME = "ScheduleZero"
+
+
+class SystemService:
+    """Reads that need no transaction of their own, and the operations on nodes."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        dispatcher: Dispatcher,
+        hub: EventHub,
+        supervisor: Supervisor,
+        clock: Clock,
+        config: ServerConfig,
+        render_metrics: Callable[[], tuple[str, bytes]],
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._supervisor = supervisor
+        self._clock = clock
+        self._config = config
+        self._started_us = clock.wall_us()
+        self.hub = hub
+        self.metrics = render_metrics
+        # Set while the server stops: not ready any more, although it still answers.
+        self.draining = False
+
+    def handlers(self) -> list[HandlerView]:
+        """Every handler that was ever declared, connected or not."""
+        return self._dispatcher.registry.handlers()
+
+    def nodes(self) -> list[NodeView]:
+        return self._dispatcher.nodes()
+
+    async def drain(self, principal: Principal, node_id: str) -> NodeView:
+        """Give this node no new work; what waits on it unstarted goes to others. Raises NotFound."""
+        return await self._dispatcher.drain(node_id)
+
+    async def resume(self, principal: Principal, node_id: str) -> NodeView:
+        """Give this node work again. Raises NotFound."""
+        return await self._dispatcher.resume(node_id)
+
+    def health(self) -> dict[str, Any]:
+        """``status`` is ``ok`` or ``degraded``; never a reason to restart the process."""
+        ready, checks = self.ready()
+        return {
+            "status": "ok" if ready else "degraded",
+            "service": SERVICE_NAME,
+            "instance_name": self._config.instance_name,
+            "version": package_version("schedule-zero"),
+            "started_at": rfc3339(self._started_us),
+            "uptime_s": round((self._clock.wall_us() - self._started_us) / 1e6, 1),
+            "checks": {name: "ok" if message is None else "failed" for name, message in checks.items()},
+        }
+
+    def ready(self) -> tuple[bool, dict[str, str | None]]:
+        """Whether the server can do its work; each check's message where it fails."""
+        unwell = self._supervisor.unwell()
+        checks: dict[str, str | None] = {
+            "store": None if self._store.healthy else self._store.last_error or "not writable",
+            "draining": "the server is stopping" if self.draining else None,
+        }
+        for name in sorted(self._supervisor.loops):
+            checks[f"loop.{name}"] = unwell.get(name)
+        return all(message is None for message in checks.values()), checks
+
+    def config(self) -> dict[str, Any]:
+        """The settings in force; a password in the store's URL is masked."""
+        document: dict[str, Any] = msgspec.to_builtins(self._config)
+        document["store"]["url"] = mask_password(self._config.store.url)
+        document["version"] = package_version("schedule-zero")
+        return document
+
+    def version(self) -> dict[str, str]:
+        return {"service": SERVICE_NAME, "version": package_version("schedule-zero")}
+
+    async def events_after(self, seq: int, limit: int) -> list[tuple[int, list[Event]]]:
+        """Committed events of the journal after ``seq``, oldest first, by transaction."""
+        return await self._store.read(lambda conn: store_events.read_after(conn, seq, limit))
+
+
+def mask_password(url: str) -> str:
+    """``postgresql://user:secret@host/db`` → ``postgresql://user:***@host/db``."""
+    scheme, separator, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    if not (separator and at and ":" in credentials):
+        return url
+    return f"{scheme}://{credentials.partition(':')[0]}:***@{host}"

@@ -1,0 +1,229 @@
+"""How attempts end: the verb ``end``, and the record of results that came too late."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from schedule_zero.model import Attempt, AttemptOutcome, Event, State
+from schedule_zero.rules.states import TRANSITIONS
+from schedule_zero.store import execution_rows as rows
+from schedule_zero.store import tables
+from schedule_zero.store.statements import bulk_insert, bulk_select, bulk_update
+from schedule_zero.store.tx import Tx, Undo
+
+
+class EndItem(Struct, kw_only=True):
+    """How an attempt ended and what its execution becomes (``rules`` decided; the table of transitions allows it)."""
+
+    id: str
+    token: int
+    outcome: AttemptOutcome
+    # The next state: terminal, ``retry_scheduled`` (with ``not_before_us``) or ``pending``.
+    state: State
+    result: bytes | None = None
+    error: bytes | None = None
+    started_us: int | None = None
+    finished_us: int | None = None
+    stored_us: int
+    not_before_us: int | None = None
+    # The attempt ended with the loss of its node: counts towards ``lost_count`` (C16).
+    lost: bool = False
+    # The execution goes on, so this attempt becomes a row of ``attempts`` (needs the next three).
+    archive: bool = False
+    attempt: int
+    node_id: str | None = None
+    dispatched_us: int | None = None
+    # False: the attempt was handed back, its number is given back.
+    burn: bool = True
+    # For the event.
+    handler_id: str
+    job_method: str
+    schedule_id: str | None = None
+
+
+class Refusal(StrEnum):
+    """Why an end was refused; the words of RESULT_ACK."""
+
+    DUPLICATE = "duplicate"
+    SUPERSEDED = "superseded"
+    UNKNOWN = "unknown"
+
+
+_RUNS = "executions.state = 'running'"
+# The common end: completed, with a result and both times. No value is NULL, none is computed.
+_COMPLETE = bulk_update(
+    tables.executions,
+    ("id", "token"),
+    ("result", "started_us", "finished_us", "stored_us"),
+    also="state = 'completed', error = NULL",
+    where=_RUNS,
+)
+_END = bulk_update(
+    tables.executions,
+    ("id", "token"),
+    ("state", "result", "error", "started_us", "finished_us", "stored_us", "lost_count"),
+    how={"started_us": "coalesce({v}, executions.started_us)", "lost_count": "executions.lost_count + {v}"},
+    where=_RUNS,
+)
+# The attempt is over, the execution goes on. A cancel that came in between has to win: see ``_end_all``.
+_GO_ON = bulk_update(
+    tables.executions,
+    ("id", "token"),
+    ("state", "error", "not_before_us", "lost_count", "attempt"),
+    how={"lost_count": "executions.lost_count + {v}", "attempt": "executions.attempt - {v}"},
+    also="node_id = NULL, dispatched_us = NULL, started_us = NULL, finished_us = NULL, result = NULL",
+    where=f"executions.cancel_requested = 0 AND {_RUNS}",
+)
+_ARCHIVE = bulk_insert(tables.attempts, rows.ATTEMPT_FIELDS, "DO NOTHING")
+LOOK = bulk_select(
+    tables.executions,
+    ("id",),
+    ("id", "state", "token", "cancel_requested", "node_id", "handler_id", "job_method", "schedule_id"),
+)
+_LOOK_ATTEMPTS = bulk_select(tables.attempts, ("execution_id",), ("token", "outcome"))
+
+
+# What an attempt is that no longer counts, whatever its node says later.
+_GIVEN_UP = frozenset({AttemptOutcome.LOST.value, AttemptOutcome.HANDED_BACK.value})
+
+
+def end(tx: Tx, args: list[list[EndItem]]) -> list[dict[int, Refusal]]:
+    """``running`` with that token → ``item.state``; the tokens refused, each with why.
+
+    Emits ``execution.finished``, ``execution.retry_scheduled`` or ``execution.requeued``. Who was asked to cancel meanwhile
+    and would have gone on is ``cancelled`` instead. A refused result leaves nothing behind here; see ``record_stale``.
+    """
+    items = args[0] if len(args) == 1 else [item for arg in args for item in arg]
+    if _end_all(tx, items):
+        _tell_ends(tx, items)
+        return [{} for _ in args]
+    refused: list[dict[int, Refusal]] = []
+    accepted = _sort_out(tx, args, refused)
+    if not _end_all(tx, accepted):
+        raise AssertionError("an end was refused that the same transaction had found possible")
+    _tell_ends(tx, accepted)
+    return refused
+
+
+def _end_all(tx: Tx, items: list[EndItem]) -> bool:
+    """Write them all, or nothing (False): one of them isn't running with its token, or is to be cancelled."""
+    completed: list[tuple[Any, ...]] = []
+    ended: list[tuple[Any, ...]] = []
+    gone_on: list[tuple[Any, ...]] = []
+    archived: list[tuple[Any, ...]] = []
+    for i in items:
+        state = i.state
+        if state is State.COMPLETED and i.result is not None and i.started_us is not None and i.finished_us is not None:
+            completed.append((i.id, i.token, i.result.decode(), i.started_us, i.finished_us, i.stored_us))
+        elif state not in TRANSITIONS[State.RUNNING]:
+            raise AssertionError(f"a running execution cannot become {state}")
+        elif TRANSITIONS[state]:
+            gone_on.append(
+                (i.id, i.token, state.value, rows.text(i.error), i.not_before_us, int(i.lost), int(not i.burn))
+            )
+        else:
+            ended.append((i.id, i.token, state.value, rows.text(i.result), rows.text(i.error), i.started_us, i.finished_us,
+                          i.stored_us, int(i.lost)))  # fmt: skip
+        if i.archive:
+            archived.append((i.id, i.attempt, i.token, i.node_id, i.outcome.value, i.dispatched_us, i.started_us, i.finished_us,
+                             rows.text(i.error)))  # fmt: skip
+    done = False
+    with tx.attempt():
+        if tx.bulk(_COMPLETE, completed) + tx.bulk(_END, ended) + tx.bulk(_GO_ON, gone_on) != len(items):
+            raise Undo
+        tx.bulk(_ARCHIVE, archived)
+        done = True
+    return done
+
+
+def _sort_out(tx: Tx, args: list[list[EndItem]], refused: list[dict[int, Refusal]]) -> list[EndItem]:
+    """The slow way, row by row: who may end. Fills ``refused``, one dict per operation."""
+    ids = list(dict.fromkeys((item.id,) for arg in args for item in arg))
+    now = {row[0]: row for row in tx.lookup(LOOK, ids)}
+    archived: dict[int, str] = dict(tx.lookup(_LOOK_ATTEMPTS, ids))
+    accepted: list[EndItem] = []
+    seen: set[int] = set()
+    for arg in args:
+        refusals: dict[int, Refusal] = {}
+        refused.append(refusals)
+        mine: set[int] = set()
+        for item in arg:
+            row = now.get(item.id)
+            if row is None:
+                refusals[item.token] = Refusal.UNKNOWN
+            elif item.token in mine:
+                continue
+            elif item.token in seen:
+                refusals[item.token] = Refusal.DUPLICATE
+            elif row[1] == State.RUNNING and row[2] == item.token:
+                accepted.append(_cancelled(item) if row[3] and TRANSITIONS[item.state] else item)
+                mine.add(item.token)
+            elif item.token in archived:
+                given_up = archived[item.token] in _GIVEN_UP
+                refusals[item.token] = Refusal.SUPERSEDED if given_up else Refusal.DUPLICATE
+            else:
+                refusals[item.token] = Refusal.DUPLICATE if row[2] == item.token else Refusal.SUPERSEDED
+        seen |= mine
+    return accepted
+
+
+def _cancelled(item: EndItem) -> EndItem:
+    """The same end, of an execution that is not to go on."""
+    return replace(
+        item,
+        state=State.CANCELLED,
+        finished_us=item.stored_us if item.finished_us is None else item.finished_us,
+        not_before_us=None,
+        archive=False,
+        burn=True,
+    )
+
+
+def _tell_ends(tx: Tx, items: list[EndItem]) -> None:
+    """Count and emit, in order."""
+    counts: dict[tuple[str, State], int] = {}
+    run_us: dict[tuple[str, State], int] = {}
+    events = tx.events
+    for i in items:
+        state = i.state
+        data: dict[str, Any] = {"handler_id": i.handler_id, "job_method": i.job_method, "state": state,
+                                "attempt": i.attempt, "node_id": i.node_id}  # fmt: skip
+        if i.schedule_id is not None:
+            data["schedule_id"] = i.schedule_id
+        if state is State.PENDING:
+            data["outcome"] = i.outcome
+            events.append(Event("execution.requeued", i.id, data))
+        elif state is State.RETRY_SCHEDULED:
+            data["not_before_us"] = i.not_before_us
+            events.append(Event("execution.retry_scheduled", i.id, data))
+        else:
+            events.append(Event("execution.finished", i.id, data))
+            key = (i.handler_id, state)
+            counts[key] = counts.get(key, 0) + 1
+            if i.started_us is not None and i.finished_us is not None:
+                run_us[key] = run_us.get(key, 0) + i.finished_us - i.started_us
+    for (handler_id, state), n in counts.items():
+        tx.count(handler_id, state.value, n, run_us.get((handler_id, state), 0))
+
+
+def record_stale(tx: Tx, args: list[list[Attempt]]) -> list[None]:
+    """Keep refused results of old attempts, unless the attempt has a row already (its outcome is kept).
+
+    Nothing is kept of an execution that doesn't exist, nor of the attempt that the execution itself describes.
+    """
+    stale = [attempt for arg in args for attempt in arg]
+    current = {row[0]: row[2] for row in tx.lookup(LOOK, list(dict.fromkeys((a.execution_id,) for a in stale)))}
+    tx.bulk(
+        _ARCHIVE,
+        [
+            (a.execution_id, a.attempt, a.token, a.node_id, a.outcome.value, a.dispatched_us, a.started_us, a.finished_us,
+             rows.text(a.error))
+            for a in stale
+            if current.get(a.execution_id, a.token) != a.token
+        ],
+    )  # fmt: skip
+    return [None] * len(args)

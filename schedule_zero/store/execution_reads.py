@@ -1,0 +1,293 @@
+"""Executions: the reads. Every one is bounded: what a page costs doesn't grow with the history.
+
+Lists walk ``seq`` (the order of insertion) downwards along the index that fits the filter best. What no index answers is
+filtered while walking, ``SCAN_ROWS`` at most for one page: such a page may be short, even empty, and still have a cursor.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import Struct
+from sqlalchemy import bindparam, func, select, text
+
+from schedule_zero.model import Attempt, Execution, State
+from schedule_zero.rules.states import TERMINAL
+from schedule_zero.store import tables
+from schedule_zero.store.execution_rows import ATTEMPT_COLUMNS, COLUMNS, attempt, execution
+from schedule_zero.store.statements import Query, Seek
+from schedule_zero.store.tx import CLEARED, STORED_NOW, Page, parse_seq
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+E = tables.executions.c
+SCAN_ROWS = 50_000
+# ``created_us`` is read before a row is queued: neighbours in ``seq`` may be out of step by this much.
+CREATED_SLACK_US = 60_000_000
+BAD = (State.FAILED, State.TIMEOUT, State.DEAD)
+
+
+class Detail(Struct, kw_only=True):
+    """One execution with its archived attempts, oldest first (the current attempt is part of ``execution``)."""
+
+    execution: Execution
+    attempts: list[Attempt]
+
+
+class Filter(Struct, kw_only=True):
+    """Which executions; None or empty means any. ``since_us``/``until_us`` bound ``created_us`` (both included)."""
+
+    handler_id: str | None = None
+    schedule_id: str | None = None
+    job_method: str | None = None
+    states: list[State] = []
+    since_us: int | None = None
+    until_us: int | None = None
+    node_id: str | None = None
+    cursor: str | None = None
+    limit: int = 50
+
+
+class HandlerStats(Struct, kw_only=True):
+    """Counts by state (what isn't terminal counts as ``open``), and the time the completed ones ran in all."""
+
+    by_state: dict[str, int]
+    completed_run_us: int = 0
+
+
+class Stats(Struct, kw_only=True):
+    """What is stored now, by state and by handler; ``lifetime`` also counts what was cleared."""
+
+    total: int
+    lifetime: int
+    by_state: dict[str, int]
+    completed_run_us: int
+    handlers: dict[str, HandlerStats]
+
+
+# --- single answers ---------------------------------------------------------------------------------
+
+_GET = Query(select(*COLUMNS).where(E.id == bindparam("wanted")))
+_ATTEMPTS = Query(
+    select(*ATTEMPT_COLUMNS)
+    .where(tables.attempts.c.execution_id == bindparam("wanted"))
+    .order_by(tables.attempts.c.token)
+)
+_RUNNING = Query(select(*COLUMNS).where(text("state = 'running'"), text(tables.NOT_COMPLETED)).order_by(E.seq))
+_NEXT_DUE = Query(select(E.not_before_us).where(text(tables.IS_TIMED)).order_by(E.not_before_us).limit(1))
+_DUE = Query(
+    select(*COLUMNS)
+    .where(text(tables.IS_TIMED), E.not_before_us <= bindparam("now"))
+    .order_by(E.not_before_us)
+    .limit(bindparam("most"))
+)
+_PENDING_COUNTS = Query(select(E.handler_id, func.count()).where(text(tables.IS_PENDING)).group_by(E.handler_id))
+_PENDING = (
+    select(*COLUMNS)
+    .where(text(tables.IS_PENDING), E.handler_id == bindparam("handler"))
+    .order_by(E.priority.desc(), E.id)
+    .limit(bindparam("most"))
+)
+_WINDOW = Query(_PENDING)
+# (priority descending, id ascending) has no row comparison; two ranges have.
+_WINDOW_AFTER = Query(
+    _PENDING.where(
+        E.priority <= bindparam("priority"), (E.priority < bindparam("priority")) | (E.id > bindparam("after"))
+    )
+)
+_COUNTS = Query(
+    select(
+        tables.execution_counts.c.bucket_us,
+        tables.execution_counts.c.handler_id,
+        tables.execution_counts.c.state,
+        tables.execution_counts.c.n,
+        tables.execution_counts.c.run_us,
+    ).where(tables.execution_counts.c.bucket_us <= STORED_NOW)
+)
+_OPEN_COUNTS = Query(
+    select(E.state, func.count())
+    .where(text("state IN ('running', 'scheduled', 'retry_scheduled', 'blocked')"), text(tables.NOT_COMPLETED))
+    .group_by(E.state)
+)
+
+
+def get(conn: Connection, execution_id: str) -> Detail | None:
+    """One execution with its attempts."""
+    row = _GET.one(conn, wanted=execution_id)
+    if row is None:
+        return None
+    return Detail(execution=execution(row), attempts=[attempt(a) for a in _ATTEMPTS.rows(conn, wanted=execution_id)])
+
+
+def running(conn: Connection) -> list[Execution]:
+    """All that run, oldest first."""
+    return [execution(row) for row in _RUNNING.rows(conn)]
+
+
+def next_due_us(conn: Connection) -> int | None:
+    """The smallest ``not_before_us`` of what waits for its time."""
+    row = _NEXT_DUE.one(conn)
+    return None if row is None else row[0]
+
+
+def due_rows(conn: Connection, now_us: int, limit: int) -> list[Execution]:
+    """For ``release_due``: what waits for a time that has come, the earliest first."""
+    return [execution(row) for row in _DUE.rows(conn, now=now_us, most=limit)]
+
+
+def pending_window(
+    conn: Connection, handler_id: str, limit: int, after: tuple[int, str] | None = None
+) -> list[Execution]:
+    """The next pending executions of a handler: priority descending, then id; after that (priority, id) if given."""
+    if after is None:
+        found = _WINDOW.rows(conn, handler=handler_id, most=limit)
+    else:
+        found = _WINDOW_AFTER.rows(conn, handler=handler_id, most=limit, priority=after[0], after=after[1])
+    return [execution(row) for row in found]
+
+
+def pending_counts(conn: Connection) -> dict[str, int]:
+    """Pending executions per handler (handlers with none are absent)."""
+    return dict(_PENDING_COUNTS.rows(conn))  # type: ignore[arg-type]
+
+
+def stats(conn: Connection) -> Stats:
+    """From counters kept by the verbs, not from the rows; only what is open, but for ``pending``, is counted."""
+    by_state: dict[str, int] = dict.fromkeys((state.value for state in State), 0)
+    handlers: dict[str, HandlerStats] = {}
+    total = cleared = run_us = 0
+    for bucket, handler_id, state, n, ran_us in _COUNTS.rows(conn):
+        if bucket == CLEARED:
+            cleared += n if state == "created" else 0
+            continue
+        if bucket != STORED_NOW:
+            continue
+        mine = handlers.setdefault(handler_id, HandlerStats(by_state={"open": 0}))
+        if state == "created":
+            total += n
+            mine.by_state["open"] += n
+            continue
+        by_state[state] += n
+        mine.by_state[state] = n
+        mine.by_state["open"] -= n
+        if state == State.COMPLETED:
+            run_us += ran_us
+            mine.completed_run_us = ran_us
+    by_state.update(_OPEN_COUNTS.rows(conn))  # type: ignore[arg-type]
+    by_state[State.PENDING.value] = total - sum(by_state.values())
+    return Stats(total=total, lifetime=total + cleared, by_state=by_state, completed_run_us=run_us, handlers=handlers)
+
+
+# --- lists ------------------------------------------------------------------------------------------
+
+_EQUAL = ("schedule_id", "handler_id", "job_method", "node_id")
+_CREATED = Seek(tables.executions, "created_us")
+
+
+class _Walk(NamedTuple):
+    """How one list is walked: along which index, and what is filtered on the way."""
+
+    # Fixed by the index: the text that makes its predicate true, and the columns that it begins with.
+    predicate: str
+    fixed: tuple[str, ...]
+    # Filtered on the way.
+    checked: tuple[str, ...]
+    bounded_below: bool
+
+
+def errors(conn: Connection, *, limit: int = 50, cursor: str | None = None) -> Page[Execution]:
+    """``failed``, ``timeout`` and ``dead``, newest first."""
+    return find(conn, Filter(states=list(BAD), limit=limit, cursor=cursor))
+
+
+def find(conn: Connection, wanted: Filter) -> Page[Execution]:
+    """Newest first. A malformed cursor raises ``InvalidField``."""
+    below, above = parse_seq(wanted.cursor), 0
+    if wanted.until_us is not None:
+        beyond = _CREATED.first(conn, wanted.until_us + CREATED_SLACK_US)
+        below = beyond if below is None or (beyond is not None and beyond < below) else below
+    if wanted.since_us is not None:
+        first = _CREATED.first(conn, wanted.since_us - CREATED_SLACK_US)
+        if first is None:
+            return Page(rows=[])
+        above = first - 1
+    found: list[tuple[int, Execution]] = []
+    # Several states are walked one by one and merged; down to ``reached`` all of them have been seen.
+    reached = 0
+    for state in _states(wanted):
+        rows, stopped = _walk(conn, wanted, state, below, above)
+        found += rows
+        reached = max(reached, stopped)
+    found = sorted((pair for pair in found if pair[0] >= reached), key=_seq_of, reverse=True)
+    if len(found) > wanted.limit:
+        found = found[: wanted.limit]
+        reached = found[-1][0]
+    return Page(rows=[row for _, row in found], next_cursor=str(reached) if reached else None)
+
+
+def _states(wanted: Filter) -> list[State | None]:
+    states = list(dict.fromkeys(wanted.states))
+    return [None] if not states or len(states) == len(State) else [*states]
+
+
+def _walk(
+    conn: Connection, wanted: Filter, state: State | None, below: int | None, above: int
+) -> tuple[list[tuple[int, Execution]], int]:
+    """The newest matches between the bounds, one more than asked for, and how far down that is all (0: to the end)."""
+    values: dict[str, Any] = {name: getattr(wanted, name) for name in _EQUAL}
+    values.update(state=None if state is None else state.value, since=wanted.since_us, until=wanted.until_us)
+    values = {name: value for name, value in values.items() if value is not None}
+    predicate, fixed = _index_for(state, values)
+    walk = _Walk(predicate, fixed, tuple(name for name in values if name not in fixed), below is not None)
+    page, stop = _walk_queries(walk)
+    values.update(above=above, most=wanted.limit + 1)
+    if below is not None:
+        values["below"] = below
+    rows = [(row[0], execution(row[1:])) for row in page.rows(conn, **values)]
+    if len(rows) > wanted.limit:
+        return rows, rows[-1][0]
+    if not walk.checked:
+        return rows, 0
+    stopped = stop.one(conn, **{name: value for name, value in values.items() if name not in (*walk.checked, "most")})
+    return rows, 0 if stopped is None else stopped[0]
+
+
+def _index_for(state: State | None, values: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The predicate and the leading columns of the index to walk along."""
+    key = next((name for name in ("schedule_id", "handler_id") if name in values), None)
+    keys = () if key is None else (key,)
+    if state is None or state is State.COMPLETED:
+        return ("schedule_id IS NOT NULL" if key == "schedule_id" else ""), keys
+    if state in TERMINAL and keys:
+        return tables.IS_BAD, (*keys, "state")
+    return tables.NOT_COMPLETED, ("state",)
+
+
+@cache
+def _walk_queries(walk: _Walk) -> tuple[Query, Query]:
+    """The page, and where a walk that was cut short stopped. Only small columns are read for rows that don't match."""
+    seen = select(E.seq, E.state, E.handler_id, E.schedule_id, E.job_method, E.node_id, E.created_us)
+    seen = seen.where(E.seq > bindparam("above"), *([text(walk.predicate)] if walk.predicate else []))
+    seen = seen.where(*(E[name] == bindparam(name) for name in walk.fixed))
+    if walk.bounded_below:
+        seen = seen.where(E.seq < bindparam("below"))
+    seen = seen.order_by(E.seq.desc())
+    if walk.checked:
+        seen = seen.limit(SCAN_ROWS)
+    s = seen.subquery("seen")
+    checks = {
+        "since": s.c.created_us >= bindparam("since"),
+        "until": s.c.created_us <= bindparam("until"),
+        **{name: s.c[name] == bindparam(name) for name in (*_EQUAL, "state")},
+    }
+    # In the order of the walk, so that it ends with the page; an ORDER BY here would be a sort of all that was seen.
+    matching = select(s.c.seq).where(*(checks[name] for name in walk.checked)).limit(bindparam("most"))
+    page = select(E.seq, *COLUMNS).where(E.seq.in_(matching)).order_by(E.seq.desc())
+    stop = seen.with_only_columns(E.seq).limit(1).offset(SCAN_ROWS - 1)
+    return Query(page), Query(stop)
+
+
+def _seq_of(pair: tuple[int, Execution]) -> int:
+    return pair[0]

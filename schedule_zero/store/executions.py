@@ -1,0 +1,235 @@
+"""Executions: the write verbs, each transition conditional on the prior state and token, and the door to the reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from enum import StrEnum
+from operator import attrgetter
+from typing import Any
+
+from msgspec import Struct
+
+from schedule_zero.errors import ScheduleZeroError
+from schedule_zero.model import Event, Execution, State
+from schedule_zero.store import execution_rows as rows
+from schedule_zero.store import tables
+from schedule_zero.store.execution_clearing import Clear, Cleared, clear, clear_all
+from schedule_zero.store.execution_ends import LOOK, EndItem, Refusal, end, record_stale
+from schedule_zero.store.execution_reads import (
+    Detail,
+    Filter,
+    HandlerStats,
+    Stats,
+    due_rows,
+    errors,
+    find,
+    get,
+    next_due_us,
+    pending_counts,
+    pending_window,
+    running,
+    stats,
+)
+from schedule_zero.store.idempotency import Keys
+from schedule_zero.store.statements import bulk_update
+from schedule_zero.store.tx import IdempotencyRecord, IdempotentReplay, Tx
+
+__all__ = [
+    "CancelAnswer", "CancelOutcome", "Clear", "Cleared", "Detail", "EndItem", "Filter", "HandlerStats", "Insert", "Refusal",
+    "ReleaseDue", "StartItem", "StartedItem", "Stats", "cancel", "clear", "clear_all", "end", "errors", "find", "get",
+    "insert", "insert_born", "mark_started", "next_due_us", "pending_counts", "pending_window", "record_stale",
+    "release_due", "running", "start", "stats",
+]  # fmt: skip
+
+
+class Insert(Struct, kw_only=True):
+    """Executions to be born in one transaction; with ``idem``, at most once for that key."""
+
+    rows: list[Execution]
+    idem: IdempotencyRecord | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class StartItem(Struct):
+    """A waiting execution that becomes ``running`` on a node."""
+
+    id: str
+    attempt: int
+    token: int
+    node_id: str
+    dispatched_us: int
+
+
+class StartedItem(Struct):
+    """The method of a running attempt was entered."""
+
+    id: str
+    token: int
+    started_us: int
+
+
+class CancelOutcome(StrEnum):
+    """What a cancel found."""
+
+    # It was waiting and is now terminal.
+    CANCELLED = "cancelled"
+    # It is running: flagged, and for the dispatcher to tell the node.
+    REQUESTED = "requested"
+    TERMINAL = "terminal"
+    UNKNOWN = "unknown"
+
+
+class CancelAnswer(Struct, kw_only=True):
+    id: str
+    outcome: CancelOutcome
+    # The state after the cancel; None if unknown.
+    state: State | None = None
+    # Of the running attempt.
+    node_id: str | None = None
+    token: int = 0
+
+
+class ReleaseDue(Struct):
+    now_us: int
+    limit: int = 1000
+
+
+# --- statements -------------------------------------------------------------------------------------
+
+_RUNS = "executions.state = 'running'"
+_STARTABLE = f"executions.{tables.IS_STARTABLE}"
+_WAITING = f"executions.{tables.IS_WAITING}"
+
+_START = bulk_update(
+    tables.executions,
+    ("id",),
+    ("attempt", "token", "node_id", "dispatched_us"),
+    also="state = 'running', started_us = NULL, finished_us = NULL",
+    where=f"executions.cancel_requested = 0 AND {_STARTABLE}",
+)
+_STARTED = bulk_update(tables.executions, ("id", "token"), ("started_us",), where=_RUNS)
+_CANCEL = bulk_update(tables.executions, ("id",), ("finished_us",), also="state = 'cancelled', stored_us = v.column2",
+                      where=_WAITING)  # fmt: skip
+_FLAG = bulk_update(tables.executions, ("id",), ("cancel_requested",), where=_RUNS)
+_DUE = bulk_update(tables.executions, ("id",), ("state",), where=f"executions.{tables.IS_TIMED}")
+_handler_of = attrgetter("handler_id")
+
+# --- verbs ------------------------------------------------------------------------------------------
+
+
+def insert(tx: Tx, args: list[Insert]) -> list[IdempotentReplay | ScheduleZeroError | None]:
+    """Write new executions and emit ``execution.created``. A row may be born ``running`` (attempt, token, node_id set).
+
+    Answers None, or ``IdempotentReplay`` if the key was used for the same request (nothing written then);
+    fails with ``IdempotencyMismatch`` if it was used for another.
+    """
+    keys = Keys(tx, [arg.idem for arg in args])
+    answers: list[IdempotentReplay | ScheduleZeroError | None] = []
+    born: list[Execution] = []
+    for arg in args:
+        answer = keys.answer(arg.idem)
+        answers.append(answer)
+        if answer is None:
+            born += arg.rows
+            keys.accept(arg.idem)
+    insert_born(tx, born)
+    keys.write()
+    return answers
+
+
+def insert_born(tx: Tx, born: Sequence[Execution]) -> None:
+    """For the verbs that give birth to executions: write, count and tell."""
+    rows.insert_rows(tx, born)
+    for handler_id, n in Counter(map(_handler_of, born)).items():
+        tx.count(handler_id, "created", n)
+    tx.events.extend(
+        [
+            Event(
+                "execution.created",
+                row.id,
+                {"handler_id": row.handler_id, "job_method": row.job_method, "state": row.state}
+                if row.schedule_id is None
+                else {"handler_id": row.handler_id, "job_method": row.job_method, "state": row.state,
+                      "schedule_id": row.schedule_id},
+            )
+            for row in born
+        ]
+    )  # fmt: skip
+
+
+def start(tx: Tx, args: list[list[StartItem]]) -> list[set[str]]:
+    """``pending``/``scheduled``/``retry_scheduled`` → ``running``; the ids *not* moved (gone on, or cancel requested)."""
+    items = [item for arg in args for item in arg]
+    moved = tx.bulk(_START, [(i.id, i.attempt, i.token, i.node_id, i.dispatched_us) for i in items])
+    if moved == len(items):
+        return [set() for _ in args]
+    # A token is never used twice: who carries it was moved just now.
+    holders = {row[0]: row[2] for row in tx.lookup(LOOK, list(dict.fromkeys((item.id,) for item in items)))}
+    return [{item.id for item in arg if holders.get(item.id) != item.token} for arg in args]
+
+
+def mark_started(tx: Tx, args: list[list[StartedItem]]) -> list[None]:
+    """Record when the method was entered, if the attempt still runs with that token."""
+    tx.bulk(_STARTED, [(item.id, item.token, item.started_us) for arg in args for item in arg])
+    return [None] * len(args)
+
+
+def cancel(tx: Tx, args: list[list[str]]) -> list[list[CancelAnswer]]:
+    """End what waits (emits ``execution.finished``), flag what runs (``execution.cancel_requested``); an answer per id, in order."""
+    found = {row[0]: row for row in tx.lookup(LOOK, list(dict.fromkeys((id_,) for arg in args for id_ in arg)))}
+    states = {id_: State(row[1]) for id_, row in found.items()}
+    waiting: list[tuple[Any, ...]] = []
+    flagged: list[tuple[Any, ...]] = []
+    answers: list[list[CancelAnswer]] = []
+    for arg in args:
+        answers.append([])
+        for id_ in arg:
+            row = found.get(id_)
+            if row is None:
+                answer = CancelAnswer(id=id_, outcome=CancelOutcome.UNKNOWN)
+            elif states[id_] is State.RUNNING:
+                answer = CancelAnswer(
+                    id=id_, outcome=CancelOutcome.REQUESTED, state=State.RUNNING, node_id=row[4], token=row[2]
+                )
+                if not row[3]:
+                    flagged.append((id_, 1))
+            elif states[id_] in tables.WAITING:
+                states[id_] = State.CANCELLED
+                answer = CancelAnswer(id=id_, outcome=CancelOutcome.CANCELLED, state=State.CANCELLED)
+                waiting.append((id_, tx.now_us))
+            else:
+                answer = CancelAnswer(id=id_, outcome=CancelOutcome.TERMINAL, state=states[id_])
+            answers[-1].append(answer)
+    tx.bulk(_CANCEL, waiting)
+    tx.bulk(_FLAG, list(dict.fromkeys(flagged)))
+    _tell_cancels(tx, [found[id_] for id_, _ in waiting], [found[id_] for id_, _ in dict.fromkeys(flagged)])
+    return answers
+
+
+def _tell_cancels(tx: Tx, ended: list[tuple[Any, ...]], flagged: list[tuple[Any, ...]]) -> None:
+    for kind, state, looked in (
+        ("execution.finished", State.CANCELLED, ended),
+        ("execution.cancel_requested", State.RUNNING, flagged),
+    ):
+        for row in looked:
+            data: dict[str, Any] = {"handler_id": row[5], "job_method": row[6], "state": state}
+            if row[7] is not None:
+                data["schedule_id"] = row[7]
+            tx.emit(Event(kind, row[0], data))
+    for handler_id, n in Counter(row[5] for row in ended).items():
+        tx.count(handler_id, State.CANCELLED.value, n)
+
+
+def release_due(tx: Tx, args: list[ReleaseDue]) -> list[list[Execution]]:
+    """``scheduled``/``retry_scheduled`` whose ``not_before_us`` has come → ``pending``; those rows, as they are now."""
+    released: list[list[Execution]] = []
+    for arg in args:
+        due = due_rows(tx.conn, arg.now_us, arg.limit)
+        tx.bulk(_DUE, [(execution.id, State.PENDING.value) for execution in due])
+        for execution in due:
+            execution.state = State.PENDING
+        released.append(due)
+    return released

@@ -1,0 +1,128 @@
+"""The ledger: reads only. Its rows are written by ``schedules.release`` and never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from sqlalchemy import bindparam, func, select, text, tuple_
+
+from schedule_zero.errors import InvalidField
+from schedule_zero.model import Fire, FireOutcome, SkipReason
+from schedule_zero.store import tables
+from schedule_zero.store.statements import Query, Seek
+from schedule_zero.store.tx import Page, parse_seq
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+F = tables.fires.c
+_COLUMNS = (
+    F.seq, F.schedule_id, F.generation, F.nominal_us, F.outcome, F.reason, F.execution_id, F.count, F.last_nominal_us,
+    F.decided_us,
+)  # fmt: skip
+# Schedules are released a little ahead of their times, and clocks are not that exact.
+DECIDED_SLACK_US = 60_000_000
+_DECIDED = Seek(tables.fires, "decided_us")
+
+
+class FireCounts(Struct, kw_only=True):
+    """Nominal times (not rows: a summarising row counts for all that it stands for) of one schedule."""
+
+    executed: int = 0
+    caught_up: int = 0
+    skipped: int = 0
+    missed: int = 0
+
+
+def find(
+    conn: Connection,
+    *,
+    schedule_id: str | None = None,
+    outcome: FireOutcome | None = None,
+    since_us: int | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[Fire]:
+    """Newest first: of one schedule by nominal time, of all by decision. ``since_us`` bounds the nominal time."""
+    given: dict[str, Any] = {
+        "schedule": schedule_id,
+        "outcome": None if outcome is None else outcome.value,
+        "since": since_us,
+    }
+    if schedule_id is not None:
+        given["generation"], given["nominal"] = _parse_place(cursor)
+    else:
+        given["below"] = parse_seq(cursor)
+        if since_us is not None:
+            first = _DECIDED.first(conn, since_us - DECIDED_SLACK_US)
+            if first is None:
+                return Page([])
+            given["above"] = first - 1
+    values = {name: value for name, value in given.items() if value is not None}
+    exceptional = outcome is not None and outcome is not FireOutcome.EXECUTED
+    rows = _find_query(tuple(values), exceptional).rows(conn, **values, most=limit + 1)
+    page = [_fire(row) for row in rows[:limit]]
+    if len(rows) <= limit:
+        return Page(page)
+    last = rows[limit - 1]
+    return Page(page, str(last[0]) if schedule_id is None else f"{last[2]}.{last[3]}")
+
+
+@cache
+def _find_query(given: tuple[str, ...], exceptional: bool) -> Query:
+    place = tuple_(F.generation, F.nominal_us)
+    conditions = {
+        "schedule": F.schedule_id == bindparam("schedule"),
+        "outcome": F.outcome == bindparam("outcome"),
+        "since": F.nominal_us >= bindparam("since"),
+        "generation": place < tuple_(bindparam("generation"), bindparam("nominal")),
+        "below": F.seq < bindparam("below"),
+        "above": F.seq > bindparam("above"),
+    }
+    query = select(*_COLUMNS).where(*(conditions[name] for name in given if name in conditions))
+    if exceptional:
+        query = query.where(text(tables.IS_EXCEPTIONAL))
+    order = (F.generation.desc(), F.nominal_us.desc()) if "schedule" in given else (F.seq.desc(),)
+    return Query(query.order_by(*order).limit(bindparam("most")))
+
+
+_TOTALS = Query(
+    select(*(tables.schedules.c[outcome.value] for outcome in FireOutcome)).where(
+        tables.schedules.c.id == bindparam("schedule")
+    )
+)
+_SUMS = Query(select(F.outcome, func.sum(F.count)).where(F.schedule_id == bindparam("schedule")).group_by(F.outcome))
+
+
+def counts(conn: Connection, schedule_id: str) -> FireCounts:
+    """Kept with the schedule, for its generation; of a deleted schedule all generations, counted from the ledger."""
+    totals = _TOTALS.one(conn, schedule=schedule_id)
+    if totals is not None:
+        return FireCounts(**{outcome.value: n for outcome, n in zip(FireOutcome, totals, strict=True)})
+    return FireCounts(**{outcome: int(n) for outcome, n in _SUMS.rows(conn, schedule=schedule_id)})
+
+
+def _fire(row: Sequence[Any]) -> Fire:
+    return Fire(
+        schedule_id=row[1],
+        generation=row[2],
+        nominal_us=row[3],
+        outcome=FireOutcome(row[4]),
+        reason=None if row[5] is None else SkipReason(row[5]),
+        execution_id=row[6],
+        count=row[7],
+        last_nominal_us=row[8],
+        decided_us=row[9],
+    )
+
+
+def _parse_place(cursor: str | None) -> tuple[int | None, int | None]:
+    if cursor is None:
+        return None, None
+    generation, dot, nominal = cursor.partition(".")
+    if not dot:
+        raise InvalidField("the cursor is not one that a page came with", pointer="/cursor")
+    return parse_seq(generation), parse_seq(nominal)

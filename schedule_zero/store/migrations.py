@@ -1,0 +1,85 @@
+"""Schema versions: numbered steps, each in its own transaction, the number in ``meta.schema_version``.
+
+Version 1 is the whole schema. From version 2 on a fresh database still gets ``tables.metadata`` as it is then, and the newest
+number; only an existing one walks the steps. Never edit a step that was released: add one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, insert, inspect, select, update
+
+from schedule_zero.errors import ConfigError
+from schedule_zero.store.tables import meta, metadata
+
+# STEPS[n] takes version n + 1 to n + 2.
+STEPS: tuple[Callable[[Connection], None], ...] = ()
+LATEST = 1 + len(STEPS)
+
+
+def schema_version(conn: Connection) -> int | None:
+    """The version of the schema that is there, None for an empty database."""
+    tables = inspect(conn).get_table_names()
+    if meta.name in tables:
+        found = get_meta(conn, "schema_version")
+        if found is not None and found.isdecimal():
+            return int(found)
+    if not tables or conn.dialect.name != "sqlite" and meta.name not in tables:
+        return None
+    raise ConfigError(
+        f"the database at {conn.engine.url!s} holds other tables ({', '.join(sorted(tables)[:5])}) "
+        "but not those of ScheduleZero: name another one in store.url"
+    )
+
+
+def migrate(conn: Connection, *, begin: str, where: str) -> int:
+    """Bring the schema to ``LATEST``; the version that was there before (0: none). ``where`` names the database in errors."""
+    before = schema_version(conn)
+    if before is None:
+        with _transaction(conn, begin):
+            metadata.create_all(conn, checkfirst=False)
+            conn.execute(insert(meta), [{"key": "schema_version", "value": str(LATEST)}, {"key": "epoch", "value": "0"},
+                                        {"key": "generation", "value": "0"}])  # fmt: skip
+        return 0
+    if before > LATEST:
+        raise ConfigError(
+            f"{where} has schema version {before}, this ScheduleZero knows versions up to {LATEST}: "
+            "use the newer ScheduleZero that wrote it, or restore a backup from before the upgrade"
+        )
+    for version in range(before, LATEST):
+        with _transaction(conn, begin):
+            STEPS[version - 1](conn)
+            put_meta(conn, "schema_version", str(version + 1))
+    return before
+
+
+def next_epoch(conn: Connection, *, begin: str) -> int:
+    """Count this start of a server; every token of this life is greater than all before."""
+    with _transaction(conn, begin):
+        epoch = int(get_meta(conn, "epoch") or 0) + 1
+        put_meta(conn, "epoch", str(epoch))
+    return epoch
+
+
+def get_meta(conn: Connection, key: str) -> str | None:
+    return conn.execute(select(meta.c.value).where(meta.c.key == key)).scalar_one_or_none()
+
+
+def put_meta(conn: Connection, key: str, value: str) -> None:
+    if conn.execute(update(meta).where(meta.c.key == key).values(value=value)).rowcount == 0:
+        conn.execute(insert(meta).values(key=key, value=value))
+
+
+class _transaction:  # noqa: N801 - used as a function
+    """An explicit transaction on a connection in driver autocommit."""
+
+    def __init__(self, conn: Connection, begin: str) -> None:
+        self._conn = conn
+        self._begin = begin
+
+    def __enter__(self) -> None:
+        self._conn.exec_driver_sql(self._begin)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._conn.exec_driver_sql("COMMIT" if kind is None else "ROLLBACK")

@@ -1,0 +1,72 @@
+"""Schedules between rows and structs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from schedule_zero.model import Schedule, ScheduleState
+from schedule_zero.store import tables
+from schedule_zero.store.statements import bulk_select
+
+FIELDS = (
+    "id", "handler_id", "job_method", "state", "note", "misfire_grace_us", "generation", "version", "next_fire_us",
+    "last_fire_us", "created_us", "updated_us", "params", "trigger", "options",
+)  # fmt: skip
+COLUMNS = tuple(tables.schedules.c[name] for name in FIELDS)
+FENCE = ("id", "generation", "version", "next_fire_us")
+
+LOAD_FENCE = bulk_select(tables.schedules, ("id",), FENCE)
+
+ENDED = frozenset({ScheduleState.FINISHED, ScheduleState.QUARANTINED})
+STATE_EVENT = {
+    ScheduleState.ACTIVE: "schedule.resumed",
+    ScheduleState.PAUSED: "schedule.paused",
+    ScheduleState.FINISHED: "schedule.finished",
+    ScheduleState.QUARANTINED: "schedule.quarantined",
+}
+
+
+def schedule(row: Sequence[Any]) -> Schedule:
+    return Schedule(
+        id=row[0],
+        handler_id=row[1],
+        job_method=row[2],
+        state=ScheduleState(row[3]),
+        note=row[4],
+        misfire_grace_s=row[5] / 1e6,
+        generation=row[6],
+        version=row[7],
+        next_fire_us=row[8],
+        last_fire_us=row[9],
+        created_us=row[10],
+        updated_us=row[11],
+        params=row[12].encode(),
+        trigger=row[13].encode(),
+        options=None if row[14] is None else row[14].encode(),
+    )
+
+
+def values(row: Schedule) -> tuple[Any, ...]:
+    return (
+        row.id,
+        row.handler_id,
+        row.job_method,
+        row.state.value,
+        row.note,
+        # Whole microseconds: a float would not come back the same through JSON.
+        round(row.misfire_grace_s * 1e6),
+        row.generation,
+        row.version,
+        row.next_fire_us,
+        row.last_fire_us,
+        row.created_us,
+        row.updated_us,
+        row.params.decode(),
+        row.trigger.decode(),
+        None if row.options is None else row.options.decode(),
+    )
+
+
+def unique(ids: Iterable[str]) -> list[tuple[str]]:
+    return [(id_,) for id_ in dict.fromkeys(ids)]

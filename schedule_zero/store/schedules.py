@@ -1,0 +1,354 @@
+"""Schedules: write verbs and reads. ``release`` is the transaction of promise C1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import copy
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+from sqlalchemy import bindparam, func, select, text
+
+from schedule_zero.errors import AlreadyExists, NotFound, PreconditionFailed, ScheduleZeroError
+from schedule_zero.model import Event, Schedule, ScheduleState
+from schedule_zero.store import schedule_rows as rows
+from schedule_zero.store import tables
+from schedule_zero.store.idempotency import Keys
+from schedule_zero.store.schedule_release import ReleaseItem, ReleaseRefusal, release
+from schedule_zero.store.statements import Query, bulk_delete, bulk_insert, bulk_select
+from schedule_zero.store.tx import IdempotencyRecord, IdempotentReplay, Page, Tx
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+__all__ = [
+    "CHANGEABLE", "UNSET_FIRE", "Create", "Delete", "Put", "PutAnswer", "ReleaseItem", "ReleaseRefusal", "SetState", "Update", "count",
+    "create", "delete", "due", "etag", "find", "get", "next_due_us", "put", "release", "set_state", "update",
+]  # fmt: skip
+
+_S = tables.schedules.c
+
+
+class Create(Struct, kw_only=True):
+    """All or none of these. The store gives each its ``generation`` and ``version`` 1 (written into the rows)."""
+
+    rows: list[Schedule]
+    idem: IdempotencyRecord | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class Put(Struct, kw_only=True):
+    """Replace or create one schedule as a whole."""
+
+    row: Schedule
+    # The ``etag`` that must be the current one (If-Match); None: any, or none at all.
+    if_match: str | None = None
+    # If-None-Match: *
+    create_only: bool = False
+    idem: IdempotencyRecord | None = None
+
+
+class PutAnswer(Struct, kw_only=True):
+    schedule: Schedule
+    created: bool
+
+
+class Update(Struct, kw_only=True):
+    """Change the named fields (any of ``CHANGEABLE``) of one schedule."""
+
+    id: str
+    changes: dict[str, Any]
+    if_match: str | None = None
+
+
+class SetState(Struct, kw_only=True):
+    id: str
+    state: ScheduleState
+    note: str | None = None
+    # With a resume: the time it goes on from. ``UNSET_FIRE`` (default) leaves ``next_fire_us`` alone.
+    next_fire_us: int | None = -1
+    if_match: str | None = None
+
+
+class Delete(Struct, kw_only=True):
+    """Delete these; ``if_match`` makes sense with one id only."""
+
+    ids: list[str]
+    if_match: str | None = None
+
+
+UNSET_FIRE = -1
+
+CHANGEABLE = frozenset(
+    {
+        "handler_id", "job_method", "params", "trigger", "options", "state", "note", "misfire_grace_s",
+        "next_fire_us", "updated_us",
+    }
+)  # fmt: skip
+
+
+# --- statements -------------------------------------------------------------------------------------
+
+_INSERT = bulk_insert(tables.schedules, rows.FIELDS)
+# The ledger's totals are not among the fields: a replace keeps them.
+_REPLACE = bulk_insert(
+    tables.schedules,
+    rows.FIELDS,
+    "(id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in rows.FIELDS if name != "id"),
+)
+_LOAD = bulk_select(tables.schedules, ("id",), rows.FIELDS)
+_DELETE = bulk_delete(tables.schedules, "id")
+# --- verbs ------------------------------------------------------------------------------------------
+
+
+def create(tx: Tx, args: list[Create]) -> list[list[Schedule] | IdempotentReplay | ScheduleZeroError]:
+    """Write new schedules; ``AlreadyExists`` names the id (``data["id"]``) and nothing of that request is written."""
+    keys = Keys(tx, (arg.idem for arg in args))
+    taken = {row[0] for row in tx.lookup(rows.LOAD_FENCE, rows.unique(row.id for arg in args for row in arg.rows))}
+    answers: list[list[Schedule] | IdempotentReplay | ScheduleZeroError] = []
+    new: list[Schedule] = []
+    for arg in args:
+        answer = keys.answer(arg.idem)
+        clash = None if answer is not None else _first_taken(arg.rows, taken)
+        if answer is not None:
+            answers.append(answer)
+        elif clash is not None:
+            answers.append(AlreadyExists(f"a schedule {clash!r} exists already", id=clash))
+        else:
+            answers.append(arg.rows)
+            new += arg.rows
+            taken.update(row.id for row in arg.rows)
+            keys.accept(arg.idem)
+    if new:
+        generation = tx.next_generation()
+        for row in new:
+            row.generation, row.version = generation, 1
+        tx.bulk(_INSERT, [rows.values(row) for row in new])
+        tx.events.extend([_told("schedule.created", row) for row in new])
+    keys.write()
+    return answers
+
+
+def put(tx: Tx, args: list[Put]) -> list[PutAnswer | IdempotentReplay | ScheduleZeroError]:
+    """Replace or create. ``PreconditionFailed`` if ``if_match`` isn't the version, ``AlreadyExists`` with ``create_only``."""
+    keys = Keys(tx, (arg.idem for arg in args))
+    stored = _load(tx, (arg.row.id for arg in args))
+    answers: list[PutAnswer | IdempotentReplay | ScheduleZeroError] = []
+    changed: dict[str, Schedule] = {}
+    generation = 0
+    for arg in args:
+        row, there = arg.row, stored.get(arg.row.id)
+        answer = keys.answer(arg.idem)
+        refusal = _mismatch(row.id, there, arg.if_match)
+        if answer is not None:
+            answers.append(answer)
+            continue
+        if refusal is not None:
+            answers.append(refusal)
+            continue
+        if there is not None and arg.create_only:
+            answers.append(AlreadyExists(f"a schedule {row.id!r} exists already", id=row.id))
+            continue
+        if there is None:
+            generation = generation or tx.next_generation()
+            row.generation, row.version = generation, 1
+        else:
+            row.generation, row.version = there.generation, there.version + 1
+            row.created_us, row.last_fire_us = there.created_us, there.last_fire_us
+        # A copy: the caller may go on changing what it handed in.
+        stored[row.id] = changed[row.id] = copy(row)
+        answers.append(PutAnswer(schedule=row, created=there is None))
+        tx.emit(_told("schedule.created" if there is None else "schedule.updated", row))
+        keys.accept(arg.idem)
+    tx.bulk(_REPLACE, [rows.values(row) for row in changed.values()])
+    keys.write()
+    return answers
+
+
+def update(tx: Tx, args: list[Update]) -> list[Schedule | ScheduleZeroError]:
+    """Change fields and bump the version, so that a release in flight fails its fence. ``NotFound``, ``PreconditionFailed``."""
+    stored = _load(tx, (arg.id for arg in args))
+    answers: list[Schedule | ScheduleZeroError] = []
+    changed: dict[str, Schedule] = {}
+    for arg in args:
+        row = stored.get(arg.id)
+        refusal = _mismatch(arg.id, row, arg.if_match)
+        if row is None or refusal is not None:
+            answers.append(refusal or _not_found(arg.id))
+            continue
+        unknown = arg.changes.keys() - CHANGEABLE
+        if unknown:
+            raise AssertionError(f"these fields of a schedule cannot be changed: {sorted(unknown)}")
+        row = replace(row, **{"updated_us": tx.now_us, **arg.changes, "version": row.version + 1})
+        stored[arg.id] = changed[arg.id] = row
+        answers.append(copy(row))
+        tx.emit(_told("schedule.updated", row))
+    tx.bulk(_REPLACE, [rows.values(row) for row in changed.values()])
+    return answers
+
+
+def set_state(tx: Tx, args: list[SetState]) -> list[Schedule | ScheduleZeroError]:
+    """Pause, resume, finish or quarantine; bumps the version unless it is so already. ``NotFound``."""
+    stored = _load(tx, (arg.id for arg in args))
+    answers: list[Schedule | ScheduleZeroError] = []
+    changed: dict[str, Schedule] = {}
+    for arg in args:
+        row = stored.get(arg.id)
+        refusal = _mismatch(arg.id, row, arg.if_match)
+        if row is None or refusal is not None:
+            answers.append(refusal or _not_found(arg.id))
+            continue
+        next_fire_us = row.next_fire_us if arg.next_fire_us == UNSET_FIRE else arg.next_fire_us
+        if (row.state, row.note, row.next_fire_us) != (arg.state, arg.note, next_fire_us):
+            row = replace(
+                row, state=arg.state, note=arg.note, next_fire_us=next_fire_us, updated_us=tx.now_us,
+                version=row.version + 1,
+            )  # fmt: skip
+            stored[arg.id] = changed[arg.id] = row
+            tx.emit(_told(rows.STATE_EVENT[arg.state], row))
+        answers.append(copy(row))
+    tx.bulk(_REPLACE, [rows.values(row) for row in changed.values()])
+    return answers
+
+
+def delete(tx: Tx, args: list[Delete]) -> list[list[str] | ScheduleZeroError]:
+    """Delete schedules; the ids that existed. Ledger and executions stay. ``PreconditionFailed``."""
+    stored = {
+        row[0]: f"{row[1]}-{row[2]}" for row in tx.lookup(rows.LOAD_FENCE, rows.unique(i for arg in args for i in arg.ids))
+    }
+    answers: list[list[str] | ScheduleZeroError] = []
+    deleted: list[str] = []
+    for arg in args:
+        there = [id_ for id_ in dict.fromkeys(arg.ids) if id_ in stored]
+        if arg.if_match is not None and any(stored[id_] != arg.if_match for id_ in there):
+            answers.append(PreconditionFailed(f"it was changed meanwhile: its version is {stored[there[0]]} now"))
+            continue
+        answers.append(there)
+        for id_ in there:
+            del stored[id_]
+        deleted += there
+    tx.bulk(_DELETE, [(id_,) for id_ in deleted])
+    tx.events.extend([Event("schedule.deleted", id_) for id_ in deleted])
+    return answers
+
+
+# --- reads ------------------------------------------------------------------------------------------
+
+_GET = Query(select(*rows.COLUMNS).where(_S.id == bindparam("wanted")))
+_DUE = Query(
+    select(*rows.COLUMNS)
+    .where(text(tables.IS_DUE_ABLE), _S.next_fire_us <= bindparam("now"))
+    .order_by(_S.next_fire_us)
+    .limit(bindparam("most"))
+)
+_NEXT_DUE = Query(
+    select(_S.next_fire_us)
+    .where(text(tables.IS_DUE_ABLE), _S.next_fire_us.is_not(None))
+    .order_by(_S.next_fire_us)
+    .limit(1)
+)
+_COUNT = Query(select(func.count()).select_from(tables.schedules))
+
+
+def get(conn: Connection, schedule_id: str) -> Schedule | None:
+    """One schedule."""
+    row = _GET.one(conn, wanted=schedule_id)
+    return None if row is None else rows.schedule(row)
+
+
+def find(
+    conn: Connection,
+    *,
+    cursor: str | None = None,
+    limit: int = 50,
+    handler_id: str | None = None,
+    state: ScheduleState | None = None,
+) -> Page[Schedule]:
+    """By id, ascending."""
+    given = {
+        "cursor": cursor,
+        "handler_id": handler_id,
+        "state": None if state is None else state.value,
+    }
+    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    found = [rows.schedule(row) for row in _find_query(tuple(values)).rows(conn, **values, most=limit + 1)]
+    if len(found) <= limit:
+        return Page(found)
+    return Page(found[:limit], found[limit - 1].id)
+
+
+@cache
+def _find_query(given: tuple[str, ...]) -> Query:
+    conditions = {
+        "cursor": _S.id > bindparam("cursor"),
+        "handler_id": _S.handler_id == bindparam("handler_id"),
+        "state": _S.state == bindparam("state"),
+    }
+    return Query(
+        select(*rows.COLUMNS).where(*(conditions[name] for name in given)).order_by(_S.id).limit(bindparam("most"))
+    )
+
+
+def due(conn: Connection, now_us: int, limit: int) -> list[Schedule]:
+    """``active`` and ``paused`` schedules with ``next_fire_us`` ≤ ``now_us``, the earliest first."""
+    return [rows.schedule(row) for row in _DUE.rows(conn, now=now_us, most=limit)]
+
+
+def next_due_us(conn: Connection) -> int | None:
+    """The earliest ``next_fire_us`` of the ``active`` and ``paused`` ones."""
+    row = _NEXT_DUE.one(conn)
+    return None if row is None else int(row[0])
+
+
+def count(conn: Connection) -> int:
+    """How many schedules there are."""
+    row = _COUNT.one(conn)
+    return 0 if row is None else int(row[0])
+
+
+# --- what the verbs share ---------------------------------------------------------------------------
+
+
+def _load(tx: Tx, ids: Iterable[str]) -> dict[str, Schedule]:
+    return {row[0]: rows.schedule(row) for row in tx.lookup(_LOAD, rows.unique(ids))}
+
+
+def _first_taken(wanted: list[Schedule], taken: set[str]) -> str | None:
+    """The first id that exists, or comes twice in the request."""
+    mine: set[str] = set()
+    for row in wanted:
+        if row.id in taken or row.id in mine:
+            return row.id
+        mine.add(row.id)
+    return None
+
+
+def etag(row: Schedule) -> str:
+    """What If-Match compares: unique over deletion and re-creation as well, because generations only grow."""
+    return f"{row.generation}-{row.version}"
+
+
+def _mismatch(id_: str, there: Schedule | None, if_match: str | None) -> PreconditionFailed | None:
+    if if_match is None or (there is not None and etag(there) == if_match):
+        return None
+    now = "it does not exist" if there is None else f"it is at version {etag(there)}"
+    return PreconditionFailed(
+        f"schedule {id_!r} is not at version {if_match} any more: {now}",
+        version=None if there is None else etag(there),
+    )
+
+
+def _not_found(id_: str) -> NotFound:
+    return NotFound(f"there is no schedule {id_!r}", id=id_)
+
+
+def _told(kind: str, row: Schedule) -> Event:
+    return Event(
+        kind,
+        row.id,
+        {"handler_id": row.handler_id, "job_method": row.job_method, "state": row.state, "version": row.version},
+    )

@@ -1,0 +1,215 @@
+"""SQLite: one file, one server at a time, never repaired or reset behind the operator's back.
+
+Only the writer's connection checkpoints: SQLite before 3.51.3 can corrupt a database whose WAL is reset by one connection while
+another writes (Debian 12 has 3.40). No memory map: with one, a failing disk is a SIGBUS instead of an error.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+import structlog
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.pool import NullPool, QueuePool
+
+from schedule_zero.errors import ConfigError, ScheduleZeroError, StoreCorrupt, StoreLocked, StoreUnavailable
+from schedule_zero.store import failures, migrations
+
+log = structlog.get_logger(__name__)
+
+MAGIC = b"SQLite format 3\x00"
+# A quick_check reads every page; beyond this size a start would wait for it.
+FULL_CHECK_BELOW_BYTES = 64 << 20
+BUSY_S = 5.0
+# 4000 pages are 16 MB: seldom enough that one commit in hundreds pays for a checkpoint.
+CHECKPOINT_PAGES = 4000
+WAL_LIMIT_BYTES = 64 << 20
+WRITER_CACHE_KIB = 16 << 10
+READER_CACHE_KIB = 2 << 10
+# Bulk statements come in nine sizes each.
+CACHED_STATEMENTS = 256
+
+
+class SqliteBackend:
+    """One database file: its lock, its checks, its connections."""
+
+    name = "sqlite"
+    begin = "BEGIN IMMEDIATE"
+    begin_read = "BEGIN"
+
+    def __init__(self, path: Path, durability: Literal["full", "fast"]) -> None:
+        self.path = path.resolve()
+        self.where = f"the database {self.path}"
+        self._synchronous = "FULL" if durability == "full" else "NORMAL"
+        self._lock: int | None = None
+
+    def open(self) -> Connection:
+        """Lock, check, create or migrate; the writer's connection."""
+        self._take_lock()
+        try:
+            if self._exists():
+                self._check()
+            else:
+                self._create()
+            conn = self.connect()
+            migrations.migrate(conn, begin=self.begin, where=self.where)
+        except ScheduleZeroError:
+            raise
+        except Exception as error:
+            raise self._open_failure(error) from error
+        return conn
+
+    def connect(self) -> Connection:
+        """A connection that writes."""
+        return self._engine(self.path).connect()
+
+    def readers(self, size: int) -> Engine:
+        """Read-only connections, as many as there are reader threads."""
+
+        def connect() -> sqlite3.Connection:
+            raw = self._connect_read_only()
+            raw.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
+            raw.execute("PRAGMA query_only = ON")
+            return raw
+
+        return create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=size, max_overflow=0)
+
+    def reconnected(self, conn: Connection, epoch: int) -> None:
+        """Nothing to verify: the lock on the file outlives a connection."""
+
+    def close(self) -> None:
+        """Give the lock back. The lock file stays: removing it would let two servers hold two locks."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _take_lock(self) -> None:
+        path = self.path.with_name(self.path.name + ".lock")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigError(f"cannot use {self.where}: {error}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
+            os.close(lock)
+            raise StoreLocked(
+                f"another server uses {self.where}" + (f" (process {holder})" if holder else ""),
+                hint="stop it, or give this one its own state directory",
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        self._lock = lock
+
+    def _exists(self) -> bool:
+        if self.path.exists():
+            return True
+        wal = self.path.with_name(self.path.name + "-wal")
+        if wal.exists() and wal.stat().st_size > 0:
+            # A new database in this place would swallow the old one's log.
+            raise self._corrupt(f"it is gone, but its log {wal.name} is still there")
+        return False
+
+    def _create(self) -> None:
+        """Build the new database aside and move it into place whole, so that an empty file always means damage."""
+        fresh = self.path.with_name(self.path.name + ".new")
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+        os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT, 0o600))
+        conn = self._engine(fresh).connect()
+        try:
+            migrations.migrate(conn, begin=self.begin, where=self.where)
+        finally:
+            conn.close()
+        fresh.rename(self.path)
+        directory = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        log.info("store_created", path=str(self.path), schema_version=migrations.LATEST)
+
+    def _check(self) -> None:
+        """Refuse a damaged file. Reads only, through a read-only connection, so that not even the log is replayed into it."""
+        with self.path.open("rb") as file:
+            head = file.read(len(MAGIC))
+        if head != MAGIC:
+            raise self._corrupt("it is empty (0 bytes)" if not head else "it does not begin like an SQLite database")
+        raw = self._connect_read_only()
+        try:
+            if self.path.stat().st_size < FULL_CHECK_BELOW_BYTES:
+                found = [str(row[0]) for row in raw.execute("PRAGMA quick_check(3)")]
+            else:
+                found = self._glance(raw)
+        finally:
+            raw.close()
+        if found != ["ok"]:
+            raise self._corrupt("; ".join(found))
+
+    def _glance(self, raw: sqlite3.Connection) -> list[str]:
+        """For a large file: its size, the schema, and both ends of every table and index."""
+        page_size = raw.execute("PRAGMA page_size").fetchone()[0]
+        wal = self.path.with_name(self.path.name + "-wal")
+        if not wal.exists() or wal.stat().st_size == 0:
+            pages = raw.execute("PRAGMA page_count").fetchone()[0]
+            if pages * page_size > self.path.stat().st_size:
+                return [f"{pages} pages expected, {self.path.stat().st_size // page_size} found"]
+        for name, sql in raw.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall():
+            if "WITHOUT ROWID" not in sql:
+                raw.execute(f'SELECT * FROM "{name}" ORDER BY rowid LIMIT 1').fetchall()  # noqa: S608 - from the schema
+                raw.execute(f'SELECT * FROM "{name}" ORDER BY rowid DESC LIMIT 1').fetchall()  # noqa: S608
+        return ["ok"]
+
+    def _engine(self, path: Path) -> Engine:
+        def connect() -> sqlite3.Connection:
+            raw = sqlite3.connect(
+                path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=CACHED_STATEMENTS
+            )
+            for pragma in (
+                "journal_mode = WAL",
+                f"synchronous = {self._synchronous}",
+                f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+                f"journal_size_limit = {WAL_LIMIT_BYTES}",
+                f"cache_size = -{WRITER_CACHE_KIB}",
+                "temp_store = MEMORY",
+                "foreign_keys = OFF",
+                "mmap_size = 0",
+            ):
+                raw.execute(f"PRAGMA {pragma}")
+            return raw
+
+        return create_engine("sqlite://", creator=connect, poolclass=NullPool)
+
+    def _connect_read_only(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"file:{quote(str(self.path))}?mode=ro",
+            uri=True,
+            timeout=BUSY_S,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+
+    def _corrupt(self, what: str) -> StoreCorrupt:
+        return StoreCorrupt(
+            f"{self.where} is damaged: {what}. It was not touched. "
+            f"Restore a backup: cp BACKUP '{self.path}' && rm -f '{self.path}-wal' '{self.path}-shm'; "
+            f"or salvage what can be read: sqlite3 '{self.path}' .recover | sqlite3 '{self.path}.recovered'"
+        )
+
+    def _open_failure(self, error: Exception) -> Exception:
+        code = failures.sqlite_code(error)
+        reason = failures.driver_error(error)
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return self._corrupt(str(reason))
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return StoreLocked(f"another program holds a lock on {self.where}: {reason}")
+        if failures.is_unavailable(error):
+            return StoreUnavailable(f"cannot use {self.where}: {reason}")
+        return error

@@ -1,0 +1,249 @@
+"""The tables and indexes (schema version 1), the same on SQLite and PostgreSQL.
+
+Every index is paid for by each execution, so each one stands beside the question that it answers. Predicates of partial
+indexes are literal text, and the queries repeat them word for word: neither database proves them from a parameter.
+Documents (params, result, error, options, trigger) are JSON text that the database never looks into. Times are microseconds.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, SmallInteger, Table, Text, UniqueConstraint, text
+
+from schedule_zero.model import State
+from schedule_zero.rules.states import TERMINAL, TRANSITIONS
+
+metadata = MetaData()
+
+# Byte order on both databases, so that keyset pages agree.
+Name = Text().with_variant(Text(collation="C"), "postgresql")
+# On SQLite this is the rowid itself: no second tree.
+Serial = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _states(states: frozenset[State] | set[State]) -> str:
+    return "(" + ", ".join(f"'{state.value}'" for state in State if state in states) + ")"
+
+
+WAITING = frozenset(s for s in State if State.CANCELLED in TRANSITIONS[s]) - {State.RUNNING}
+STARTABLE = frozenset(s for s in State if State.RUNNING in TRANSITIONS[s])
+NOT_COMPLETED = "state <> 'completed'"
+IS_PENDING = "state = 'pending'"
+IS_TIMED = "state IN ('scheduled', 'retry_scheduled')"
+IS_BAD = f"state IN {_states(TERMINAL - {State.COMPLETED})}"
+IS_WAITING = f"state IN {_states(WAITING)}"
+IS_STARTABLE = f"state IN {_states(STARTABLE)}"
+IS_TERMINAL = f"state IN {_states(TERMINAL)}"
+IS_DUE_ABLE = "state IN ('active', 'paused')"
+IS_EXCEPTIONAL = "outcome <> 'executed'"
+
+
+def _partial(name: str, table: Table, *columns: str, where: str) -> None:
+    Index(name, *(text(c) if " " in c else table.c[c] for c in columns), sqlite_where=text(where),
+          postgresql_where=text(where), _table=table)  # fmt: skip
+
+
+meta = Table("meta", metadata, Column("key", Name, primary_key=True), Column("value", Text, nullable=False))
+
+# A rowid table, not WITHOUT ROWID: equal for tiny payloads, three times faster with params of 1.5 kB (those would overflow
+# to a page each). ``seq`` is the order of insertion: "newest first" is a walk of it, and a page's cursor is one number.
+executions = Table(
+    "executions",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=True),
+    Column("id", Name, nullable=False, unique=True),
+    Column("handler_id", Name, nullable=False),
+    Column("job_method", Text, nullable=False),
+    Column("state", Name, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("schedule_id", Name),
+    Column("nominal_us", BigInteger),
+    Column("not_before_us", BigInteger),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("token", BigInteger, nullable=False, server_default=text("0")),
+    Column("node_id", Name),
+    Column("lost_count", Integer, nullable=False, server_default=text("0")),
+    Column("cancel_requested", SmallInteger, nullable=False, server_default=text("0")),
+    Column("dispatched_us", BigInteger),
+    Column("started_us", BigInteger),
+    Column("finished_us", BigInteger),
+    Column("stored_us", BigInteger),
+    Column("parent_id", Name),
+    Column("idempotency_key", Text),
+    Column("options", Text),
+    # The large ones last: a filter never has to read past them.
+    Column("params", Text, nullable=False),
+    Column("result", Text),
+    Column("error", Text),
+)
+# "The executions of this handler, newest first."
+Index("ix_executions_handler", executions.c.handler_id, executions.c.seq)
+# "… of this schedule."
+_partial("ix_executions_schedule", executions, "schedule_id", "seq", where="schedule_id IS NOT NULL")
+# "… in this state", and what runs when the server starts; nothing but completed rows can be many for long.
+_partial("ix_executions_state", executions, "state", "seq", where=NOT_COMPLETED)
+# "The failed ones of this handler / schedule." Costs nothing until something goes wrong.
+_partial("ix_executions_bad_handler", executions, "handler_id", "state", "seq", where=IS_BAD)
+_partial("ix_executions_bad_schedule", executions, "schedule_id", "state", "seq", where=IS_BAD)
+# The dispatcher's window. Born-running executions never touch it.
+_partial("ix_executions_pending", executions, "handler_id", "priority DESC", "id", where=IS_PENDING)
+_partial("ix_executions_due", executions, "not_before_us", where=IS_TIMED)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("execution_id", Name, primary_key=True),
+    # Tokens only grow, so this is also the order of the attempts.
+    Column("token", BigInteger, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, nullable=False),
+    Column("node_id", Name),
+    Column("outcome", Text, nullable=False),
+    Column("dispatched_us", BigInteger),
+    Column("started_us", BigInteger),
+    Column("finished_us", BigInteger),
+    Column("error", Text),
+    sqlite_with_rowid=True,
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("handler_id", Name, nullable=False),
+    Column("job_method", Text, nullable=False),
+    Column("state", Name, nullable=False),
+    Column("note", Text),
+    Column("misfire_grace_us", BigInteger, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("next_fire_us", BigInteger),
+    Column("last_fire_us", BigInteger),
+    Column("created_us", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    # The ledger's totals of this generation, so that no page has to count a million fires.
+    Column("executed", BigInteger, nullable=False, server_default=text("0")),
+    Column("caught_up", BigInteger, nullable=False, server_default=text("0")),
+    Column("skipped", BigInteger, nullable=False, server_default=text("0")),
+    Column("missed", BigInteger, nullable=False, server_default=text("0")),
+    Column("params", Text, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("options", Text),
+)
+_partial("ix_schedules_next", schedules, "next_fire_us", where=IS_DUE_ABLE)
+Index("ix_schedules_handler", schedules.c.handler_id, schedules.c.id)
+
+# The ledger. The unique key is promise C1; ``seq`` is the order in which fires were decided.
+fires = Table(
+    "fires",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=True),
+    Column("schedule_id", Name, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("nominal_us", BigInteger, nullable=False),
+    Column("outcome", Name, nullable=False),
+    Column("reason", Text),
+    Column("execution_id", Name),
+    Column("count", BigInteger, nullable=False, server_default=text("1")),
+    Column("last_nominal_us", BigInteger),
+    Column("decided_us", BigInteger, nullable=False),
+    UniqueConstraint("schedule_id", "generation", "nominal_us", name="uq_fires"),
+)
+_partial("ix_fires_outcome", fires, "outcome", "seq", where=IS_EXCEPTIONAL)
+_partial("ix_fires_schedule_outcome", fires, "schedule_id", "outcome", "generation", "nominal_us", where=IS_EXCEPTIONAL)
+
+# What is counted as it happens: ``bucket_us`` 0 is what is stored now, -1 what was cleared, else the start of an hour.
+# ``state`` is a terminal state, or ``created``.
+execution_counts = Table(
+    "execution_counts",
+    metadata,
+    Column("bucket_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("handler_id", Name, primary_key=True),
+    Column("state", Name, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+    Column("run_us", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+handlers = Table(
+    "handlers",
+    metadata,
+    Column("handler_id", Name, primary_key=True),
+    Column("registered_us", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+)
+
+handler_methods = Table(
+    "handler_methods",
+    metadata,
+    Column("handler_id", Name, primary_key=True),
+    Column("name", Name, primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    # 1: not in the newest declaration; kept so that its version only grows.
+    Column("gone", SmallInteger, nullable=False, server_default=text("0")),
+    Column("options", Text, nullable=False),
+    Column("doc", Text, nullable=False),
+    Column("schema", Text, nullable=False),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("node_id", Name, primary_key=True),
+    Column("instance", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("handlers", Text, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("draining", SmallInteger, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", BigInteger, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("first_seen_us", BigInteger, nullable=False),
+    Column("last_seen_us", BigInteger, nullable=False),
+)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("hash", Text, nullable=False, unique=True),
+    Column("created_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger),
+    Column("revoked_us", BigInteger),
+)
+
+node_keys = Table(
+    "node_keys",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("public_key", Text, nullable=False, unique=True),
+    Column("node_id", Text, nullable=False),
+    Column("handlers", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("revoked_us", BigInteger),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("key", Name, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("response", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+Index("ix_idempotency_created", idempotency.c.created_us)
+
+# One row per transaction. The newest is never pruned, so ``seq`` is never given out twice.
+events = Table(
+    "events",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=True),
+    Column("created_us", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+)

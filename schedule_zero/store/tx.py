@@ -1,0 +1,175 @@
+"""What a write verb is given: one open transaction. It never begins, commits or retries: the writer does.
+
+A *verb* is a plain function ``(tx, args) -> results``. Adjacent queued operations of the same verb arrive as
+one list, in the order in which they were queued, and the results come back in that order. A result that is
+a ``ScheduleZeroError`` fails that operation alone (only allowed if it wrote nothing); a verb that raises makes
+the writer roll back and run the operations one by one, so that one bad operation fails alone.
+
+Hot statements go to the DBAPI cursor directly: SQLAlchemy's ``exec_driver_sql`` adds 13 µs to each, and a lone operation
+has six. Everything else is SQLAlchemy Core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, Unpack
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import select, update
+
+from schedule_zero.errors import InvalidField, ScheduleZeroError
+from schedule_zero.model import Event
+from schedule_zero.store import tables
+from schedule_zero.store.statements import CHUNKS, Bulk, bulk_insert
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, CursorResult
+    from sqlalchemy.sql.base import Executable
+
+A = TypeVar("A")
+R = TypeVar("R")
+T = TypeVar("T")
+
+Verb: TypeAlias = "Callable[[Tx, list[A]], Sequence[R | ScheduleZeroError]]"
+
+HOUR_US = 3_600_000_000
+STORED_NOW = 0
+CLEARED = -1
+
+
+class Page(Struct, Generic[T]):
+    """One page of a list. ``next_cursor`` is opaque; ``None`` says that this is the last page."""
+
+    rows: list[T]
+    next_cursor: str | None = None
+
+
+def parse_seq(cursor: str | None) -> int | None:
+    """A cursor that is one number."""
+    if cursor is None:
+        return None
+    if not cursor.isascii() or not cursor.isdecimal() or len(cursor) > 18:
+        raise InvalidField("the cursor is not one that a page came with", pointer="/cursor")
+    return int(cursor)
+
+
+class IdempotencyRecord(Struct, kw_only=True):
+    """What a client's Idempotency-Key stands for. ``key`` is already scoped to the principal by the caller."""
+
+    key: str
+    # Hash of the request; the same key with another one is a mismatch.
+    fingerprint: str
+    status: int
+    response: bytes
+    created_us: int
+
+
+class IdempotentReplay(Struct, kw_only=True):
+    """The answer of the first request with this key. Nothing was written this time."""
+
+    status: int
+    response: bytes
+
+
+_COUNT = bulk_insert(
+    tables.execution_counts,
+    ("bucket_us", "handler_id", "state", "n", "run_us"),
+    "(bucket_us, handler_id, state) DO UPDATE SET "
+    "n = execution_counts.n + excluded.n, run_us = execution_counts.run_us + excluded.run_us",
+)
+_encode_events = msgspec.json.Encoder().encode
+
+
+class Tx:
+    """One write transaction: a cursor, the moment it began, and what is to be told when it is committed."""
+
+    def __init__(self, conn: Connection, cursor: Any, now_us: int) -> None:
+        self.conn = conn
+        self.cursor = cursor
+        self.dialect = conn.dialect.name
+        self.now_us = now_us
+        self.events: list[Event] = []
+        self._counts: dict[tuple[int, str, str], tuple[int, int]] = {}
+
+    def emit(self, event: Event) -> None:
+        """Add to the journal row of this transaction (``events.extend`` for many)."""
+        self.events.append(event)
+
+    def bulk(self, statement: Bulk, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Run a statement over rows, a few hundred to a step; how many rows of the table it touched."""
+        touched = at = 0
+        for sql, size in self._steps(statement, len(rows)):
+            self.cursor.execute(sql, tuple(chain.from_iterable(rows[at : at + size])))
+            touched += self.cursor.rowcount
+            at += size
+        return touched
+
+    def lookup(self, statement: Bulk, keys: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """The rows of a ``bulk_select``; ``keys`` without repetition."""
+        found: list[tuple[Any, ...]] = []
+        at = 0
+        for sql, size in self._steps(statement, len(keys)):
+            self.cursor.execute(sql, tuple(chain.from_iterable(keys[at : at + size])))
+            found += self.cursor.fetchall()
+            at += size
+        return found
+
+    def _steps(self, statement: Bulk, left: int) -> Iterator[tuple[str, int]]:
+        for size in CHUNKS:
+            while left >= size:
+                yield statement.sql(self.dialect, size), size
+                left -= size
+
+    def execute(self, statement: Executable) -> CursorResult[Unpack[tuple[Any, ...]]]:
+        """A statement that is not hot."""
+        return self.conn.execute(statement)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """A savepoint: ``Undo`` raised inside takes back what was written inside, and goes no further."""
+        self.cursor.execute("SAVEPOINT attempt")
+        try:
+            yield
+        except Undo:
+            self.cursor.execute("ROLLBACK TO SAVEPOINT attempt")
+        self.cursor.execute("RELEASE SAVEPOINT attempt")
+
+    def next_generation(self) -> int:
+        """A number greater than any given out before, for schedules that are created in this transaction."""
+        counter = tables.meta.c
+        row = self.execute(select(counter.value).where(counter.key == "generation")).scalar_one()
+        self.execute(update(tables.meta).where(counter.key == "generation").values(value=str(int(row) + 1)))
+        return int(row) + 1
+
+    def count(self, handler_id: str, state: str, n: int, run_us: int = 0) -> None:
+        """Keep the counters behind ``executions.stats``: what is stored, and the hour's history."""
+        self._add((STORED_NOW, handler_id, state), n, run_us)
+        self._add((self.now_us - self.now_us % HOUR_US, handler_id, state), n, run_us)
+
+    def count_cleared(self, handler_id: str, state: str, n: int, run_us: int = 0) -> None:
+        self._add((STORED_NOW, handler_id, state), -n, -run_us)
+        self._add((CLEARED, handler_id, state), n, run_us)
+
+    def _add(self, key: tuple[int, str, str], n: int, run_us: int) -> None:
+        had = self._counts.get(key, (0, 0))
+        self._counts[key] = (had[0] + n, had[1] + run_us)
+
+    def finish(self) -> int:
+        """For the writer, before COMMIT: write counters and journal. The journal row's seq, 0 if there is nothing to tell."""
+        if self._counts:
+            self.bulk(_COUNT, [(*key, *value) for key, value in self._counts.items()])
+        if not self.events:
+            return 0
+        mark = "?, ?" if self.dialect == "sqlite" else "%s, %s"
+        self.cursor.execute(
+            f"INSERT INTO events (created_us, body) VALUES ({mark}) RETURNING seq",  # noqa: S608 - placeholders only
+            (self.now_us, _encode_events(self.events).decode()),
+        )
+        return int(self.cursor.fetchone()[0])
+
+
+class Undo(Exception):  # noqa: N818 - not an error
+    """Take back what was written since ``Tx.attempt`` began."""

@@ -1,0 +1,283 @@
+"""One round of the timer: take what is due, decide it, write it in one transaction, pass it on.
+
+Knows the window, the rules and the store; nothing of APScheduler's loop, which calls ``take``, ``write`` and
+``wait_us`` in turn (``datastore``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+
+from schedule_zero.clock import Clock
+from schedule_zero.config import TimingConfig
+from schedule_zero.errors import StoreUnavailable
+from schedule_zero.model import Execution, Fire, FireOutcome, Origin, ScheduleState, SkipReason, new_id
+from schedule_zero.rules.catchup import Plan, Policy, decide
+from schedule_zero.rules.options import merged
+from schedule_zero.store import schedules
+from schedule_zero.store.schedules import ReleaseItem, ReleaseRefusal
+from schedule_zero.timing.alarm import Alarm
+from schedule_zero.timing.window import Window
+
+if TYPE_CHECKING:
+    from schedule_zero.dispatch.dispatcher import Dispatcher
+    from schedule_zero.store import Store
+    from schedule_zero.timing.timer import TimerStats
+
+log = structlog.get_logger(__name__)
+
+# A round: large enough to share a commit between many, small enough to keep the event loop only for some 20 ms.
+# (The 100 that APScheduler asks for would need a hundred commits for 10,000 due at once.)
+ROUND_SCHEDULES = 1000
+ROUND_ROWS = 2000
+# After the store refused: the first pause, doubled up to the last.
+FIRST_PAUSE_S = 0.1
+LAST_PAUSE_S = 5.0
+
+
+class Rounds:
+    """Decides and writes; what could not be written is decided again."""
+
+    def __init__(
+        self, *, store: Store, dispatcher: Dispatcher, clock: Clock, config: TimingConfig, stats: TimerStats
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._stats = stats
+        self._max_sleep_us = round(config.max_sleep_s * 1e6)
+        self._window_us = round(config.catch_up_window_s * 1e6)
+        self._max_rows = config.catch_up_rows
+        self._policies: dict[float, Policy] = {}
+        self._pause_s = 0.0
+        self._paused_until_s = 0.0
+        # Ids whose nominal time turned out to be in the ledger already: stepped over, never repeated (C12).
+        self._decided: set[str] = set()
+        self.window = Window(store)
+
+    async def take(self) -> list[Alarm]:
+        """The alarms of one round, each with its plan (none: it can't be fired). To be given to ``write``."""
+        if self._paused_us() > 0 or not await self._refresh():
+            return []
+        now_us = self._clock.wall_us()
+        taken: list[Alarm] = []
+        rows = 0
+        for due_us, alarm in self.window.take_due(now_us):
+            alarm.plan = self._decide(alarm, due_us, now_us)
+            taken.append(alarm)
+            rows += 1 if alarm.plan is None else len(alarm.plan.decisions)
+            if len(taken) >= ROUND_SCHEDULES or rows >= ROUND_ROWS:
+                break
+        return taken
+
+    async def write(self, alarms: Sequence[Alarm]) -> None:
+        """Write the plans of a round, all in one transaction; returns after the commit, or when it is put off."""
+        now_us = self._clock.wall_us()
+        items = [self._item(alarm, now_us) for alarm in alarms]
+        executions = [execution for item in items for execution in item.executions]
+        self._dispatcher.place(executions)
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: dict[str, ReleaseRefusal] | Exception) -> None:
+            # Called even if nobody waits any more (the timer was stopped): the dispatcher must hear of it.
+            error = self._written(alarms, items, executions, outcome)
+            if not written.done():
+                if error is None:
+                    written.set_result(None)
+                else:
+                    written.set_exception(error)
+
+        self._store.submit(schedules.release, items, done)
+        await written
+
+    async def wait_us(self) -> int:
+        """How long until the next round: to the next due time, but short enough to notice a step of the clock."""
+        if not await self._refresh():
+            return self._paused_us()
+        now_us = self._clock.wall_us()
+        wait_us = self._max_sleep_us
+        next_us = self.window.next_us()
+        if next_us is not None:
+            wait_us = min(wait_us, next_us - now_us)
+        if self.window.horizon_us > now_us:
+            wait_us = min(wait_us, self.window.horizon_us - now_us)
+        return max(wait_us, self._paused_us(), 0)
+
+    # --- deciding ----------------------------------------------------------------------------------
+
+    def _decide(self, alarm: Alarm, due_us: int, now_us: int) -> Plan | None:
+        row = alarm.row
+        if alarm.trigger is None or alarm.broken is not None:
+            return None
+        try:
+            if row.id in self._decided:
+                self._decided.discard(row.id)
+                return Plan([], due_us, alarm.trigger.next_after(due_us))
+            paused = row.state is ScheduleState.PAUSED
+            return decide(alarm.trigger, due_us, now_us, self._policy(row.misfire_grace_s), paused=paused)
+        except Exception as error:  # a trigger's own failure: its schedule is quarantined, the others go on
+            log.exception("trigger_failed", schedule_id=row.id)
+            alarm.broken = f"the trigger failed: {type(error).__name__}: {error}"[:500]
+            return None
+
+    def _policy(self, grace_s: float) -> Policy:
+        policy = self._policies.get(grace_s)
+        if policy is None:
+            policy = self._policies[grace_s] = Policy(
+                grace_us=round(grace_s * 1e6), window_us=self._window_us, max_rows=self._max_rows
+            )
+        return policy
+
+    def _item(self, alarm: Alarm, now_us: int) -> ReleaseItem:
+        """The plan of one alarm as what is to be written."""
+        row, plan = alarm.row, alarm.plan
+        due_us = row.next_fire_us
+        assert due_us is not None
+        if plan is None:
+            return self._quarantine(alarm, due_us, now_us)
+        fires: list[Fire] = []
+        executions: list[Execution] = []
+        for decision in plan.decisions:
+            execution_id = None
+            if decision.runs:
+                execution = self._execution(alarm, decision.nominal_us, now_us)
+                executions.append(execution)
+                execution_id = execution.id
+            fires.append(
+                Fire(
+                    schedule_id=row.id,
+                    generation=row.generation,
+                    nominal_us=decision.nominal_us,
+                    outcome=decision.outcome,
+                    reason=decision.reason,
+                    execution_id=execution_id,
+                    count=decision.count,
+                    last_nominal_us=decision.last_nominal_us,
+                    decided_us=now_us,
+                )
+            )
+        return ReleaseItem(
+            id=row.id,
+            generation=row.generation,
+            version=row.version,
+            due_us=due_us,
+            next_fire_us=plan.next_us,
+            last_fire_us=plan.last_us,
+            state=row.state if plan.next_us is not None else ScheduleState.FINISHED,
+            fires=fires,
+            executions=executions,
+        )
+
+    def _execution(self, alarm: Alarm, nominal_us: int, now_us: int) -> Execution:
+        row = alarm.row
+        priority, options = merged(alarm.options, self._dispatcher.registry.options(row.handler_id, row.job_method))
+        return Execution(
+            id=new_id(),
+            handler_id=row.handler_id,
+            job_method=row.job_method,
+            params=row.params,
+            priority=priority,
+            origin=Origin.FIRE,
+            schedule_id=row.id,
+            nominal_us=nominal_us,
+            options=options,
+            created_us=now_us,
+        )
+
+    def _quarantine(self, alarm: Alarm, due_us: int, now_us: int) -> ReleaseItem:
+        """It can't be fired: say so in its state, its note and the ledger, and leave it alone until it is changed."""
+        row = alarm.row
+        fire = Fire(
+            schedule_id=row.id,
+            generation=row.generation,
+            nominal_us=due_us,
+            outcome=FireOutcome.SKIPPED,
+            reason=SkipReason.QUARANTINED,
+            decided_us=now_us,
+        )
+        return ReleaseItem(
+            id=row.id,
+            generation=row.generation,
+            version=row.version,
+            due_us=due_us,
+            next_fire_us=None,
+            last_fire_us=due_us,
+            state=ScheduleState.QUARANTINED,
+            note=alarm.broken or "quarantined",
+            fires=[fire],
+            executions=[],
+        )
+
+    # --- after the commit --------------------------------------------------------------------------
+
+    def _written(
+        self,
+        alarms: Sequence[Alarm],
+        items: Sequence[ReleaseItem],
+        executions: Sequence[Execution],
+        outcome: dict[str, ReleaseRefusal] | Exception,
+    ) -> Exception | None:
+        """Tell the dispatcher and put the alarms back. An error is returned if it is not the store's being away."""
+        if isinstance(outcome, Exception):
+            self._dispatcher.abandoned(executions)
+            for alarm in alarms:
+                self.window.drop(alarm)
+            if not isinstance(outcome, StoreUnavailable):
+                return outcome
+            self._pause(outcome)
+            return None
+        self._pause_s = 0.0
+        if outcome:
+            refused = [execution for execution in executions if execution.schedule_id in outcome]
+            self._dispatcher.abandoned(refused)
+            self._dispatcher.committed([execution for execution in executions if execution.schedule_id not in outcome])
+        else:
+            self._dispatcher.committed(executions)
+        for alarm, item in zip(alarms, items, strict=True):
+            refusal = outcome.get(item.id) if outcome else None
+            if refusal is None:
+                alarm.row.next_fire_us, alarm.row.last_fire_us = item.next_fire_us, item.last_fire_us
+                alarm.row.state = item.state
+                self.window.put(alarm)
+                if item.state is ScheduleState.QUARANTINED:
+                    self._stats.quarantined += 1
+                    log.error("schedule_quarantined", schedule_id=item.id, reason=item.note)
+                continue
+            self._stats.refused += 1
+            self.window.drop(alarm)
+            if refusal is ReleaseRefusal.DUPLICATE:
+                self._decided.add(item.id)
+                log.warning("nominal_time_already_decided", schedule_id=item.id, nominal_us=item.due_us)
+        self._count(items, executions)
+        return None
+
+    def _count(self, items: Sequence[ReleaseItem], executions: Sequence[Execution]) -> None:
+        stats = self._stats
+        stats.rounds += 1
+        stats.fires += sum(len(item.fires) for item in items)
+        stats.executions += len(executions)
+        stats.last_lateness_s = (self._clock.wall_us() - items[0].due_us) / 1e6
+
+    # --- when the store is away --------------------------------------------------------------------
+
+    async def _refresh(self) -> bool:
+        try:
+            await self.window.refresh(self._clock.wall_us())
+        except StoreUnavailable as error:
+            self._pause(error)
+            return False
+        return True
+
+    def _pause(self, error: StoreUnavailable) -> None:
+        """Try again later: what was due stays due, and the window reads again."""
+        self._stats.store_failures += 1
+        self._pause_s = min(LAST_PAUSE_S, self._pause_s * 2 or FIRST_PAUSE_S)
+        self._paused_until_s = self._clock.mono_s() + self._pause_s
+        log.warning("timer_store_unavailable", error=str(error), retry_s=self._pause_s)
+
+    def _paused_us(self) -> int:
+        return max(0, round((self._paused_until_s - self._clock.mono_s()) * 1e6))

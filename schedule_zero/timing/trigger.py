@@ -1,0 +1,111 @@
+"""What every trigger is: an immutable value that answers, for any moment, which nominal time comes next.
+
+One family serves firing, previews and the explanation in words. A trigger holds no position and reads no
+clock, so equal documents may share one object. APScheduler's own ``Trigger`` moves with every ``next()``;
+``datastore.Alarm`` is the one class of that kind, and it asks the triggers here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from schedule_zero.clock import rfc3339
+
+# 9999-12-31T00:00:00Z: the last day on which every zone still has a datetime.
+LATEST_US = 253_402_214_400_000_000
+
+_encoder = msgspec.json.Encoder(order="sorted")
+
+
+class Trigger(ABC):
+    """A set of nominal times, in microseconds since the epoch, each once and in order."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def next_after(self, us: int) -> int | None:
+        """The first nominal time strictly after ``us``; ``None`` if there is none any more."""
+
+    @abstractmethod
+    def last_before(self, us: int) -> int | None:
+        """The last nominal time strictly before ``us``; ``None`` if there is none."""
+
+    @abstractmethod
+    def count(self, after_us: int, upto_us: int) -> int:
+        """How many nominal times lie in ``(after_us, upto_us]``; arithmetic, never one step per nominal time."""
+
+    @abstractmethod
+    def document(self) -> dict[str, Any]:
+        """The trigger as canonical data: everything is said, ``parse_trigger`` makes an equal trigger of it."""
+
+    @abstractmethod
+    def words(self) -> str:
+        """The trigger in a short English phrase that names its zone."""
+
+    def encoded(self) -> bytes:
+        """``document`` as the JSON that the store keeps; equal triggers give equal bytes."""
+        return _encoder.encode(self.document())
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From when to when a trigger is in force, both included; ``None`` is open."""
+
+    start_us: int | None = None
+    end_us: int | None = None
+
+    def document(self) -> dict[str, Any]:
+        bounds = {"start": rfc3339(self.start_us), "end": rfc3339(self.end_us)}
+        return {name: moment for name, moment in bounds.items() if moment is not None}
+
+    def words(self) -> str:
+        start = f", from {rfc3339(self.start_us)}" if self.start_us is not None else ""
+        end = f", until {rfc3339(self.end_us)}" if self.end_us is not None else ""
+        return start + end
+
+
+OPEN = Span()
+
+
+class SpannedTrigger(Trigger):
+    """A trigger whose endless rule is cut to a span. Subclasses give the rule, in terms of ``span`` alone open."""
+
+    __slots__ = ()
+
+    span: Span
+
+    @abstractmethod
+    def _next_after(self, us: int, upto_us: int) -> int | None:
+        """The rule's first nominal time in ``(us, upto_us]``."""
+
+    @abstractmethod
+    def _last_before(self, us: int, from_us: int) -> int | None:
+        """The rule's last nominal time in ``[from_us, us)``."""
+
+    @abstractmethod
+    def _count(self, after_us: int, upto_us: int) -> int:
+        """The rule's nominal times in ``(after_us, upto_us]``."""
+
+    def next_after(self, us: int) -> int | None:
+        start_us, end_us = self.span.start_us, self.span.end_us
+        if start_us is not None and us < start_us:
+            us = start_us - 1
+        return self._next_after(us, LATEST_US if end_us is None else end_us)
+
+    def last_before(self, us: int) -> int | None:
+        start_us, end_us = self.span.start_us, self.span.end_us
+        if end_us is not None and us > end_us:
+            us = end_us + 1
+        return self._last_before(us, 0 if start_us is None else start_us)
+
+    def count(self, after_us: int, upto_us: int) -> int:
+        start_us, end_us = self.span.start_us, self.span.end_us
+        if start_us is not None and after_us < start_us:
+            after_us = start_us - 1
+        if end_us is not None and upto_us > end_us:
+            upto_us = end_us
+        return self._count(after_us, upto_us) if upto_us > after_us else 0

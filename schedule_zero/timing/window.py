@@ -1,0 +1,151 @@
+"""The schedules that come due within the next seconds, in memory, so that a fire waits for no read.
+
+Every schedule whose next fire is not later than ``horizon_us`` is here. The horizon is moved ahead in time by one
+indexed query, and what a user changes is read again by its id (``changed``); so 100,000 schedules that are due
+tomorrow cost nothing, and no poll looks at what did not change. What is here may still be stale: the fence of
+``schedules.release`` decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+from schedule_zero.model import ScheduleState
+from schedule_zero.store import schedules
+from schedule_zero.timing.alarm import Alarm
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from schedule_zero.store import Store
+
+SPAN_US = 10_000_000
+# With less than this ahead, the horizon is moved: well before anything is due behind it.
+AHEAD_US = 5_000_000
+ROWS = 10_000
+# Above this many changes at once everything is read again instead.
+MANY_CHANGES = 10_000
+# While there is always something due, the horizon is still moved this often, so that nobody starves behind it.
+PATIENCE_US = 1_000_000
+
+_FIRING = frozenset({ScheduleState.ACTIVE, ScheduleState.PAUSED})
+
+
+class Window:
+    """Alarms by id, and a queue of them by due time."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._alarms: dict[str, Alarm] = {}
+        # (due, id); an entry that is not its alarm's ``queued_us`` any more is stale and skipped.
+        self._queue: list[tuple[int, str]] = []
+        self._changed: set[str] = set()
+        self.horizon_us = -1
+        self._extended_us = 0
+
+    def __len__(self) -> int:
+        return len(self._alarms)
+
+    def changed(self, ids: Iterable[str]) -> None:
+        """These were created, changed or deleted: what is known of them is stale from now on."""
+        self._changed.update(ids)
+
+    async def refresh(self, now_us: int) -> None:
+        """Read what changed, and move the horizon if it is near. Cheap if there is neither."""
+        while self._changed:
+            ids, self._changed = self._changed, set()
+            if len(ids) > MANY_CHANGES:
+                self._alarms.clear()
+                self._queue.clear()
+                self.horizon_us = -1
+                break
+            try:
+                alarms = await self._store.read(partial(_read_changed, ids))
+            except BaseException:
+                self._changed |= ids
+                raise
+            for id_ in ids:
+                self._alarms.pop(id_, None)
+            for alarm in alarms:
+                if alarm.row.next_fire_us is not None and alarm.row.next_fire_us <= self.horizon_us:
+                    self._keep(alarm)
+        if now_us + AHEAD_US > self.horizon_us and self._may_extend(now_us):
+            await self._extend(now_us)
+
+    def _may_extend(self, now_us: int) -> bool:
+        # What is due already goes first: moving the horizon reads up to ROWS rows. A step of the clock backwards
+        # must not stop it either.
+        next_us = self.next_us()
+        return next_us is None or next_us > now_us or abs(now_us - self._extended_us) > PATIENCE_US
+
+    async def _extend(self, now_us: int) -> None:
+        upto_us, after_us = now_us + SPAN_US, self.horizon_us
+        alarms = await self._store.read(partial(_read_due, after_us, upto_us))
+        for alarm in alarms:
+            known = self._alarms.get(alarm.row.id)
+            if known is None or known.row.version != alarm.row.version or known.queued_us != alarm.row.next_fire_us:
+                self._keep(alarm)
+        # A full read may have cut a group of equal due times in two: the horizon stays before it.
+        last_us = alarms[-1].row.next_fire_us if len(alarms) == ROWS else None
+        self.horizon_us = upto_us if last_us is None else max(self.horizon_us, last_us - 1)
+        self._extended_us = now_us
+
+    def _keep(self, alarm: Alarm) -> None:
+        self._alarms[alarm.row.id] = alarm
+        self._enqueue(alarm)
+
+    def _enqueue(self, alarm: Alarm) -> None:
+        due_us = alarm.row.next_fire_us
+        if due_us is not None:
+            alarm.queued_us = due_us
+            heappush(self._queue, (due_us, alarm.row.id))
+
+    def next_us(self) -> int | None:
+        """When the earliest one here is due."""
+        queue, alarms = self._queue, self._alarms
+        while queue:
+            due_us, id_ = queue[0]
+            alarm = alarms.get(id_)
+            if alarm is not None and alarm.queued_us == due_us:
+                return due_us
+            heappop(queue)
+        return None
+
+    def take_due(self, now_us: int) -> Iterator[tuple[int, Alarm]]:
+        """The alarms that are due, the earliest first; each is to be given back by ``put`` or forgotten by ``drop``."""
+        queue, alarms = self._queue, self._alarms
+        while queue and queue[0][0] <= now_us:
+            due_us, id_ = heappop(queue)
+            alarm = alarms.get(id_)
+            if alarm is not None and alarm.queued_us == due_us:
+                alarm.queued_us = None
+                yield due_us, alarm
+
+    def put(self, alarm: Alarm) -> None:
+        """Give back an alarm with its next due time in its row. Beyond the horizon it is forgotten until it is near."""
+        if self._alarms.get(alarm.row.id) is not alarm:
+            return
+        due_us = alarm.row.next_fire_us
+        if alarm.row.state not in _FIRING or due_us is None or due_us > self.horizon_us:
+            del self._alarms[alarm.row.id]
+        else:
+            self._enqueue(alarm)
+
+    def drop(self, alarm: Alarm) -> None:
+        """Forget an alarm that turned out to be stale, and read it again."""
+        self._alarms.pop(alarm.row.id, None)
+        self._changed.add(alarm.row.id)
+
+
+# On a reader thread: parsing the triggers of 10,000 schedules must not keep the loop.
+
+
+def _read_changed(ids: Iterable[str], conn: Connection) -> list[Alarm]:
+    return [Alarm(row) for row in schedules.get_many(conn, list(ids)) if row.state in _FIRING]
+
+
+def _read_due(after_us: int, upto_us: int, conn: Connection) -> list[Alarm]:
+    return [Alarm(row) for row in schedules.due(conn, upto_us, ROWS, after_us=after_us)]

@@ -1,0 +1,262 @@
+"""From the bytes of a request to typed values, or to an error that says what was expected, what came, and where.
+
+msgspec checks types and bounds while it decodes. What it leaves over is done here: depth, UTF-8 inside payloads
+that are kept as they came, RFC 6901 pointers, and what an unknown field may have been meant to be.
+A key given twice in one object: the last one counts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import Struct, inspect
+
+from schedule_zero.errors import BadRequest, InvalidField, MalformedJson, ScheduleZeroError, TooDeep
+from schedule_zero.web.api.routing import OneOrMany
+
+MAX_QUERY_FIELDS = 50
+# A longer pointer is cut at a segment: it then names what holds the culprit.
+MAX_POINTER = 300
+
+# msgspec says "<what> - at `$.a[0].b`"; "[...]" stands for some key of a dict.
+_AT = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>(?:key in )?\$.*)`)?", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING_FIELD = re.compile(r"Object missing required field `(.*)`")
+_BYTE = re.compile(r"JSON is malformed: (.*) \(byte (\d+)\)")
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+
+# Opening brackets as +1, closing ones as -1 (of a signed byte), everything else removed.
+_BRACKETS = bytes.maketrans(b"{[}]", b"\x01\x01\xff\xff")
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"{[}]"))
+
+
+# --- bodies ---------------------------------------------------------------------------------------
+
+
+class BodyDecoder:
+    """Decodes the bodies of one route."""
+
+    def __init__(self, shape: Any, max_depth: int) -> None:
+        self._max_depth = max_depth
+        self._one = shape.one if isinstance(shape, OneOrMany) else shape
+        self._decode_one = msgspec.json.Decoder(self._one).decode
+        self._many: type[Struct] | None = None
+        if isinstance(shape, OneOrMany):
+            self._many = shape.many
+            self._decode_many = msgspec.json.Decoder(shape.many).decode
+            # Reading the key as a raw value only scans: it builds nothing.
+            found = ("found", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET)
+            peek: Any = msgspec.defstruct("Peek", [found], rename={"found": shape.key})
+            self._peek = msgspec.json.Decoder(peek).decode
+
+    def decode(self, body: bytes) -> Any:
+        """The body as its Struct. Raises MalformedJson, TooDeep or InvalidField."""
+        shape: Any = self._one
+        try:
+            if not body.isascii():
+                body.decode()
+            if self._many is not None and self._peek(body).found is not msgspec.UNSET:
+                shape = self._many
+                document = self._decode_many(body)
+            else:
+                document = self._decode_one(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise explain(error, body, shape) from None
+        check_depth(body, self._max_depth)
+        return document
+
+
+def check_depth(body: bytes, max_depth: int) -> None:
+    """Refuse a (well-formed) body that nests deeper than ``max_depth``."""
+    # Nearly every body has fewer brackets than it may have levels.
+    if body.count(b"{") + body.count(b"[") <= max_depth:
+        return
+    signs = _STRING.sub(b"", body).translate(_BRACKETS, _NOT_BRACKETS)
+    if max(accumulate(memoryview(signs).cast("b")), default=0) > max_depth:
+        raise _too_deep(body, f"nested deeper than {max_depth} levels", lambda _, depth: depth > max_depth)
+
+
+def _too_deep(body: bytes, message: str, culprit: Callable[[object, int], bool]) -> TooDeep:
+    return TooDeep(message, pointer=_find(body, culprit) or "")
+
+
+def explain(error: Exception, body: bytes, shape: Any) -> ScheduleZeroError:
+    """The error to show for what msgspec (or UTF-8) had against a body."""
+    if isinstance(error, RecursionError):
+        return TooDeep("nested far too deeply", pointer="")
+    if isinstance(error, UnicodeDecodeError):
+        return _malformed("the text is not UTF-8", body, error.start)
+    if isinstance(error, msgspec.ValidationError):
+        return _invalid(str(error), body, shape)
+    found = _BYTE.fullmatch(str(error))
+    if found is not None:
+        return _malformed(found[1], body, int(found[2]))
+    # msgspec gives no position for these two.
+    if not body.strip():
+        return _malformed("the body is empty, expected a JSON object", body, 0)
+    if _is_json(body):
+        return _malformed(r"a string holds half of a surrogate pair (\ud800 to \udfff)", body, len(body))
+    return _malformed("it ends too early", body, len(body))
+
+
+def _malformed(what: str, body: bytes, byte: int) -> MalformedJson:
+    line = body.count(b"\n", 0, byte) + 1
+    column = byte - (body.rfind(b"\n", 0, byte) + 1) + 1
+    return MalformedJson(f"the body is not JSON: {what} (line {line}, column {column}, byte {byte})", pointer="")
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _invalid(message: str, body: bytes, shape: Any) -> InvalidField:
+    found = _AT.fullmatch(message)
+    if found is None:
+        raise AssertionError(message)
+    what, path = found["what"], found["path"] or "$"
+    steps = [field or int(index) for field, index in _STEP.findall(path)]
+    if "[...]" in path:
+        # Only a number out of range can be wrong in a free-form value.
+        pointer = _find(body, lambda value, _: isinstance(value, float) and math.isinf(value))
+        return InvalidField(_sentence(what), pointer=_pointer(steps) if pointer is None else pointer)
+    if unknown := _UNKNOWN_FIELD.fullmatch(what):
+        known = _fields(inspect.type_info(shape), steps)
+        return InvalidField(
+            f"unknown field {unknown[1][:100]!r}",
+            pointer=_pointer([*steps, unknown[1]]),
+            hint=_did_you_mean(unknown[1], known),
+        )
+    if missing := _MISSING_FIELD.fullmatch(what):
+        return InvalidField(f"the field {missing[1]!r} is missing", pointer=_pointer([*steps, missing[1]]))
+    return InvalidField(_sentence(what), pointer=_pointer(steps))
+
+
+def _sentence(what: str) -> str:
+    """``Expected `int`, got `str``` → ``expected int, got str``: as the other messages are written."""
+    what = what.replace("`", "")
+    return what[:1].lower() + what[1:]
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name[:100], known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known are {', '.join(known)}" if known else "none is taken here"
+
+
+def _fields(info: Any, steps: Sequence[str | int]) -> list[str]:
+    """The names of the fields of the Struct at the end of ``steps`` below a type."""
+    if isinstance(info, inspect.UnionType):
+        return next((names for part in info.types if (names := _fields(part, steps))), [])
+    if isinstance(info, inspect.Metadata):
+        return _fields(info.type, steps)
+    if isinstance(info, inspect.ListType):
+        return _fields(info.item_type, steps[1:])
+    if not isinstance(info, inspect.StructType):
+        return []
+    if not steps:
+        return [field.encode_name for field in info.fields]
+    return next((_fields(field.type, steps[1:]) for field in info.fields if field.encode_name == steps[0]), [])
+
+
+# --- pointers -------------------------------------------------------------------------------------
+
+
+def _pointer(steps: Sequence[str | int]) -> str:
+    pointer = ""
+    for step in steps:
+        segment = "/" + str(step).replace("~", "~0").replace("/", "~1")
+        if len(pointer) + len(segment) > MAX_POINTER:
+            break
+        pointer += segment
+    return pointer
+
+
+def _find(body: bytes, culprit: Callable[[object, int], bool]) -> str | None:
+    """The pointer to the first value for which ``culprit(value, depth)`` holds; None where it can't be told."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    # Not recursive: what is looked for may be its depth. Each value with the steps that lead to it, linked backwards.
+    todo: list[tuple[object, int, Any]] = [(document, 1, None)]
+    while todo:
+        value, depth, way = todo.pop()
+        nested = isinstance(value, dict | list)
+        if culprit(value, depth if nested else 0):
+            steps = []
+            while way is not None:
+                step, way = way
+                steps.append(step)
+            return _pointer(steps[::-1])
+        if isinstance(value, dict):
+            todo.extend((child, depth + 1, (key, way)) for key, child in reversed(value.items()))
+        elif isinstance(value, list):
+            todo.extend((child, depth + 1, (index, way)) for index, child in reversed(list(enumerate(value))))
+    return None
+
+
+# --- query strings --------------------------------------------------------------------------------
+
+
+class QueryDecoder:
+    """Decodes the query strings of one route: text to the types of its Struct, lists by comma or repetition."""
+
+    def __init__(self, shape: type[Struct]) -> None:
+        self._shape = shape
+        self._default = shape()
+        info: Any = inspect.type_info(shape)
+        self._names = [field.encode_name for field in info.fields]
+        self._lists = {field.encode_name for field in info.fields if _holds_list(field.type)}
+
+    def decode(self, query: str) -> Any:
+        """The query string as its Struct. Raises InvalidField that names the parameter."""
+        if not query:
+            return self._default
+        try:
+            pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS)
+        except UnicodeDecodeError:
+            raise BadRequest("the query string is not UTF-8, percent-encoded") from None
+        except ValueError:
+            raise BadRequest(f"expected at most {MAX_QUERY_FIELDS} query parameters") from None
+        values: dict[str, Any] = {}
+        for name, value in pairs:
+            if name not in self._names:
+                raise InvalidField(
+                    f"unknown query parameter {name[:100]!r}", parameter=name, hint=_did_you_mean(name, self._names)
+                )
+            if name in self._lists:
+                values.setdefault(name, []).extend(part.strip() for part in value.split(","))
+            elif name in values:
+                raise InvalidField(f"the query parameter {name!r} is given twice", parameter=name)
+            else:
+                values[name] = value
+        try:
+            return msgspec.convert(values, self._shape, strict=False)
+        except msgspec.ValidationError as error:
+            found = _AT.fullmatch(str(error))
+            steps = _STEP.findall(found["path"] or "") if found else []
+            name = steps[0][0] if steps else ""
+            what = _sentence(found["what"] if found else str(error))
+            raise InvalidField(f"query parameter {name!r}: {what}", parameter=name) from None
+
+
+def _holds_list(info: Any) -> bool:
+    if isinstance(info, inspect.UnionType):
+        return any(_holds_list(part) for part in info.types)
+    if isinstance(info, inspect.Metadata):
+        return _holds_list(info.type)
+    return isinstance(info, inspect.ListType)

@@ -1,0 +1,112 @@
+"""Endpoints on executions."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, UnsetType
+
+from schedule_zero.errors import InvalidField
+from schedule_zero.store.execution_reads import Filter
+from schedule_zero.store.executions import CancelOutcome
+from schedule_zero.web.api import records
+from schedule_zero.web.api.request import ApiRequest, Response, pointing_into, replayed
+from schedule_zero.web.api.schemas import (
+    ClearBody,
+    ErrorsQuery,
+    ExecutionsQuery,
+    SubmitBody,
+    SubmitManyBody,
+    WaitQuery,
+    moment_us,
+)
+
+
+def given(value: str | UnsetType) -> str | None:
+    """A query parameter, None where it was not given."""
+    return None if isinstance(value, UnsetType) else value
+
+
+async def submit(request: ApiRequest) -> Response:
+    """Create one execution or many; they are committed before this answers."""
+    body: SubmitBody | SubmitManyBody = request.body
+    many = isinstance(body, SubmitManyBody)
+    items = [one.item() for one in body.executions] if isinstance(body, SubmitManyBody) else [body.item()]
+    with pointing_into("/executions/0", when=many and len(items) == 1):
+        submitted = await request.service.executions.submit(request.principal, items, request.idempotency_key())
+    return Response(records.Ids(ids=submitted.ids), status=202, headers=replayed(submitted.replayed))
+
+
+async def search(request: ApiRequest) -> Response:
+    """Executions, newest first."""
+    query: ExecutionsQuery = request.query
+    schedule_id, job_id = given(query.schedule_id), given(query.job_id)
+    if schedule_id is not None and job_id is not None and schedule_id != job_id:
+        raise InvalidField("job_id is the earlier name of schedule_id: give one of them", parameter="job_id")
+    page = await request.service.executions.find(
+        Filter(
+            handler_id=given(query.handler_id),
+            schedule_id=job_id if schedule_id is None else schedule_id,
+            job_method=given(query.job_method),
+            node_id=given(query.node_id),
+            states=[] if query.status is UNSET else query.status,
+            since_us=moment_us(query.since),
+            until_us=moment_us(query.until),
+            cursor=given(query.cursor),
+            limit=query.limit,
+        )
+    )
+    return Response(
+        records.ExecutionPage(
+            count=len(page.rows),
+            limit=query.limit,
+            records=[records.execution_record(execution) for execution in page.rows],
+            next_cursor=page.next_cursor,
+        )
+    )
+
+
+async def show(request: ApiRequest) -> Response:
+    """One execution; with ``wait_s`` not before it is over, or the time is up."""
+    query: WaitQuery = request.query
+    view = await request.service.executions.get(request.id, request.wait_s(query.wait_s))
+    return Response(records.execution_detail(view))
+
+
+async def stats(request: ApiRequest) -> Response:
+    """How many executions there are, by state and by handler."""
+    return Response(records.stats_record(await request.service.executions.stats()))
+
+
+async def errors(request: ApiRequest) -> Response:
+    """The newest executions that failed, timed out or died."""
+    query: ErrorsQuery = request.query
+    found = await request.service.executions.errors(query.limit)
+    return Response(
+        records.ErrorPage(
+            count=len(found), limit=query.limit, errors=[records.execution_record(execution) for execution in found]
+        )
+    )
+
+
+async def clear(request: ApiRequest) -> Response:
+    """Forget executions that are over."""
+    body: ClearBody | None = request.body
+    before_us = None if body is None else moment_us(body.before)
+    return Response(
+        records.Cleared(status="success", cleared=await request.service.executions.clear(request.principal, before_us))
+    )
+
+
+async def cancel(request: ApiRequest) -> Response:
+    """End it: at once where it waits; where it runs its node is told, and confirms."""
+    result = await request.service.executions.cancel(request.principal, request.id)
+    return Response(records.cancelled(result), status=202 if result.outcome is CancelOutcome.REQUESTED else 200)
+
+
+async def retry(request: ApiRequest) -> Response:
+    """A new execution of the same work."""
+    submitted = await request.service.executions.retry(request.principal, request.id, request.idempotency_key())
+    return Response(
+        records.Created(id=submitted.ids[0], execution_id=submitted.ids[0]),
+        status=201,
+        headers=(("Location", f"/api/executions/{submitted.ids[0]}"), *replayed(submitted.replayed)),
+    )

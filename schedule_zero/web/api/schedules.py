@@ -1,0 +1,200 @@
+"""Endpoints on schedules and their ledger. The ETag of a schedule is the version that If-Match takes."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+import msgspec
+from msgspec import UnsetType
+
+from schedule_zero.errors import AlreadyExists, InvalidField, NotFound, PreconditionFailed
+from schedule_zero.model import Schedule
+from schedule_zero.store.schedules import etag
+from schedule_zero.web.api import records
+from schedule_zero.web.api.executions import given
+from schedule_zero.web.api.request import ApiRequest, Response, pointing_into, replayed
+from schedule_zero.web.api.schemas import (
+    DeleteBody,
+    FiresQuery,
+    PauseBody,
+    ScheduleBody,
+    SchedulesBody,
+    SchedulesQuery,
+    moment_us,
+)
+
+_ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
+
+
+async def create(request: ApiRequest) -> Response:
+    """Create one schedule, or many in one transaction."""
+    body: ScheduleBody | SchedulesBody = request.body
+    many = isinstance(body, SchedulesBody)
+    specs = [one.spec() for one in body.schedules] if isinstance(body, SchedulesBody) else [body.spec()]
+    with pointing_into("/schedules/0", when=many and len(specs) == 1):
+        written = await request.service.schedules.create(request.principal, specs, request.idempotency_key())
+    headers = replayed(written.replayed)
+    if not many:
+        headers += _headers(written.schedules[0], location=True)
+    return Response(
+        records.SchedulesCreated(
+            status="success",
+            ids=[schedule.id for schedule in written.schedules],
+            schedules=[records.schedule_record(schedule) for schedule in written.schedules],
+        ),
+        status=201,
+        headers=headers,
+    )
+
+
+async def search(request: ApiRequest) -> Response:
+    """Schedules by id."""
+    query: SchedulesQuery = request.query
+    page, count = await request.service.schedules.find(
+        cursor=given(query.cursor),
+        limit=query.limit,
+        handler_id=given(query.handler_id),
+        state=None if isinstance(query.state, UnsetType) else query.state,
+    )
+    return Response(
+        records.SchedulePage(
+            schedules=[records.schedule_record(schedule) for schedule in page.rows],
+            count=count,
+            limit=query.limit,
+            next_cursor=page.next_cursor,
+        )
+    )
+
+
+async def show(request: ApiRequest) -> Response:
+    """One schedule, with its ETag."""
+    schedule = await request.service.schedules.get(request.id)
+    known = request.headers.get("If-None-Match")
+    if known is not None and (known.strip() == "*" or etag(schedule) in _tags(known, "If-None-Match", weak=True)):
+        return Response(status=304, headers=_headers(schedule))
+    return _one(schedule)
+
+
+async def put(request: ApiRequest) -> Response:
+    """Replace or create one schedule as a whole, in one transaction."""
+    body: ScheduleBody = request.body
+    none_match = request.headers.get("If-None-Match")
+    if none_match is not None and none_match.strip() != "*":
+        raise InvalidField('expected If-None-Match: * ("only if there is none yet")', header="If-None-Match")
+    try:
+        schedule, created = await request.service.schedules.put(
+            request.principal,
+            request.id,
+            body.spec(),
+            await _if_match(request),
+            create_only=none_match is not None,
+        )
+    except AlreadyExists:
+        raise PreconditionFailed(f"there is a schedule {request.id!r} already", header="If-None-Match") from None
+    return _one(schedule, status=201 if created else 200, location=created)
+
+
+async def patch(request: ApiRequest) -> Response:
+    """Change what the merge patch names, leave the rest."""
+    # The Struct has said that names and types are right; null and absence are told apart in the document itself.
+    document = msgspec.json.decode(request.raw_body, type=dict)
+    schedule = await request.service.schedules.patch(request.principal, request.id, document, await _if_match(request))
+    return _one(schedule)
+
+
+async def delete(request: ApiRequest) -> Response:
+    """Forget a schedule; its ledger and its executions stay."""
+    await request.service.schedules.delete(request.principal, request.id, await _if_match(request))
+    return Response(
+        records.Deleted(status="success", message=f"schedule {request.id!r} deleted", schedule_id=request.id)
+    )
+
+
+async def delete_many(request: ApiRequest) -> Response:
+    """Forget schedules in one transaction; ids that are unknown are passed over."""
+    body: DeleteBody = request.body
+    deleted = await request.service.schedules.delete_many(request.principal, body.ids)
+    return Response(records.DeletedMany(status="success", count=len(deleted), deleted=deleted))
+
+
+async def pause(request: ApiRequest) -> Response:
+    """Stop executing; due fires go on being recorded, as skipped."""
+    body: PauseBody | None = request.body
+    note = None if body is None else body.note
+    return _one(await request.service.schedules.pause(request.principal, request.id, note))
+
+
+async def resume(request: ApiRequest) -> Response:
+    """Execute again, from the next nominal time on."""
+    return _one(await request.service.schedules.resume(request.principal, request.id))
+
+
+async def run(request: ApiRequest) -> Response:
+    """Run a schedule's job once, now; its times stay as they are."""
+    submitted = await request.service.schedules.run(request.principal, request.id, request.idempotency_key())
+    return Response(
+        records.Created(id=submitted.ids[0], execution_id=submitted.ids[0]),
+        status=202,
+        headers=(("Location", f"/api/executions/{submitted.ids[0]}"), *replayed(submitted.replayed)),
+    )
+
+
+async def fires(request: ApiRequest) -> Response:
+    """The ledger of one schedule, newest first; it outlives the schedule."""
+    query: FiresQuery = request.query
+    page = await request.service.schedules.fires(
+        request.id,
+        outcome=None if isinstance(query.outcome, UnsetType) else query.outcome,
+        since_us=moment_us(query.since),
+        cursor=given(query.cursor),
+        limit=query.limit,
+    )
+    return Response(
+        records.FirePage(
+            count=len(page.rows),
+            limit=query.limit,
+            records=[records.fire_record(fire) for fire in page.rows],
+            next_cursor=page.next_cursor,
+        )
+    )
+
+
+def _one(schedule: Schedule, *, status: int = 200, location: bool = False) -> Response:
+    return Response(records.schedule_record(schedule), status=status, headers=_headers(schedule, location=location))
+
+
+def _headers(schedule: Schedule, *, location: bool = False) -> tuple[tuple[str, str], ...]:
+    headers: tuple[tuple[str, str], ...] = (("ETag", f'"{etag(schedule)}"'),)
+    if location:
+        headers += (("Location", f"/api/schedules/{quote(schedule.id, safe='')}"),)
+    return headers
+
+
+async def _if_match(request: ApiRequest) -> str | None:
+    """The version that the schedule has to have for this write; None if the client did not say."""
+    header = request.headers.get("If-Match")
+    if header is None:
+        return None
+    tags = None if header.strip() == "*" else _tags(header, "If-Match", weak=False)
+    if tags is not None and len(tags) == 1:
+        return tags[0]
+    # "*" or one of several: decided for the version that it has now, and held to that one by the store.
+    try:
+        current = etag(await request.service.schedules.get(request.id))
+    except NotFound:
+        raise PreconditionFailed(f"there is no schedule {request.id!r}", header="If-Match") from None
+    if tags is not None and current not in tags:
+        raise PreconditionFailed(header="If-Match")
+    return current
+
+
+def _tags(header: str, name: str, *, weak: bool) -> list[str]:
+    """The opaque parts of a list of entity tags. A weak one never matches If-Match (RFC 9110, 13.1.1)."""
+    tags = []
+    for part in header.split(","):
+        found = _ETAG.fullmatch(part.strip())
+        if found is None:
+            raise InvalidField(f'{name} takes entity tags in double quotes, such as "1-3", or *', header=name)
+        tags.append(found[2] if weak or not found[1] else "W/")
+    return tags

@@ -1,0 +1,273 @@
+"""What the API takes: one Struct per body and per query string. They validate, and they are the documentation."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
+
+from schedule_zero.clock import to_us
+from schedule_zero.model import FireOutcome, JobOptions, Role, ScheduleState, State
+from schedule_zero.service.specs import EMPTY_PARAMS, ScheduleSpec, SubmitItem
+from schedule_zero.wire.messages import Name
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 500
+DEFAULT_WAIT_S = 30.0
+# 9999-12-31T23:59:59Z, the last second that RFC 3339 can write.
+MAX_UNIX_S = 253_402_300_799
+
+Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="At most so many records.")]
+Cursor = Annotated[str, Meta(min_length=1, max_length=400, description="`next_cursor` of the page before.")]
+Wait = Annotated[float, Meta(ge=0, le=86_400, description="Seconds; cut to the server's `http.max_wait_s`.")]
+Moment = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0, le=MAX_UNIX_S)]
+Params = Annotated[Raw, Meta(description="The job's parameters by name.", extra_json_schema={"type": "object"})]
+Trigger = Annotated[
+    dict[str, Any],
+    Meta(
+        description=(
+            'Tagged by `type`: `{"type": "cron", "expression": "*/5 * * * *"}`, `{"type": "interval", "seconds": 10}`,'
+            ' `{"type": "date", "run_date": "2030-01-01T00:00:00Z"}`, `calendar`, `and`, `or`, `except`.'
+        ),
+        extra_json_schema={
+            "required": ["type"],
+            "properties": {
+                "type": {"enum": ["date", "interval", "cron", "calendar", "and", "or", "except"]},
+                "timezone": {"type": "string"},
+            },
+        },
+    ),
+]
+Note = Annotated[str, Meta(max_length=500, description="Why, for the people who will read it.")]
+Grace = Annotated[float, Meta(ge=0, le=86_400 * 365, description="Later than this, a fire counts as missed.")]
+JobKey = Annotated[
+    str,
+    Meta(min_length=1, max_length=200, description="What the job may use to do its side effect only once."),
+]
+
+
+def _no_params() -> Raw:
+    # A factory, because a Raw default can't be shown in a JSON schema.
+    return EMPTY_PARAMS
+
+
+class Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A JSON object that refuses unknown fields."""
+
+
+class Query(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A query string that refuses unknown parameters."""
+
+
+def moment_us(moment: datetime | float | UnsetType | None) -> int | None:
+    """Microseconds since the epoch of what a client wrote as RFC 3339 or as unix seconds; from 1970 to 9999."""
+    if moment is None or isinstance(moment, UnsetType):
+        return None
+    us = to_us(moment) if isinstance(moment, datetime) else round(moment * 1e6)
+    # Beyond that a moment can't be shown; "before 1970" and "at 1970" mean the same to every filter.
+    return min(max(us, 0), MAX_UNIX_S * 1_000_000)
+
+
+# --- executions -----------------------------------------------------------------------------------
+
+
+class SubmitBody(Body, frozen=True, kw_only=True):
+    """One execution to be created."""
+
+    handler_id: Name
+    job_method: Name
+    job_params: Params = field(default_factory=_no_params)
+    options: JobOptions = JobOptions()
+    not_before: Moment | None = None
+    idempotency_key: JobKey | None = None
+
+    def item(self) -> SubmitItem:
+        return SubmitItem(
+            handler_id=self.handler_id,
+            job_method=self.job_method,
+            job_params=self.job_params,
+            options=self.options,
+            not_before_us=moment_us(self.not_before),
+            idempotency_key=self.idempotency_key,
+        )
+
+
+class SubmitManyBody(Body, frozen=True, kw_only=True):
+    """Executions to be created in one transaction, all or none."""
+
+    executions: Annotated[list[SubmitBody], Meta(min_length=1)]
+
+
+class ClearBody(Body, frozen=True, kw_only=True):
+    """Which finished executions to forget."""
+
+    before: Annotated[Moment | None, Meta(description="Only those created before this moment.")] = None
+
+
+class ExecutionsQuery(Query, frozen=True, kw_only=True):
+    limit: Limit = DEFAULT_LIMIT
+    cursor: Cursor | UnsetType = UNSET
+    handler_id: Name | UnsetType = UNSET
+    job_method: Name | UnsetType = UNSET
+    # The same thing by its name and by the earlier one.
+    schedule_id: Name | UnsetType = UNSET
+    job_id: Name | UnsetType = UNSET
+    node_id: Name | UnsetType = UNSET
+    status: Annotated[list[State], Meta(description="One or more, by comma or repeated.")] | UnsetType = UNSET
+    since: Annotated[Moment, Meta(description="Created at this moment or later.")] | UnsetType = UNSET
+    until: Annotated[Moment, Meta(description="Created before this moment.")] | UnsetType = UNSET
+
+
+class WaitQuery(Query, frozen=True, kw_only=True):
+    wait_s: Wait = 0.0
+
+
+class ErrorsQuery(Query, frozen=True, kw_only=True):
+    limit: Limit = DEFAULT_LIMIT
+
+
+# --- schedules ------------------------------------------------------------------------------------
+
+
+class ScheduleBody(Body, frozen=True, kw_only=True):
+    """A schedule to be created or replaced."""
+
+    id: Name | None = None
+    handler_id: Name
+    job_method: Name
+    job_params: Params = field(default_factory=_no_params)
+    trigger: Trigger
+    options: JobOptions = JobOptions()
+    misfire_grace_s: Grace | None = None
+    paused: bool = False
+    note: Note | None = None
+
+    def spec(self) -> ScheduleSpec:
+        return ScheduleSpec(
+            id=self.id,
+            handler_id=self.handler_id,
+            job_method=self.job_method,
+            job_params=self.job_params,
+            trigger=self.trigger,
+            options=self.options,
+            misfire_grace_s=self.misfire_grace_s,
+            paused=self.paused,
+            note=self.note,
+        )
+
+
+class SchedulesBody(Body, frozen=True, kw_only=True):
+    """Schedules to be created in one transaction, all or none."""
+
+    schedules: Annotated[list[ScheduleBody], Meta(min_length=1)]
+
+
+class SchedulePatch(Body, frozen=True, kw_only=True):
+    """RFC 7386 merge patch of a schedule: what is absent stays, null goes back to the default."""
+
+    handler_id: Name | UnsetType = UNSET
+    job_method: Name | UnsetType = UNSET
+    job_params: Annotated[dict[str, Any], Meta(description="Merged member by member.")] | UnsetType | None = UNSET
+    trigger: Annotated[dict[str, Any], Meta(description="Merged member by member.")] | UnsetType = UNSET
+    options: JobOptions | UnsetType | None = UNSET
+    misfire_grace_s: Grace | UnsetType | None = UNSET
+    paused: bool | UnsetType | None = UNSET
+    note: Note | UnsetType | None = UNSET
+
+
+class DeleteBody(Body, frozen=True, kw_only=True):
+    """Schedules to be deleted in one transaction."""
+
+    ids: Annotated[list[Name], Meta(min_length=1)]
+
+
+class PauseBody(Body, frozen=True, kw_only=True):
+    note: Note | None = None
+
+
+class SchedulesQuery(Query, frozen=True, kw_only=True):
+    limit: Limit = DEFAULT_LIMIT
+    cursor: Cursor | UnsetType = UNSET
+    handler_id: Name | UnsetType = UNSET
+    state: ScheduleState | UnsetType = UNSET
+
+
+class FiresQuery(Query, frozen=True, kw_only=True):
+    limit: Limit = DEFAULT_LIMIT
+    cursor: Cursor | UnsetType = UNSET
+    outcome: FireOutcome | UnsetType = UNSET
+    since: Annotated[Moment, Meta(description="With a nominal time at this moment or later.")] | UnsetType = UNSET
+
+
+class PreviewBody(Body, frozen=True, kw_only=True):
+    """A trigger to be explained."""
+
+    trigger: Trigger
+    n: Annotated[int, Meta(ge=1, le=1000, description="How many fires.")] = 10
+    after: Annotated[Moment | None, Meta(description="From when on; now unless given.")] = None
+
+
+# --- the earlier ScheduleZero's -------------------------------------------------------------------
+
+
+class EarlierScheduleBody(Body, frozen=True, kw_only=True):
+    """A schedule as the earlier ScheduleZero took it."""
+
+    handler_id: Name
+    job_method: Name | UnsetType = UNSET
+    method_name: Annotated[Name, Meta(description="The same as `job_method`.")] | UnsetType = UNSET
+    job_params: Params = field(default_factory=_no_params)
+    trigger: Trigger | UnsetType = UNSET
+    trigger_config: Annotated[dict[str, Any], Meta(description="The same as `trigger`.")] | UnsetType = UNSET
+    job_id: Name | None = None
+
+
+class RunNowBody(Body, frozen=True, kw_only=True):
+    """A job to be run at once and waited for."""
+
+    handler_id: Name
+    job_method: Name | UnsetType = UNSET
+    method_name: Annotated[Name, Meta(description="The same as `job_method`.")] | UnsetType = UNSET
+    job_params: Params = field(default_factory=_no_params)
+    wait_s: Wait = DEFAULT_WAIT_S
+    options: JobOptions = JobOptions()
+    idempotency_key: JobKey | None = None
+
+
+# --- system ---------------------------------------------------------------------------------------
+
+Word = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[a-z_]+(\.[a-z_]+)?(?!\n)$")]
+
+
+class EventsQuery(Query, frozen=True, kw_only=True):
+    topics: Annotated[list[Word], Meta(description="`execution`, `schedule`, `node` …")] | UnsetType = UNSET
+    kinds: Annotated[list[Word], Meta(description="`execution.finished` …")] | UnsetType = UNSET
+    since: (
+        Annotated[
+            str,
+            Meta(pattern=r"^[0-9]{1,18}(-[0-9]{1,9})?(?!\n)$", description="Replay what came after this event id."),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class ReadyQuery(Query, frozen=True, kw_only=True):
+    verbose: Literal["", "1", "true", "0", "false"] | UnsetType = UNSET
+
+
+class TokenBody(Body, frozen=True, kw_only=True):
+    """An API token to be made."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    role: Role
+
+
+class NodeKeyBody(Body, frozen=True, kw_only=True):
+    """A CURVE key pair to be made for one node."""
+
+    node_id: Annotated[str, Meta(min_length=1, max_length=128, description="`*`: any node.")]
+    handlers: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=128)]],
+        Meta(min_length=1, max_length=1000, description='`["*"]`: any handler.'),
+    ]

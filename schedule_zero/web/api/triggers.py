@@ -1,0 +1,14 @@
+"""Endpoints on triggers."""
+
+from __future__ import annotations
+
+from schedule_zero.web.api import records
+from schedule_zero.web.api.request import ApiRequest, Response
+from schedule_zero.web.api.schemas import PreviewBody, moment_us
+
+
+async def preview(request: ApiRequest) -> Response:
+    """What a trigger means, in words, and when it fires next. Nothing is stored."""
+    body: PreviewBody = request.body
+    found = await request.service.schedules.preview(body.trigger, body.n, moment_us(body.after))
+    return Response(records.preview_record(found))

@@ -1,0 +1,102 @@
+"""What exists is documented: every message, setting, error and route is named on its reference page."""
+
+from __future__ import annotations
+
+import re
+import typing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from schedule_zero import errors
+from schedule_zero.model import JobError, JobMethod, JobOptions
+from schedule_zero.settings import LEAVES, variable
+from schedule_zero.web.api.routes import ROUTES
+from schedule_zero.wire import messages
+from tools import gen_docs
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+
+MESSAGES = [*typing.get_args(messages.NodeMessage), *typing.get_args(messages.ServerMessage)]
+PARTS = [
+    kind
+    for kind in vars(messages).values()
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__struct_config__.tag is None
+    if kind.__module__ == messages.__name__ and not kind.__name__.startswith("_")
+]
+
+
+def page(name: str) -> str:
+    return (REFERENCE / name).read_text(encoding="utf-8")
+
+
+def section(text: str, heading: str) -> str:
+    """From one ``### heading`` to the next heading."""
+    found = re.search(rf"^### {re.escape(heading)}\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"protocol.md has no section ### {heading}"
+    return found.group(1)
+
+
+def fields_of(kind: type) -> list[str]:
+    return [field.encode_name for field in msgspec.structs.fields(kind)]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.__struct_config__.tag)
+def test_every_field_of_every_message_stands_in_its_section_of_the_protocol(message):
+    text = section(page("protocol.md"), message.__struct_config__.tag)
+    missing = [name for name in fields_of(message) if f"`{name}`" not in text]
+    assert not missing
+
+
+@pytest.mark.parametrize("part", [*PARTS, JobMethod, JobOptions, JobError], ids=lambda part: part.__name__)
+def test_every_field_of_what_messages_are_made_of_stands_in_the_protocol(part):
+    text = page("protocol.md")
+    missing = [name for name in fields_of(part) if f"`{name}`" not in text]
+    assert not missing
+    if part in PARTS:
+        assert part.__name__ in text
+
+
+def test_the_protocol_names_no_message_that_does_not_exist():
+    said = set(re.findall(r"^### ([A-Z_]+)$", page("protocol.md"), re.MULTILINE))
+    assert said == {message.__struct_config__.tag for message in MESSAGES}
+
+
+def test_every_setting_and_its_variable_stand_in_the_configuration_page():
+    text = page("configuration.md")
+    missing = [path for path in LEAVES if path not in text or variable(path) not in text]
+    assert not missing
+
+
+def test_every_setting_stands_in_the_sample_configuration():
+    text = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    missing = [path for path in LEAVES if not re.search(rf"^\s*#?\s*{path.rpartition('.')[2]}:", text, re.MULTILINE)]
+    assert not missing
+
+
+def test_every_error_code_stands_in_the_errors_page():
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    text = page("errors.md")
+    assert not [kind.code for kind in kinds if f"`{kind.code}`" not in text]
+
+
+def test_no_two_errors_share_a_code():
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    codes = [kind.code for kind in kinds]
+    assert len(codes) == len(set(codes))
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_every_route_stands_in_the_api_page(route):
+    lines = [
+        line
+        for line in page("api.md").splitlines()
+        if re.search(rf"\b{route.method}\b.*{re.escape(route.path)}(?![/\w])", line)
+    ]
+    assert lines, f"{route.method} {route.path}"
+
+
+def test_generated_parts_are_what_the_code_says():
+    assert [str(path) for path in gen_docs.stale()] == [], "make fmt writes them anew"

@@ -1,0 +1,173 @@
+"""Lists: newest first, by keyset, and the same whatever the filter walks along."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from schedule_zero.errors import InvalidField
+from schedule_zero.model import Execution, State
+from schedule_zero.store import Store, execution_reads, executions
+from schedule_zero.store.executions import Filter
+from tests.store.builders import T0, execution, insert
+
+pytestmark = pytest.mark.anyio
+
+HOUR_US = 3_600_000_000
+
+
+def many(count: int) -> list[Execution]:
+    """Executions of all states, three handlers, some schedules, one a minute."""
+    dice = random.Random(7)
+    return [
+        execution(
+            f"e{n:05}",
+            handler_id=dice.choice(["h1", "h2", "h3"]),
+            job_method=dice.choice(["a", "b"]),
+            schedule_id=dice.choice([None, None, "s1", "s2"]),
+            state=dice.choice(list(State)),
+            node_id=dice.choice([None, "n1"]),
+            created_us=T0 + n * 60_000_000,
+        )
+        for n in range(count)
+    ]
+
+
+def matches(row: Execution, wanted: Filter) -> bool:
+    """The filter in plain words."""
+    return (
+        wanted.handler_id in (None, row.handler_id)
+        and wanted.schedule_id in (None, row.schedule_id)
+        and wanted.job_method in (None, row.job_method)
+        and wanted.node_id in (None, row.node_id)
+        and (not wanted.states or row.state in wanted.states)
+        and (wanted.since_us is None or row.created_us >= wanted.since_us)
+        and (wanted.until_us is None or row.created_us <= wanted.until_us)
+    )
+
+
+async def walk(store: Store, wanted: Filter) -> list[str]:
+    """Every page of a list, by id."""
+    found: list[str] = []
+    for _ in range(10_000):
+        page = await store.read(lambda conn: executions.find(conn, wanted))
+        assert len(page.rows) <= wanted.limit
+        found += [row.id for row in page.rows]
+        if page.next_cursor is None:
+            return found
+        wanted.cursor = page.next_cursor
+    raise AssertionError("the list never ends")
+
+
+def filters() -> Iterator[dict[str, Any]]:
+    """Every combination that walks along another index, with and without bounds."""
+    keys: list[dict[str, Any]] = [{}, {"handler_id": "h1"}, {"schedule_id": "s1"}, {"schedule_id": "s2", "handler_id": "h2"}]
+    states: list[list[State]] = [
+        [], [State.COMPLETED], [State.FAILED], [State.RUNNING, State.PENDING], [State.COMPLETED, State.FAILED, State.DEAD],
+        list(State),
+    ]  # fmt: skip
+    others: list[dict[str, Any]] = [
+        {},
+        {"job_method": "a"},
+        {"node_id": "n1"},
+        {"since_us": T0 + HOUR_US},
+        {"until_us": T0 + 2 * HOUR_US, "since_us": T0 + HOUR_US},
+    ]
+    for key, chosen, other in itertools.product(keys, states, others):
+        yield {**key, "states": chosen, **other}
+
+
+@pytest.mark.parametrize("scan_rows", [50_000, 7])
+async def test_every_filter_finds_what_it_says_newest_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch, scan_rows: int
+) -> None:
+    monkeypatch.setattr(execution_reads, "SCAN_ROWS", scan_rows)
+    execution_reads._walk_queries.cache_clear()
+    rows = many(300)
+    await insert(store, *rows)
+
+    for fields in filters():
+        wanted = Filter(**fields, limit=17)
+        expected = [row.id for row in reversed(rows) if matches(row, wanted)]
+        assert await walk(store, wanted) == expected, fields
+    execution_reads._walk_queries.cache_clear()
+
+
+async def test_a_page_is_not_disturbed_by_what_is_inserted_meanwhile(store: Store) -> None:
+    await insert(store, *many(20))
+    first = await store.read(lambda conn: executions.find(conn, Filter(limit=10)))
+
+    await insert(store, execution("new"))
+    second = await store.read(lambda conn: executions.find(conn, Filter(limit=10, cursor=first.next_cursor)))
+
+    assert [row.id for row in [*first.rows, *second.rows]] == [f"e{n:05}" for n in reversed(range(20))]
+    assert second.next_cursor is None
+
+
+async def test_errors_are_the_bad_ends(store: Store) -> None:
+    await insert(store, *(execution(state.value, state=state) for state in State))
+
+    page = await store.read(lambda conn: executions.errors(conn, limit=10))
+
+    assert [row.id for row in page.rows] == ["dead", "timeout", "failed"]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "-1", "1.5", "٣", "9" * 40])
+async def test_a_cursor_that_no_page_came_with_is_refused(store: Store, cursor: str) -> None:
+    with pytest.raises(InvalidField) as caught:
+        await store.read(lambda conn: executions.find(conn, Filter(cursor=cursor)))
+
+    assert caught.value.pointer == "/cursor"
+
+
+async def test_an_empty_store_has_empty_lists(store: Store) -> None:
+    for fields in filters():
+        assert await walk(store, Filter(**fields)) == []
+    assert await store.read(executions.running) == []
+    assert await store.read(executions.next_due_us) is None
+    assert (await store.read(executions.stats)).total == 0
+
+
+PLANS = [
+    ({}, "SCAN executions"),
+    ({"handler_id": "h1"}, "ix_executions_handler"),
+    ({"schedule_id": "s1"}, "ix_executions_schedule"),
+    ({"states": [State.RUNNING]}, "ix_executions_state"),
+    ({"states": [State.FAILED]}, "ix_executions_state"),
+    ({"states": [State.FAILED], "handler_id": "h1"}, "ix_executions_bad_handler"),
+    ({"states": [State.FAILED], "schedule_id": "s1"}, "ix_executions_bad_schedule"),
+    ({"states": [State.COMPLETED], "handler_id": "h1"}, "ix_executions_handler"),
+]
+
+
+@pytest.mark.parametrize(("fields", "index"), PLANS)
+async def test_a_list_walks_along_its_index_and_never_sorts_the_history(
+    sqlite_store: Store, fields: dict[str, Any], index: str
+) -> None:
+    """The promise behind W7: a page doesn't get slower with the history."""
+    wanted = Filter(**fields)
+
+    def plan(conn: Any) -> str:
+        state = wanted.states[0] if wanted.states else None
+        values = {name: getattr(wanted, name) for name in ("schedule_id", "handler_id") if getattr(wanted, name)}
+        if state is not None:
+            values["state"] = state.value
+        predicate, fixed = execution_reads._index_for(state, values)
+        walked = execution_reads._Walk(predicate, fixed, tuple(n for n in values if n not in fixed), True)
+        query, _ = execution_reads._walk_queries(walked)
+        sql, order, constants = query._compile(conn)
+        given = {**constants, **values, "above": 0, "below": 10**9, "most": 51}
+        rows = conn.exec_driver_sql("EXPLAIN QUERY PLAN " + sql, tuple(given[name] for name in order)).fetchall()
+        return "\n".join(row[3] for row in rows)
+
+    found = await sqlite_store.read(plan)
+
+    walking = [line for line in found.splitlines() if index in line or line == "SEARCH executions USING INTEGER PRIMARY KEY"]
+    assert index in found or index == "SCAN executions", found
+    assert walking or "rowid" in found, found
+    # The page itself (51 rows) may be sorted, what is walked may not.
+    assert found.count("USE TEMP B-TREE FOR ORDER BY") == 0, found

@@ -1,0 +1,134 @@
+"""Real server and node processes for tests: started from their commands, known by pid, killed at will."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support import eventually_sync
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+
+class Process:
+    """One child in its own process group, its output in a file that a failing test can show."""
+
+    def __init__(self, command: list[str], log: Path, env: dict[str, str] | None = None) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.popen = subprocess.Popen(  # noqa: S603 - our own commands
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=log.parent,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    def alive(self) -> bool:
+        return self.popen.poll() is None
+
+    def signal(self, number: int) -> None:
+        self.popen.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        if self.alive():
+            self.popen.kill()
+        self.popen.wait(10)
+
+    def terminate(self, within_s: float = 30) -> int:
+        """SIGTERM, and the exit code."""
+        if self.alive():
+            self.popen.send_signal(signal.SIGTERM)
+        return self.popen.wait(within_s)
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+class ServerProcess(Process):
+    """``schedule-zero-server`` with its state in ``state_dir``; ports stay the same over restarts."""
+
+    def __init__(self, folder: Path, *, http_port: int = 0, zmq_port: int = 0, env: dict[str, str] | None = None):
+        self.state_dir = folder / "state"
+        self.server_json.unlink(missing_ok=True)
+        super().__init__(
+            [
+                str(BIN / "schedule-zero-server"),
+                "--state-dir", str(self.state_dir),
+                "--http", f"127.0.0.1:{http_port}",
+                "--zmq", f"127.0.0.1:{zmq_port}",
+            ],
+            folder / "server.log",
+            env,
+        )  # fmt: skip
+
+    @property
+    def server_json(self) -> Path:
+        return self.state_dir / "server.json"
+
+    def wait_ready(self) -> dict[str, Any]:
+        """Its addresses, once it answers."""
+
+        def ready() -> dict[str, Any] | None:
+            assert self.alive(), f"the server ended with {self.popen.returncode}:\n{self.output()[-4000:]}"
+            try:
+                document: dict[str, Any] = json.loads(self.server_json.read_bytes())
+            except (FileNotFoundError, ValueError):
+                return None
+            return document if document["pid"] == self.pid else None
+
+        self.addresses = eventually_sync(ready, within_s=20)
+        return self.addresses
+
+    def client(self) -> httpx.Client:
+        token = (self.state_dir / "admin.token").read_text().strip()
+        return httpx.Client(
+            base_url=self.addresses["http"], headers={"Authorization": f"Bearer {token}"}, timeout=60
+        )
+
+    @property
+    def ports(self) -> dict[str, int]:
+        return {
+            "http_port": int(self.addresses["http"].rpartition(":")[2]),
+            "zmq_port": int(self.addresses["zmq"].rpartition(":")[2]),
+        }
+
+
+class NodeProcess(Process):
+    """``schedule-zero-handler`` with the given targets."""
+
+    def __init__(
+        self,
+        folder: Path,
+        server: str,
+        *targets: str,
+        node_id: str = "n1",
+        slots: int = 4,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            [
+                str(BIN / "schedule-zero-handler"),
+                *targets,
+                "--server", server,
+                "--node-id", node_id,
+                "--slots", str(slots),
+                "--state-dir", str(folder / "nodes"),
+            ],
+            folder / f"{node_id}.log",
+            env,
+        )  # fmt: skip

@@ -1,0 +1,412 @@
+"""The dispatch core's promises about nodes and their sessions: C8, C11, C17, C18, C19, C22."""
+
+from __future__ import annotations
+
+import pytest
+
+from schedule_zero.dispatch.core import FORGET_S
+from schedule_zero.model import AttemptOutcome, NodeState, State
+from schedule_zero.wire import messages as m
+from tests.unit.core_world import Peer, World
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def state(world, execution_id):
+    return world.ledger[execution_id].state
+
+
+# --- C8: liveness ---------------------------------------------------------------------------------------
+
+
+def test_c8_a_silent_node_is_suspect_after_6_s_and_lost_within_11_s(world):
+    node = world.node()
+    world.advance(5.5)
+    assert node.view.state is NodeState.ONLINE
+    world.advance(1)
+    assert node.view.state is NodeState.SUSPECT
+    world.advance(3)
+    assert node.view.state is NodeState.SUSPECT
+    world.advance(1)
+    assert node.view.state is NodeState.LOST
+    assert node.view.session is None
+
+
+def test_c8_a_node_whose_socket_closed_is_lost_at_once(world):
+    node = world.node()
+    node.disconnect()
+    assert node.view.state is NodeState.LOST
+    assert world.node_changes[-1] == ("n1", NodeState.LOST, "disconnected")
+
+
+def test_c8_heartbeats_keep_a_node_online(world):
+    node = world.node()
+    world.advance(100, alive=[node])
+    assert node.view.state is NodeState.ONLINE
+    assert len(node.got(m.HbAck)) == 200
+
+
+def test_a_suspect_node_gets_no_new_work_until_it_is_heard_again(world):
+    node = world.node()
+    world.advance(7)
+    world.run()
+    assert node.work() == []
+    node.heartbeat()
+    assert node.view.state is NodeState.ONLINE
+    assert len(node.work()) == 1
+
+
+def test_a_standstill_of_the_server_is_not_taken_for_the_nodes_silence(world):
+    node = world.node()
+    [execution_id] = world.run()
+    world.advance(5, alive=[node])
+    world.mono_s += 60
+    world.core.tick(world.now)
+    world.settle()
+    assert node.view.state is NodeState.ONLINE
+    node.heartbeat()
+    world.advance(5, alive=[node])
+    assert state(world, execution_id) is State.RUNNING
+    world.advance(11)
+    assert node.view.state is NodeState.LOST
+
+
+def test_a_node_that_said_goodbye_is_offline(world):
+    node = world.node()
+    node.bye()
+    assert node.view.state is NodeState.OFFLINE
+
+
+def test_a_node_that_is_long_gone_and_holds_nothing_is_forgotten(world):
+    node = world.node()
+    node.bye()
+    # In steps: one jump would be a standstill of the server.
+    steps = 0
+    while "n1" in world.core.nodes and steps < FORGET_S:
+        world.mono_s += 1.9
+        world.core.tick(world.now)
+        steps += 1
+    assert steps == pytest.approx(FORGET_S / 1.9, rel=0.01)
+
+
+# --- sessions ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        ("heartbeat", m.Heartbeat(s="old", seq=1)),
+        ("credit", m.Credit(s="old", window=5)),
+        ("accept", m.Accept(s="old", items=[m.AcceptedItem(token=1)])),
+        ("reject", m.Reject(s="old", items=[m.RejectedItem(token=1)])),
+        ("result", m.Result(s="old", items=[m.ResultItem(id="e", token=1, outcome=AttemptOutcome.COMPLETED)])),
+    ],
+)
+def test_c17_a_message_of_another_session_is_answered_no_session_and_changes_nothing(world, event, message):
+    node = world.node()
+    [execution_id] = world.run()
+    before = node.view.record()
+    node.say(event, message)
+    [error] = node.got(m.ErrorMessage)
+    assert error.code == "no_session"
+    assert node.view.record() == before
+    assert state(world, execution_id) is State.RUNNING
+
+
+def test_c17_events_about_unknown_peers_and_nodes_do_nothing(world):
+    world.core.disconnected(b"nobody", world.now)
+    world.core.bye(b"nobody", "s", world.now)
+    world.core.leaving(b"nobody", "s", world.now)
+    world.core.cancel("nobody", 1, world.now)
+    assert world.core.drain("nobody", on=True, now=world.now) is None
+    assert world.core.execution_of(b"nobody", "s", 1, world.now) is None
+
+
+def test_a_node_of_another_protocol_is_denied(world):
+    node = Peer(world, "n1").hello(protocol=2)
+    [denial] = node.got(m.Deny)
+    assert (denial.code, denial.retry) == ("protocol_version", False)
+
+
+def test_a_stopping_server_asks_nodes_to_come_back_later(world):
+    world.core.close()
+    [denial] = Peer(world, "n1").hello().got(m.Deny)
+    assert denial.retry
+
+
+def test_c19_saying_hello_twice_changes_nothing(world):
+    node = world.node()
+    [execution_id] = world.run()
+    [item] = node.work()
+    node.hello(running=[item], new_socket=False).credit(10)
+    node.hello(running=[item]).credit(10)
+    assert node.work() == []
+    assert len(world.core.sessions) == 1
+    assert node.view.held == 1
+    node.report(item)
+    assert state(world, execution_id) is State.COMPLETED
+
+
+def test_while_a_session_synchronises_it_gets_no_work(world):
+    node = Peer(world, "n1").hello()
+    world.run()
+    assert node.work() == []
+    node.credit(1)
+    assert len(node.work()) == 1
+
+
+# --- C11: restart of the server -------------------------------------------------------------------------------
+
+
+def test_c11_attempts_running_over_a_server_restart_are_reattached_not_rerun(world):
+    node = world.node()
+    ids = world.run(3)
+    items = node.work()
+    world.restart()
+    node.hello(running=items).credit(10)
+    assert node.work() == []
+    assert node.view.held == 3
+    world.advance(60, alive=[node])
+    node.report(*items)
+    assert {state(world, execution_id) for execution_id in ids} == {State.COMPLETED}
+    assert all(len(world.ledger[execution_id].tokens) == 1 for execution_id in ids)
+
+
+def test_c11_results_from_before_the_restart_are_recorded_before_anything_is_sent(world):
+    node = world.node()
+    [execution_id] = world.run()
+    [item] = node.work()
+    world.restart()
+    node.hello()
+    node.report(item, result=b"7")
+    node.credit(10)
+    assert state(world, execution_id) is State.COMPLETED
+    assert node.work() == []
+
+
+def test_c11_a_node_that_does_not_come_back_loses_its_attempts_after_a_full_lease(world):
+    node = world.node()
+    [execution_id] = world.run()
+    node.work()
+    world.restart()
+    other = world.node("n2")
+    world.advance(15.5, alive=[other])
+    assert state(world, execution_id) is State.RUNNING
+    assert node.view.state is NodeState.LOST
+    world.advance(1, alive=[other])
+    assert [item.id for item in other.work()] == [execution_id]
+
+
+def test_c11_what_the_same_process_does_not_hold_any_more_is_sent_again(world):
+    node = world.node()
+    world.run()
+    [item] = node.work()
+    world.restart()
+    node.hello().credit(10)
+    assert node.work() == [item]
+
+
+def test_c11_waiting_executions_are_dispatched_after_a_restart(world):
+    ids = world.run(3)
+    world.restart()
+    node = world.node()
+    assert [item.id for item in node.work()] == ids
+
+
+def test_c11_what_was_recorded_before_the_restart_is_a_duplicate_after_it(world):
+    node = world.node()
+    world.run()
+    [item] = node.work()
+    node.report(item)
+    world.restart()
+    node.inbox.clear()
+    node.hello()
+    node.report(item)
+    assert node.acks() == {"duplicate": [item.token]}
+
+
+def test_after_a_restart_a_restarted_node_takes_over_at_once(world):
+    node = world.node()
+    [execution_id] = world.run()
+    node.work()
+    world.restart()
+    node.start()
+    node.hello().credit(10)
+    [item] = node.work()
+    assert (item.id, item.attempt) == (execution_id, 2)
+
+
+def test_after_a_restart_an_operators_drain_is_still_in_force(world):
+    node = world.node()
+    world.core.drain("n1", on=True, now=world.now)
+    world.settle()
+    world.restart()
+    node.inbox.clear()
+    node.hello().credit(10)
+    assert [message.on for message in node.got(m.ServerDrain)] == [True]
+    world.run()
+    assert node.work() == []
+
+
+# --- C18: the same node id twice --------------------------------------------------------------------------------
+
+
+def test_c18_the_living_incumbent_stays_and_the_newcomer_is_denied_with_the_reason(world):
+    incumbent = world.node("n1")
+    newcomer = Peer(world, "n1", key="another state directory").hello()
+    [denial] = newcomer.got(m.Deny)
+    assert (denial.code, denial.retry) == ("duplicate_node", False)
+    assert "n1" in denial.reason
+    world.run()
+    assert len(incumbent.work()) == 1
+
+
+@pytest.mark.parametrize("silence_s", [7, 11])
+def test_c18_while_the_incumbent_is_silent_a_stranger_waits_for_the_end_of_its_lease(world, silence_s):
+    incumbent = world.node("n1")
+    [execution_id] = world.run()
+    incumbent.work()
+    world.advance(silence_s)
+    stranger = Peer(world, "n1", key="another state directory")
+    [denial] = stranger.hello().got(m.Deny)
+    assert (denial.code, denial.retry) == ("duplicate_node", True)
+    assert state(world, execution_id) is State.RUNNING
+    world.advance(16.5 - silence_s)
+    assert stranger.hello().got(m.Deny) == []
+    [item] = stranger.credit(10).work()
+    assert (item.id, item.attempt) == (execution_id, 2)
+
+
+def test_c18_after_a_goodbye_the_id_is_free_at_once(world):
+    world.node("n1").bye()
+    assert Peer(world, "n1", key="another state directory").hello().got(m.Deny) == []
+
+
+def test_c18_a_restart_from_the_same_state_directory_takes_over_at_once(world):
+    node = world.node("n1")
+    [execution_id] = world.run()
+    [old] = node.work()
+    node.start()
+    node.hello()
+    assert state(world, execution_id) is State.RUNNING
+    node.credit(10)
+    [new] = node.work()
+    assert (new.id, new.attempt) == (execution_id, 2)
+    assert world.ledger[execution_id].attempts == {old.token: AttemptOutcome.LOST}
+
+
+def test_c18_results_in_the_successors_outbox_count_before_anything_is_lost(world):
+    node = world.node("n1")
+    finished, unfinished = world.run(2)
+    items = {item.id: item for item in node.work()}
+    node.start()
+    node.hello()
+    node.report(items[finished])
+    assert node.acks() == {"recorded": [items[finished].token]}
+    node.credit(10)
+    assert state(world, finished) is State.COMPLETED
+    assert [item.id for item in node.work()] == [unfinished]
+
+
+def test_c18_a_successor_that_reconnects_before_it_is_in_sync_is_still_a_successor(world):
+    node = world.node("n1")
+    [execution_id] = world.run()
+    node.work()
+    node.start()
+    node.hello()
+    node.disconnect()
+    node.hello().credit(10)
+    [item] = node.work()
+    assert (item.id, item.attempt) == (execution_id, 2)
+
+
+def test_c18_the_predecessor_is_denied_for_good(world):
+    old = world.node("n1")
+    new = Peer(world, "n1")
+    new.epoch = old.epoch
+    new.start()
+    new.hello().credit(10)
+    [denial] = old.hello().got(m.Deny)
+    assert (denial.code, denial.retry) == ("stale_epoch", False)
+    old.heartbeat()
+    assert old.got(m.ErrorMessage)[0].code == "no_session"
+
+
+def test_c18_the_same_process_may_reconnect_while_its_old_socket_seems_alive(world):
+    node = world.node("n1")
+    world.run()
+    [item] = node.work()
+    old_address = node.address
+    node.hello(running=[item]).credit(10)
+    world.core.disconnected(old_address, world.now)
+    world.settle()
+    assert node.view.state is NodeState.ONLINE
+    assert node.view.held == 1
+
+
+def test_c18_a_stranger_after_a_server_restart_waits_for_the_lease_too(world):
+    node = world.node("n1")
+    world.run()
+    node.work()
+    world.restart()
+    stranger = Peer(world, "n1", key="another state directory")
+    [denial] = stranger.hello().got(m.Deny)
+    assert denial.retry
+    world.advance(16.5)
+    assert stranger.hello().got(m.Deny) == []
+
+
+# --- C22, drain by an operator --------------------------------------------------------------------------------------
+
+
+def test_a_drained_node_gets_no_new_work_and_goes_on_with_what_it_runs(world):
+    node = world.node()
+    [execution_id] = world.run()
+    [item] = node.work()
+    world.core.drain("n1", on=True, now=world.now)
+    world.settle()
+    assert [message.on for message in node.got(m.ServerDrain)] == [True]
+    world.run()
+    assert node.work() == []
+    node.report(item)
+    assert state(world, execution_id) is State.COMPLETED
+    assert node.work() == []
+    world.core.drain("n1", on=False, now=world.now)
+    world.settle()
+    assert len(node.work()) == 1
+
+
+def test_a_leaving_node_that_comes_back_as_a_new_process_gets_work(world):
+    node = world.node()
+    node.leave()
+    world.run()
+    assert node.work() == []
+    node.start()
+    node.hello().credit(1)
+    assert len(node.work()) == 1
+
+
+def test_an_attempt_whose_start_was_committed_after_the_drain_goes_elsewhere(world):
+    node = world.node("n1", window=1)
+    other = world.node("n2", window=0)
+    [row] = world.rows()
+    world.core.place([row], world.now)
+    world.ledger.insert([row])
+    world.core.drain("n1", on=True, now=world.now)
+    world.core.committed([row], world.now)
+    world.settle()
+    assert node.work() == []
+    assert [item.attempt for item in other.credit(1).work()] == [1]
+
+
+def test_a_node_that_claims_what_is_over_is_told_to_stop_it(world):
+    node = world.node()
+    world.run()
+    [item] = node.work()
+    node.disconnect()
+    world.advance(17)
+    node.hello(running=[item])
+    assert [message.tokens for message in node.got(m.Cancel)] == [[item.token]]

@@ -1,0 +1,263 @@
+"""Bodies and query strings: what is accepted, and how exactly a refusal says where and what."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schedule_zero.errors import BadRequest, InvalidField, MalformedJson, TooDeep
+from schedule_zero.web.api import schemas
+from schedule_zero.web.api.decode import BodyDecoder, QueryDecoder, check_depth
+from schedule_zero.web.api.routes import CREATE, SUBMIT
+
+MAX_DEPTH = 8
+JOB = b'"handler_id":"demo","job_method":"noop"'
+
+one_or_many = BodyDecoder(SUBMIT, MAX_DEPTH)
+schedule = BodyDecoder(schemas.ScheduleBody, MAX_DEPTH)
+
+
+def refusal(body: bytes, decoder: BodyDecoder = one_or_many) -> BadRequest:
+    with pytest.raises(BadRequest) as caught:
+        decoder.decode(body)
+    return caught.value
+
+
+# --- bodies ---------------------------------------------------------------------------------------
+
+
+def test_one_object_and_a_list_of_them_are_told_apart():
+    one = one_or_many.decode(b'{%s,"job_params":{"executions":[1]}}' % JOB)
+    many = one_or_many.decode(b'{"executions":[{%s},{%s}]}' % (JOB, JOB))
+
+    assert isinstance(one, schemas.SubmitBody)
+    assert isinstance(many, schemas.SubmitManyBody)
+    assert len(many.executions) == 2
+
+
+def test_parameters_are_kept_byte_for_byte():
+    body = one_or_many.decode('{%s,"job_params":{"b": 1.10, "a":"\\u00e9é", "a": 1}}'.encode() % JOB)
+
+    assert bytes(body.item().job_params) == '{"b": 1.10, "a":"\\u00e9é", "a": 1}'.encode()
+
+
+def test_absent_parameters_are_an_empty_object():
+    assert bytes(one_or_many.decode(b"{%s}" % JOB).item().job_params) == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (b"", "line 1, column 1, byte 0"),
+        (b"  \n ", "line 1, column 1, byte 0"),
+        (b"{", "line 1, column 2, byte 1"),
+        (b'{\n "a": nope}', "line 2, column 8, byte 9"),
+        (b'{"handler_id":NaN}', "byte 14"),
+        (b'{"handler_id":"a","job_params":{"x":-Infinity}}', "byte 37"),
+        (b'{"a":1,}', "byte 7"),
+        (b"{} {}", "trailing characters"),
+        (b'\xef\xbb\xbf{"a":1}', "byte 0"),
+        (b'{"a":"\xff"}', "UTF-8"),
+        (b'{"handler_id":"a","job_params":{"x":"\xc3"}}', "UTF-8"),
+        (b'{"handler_id":"a","job_params":{"x":"\\ud800"}}', "surrogate"),
+        (b"handler_id=a", "byte 0"),
+        (b"'a'", "byte 0"),
+    ],
+)
+def test_what_is_not_json_is_refused_with_its_position(body, where):
+    error = refusal(body)
+
+    assert isinstance(error, MalformedJson)
+    assert where in error.message
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "says"),
+    [
+        (b"[]", "", "expected object, got array"),
+        (b"null", "", "got null"),
+        (b'{"job_method":"a"}', "/handler_id", "missing"),
+        (b'{"handler_id":1,"job_method":"a"}', "/handler_id", "expected str, got int"),
+        (b'{"handler_id":"","job_method":"a"}', "/handler_id", "length >= 1"),
+        (b'{"handler_id":"a b","job_method":"a"}', "/handler_id", "regex"),
+        (b'{"handler_id":"demo\\n","job_method":"a"}', "/handler_id", "regex"),
+        (b'{"handler_id":"\\u0000","job_method":"a"}', "/handler_id", "regex"),
+        (b'{%s,"options":{"priority":"high"}}' % JOB, "/options/priority", "got str"),
+        (b'{%s,"options":{"priority":1e3}}' % JOB, "/options/priority", ""),
+        (b'{%s,"options":{"priority":123456789012345678901234567890}}' % JOB, "/options/priority", ""),
+        (b'{%s,"options":{"timeout_s":0}}' % JOB, "/options/timeout_s", "> 0"),
+        (b'{%s,"options":[]}' % JOB, "/options", "got array"),
+        (b'{%s,"not_before":"tomorrow"}' % JOB, "/not_before", "RFC3339"),
+        (b'{%s,"not_before":"2030-01-01T00:00:00"}' % JOB, "/not_before", "timezone"),
+        (b'{%s,"not_before":true}' % JOB, "/not_before", "got bool"),
+        (b'{"executions":[]}', "/executions", "length >= 1"),
+        (b'{"executions":{}}', "/executions", "got object"),
+        (b'{"executions":null}', "/executions", ""),
+        (b'{"executions":[{%s},{"handler_id":"demo"}]}' % JOB, "/executions/1/job_method", "missing"),
+        (b'{"executions":[{%s},7]}' % JOB, "/executions/1", "got int"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_a_pointer_to_it(body, pointer, says):
+    error = refusal(body)
+
+    assert isinstance(error, InvalidField)
+    assert error.pointer == pointer
+    assert says in error.message
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "hint"),
+    [
+        (b'{"handler":"a"}', "/handler", "did you mean 'handler_id'?"),
+        (b'{%s,"options":{"prio":1}}' % JOB, "/options/prio", "did you mean 'priority'?"),
+        (b'{%s,"zzz":1}' % JOB, "/zzz", "known are handler_id, job_method"),
+        (b'{"executions":[{%s,"job_parms":{}}]}' % JOB, "/executions/0/job_parms", "did you mean 'job_params'?"),
+        (b'{"executions":[{%s}],"handler_id":"a"}' % JOB, "/handler_id", "known are executions"),
+        (b'{"a/b~c":1}', "/a~1b~0c", "known are"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_a_pointer_and_a_suggestion(body, pointer, hint):
+    error = refusal(body)
+
+    assert error.pointer == pointer
+    assert hint in (error.hint or "")
+
+
+def test_a_number_out_of_range_inside_free_form_values_is_found():
+    error = refusal(b'{"id":"a",%s,"trigger":{"type":"or","triggers":[{},{"seconds":1e999}]}}' % JOB, schedule)
+
+    assert error.pointer == "/trigger/triggers/1/seconds"
+
+
+def test_a_list_of_schedules_is_told_from_one():
+    decoder = BodyDecoder(CREATE, MAX_DEPTH)
+    body = b'{%s,"trigger":{"type":"interval","seconds":1}}' % JOB
+
+    assert isinstance(decoder.decode(body), schemas.ScheduleBody)
+    assert isinstance(decoder.decode(b'{"schedules":[%s]}' % body), schemas.SchedulesBody)
+
+
+# --- depth ----------------------------------------------------------------------------------------
+
+
+def nested(levels: int) -> bytes:
+    return b'{"a":' * levels + b"1" + b"}" * levels
+
+
+def test_a_body_may_be_as_deep_as_the_limit_and_no_deeper():
+    # The body itself is the first level.
+    one_or_many.decode(b'{%s,"job_params":%s}' % (JOB, nested(MAX_DEPTH - 1)))
+
+    error = refusal(b'{%s,"job_params":%s}' % (JOB, nested(MAX_DEPTH)))
+
+    assert isinstance(error, TooDeep)
+    assert error.pointer == "/job_params" + "/a" * (MAX_DEPTH - 1)
+
+
+def test_brackets_inside_strings_are_not_depth():
+    one_or_many.decode(b'{%s,"job_params":{"a":"%s","b":"\\"[[[[[[[[\\\\"}}' % (JOB, b"[{" * 50))
+
+
+def test_many_shallow_items_are_not_depth():
+    one_or_many.decode(b'{"executions":[%s]}' % b",".join([b"{%s}" % JOB] * 100))
+
+
+@pytest.mark.parametrize("levels", [2_000, 200_000])
+def test_extreme_depth_is_refused_and_survived(levels):
+    assert isinstance(refusal(b'{%s,"job_params":%s}' % (JOB, nested(levels))), TooDeep)
+
+
+@given(st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_depth_is_counted_as_a_walk_would_count_it(document):
+    def depth(value: object) -> int:
+        if isinstance(value, dict):
+            return 1 + max(map(depth, value.values()), default=0)
+        return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
+
+    body = msgspec.json.encode(document)
+    limit = depth(document)
+
+    check_depth(body, limit)
+    if limit:
+        with pytest.raises(TooDeep):
+            check_depth(body, limit - 1)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_whatever_raise_anything_but_a_refusal(body):
+    with pytest.raises(BadRequest):
+        one_or_many.decode(body)
+
+
+# --- query strings --------------------------------------------------------------------------------
+
+executions = QueryDecoder(schemas.ExecutionsQuery)
+
+
+def test_a_query_is_decoded_to_its_types():
+    query = executions.decode("limit=5&status=failed,dead&status=timeout&since=2030-01-01T00:00:00Z&handler_id=null")
+
+    assert query.limit == 5
+    assert query.status == ["failed", "dead", "timeout"]
+    assert schemas.moment_us(query.since) == 1_893_456_000_000_000
+    assert query.handler_id == "null"
+
+
+def test_no_query_is_the_defaults():
+    assert executions.decode("").limit == schemas.DEFAULT_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter", "says"),
+    [
+        ("limit=0", "limit", ">= 1"),
+        ("limit=501", "limit", "<= 500"),
+        ("limit=ten", "limit", "expected int"),
+        ("limit=", "limit", "expected int"),
+        ("limit=1.5", "limit", "int"),
+        ("limit=1&limit=2", "limit", "twice"),
+        ("status=done", "status", "done"),
+        ("status=", "status", ""),
+        ("since=yesterday", "since", "RFC3339"),
+        ("since=nan", "since", ""),
+        ("handler_id=%00", "handler_id", "regex"),
+        ("cursor=", "cursor", "length"),
+        ("limt=3", "limt", "unknown"),
+        ("%F0%9F%98%80=3", "😀", "unknown"),
+    ],
+)
+def test_a_bad_query_is_refused_with_the_name_of_the_parameter(query, parameter, says):
+    with pytest.raises(InvalidField) as caught:
+        executions.decode(query)
+
+    assert caught.value.data["parameter"] == parameter
+    assert says in caught.value.message
+
+
+def test_an_unknown_parameter_comes_with_a_suggestion():
+    with pytest.raises(InvalidField) as caught:
+        executions.decode("limt=3")
+
+    assert caught.value.hint == "did you mean 'limit'?"
+
+
+@pytest.mark.parametrize("query", ["a=%ff", "&".join(f"a{n}=1" for n in range(100))])
+def test_a_query_that_can_not_be_read_is_refused(query):
+    with pytest.raises(BadRequest):
+        executions.decode(query)
+
+
+@pytest.mark.parametrize(
+    ("written", "us"),
+    [
+        ("1969-12-31T23:59:59Z", 0),
+        ("0001-01-01T00:00:00%2B23:59", 0),
+        ("2030-01-01T01:00:00%2B01:00", 1_893_456_000_000_000),
+        ("1893456000.5", 1_893_456_000_500_000),
+        ("9999-12-31T23:59:59-23:59", schemas.MAX_UNIX_S * 1_000_000),
+    ],
+)
+def test_moments_are_kept_between_1970_and_9999(written, us):
+    assert schemas.moment_us(executions.decode(f"since={written}").since) == us
