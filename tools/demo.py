@@ -246,22 +246,26 @@ class Demo:
     def _banner(self) -> str:
         here = shown(self.state_dir)
         command = shown(BIN / "schedule-zero")
-        env = "" if self.http == "127.0.0.1:8888" else f"export SCHEDULE_ZERO_URL={self.url}\n  "
-        logs = "" if self.reload else f"\n  logs       tail -f {here}/log/*.log"
+        # Clients find the address and the token in the state directory, and that in its usual place.
+        env = "" if self.state_dir == ROOT / "var" else f"export SCHEDULE_ZERO_STATE_DIR={here}\n  "
+        logs = "" if self.reload else f"\n  logs      tail -f {here}/log/*.log"
         return f"""
 ScheduleZero runs: one server, two nodes, {SAMPLES} sample schedules.
 
-  HTTP API   {self.url}/api        (OpenAPI: {self.url}/api/openapi.json)
-  nodes      tcp://{self.zmq}              ({", ".join(NODES)})
-  token      export SCHEDULE_ZERO_TOKEN=$(cat {here}/admin.token)
-  state      {here}/                          (SQLite, keys, tokens; remove it to start anew){logs}
+  HTTP API  {self.url}/api, described by {self.url}/api/openapi.json
+  nodes     {" and ".join(NODES)}, at tcp://{self.zmq}
+  token     {here}/admin.token (for other programs: export SCHEDULE_ZERO_TOKEN=$(cat {here}/admin.token))
+  state     {here}/ with database, keys and tokens; remove it to start anew{logs}
 
 Try next, in another terminal:
 
-  {env}{command} run demo hello name=World
+  {env}{command} run demo.hello name=World
+  {command} submit demo.sleep seconds=5 --wait
   {command} schedules
   {command} executions
   curl -H "Authorization: Bearer $(cat {here}/admin.token)" {self.url}/api/executions/stats
+
+What next: docs/tutorial/first-schedule.md
 
 Ctrl-C drains and stops.
 """

@@ -277,7 +277,6 @@ class Core:
         if node.instance.id != hello.instance:
             if succeeds(hello, node.instance):
                 node.instance.over = True
-            node.strays = bool(node.attempts)
             node.instance = Instance(hello.instance, hello.epoch, identity, now.mono_s)
             node.held = 0
         node.leaving = False
@@ -332,7 +331,6 @@ class Core:
         again: list[LiveAttempt] = []
         unsent: list[LiveAttempt] = []
         cancels: list[int] = []
-        node.strays = False
         for att in list(node.attempts.values()):
             phase = att.phase
             if phase == UNSENT:
@@ -340,10 +338,9 @@ class Core:
             elif phase in _UNDER_WAY:
                 pass
             elif att.instance is not node.instance:
-                # Of an earlier process. A predecessor is dead, and its results have come: what is left is lost.
-                if not att.instance.over:
-                    node.strays = True
-                elif phase in _HELD:
+                # Of an earlier process, which is dead or has lost its lease, else this one had not been admitted.
+                # Its results have come; what is left is lost.
+                if phase in _HELD:
                     self._endings.lose(att, now)
             elif att.token in session.confirmed:
                 self._found(att)
@@ -595,7 +592,7 @@ class Core:
             elif silent_s > FORGET_S and not node.attempts and not node.draining:
                 del self.nodes[node.node_id]
                 self._out.other.append(NodeForgotten(node.node_id))
-            if node.attempts and (node.strays or node.session is None):
+            if node.attempts and node.session is None:
                 self._expire(node, now)
         self._endings.retry(now)
         self._placing.tick(now)
@@ -617,23 +614,11 @@ class Core:
                 instance.lease_end_s += stood_still_s
 
     def _expire(self, node: LiveNode, now: Now) -> None:
-        """Attempts whose lease is over are lost."""
-        margin_s = self._config.lease_margin_s
-        if not node.strays and now.mono_s < node.instance.lease_end_s + margin_s:
-            return
-        strays = False
-        for att in list(node.attempts.values()):
-            instance = att.instance
-            if instance is node.instance and node.session is not None:
-                continue
-            if att.phase == UNSENT:
-                self._endings.hand_back(att, now)
-            elif att.phase in _HELD:
-                if now.mono_s >= instance.lease_end_s + margin_s:
+        """The node is away: when its lease is over its attempts are lost (those of earlier instances ended before)."""
+        if now.mono_s >= node.instance.lease_end_s + self._config.lease_margin_s:
+            for att in list(node.attempts.values()):
+                if att.phase in _HELD:
                     self._endings.lose(att, now)
-                else:
-                    strays = strays or instance is not node.instance
-        node.strays = strays
 
     def _repeat(self, node: LiveNode, now: Now) -> None:
         """Send again what was not answered in time."""

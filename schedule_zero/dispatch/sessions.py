@@ -91,8 +91,6 @@ class LiveNode(Struct, eq=False):
     draining: bool = False
     # By itself (SIGTERM).
     leaving: bool = False
-    # It has attempts of an earlier instance whose lease has to be waited for.
-    strays: bool = False
     # When it was last given work, for fairness among equals.
     turn: int = 0
     lanes: list[Lane] = field(default_factory=list)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
+from sqlalchemy import bindparam, select
 
 from schedule_zero.model import Attempt, AttemptOutcome, Event, State
-from schedule_zero.rules.states import TRANSITIONS
+from schedule_zero.rules.states import TERMINAL, TRANSITIONS
 from schedule_zero.store import execution_rows as rows
 from schedule_zero.store import tables
-from schedule_zero.store.statements import bulk_insert, bulk_select, bulk_update
+from schedule_zero.store.statements import Query, bulk_insert, bulk_select, bulk_update
 from schedule_zero.store.tx import Tx, Undo
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 class EndItem(Struct, kw_only=True):
@@ -153,22 +158,48 @@ def _sort_out(tx: Tx, args: list[list[EndItem]], refused: list[dict[int, Refusal
         mine: set[int] = set()
         for item in arg:
             row = now.get(item.id)
-            if row is None:
-                refusals[item.token] = Refusal.UNKNOWN
-            elif item.token in mine:
+            if item.token in mine:
                 continue
-            elif item.token in seen:
+            if item.token in seen:
                 refusals[item.token] = Refusal.DUPLICATE
-            elif row[1] == State.RUNNING and row[2] == item.token:
+                continue
+            verdict = _verdict(item.token, row, archived)
+            if verdict is None and row is not None:
                 accepted.append(_cancelled(item) if row[3] and TRANSITIONS[item.state] else item)
                 mine.add(item.token)
-            elif item.token in archived:
-                given_up = archived[item.token] in _GIVEN_UP
-                refusals[item.token] = Refusal.SUPERSEDED if given_up else Refusal.DUPLICATE
-            else:
-                refusals[item.token] = Refusal.DUPLICATE if row[2] == item.token else Refusal.SUPERSEDED
+            elif verdict is not None:
+                refusals[item.token] = verdict
         seen |= mine
     return accepted
+
+
+def _verdict(token: int, row: Sequence[Any] | None, archived: Mapping[int, str]) -> Refusal | None:
+    """Why a result with this token is refused, None if its attempt runs. ``row`` is of ``LOOK``."""
+    if row is None:
+        return Refusal.UNKNOWN
+    _, state, current = row[:3]
+    if state == State.RUNNING and current == token:
+        return None
+    if token in archived:
+        return Refusal.SUPERSEDED if archived[token] in _GIVEN_UP else Refusal.DUPLICATE
+    if token > current:
+        return Refusal.UNKNOWN
+    return Refusal.DUPLICATE if current == token and State(state) in TERMINAL else Refusal.SUPERSEDED
+
+
+_LOOK_ONE = Query(select(*(tables.executions.c[name] for name in ("id", "state", "token"))).where(
+    tables.executions.c.id == bindparam("wanted")))  # fmt: skip
+_LOOK_TOKENS = Query(select(tables.attempts.c.token, tables.attempts.c.outcome).where(
+    tables.attempts.c.execution_id == bindparam("wanted")))  # fmt: skip
+
+
+def classify(conn: Connection, pairs: Sequence[tuple[str, int]]) -> dict[int, Refusal | None]:
+    """What ``end`` would say to results of these (id, token), without ending anything. None: it runs with that token."""
+    verdicts: dict[int, Refusal | None] = {}
+    for id_, token in pairs:
+        archived = {row[0]: row[1] for row in _LOOK_TOKENS.rows(conn, wanted=id_)}
+        verdicts[token] = _verdict(token, _LOOK_ONE.one(conn, wanted=id_), archived)
+    return verdicts
 
 
 def _cancelled(item: EndItem) -> EndItem:

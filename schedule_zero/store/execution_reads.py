@@ -83,10 +83,14 @@ _DUE = Query(
     .order_by(E.not_before_us)
     .limit(bindparam("most"))
 )
-_PENDING_COUNTS = Query(select(E.handler_id, func.count()).where(text(tables.IS_PENDING)).group_by(E.handler_id))
+_PENDING_COUNTS = Query(
+    select(E.handler_id, E.job_method, func.count())
+    .where(text(tables.IS_PENDING))
+    .group_by(E.handler_id, E.job_method)
+)
 _PENDING = (
     select(*COLUMNS)
-    .where(text(tables.IS_PENDING), E.handler_id == bindparam("handler"))
+    .where(text(tables.IS_PENDING), E.handler_id == bindparam("handler"), E.job_method == bindparam("method"))
     .order_by(E.priority.desc(), E.id)
     .limit(bindparam("most"))
 )
@@ -138,19 +142,25 @@ def due_rows(conn: Connection, now_us: int, limit: int) -> list[Execution]:
 
 
 def pending_window(
-    conn: Connection, handler_id: str, limit: int, after: tuple[int, str] | None = None
+    conn: Connection, handler_id: str, job_method: str, limit: int, after: tuple[int, str] | None = None
 ) -> list[Execution]:
-    """The next pending executions of a handler: priority descending, then id; after that (priority, id) if given."""
+    """The next pending executions of a method: priority descending, then id; after that (priority, id) if given.
+
+    By method, because two nodes of one handler may serve different methods (a rolling upgrade): what nobody can run
+    now must not stand in the way of the rest (C20).
+    """
     if after is None:
-        found = _WINDOW.rows(conn, handler=handler_id, most=limit)
+        found = _WINDOW.rows(conn, handler=handler_id, method=job_method, most=limit)
     else:
-        found = _WINDOW_AFTER.rows(conn, handler=handler_id, most=limit, priority=after[0], after=after[1])
+        found = _WINDOW_AFTER.rows(
+            conn, handler=handler_id, method=job_method, most=limit, priority=after[0], after=after[1]
+        )
     return [execution(row) for row in found]
 
 
-def pending_counts(conn: Connection) -> dict[str, int]:
-    """Pending executions per handler (handlers with none are absent)."""
-    return dict(_PENDING_COUNTS.rows(conn))  # type: ignore[arg-type]
+def pending_counts(conn: Connection) -> dict[tuple[str, str], int]:
+    """Pending executions per (handler, method); where there are none the pair is absent."""
+    return {(row[0], row[1]): row[2] for row in _PENDING_COUNTS.rows(conn)}
 
 
 def stats(conn: Connection) -> Stats:

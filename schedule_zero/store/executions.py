@@ -15,7 +15,7 @@ from schedule_zero.model import Event, Execution, State
 from schedule_zero.store import execution_rows as rows
 from schedule_zero.store import tables
 from schedule_zero.store.execution_clearing import Clear, Cleared, clear, clear_all
-from schedule_zero.store.execution_ends import LOOK, EndItem, Refusal, end, record_stale
+from schedule_zero.store.execution_ends import LOOK, EndItem, Refusal, classify, end, record_stale
 from schedule_zero.store.execution_reads import (
     Detail,
     Filter,
@@ -37,7 +37,7 @@ from schedule_zero.store.tx import IdempotencyRecord, IdempotentReplay, Tx
 
 __all__ = [
     "CancelAnswer", "CancelOutcome", "Clear", "Cleared", "Detail", "EndItem", "Filter", "HandlerStats", "Insert", "Refusal",
-    "ReleaseDue", "StartItem", "StartedItem", "Stats", "cancel", "clear", "clear_all", "end", "errors", "find", "get",
+    "ReleaseDue", "StartItem", "StartedItem", "Stats", "cancel", "classify", "clear", "clear_all", "end", "errors", "find", "get",
     "insert", "insert_born", "mark_started", "next_due_us", "pending_counts", "pending_window", "record_stale",
     "release_due", "running", "start", "stats",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHANGEABLE", "UNSET_FIRE", "Create", "Delete", "Put", "PutAnswer", "ReleaseItem", "ReleaseRefusal", "SetState", "Update", "count",
-    "create", "delete", "due", "etag", "find", "get", "next_due_us", "put", "release", "set_state", "update",
+    "create", "delete", "due", "etag", "find", "get", "get_many", "next_due_us", "put", "release", "set_state", "update",
 ]  # fmt: skip
 
 _S = tables.schedules.c
@@ -241,7 +241,9 @@ def delete(tx: Tx, args: list[Delete]) -> list[list[str] | ScheduleZeroError]:
 _GET = Query(select(*rows.COLUMNS).where(_S.id == bindparam("wanted")))
 _DUE = Query(
     select(*rows.COLUMNS)
-    .where(text(tables.IS_DUE_ABLE), _S.next_fire_us <= bindparam("now"))
+    .where(
+        text(tables.IS_DUE_ABLE), _S.next_fire_us <= bindparam("now"), _S.next_fire_us > bindparam("after")
+    )
     .order_by(_S.next_fire_us)
     .limit(bindparam("most"))
 )
@@ -293,9 +295,14 @@ def _find_query(given: tuple[str, ...]) -> Query:
     )
 
 
-def due(conn: Connection, now_us: int, limit: int) -> list[Schedule]:
-    """``active`` and ``paused`` schedules with ``next_fire_us`` ≤ ``now_us``, the earliest first."""
-    return [rows.schedule(row) for row in _DUE.rows(conn, now=now_us, most=limit)]
+def due(conn: Connection, now_us: int, limit: int, *, after_us: int = -1) -> list[Schedule]:
+    """``active`` and ``paused`` schedules with ``after_us`` < ``next_fire_us`` ≤ ``now_us``, the earliest first."""
+    return [rows.schedule(row) for row in _DUE.rows(conn, now=now_us, after=after_us, most=limit)]
+
+
+def get_many(conn: Connection, ids: Sequence[str]) -> list[Schedule]:
+    """Those of ``ids`` that exist, in any state and order."""
+    return [rows.schedule(row) for id_ in ids if (row := _GET.one(conn, wanted=id_)) is not None]
 
 
 def next_due_us(conn: Connection) -> int | None:

@@ -87,7 +87,9 @@ _partial("ix_executions_state", executions, "state", "seq", where=NOT_COMPLETED)
 _partial("ix_executions_bad_handler", executions, "handler_id", "state", "seq", where=IS_BAD)
 _partial("ix_executions_bad_schedule", executions, "schedule_id", "state", "seq", where=IS_BAD)
 # The dispatcher's window. Born-running executions never touch it.
-_partial("ix_executions_pending", executions, "handler_id", "priority DESC", "id", where=IS_PENDING)
+_partial(
+    "ix_executions_pending", executions, "handler_id", "job_method", "priority DESC", "id", where=IS_PENDING
+)
 _partial("ix_executions_due", executions, "not_before_us", where=IS_TIMED)
 
 attempts = Table(

@@ -146,7 +146,8 @@ async def test_a_second_peer_with_the_same_routing_id_takes_nothing_over(context
     await eventually(lambda: len(listener.messages) == 2)
     assert [frames[1] for _, _, frames in listener.messages] == [b"first", b"third"]
     listener.router.send(b"peer", [b"SZ1", b"for the first"])
-    assert await eventually(lambda: first.poll(0)) and first.recv_multipart()[1] == b"for the first"
+    assert await eventually(lambda: first.poll(0))
+    assert first.recv_multipart()[1] == b"for the first"
 
 
 async def test_an_oversize_message_costs_its_sender_the_connection_and_nobody_else(context):

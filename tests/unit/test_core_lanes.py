@@ -195,6 +195,77 @@ def test_a_refilled_row_whose_cancel_was_requested_is_cancelled_not_started():
     assert world.ledger[ids[5]].state is State.CANCELLED
 
 
+# --- a refill's answer is older than what happened meanwhile --------------------------------------------------
+
+
+def lane(window=4):
+    """A lane with somebody to serve it, so that it keeps rows in memory."""
+    world = World(window=window)
+    world.node(window=0)
+    [only] = world.core.lanes.values()
+    return world, only
+
+
+def test_what_was_taken_since_a_refill_was_asked_for_is_not_taken_from_its_answer():
+    world, waiting = lane()
+    rows = world.rows(6)
+    for row in rows:
+        waiting.add(row)
+    waiting.refill_asked()
+    taken = waiting.pop()
+    waiting.settled(taken)
+    waiting.refilled(rows[:4], 4)
+    assert [waiting.pop().id for _ in range(waiting.count)] == [row.id for row in rows[1:4]]
+
+
+def test_what_is_being_started_when_a_refill_is_asked_for_is_not_taken_from_its_answer():
+    world, waiting = lane()
+    rows = world.rows(3)
+    for row in rows:
+        waiting.add(row)
+    taken = waiting.pop()
+    waiting.refill_asked()
+    waiting.settled(taken)
+    waiting.refilled(rows, 4)
+    assert waiting.count == 2
+
+
+def test_what_was_left_out_during_a_refill_asks_for_another():
+    world, waiting = lane()
+    waiting.overflow = True
+    waiting.refill_asked()
+    waiting.add(*world.rows())
+    waiting.refilled([], 4)
+    assert waiting.overflow
+    assert waiting.wants_refill()
+
+
+def test_an_important_row_that_came_during_a_refill_stays_in_memory():
+    world, waiting = lane()
+    low = world.rows(4, priority=1)
+    for row in low:
+        waiting.add(row)
+    waiting.refill_asked()
+    [high] = world.rows(priority=9)
+    waiting.add(high)
+    waiting.refilled(low, 4)
+    assert [waiting.pop().id for _ in range(5)] == [high.id, *[row.id for row in low]]
+
+
+def test_a_row_is_never_added_twice():
+    world, waiting = lane()
+    [row] = world.rows()
+    waiting.add(row)
+    waiting.add(row)
+    assert waiting.count == 1
+    waiting.pop()
+    waiting.add(row)
+    assert waiting.count == 0
+    waiting.settled(row)
+    waiting.add(row)
+    assert waiting.count == 1
+
+
 # --- an operator's limit ----------------------------------------------------------------------------------------
 
 

@@ -185,10 +185,13 @@ class Machine:
                         self.finish(job, AttemptOutcome.CANCELLED)
                     elif token not in self.outbox and token not in process.seen:
                         process.seen.add(token)
-                        self.send("reject", m.Reject(s=process.s, items=[m.RejectedItem(token=token, reason="not_held")]))
+                        self.reject(token, "not_held")
             case m.ResultAck():
                 for token in (*message.recorded, *message.duplicate, *message.superseded, *message.unknown):
                     self.outbox.pop(token, None)
+
+    def reject(self, token: int, reason: str) -> None:
+        self.send("reject", m.Reject(s=self.process.s, items=[m.RejectedItem(token=token, reason=reason)]))
 
     def take(self, items, now_s: float) -> None:
         process, rng = self.process, self.sim.random
@@ -196,11 +199,11 @@ class Machine:
             if item.token in process.jobs or item.token in self.outbox:
                 continue
             if item.token in process.seen:
-                self.send("reject", m.Reject(s=process.s, items=[m.RejectedItem(token=item.token, reason="fenced")]))
+                self.reject(item.token, "fenced")
                 continue
             process.seen.add(item.token)
             if rng.random() < 0.05:
-                self.send("reject", m.Reject(s=process.s, items=[m.RejectedItem(token=item.token, reason="draining")]))
+                self.reject(item.token, "draining")
                 continue
             self.sim.began.append((item.id, item.token, process.instance))
             process.jobs[item.token] = Job(item.id, item.token, now_s + rng.choice([0.0, 0.3, 2.0, 8.0]))
@@ -214,7 +217,7 @@ class Simulation:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.world = World(window=20)
+        self.world = World(window=self.random.choice([4, 20, 100]))
         self.world.perform = self.perform
         self.links: dict[bytes, Machine] = {}
         self.processes: list[Process] = []
@@ -273,9 +276,13 @@ class Simulation:
                 machine = self.links.get(peer)
                 if machine is not None:
                     self.post(lambda: machine.receive(peer, message, self.world.mono_s))
-            case fx.RecordStale(rows, peer, ack):
+            case fx.RecordStale():
                 self.writer.append(effect)
-            case fx.RecordStart() | fx.RecordEnd() | fx.Refill() | fx.Classify() | fx.CancelAgain():
+            case fx.Refill(handler_id, job_method, limit):
+                # A reader's snapshot: it may be older than what is committed when its answer comes.
+                rows = self.world.ledger.pending(handler_id, job_method, limit)
+                self.writer.append((effect, rows))
+            case fx.RecordStart() | fx.RecordEnd() | fx.Classify() | fx.CancelAgain():
                 self.writer.append(effect)
             case _:
                 World.perform(self.world, effect)
@@ -286,13 +293,20 @@ class Simulation:
         count = self.random.randint(0, len(self.writer)) if self.storm else len(self.writer)
         batch, self.writer = self.writer[:count], self.writer[count:]
         for effect in batch:
-            if isinstance(effect, fx.RecordStale):
+            if isinstance(effect, tuple):
+                self.refilled(*effect)
+            elif isinstance(effect, fx.RecordStale):
                 self.perform(fx.Send(effect.peer, effect.ack))
-            elif self.world.store_down and isinstance(effect, fx.Refill):
-                self.world.core.refill_failed((effect.handler_id, effect.job_method))
             elif not (self.world.store_down and isinstance(effect, fx.Classify)):
                 World.perform(self.world, effect)
         self.world.store_down = False
+
+    def refilled(self, effect: fx.Refill, rows) -> None:
+        key = (effect.handler_id, effect.job_method)
+        if self.world.store_down:
+            self.world.core.refill_failed(key)
+        else:
+            self.world.core.refilled(key, rows, effect.limit, self.world.now)
 
     def submit(self) -> None:
         rng = self.random

@@ -48,7 +48,7 @@ def test_good_parameters_give_the_method(registry):
 
 
 def test_an_unknown_handler_is_named_with_those_that_exist(registry):
-    with pytest.raises(UnknownHandler, match="'biling'.*there is billing") as caught:
+    with pytest.raises(UnknownHandler, match=r"'biling'.*there is billing") as caught:
         registry.validate("biling", "bill", {})
     assert caught.value.pointer == "/handler_id"
 
