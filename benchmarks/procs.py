@@ -202,8 +202,11 @@ class Deployment:
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         if kind is None:
             self.stop()
-        else:
-            self.kill()
+            return
+        # The folder will be gone when somebody asks why.
+        for process in self.processes.values():
+            print(f"--- the end of {process.name}'s log\n{process.log_tail()}", file=sys.stderr)
+        self.kill()
 
 
 class CpuUse:

@@ -10,11 +10,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from msgspec import Struct
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.procs import Deployment, Process, deployment
 from benchmarks.report import Measured
@@ -22,6 +22,7 @@ from benchmarks.run import HANDLER, working_folder
 from benchmarks.workloads import fires, jobs, schedules
 
 _PY_SPY = Path(sys.executable).parent / "py-spy"
+_WIDTH = 66
 _THREAD = re.compile(r"thread \(.*?\)(?:: \"?(?P<name>[^\"]*)\"?)?$")
 
 
@@ -77,7 +78,8 @@ def parse_stacks(raw: str) -> list[Stack]:
         frames = path.split(";")
         thread = ""
         if found := _THREAD.match(frames[0]):
-            thread = found["name"] or "thread"
+            # The members of a pool (worker-1, worker-2 …) are one thread to the reader.
+            thread = re.sub(r"\d+$", "N", found["name"] or "thread")
             frames = frames[1:]
         stacks.append(Stack(thread, tuple(frames), int(count)))
     return stacks
@@ -143,14 +145,20 @@ def _print_top(console: Console, process: str, stacks: list[Stack], top: int) ->
         if share < samples * 0.02:
             continue
         own, total = top_functions([stack for stack in stacks if stack.thread == thread])
-        table = Table(
-            title=f"{process}, {thread or 'all threads'}: {share / samples:.0%} of its samples", title_justify="left"
-        )
-        for heading in ("own", "in itself", "with callees", "total"):
-            table.add_column(heading, justify="right" if heading in ("own", "total") else "left", no_wrap=True)
-        for (own_name, own_count), (name, count) in zip(own.most_common(top), total.most_common(top), strict=False):
-            table.add_row(f"{own_count / share:.1%}", own_name[-70:], name[-70:], f"{count / share:.1%}")
-        console.print(table)
+        # What every sample contains (main, run_forever …) tells nothing.
+        callees = [(name, count) for name, count in total.most_common() if count < 0.9 * share]
+        console.print(f"\n[bold]{process}, {thread or 'all threads'}: {share / samples:.0%} of its samples[/bold]")
+        console.print(f"{'own':>6} {'in itself':<{_WIDTH}} {'total':>6} with callees", highlight=False)
+        rows = zip_longest(own.most_common(top), callees[:top], fillvalue=("", 0))
+        for (own_name, own_count), (name, count) in rows:
+            left = f"{own_count / share:6.1%} {_short(own_name):<{_WIDTH}}" if own_name else " " * (_WIDTH + 7)
+            right = f"{count / share:6.1%} {_short(name)}" if name else ""
+            console.print(f"{left} {right}", highlight=False, markup=False)
+
+
+def _short(name: str) -> str:
+    """A function without what is the same for all of ours, cut to the column."""
+    return name.replace("schedule_zero/", "").replace("<locals>.", "")[:_WIDTH]
 
 
 def _samples(stacks: Sequence[Stack], thread: str) -> int:

@@ -14,7 +14,7 @@ class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A section of config.yaml."""
 
 
-class HttpConfig(_Section):
+class HttpConfig(_Section, frozen=True):
     host: str = "127.0.0.1"
     port: Port = 8888
     # Names under which the server may be addressed, beside its own address and localhost (Host allow-list).
@@ -24,7 +24,7 @@ class HttpConfig(_Section):
     max_wait_s: Seconds = 300.0
 
 
-class ZmqConfig(_Section):
+class ZmqConfig(_Section, frozen=True):
     host: str = "127.0.0.1"
     port: Port = 4242
     # auto: off on loopback, on elsewhere. off beyond loopback is refused.
@@ -32,7 +32,7 @@ class ZmqConfig(_Section):
     max_message_bytes: Annotated[int, Meta(ge=65_536, le=1 << 30)] = 16 << 20
 
 
-class StoreConfig(_Section):
+class StoreConfig(_Section, frozen=True):
     # Empty: sqlite in the state directory.
     url: str = ""
     # full: survives power loss (fsync at each commit). fast: survives SIGKILL, not power loss.
@@ -40,7 +40,7 @@ class StoreConfig(_Section):
     readers: Annotated[int, Meta(ge=1, le=32)] = 3
 
 
-class DispatchConfig(_Section):
+class DispatchConfig(_Section, frozen=True):
     heartbeat_s: Seconds = 2.0
     suspect_s: Seconds = 6.0
     lost_s: Seconds = 10.0
@@ -52,13 +52,13 @@ class DispatchConfig(_Section):
     max_lost: Annotated[int, Meta(ge=1, le=100)] = 3
 
 
-class LimitsConfig(_Section):
+class LimitsConfig(_Section, frozen=True):
     params_bytes: Annotated[int, Meta(ge=64, le=64 << 20)] = 256 << 10
     result_bytes: Annotated[int, Meta(ge=64, le=64 << 20)] = 1 << 20
     bulk: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
 
 
-class TimingConfig(_Section):
+class TimingConfig(_Section, frozen=True):
     # The longest the scheduler sleeps, so that a step of the wall clock is noticed.
     max_sleep_s: Seconds = 2.0
     min_interval_ms: Annotated[int, Meta(ge=1, le=86_400_000)] = 1
@@ -67,14 +67,14 @@ class TimingConfig(_Section):
     catch_up_rows: Annotated[int, Meta(ge=1, le=10_000)] = 100
 
 
-class RetentionConfig(_Section):
+class RetentionConfig(_Section, frozen=True):
     events_s: Seconds = 86_400.0
     events_rows: Annotated[int, Meta(ge=1000, le=100_000_000)] = 1_000_000
     # How long a repeated request with the same Idempotency-Key gets the first one's answer.
     idempotency_s: Seconds = 86_400.0
 
 
-class LogConfig(_Section):
+class LogConfig(_Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
     # Level per module: {"schedule_zero.dispatch": "debug"}.
@@ -84,7 +84,7 @@ class LogConfig(_Section):
     file_backups: Annotated[int, Meta(ge=0, le=1000)] = 5
 
 
-class ServerConfig(_Section):
+class ServerConfig(_Section, frozen=True):
     """Everything in config.yaml."""
 
     instance_name: str = "ScheduleZero"
@@ -103,7 +103,7 @@ class ServerConfig(_Section):
     log: LogConfig = LogConfig()
 
 
-class HandlerLimits(_Section):
+class HandlerLimits(_Section, frozen=True):
     """What an operator allows one handler's jobs, below the server's own limits. ``None``: no limit of its own."""
 
     # Executions of this handler that run at once, over all nodes.
@@ -114,7 +114,7 @@ class HandlerLimits(_Section):
     timeout_s: Seconds | None = None
 
 
-class HandlerRule(_Section):
+class HandlerRule(_Section, frozen=True):
     """What an operator declares about one handler in handler_registry.yaml."""
 
     # Methods that may be run; None: all that the nodes declare.

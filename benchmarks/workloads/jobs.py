@@ -38,7 +38,7 @@ def bulk(deployed: Deployment, measured: Measured, *, jobs: int, callers: int = 
         last = msgspec.json.decode(load.last_body)["ids"][-1]
         control.call("GET", f"/api/executions/{last}?wait_s=60")
         # … and the count, because the last one submitted need not be the last one done.
-        wait_for(lambda: finished(control) >= before + jobs, f"{jobs} jobs completed", within_s=60, every_s=0.005)
+        wait_for(lambda: finished(control) >= before + jobs, f"{jobs} jobs completed", within_s=30, every_s=0.005)
         end = time.perf_counter()
     if (done := finished(control) - before) != jobs:
         raise LoadError(f"{jobs} jobs were submitted, but {done} were completed")

@@ -101,8 +101,8 @@ def _show(caller: Caller, record: dict[str, Any]) -> None:
         show_json(record)
         return
     show_fields(record, FIELDS)
-    if record.get("attempts"):
-        click.echo("\nearlier attempts")
+    if len(record.get("attempts", ())) > 1:
+        click.echo("\nattempts")
         show_table(record["attempts"], ATTEMPTS, none="")
     if record["status"] == "completed":
         click.echo("\nresult")

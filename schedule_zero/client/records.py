@@ -58,7 +58,8 @@ class AttemptRecord(Record, frozen=True):
 
     attempt: int
     token: int
-    outcome: AttemptOutcome
+    # None while it runs.
+    outcome: AttemptOutcome | None
     node_id: str | None = None
     dispatched_at: datetime | None = None
     started_at: datetime | None = None

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 V = tables.events.c
-_AFTER = Query(
-    select(V.seq, V.body).where(V.seq > bindparam("after")).order_by(V.seq).limit(bindparam("most"))
-)
+_AFTER = Query(select(V.seq, V.body).where(V.seq > bindparam("after")).order_by(V.seq).limit(bindparam("most")))
 _ENDS = ends(tables.events)
 _CREATED = Seek(tables.events, "created_us")
 _decode = msgspec.json.Decoder(list[Event]).decode

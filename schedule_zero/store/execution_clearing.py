@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Clear(Struct):
-    """One step: look at ``limit`` rows after ``after`` (oldest first), delete the terminal ones stored before ``before_us``."""
+    """One step: of ``limit`` rows after ``after``, oldest first, delete the terminal ones stored before a time."""
 
     # None: whenever they were stored.
     before_us: int | None = None
@@ -59,7 +59,7 @@ def _clear_step(tx: Tx, arg: Clear) -> Cleared:
 
 
 async def clear_all(store: Store, before_us: int | None = None) -> int:
-    """Delete terminal executions stored before ``before_us`` (None: all) step by step, so that nobody waits; how many."""
+    """Delete terminal executions stored before ``before_us`` (None: all), in steps so that nobody waits; how many."""
     deleted = 0
     after: int | None = 0
     while after is not None:

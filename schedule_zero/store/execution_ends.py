@@ -99,8 +99,9 @@ _GIVEN_UP = frozenset({AttemptOutcome.LOST.value, AttemptOutcome.HANDED_BACK.val
 def end(tx: Tx, args: list[list[EndItem]]) -> list[dict[int, Refusal]]:
     """``running`` with that token → ``item.state``; the tokens refused, each with why.
 
-    Emits ``execution.finished``, ``execution.retry_scheduled`` or ``execution.requeued``. Who was asked to cancel meanwhile
-    and would have gone on is ``cancelled`` instead. A refused result leaves nothing behind here; see ``record_stale``.
+    Emits ``execution.finished``, ``execution.retry_scheduled`` or ``execution.requeued``. Who was asked to cancel
+    meanwhile and would have gone on is ``cancelled`` instead. A refused result leaves nothing behind here; see
+    ``record_stale``.
     """
     items = args[0] if len(args) == 1 else [item for arg in args for item in arg]
     if _end_all(tx, items):
@@ -131,18 +132,30 @@ def _end_all(tx: Tx, items: list[EndItem]) -> bool:
                 (i.id, i.token, state.value, rows.text(i.error), i.not_before_us, int(i.lost), int(not i.burn))
             )
         else:
-            ended.append((i.id, i.token, state.value, rows.text(i.result), rows.text(i.error), i.started_us, i.finished_us,
-                          i.stored_us, int(i.lost)))  # fmt: skip
+            documents = (rows.text(i.result), rows.text(i.error))
+            times = (i.started_us, i.finished_us, i.stored_us)
+            ended.append((i.id, i.token, state.value, *documents, *times, int(i.lost)))
         if i.archive:
-            archived.append((i.id, i.attempt, i.token, i.node_id, i.outcome.value, i.dispatched_us, i.started_us, i.finished_us,
-                             rows.text(i.error)))  # fmt: skip
-    done = False
-    with tx.attempt():
+            archived.append((i.id, *_attempt_values(i)))
+    with tx.attempt() as trial:
         if tx.bulk(_COMPLETE, completed) + tx.bulk(_END, ended) + tx.bulk(_GO_ON, gone_on) != len(items):
             raise Undo
         tx.bulk(_ARCHIVE, archived)
-        done = True
-    return done
+    return trial.kept
+
+
+def _attempt_values(over: EndItem | Attempt) -> tuple[Any, ...]:
+    """What ``attempts`` keeps, but for the execution's id."""
+    return (
+        over.attempt,
+        over.token,
+        over.node_id,
+        over.outcome.value,
+        over.dispatched_us,
+        over.started_us,
+        over.finished_us,
+        rows.text(over.error),
+    )
 
 
 def _sort_out(tx: Tx, args: list[list[EndItem]], refused: list[dict[int, Refusal]]) -> list[EndItem]:
@@ -194,7 +207,7 @@ _LOOK_TOKENS = Query(select(tables.attempts.c.token, tables.attempts.c.outcome).
 
 
 def classify(conn: Connection, pairs: Sequence[tuple[str, int]]) -> dict[int, Refusal | None]:
-    """What ``end`` would say to results of these (id, token), without ending anything. None: it runs with that token."""
+    """What ``end`` would say to results of these (id, token), ending nothing. None: it runs with that token."""
     verdicts: dict[int, Refusal | None] = {}
     for id_, token in pairs:
         archived = {row[0]: row[1] for row in _LOOK_TOKENS.rows(conn, wanted=id_)}
@@ -248,13 +261,6 @@ def record_stale(tx: Tx, args: list[list[Attempt]]) -> list[None]:
     """
     stale = [attempt for arg in args for attempt in arg]
     current = {row[0]: row[2] for row in tx.lookup(LOOK, list(dict.fromkeys((a.execution_id,) for a in stale)))}
-    tx.bulk(
-        _ARCHIVE,
-        [
-            (a.execution_id, a.attempt, a.token, a.node_id, a.outcome.value, a.dispatched_us, a.started_us, a.finished_us,
-             rows.text(a.error))
-            for a in stale
-            if current.get(a.execution_id, a.token) != a.token
-        ],
-    )  # fmt: skip
+    kept = [a for a in stale if current.get(a.execution_id, a.token) != a.token]
+    tx.bulk(_ARCHIVE, [(a.execution_id, *_attempt_values(a)) for a in kept])
     return [None] * len(args)

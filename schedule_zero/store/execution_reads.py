@@ -1,7 +1,8 @@
 """Executions: the reads. Every one is bounded: what a page costs doesn't grow with the history.
 
-Lists walk ``seq`` (the order of insertion) downwards along the index that fits the filter best. What no index answers is
-filtered while walking, ``SCAN_ROWS`` at most for one page: such a page may be short, even empty, and still have a cursor.
+Lists walk ``seq`` (the order of insertion) downwards along the index that fits the filter best. What no index answers
+is filtered while walking, ``SCAN_ROWS`` at most for one page: such a page may be short, even empty, and still have a
+cursor.
 """
 
 from __future__ import annotations
@@ -84,9 +85,7 @@ _DUE = Query(
     .limit(bindparam("most"))
 )
 _PENDING_COUNTS = Query(
-    select(E.handler_id, E.job_method, func.count())
-    .where(text(tables.IS_PENDING))
-    .group_by(E.handler_id, E.job_method)
+    select(E.handler_id, E.job_method, func.count()).where(text(tables.IS_PENDING)).group_by(E.handler_id, E.job_method)
 )
 _PENDING = (
     select(*COLUMNS)

@@ -1,7 +1,8 @@
 """Executions between rows and structs: read from columns, written column by column.
 
-A batch is turned sideways (``zip(*rows)``) so that each column is converted in one comprehension, and columns that are empty
-for the whole batch are left out of the statement: a ``None`` costs sqlite3 half a microsecond (it looks for an adapter).
+A batch is turned sideways (``zip(*rows)``) so that each column is converted in one comprehension, and columns that
+are empty for the whole batch are left out of the statement: a ``None`` costs sqlite3 half a microsecond (it looks for
+an adapter).
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from schedule_zero.store.tx import Tx
 
 # Both attribute and column names.
 FIELDS = (
-    "id", "handler_id", "job_method", "state", "priority", "origin", "created_us", "params", "schedule_id", "nominal_us",
-    "not_before_us", "attempt", "token", "node_id", "lost_count", "cancel_requested", "dispatched_us", "started_us",
-    "finished_us", "stored_us", "parent_id", "idempotency_key", "options", "result", "error",
+    "id", "handler_id", "job_method", "state", "priority", "origin", "created_us", "params", "schedule_id",
+    "nominal_us", "not_before_us", "attempt", "token", "node_id", "lost_count", "cancel_requested",
+    "dispatched_us", "started_us", "finished_us", "stored_us", "parent_id", "idempotency_key", "options",
+    "result", "error",
 )  # fmt: skip
 COLUMNS = tuple(tables.executions.c[name] for name in FIELDS)
 

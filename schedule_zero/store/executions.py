@@ -36,10 +36,10 @@ from schedule_zero.store.statements import bulk_update
 from schedule_zero.store.tx import IdempotencyRecord, IdempotentReplay, Tx
 
 __all__ = [
-    "CancelAnswer", "CancelOutcome", "Clear", "Cleared", "Detail", "EndItem", "Filter", "HandlerStats", "Insert", "Refusal",
-    "ReleaseDue", "StartItem", "StartedItem", "Stats", "cancel", "classify", "clear", "clear_all", "end", "errors", "find", "get",
-    "insert", "insert_born", "mark_started", "next_due_us", "pending_counts", "pending_window", "record_stale",
-    "release_due", "running", "start", "stats",
+    "CancelAnswer", "CancelOutcome", "Clear", "Cleared", "Detail", "EndItem", "Filter", "HandlerStats", "Insert",
+    "Refusal", "ReleaseDue", "StartItem", "StartedItem", "Stats", "cancel", "classify", "clear", "clear_all",
+    "end", "errors", "find", "get", "insert", "insert_born", "mark_started", "next_due_us", "pending_counts",
+    "pending_window", "record_stale", "release_due", "running", "start", "stats",
 ]  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def insert_born(tx: Tx, born: Sequence[Execution]) -> None:
 
 
 def start(tx: Tx, args: list[list[StartItem]]) -> list[set[str]]:
-    """``pending``/``scheduled``/``retry_scheduled`` → ``running``; the ids *not* moved (gone on, or cancel requested)."""
+    """What waits becomes ``running``; the ids that were *not* moved (gone on meanwhile, or to be cancelled)."""
     items = [item for arg in args for item in arg]
     moved = tx.bulk(_START, [(i.id, i.attempt, i.token, i.node_id, i.dispatched_us) for i in items])
     if moved == len(items):
@@ -178,7 +178,10 @@ def mark_started(tx: Tx, args: list[list[StartedItem]]) -> list[None]:
 
 
 def cancel(tx: Tx, args: list[list[str]]) -> list[list[CancelAnswer]]:
-    """End what waits (emits ``execution.finished``), flag what runs (``execution.cancel_requested``); an answer per id, in order."""
+    """End what waits, flag what runs; one answer per id, in order.
+
+    Emits ``execution.finished`` or ``execution.cancel_requested``.
+    """
     found = {row[0]: row for row in tx.lookup(LOOK, list(dict.fromkeys((id_,) for arg in args for id_ in arg)))}
     states = {id_: State(row[1]) for id_, row in found.items()}
     waiting: list[tuple[Any, ...]] = []

@@ -36,7 +36,8 @@ def declare(tx: Tx, args: list[list[Declare]]) -> list[list[Handler]]:
     """Register what a node serves; the handlers as stored, with the methods' versions, in order.
 
     The declaration replaces the handler's methods. A changed schema is a new version of the method; a method that
-    went and comes back goes on counting. Unchanged: nothing is written. Emits ``handler.registered``/``handler.changed``.
+    went and comes back goes on counting. Unchanged: nothing is written. Emits
+    ``handler.registered``/``handler.changed``.
     """
     return [[_declare(tx, declaration) for declaration in arg] for arg in args]
 

@@ -1,12 +1,12 @@
 """Schema versions: numbered steps, each in its own transaction, the number in ``meta.schema_version``.
 
-Version 1 is the whole schema. From version 2 on a fresh database still gets ``tables.metadata`` as it is then, and the newest
-number; only an existing one walks the steps. Never edit a step that was released: add one.
+Version 1 is the whole schema. From version 2 on a fresh database still gets ``tables.metadata`` as it is then, and
+the newest number; only an existing one walks the steps. Never edit a step that was released: add one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from sqlalchemy import Connection, insert, inspect, select, update
 
@@ -18,40 +18,37 @@ STEPS: tuple[Callable[[Connection], None], ...] = ()
 LATEST = 1 + len(STEPS)
 
 
-def schema_version(conn: Connection) -> int | None:
-    """The version of the schema that is there, None for an empty database."""
+def recognise(version: str | None, tables: Collection[str], *, where: str) -> int:
+    """The version of the schema that is there (0: none). ``ConfigError`` if it is newer, or not ours at all."""
+    if version is not None and version.isdecimal():
+        if int(version) > LATEST:
+            raise ConfigError(
+                f"{where} has schema version {version}, this ScheduleZero knows versions up to {LATEST}: "
+                "use the newer ScheduleZero that wrote it, or restore a backup from before the upgrade"
+            )
+        return int(version)
+    if tables:
+        raise ConfigError(
+            f"{where} holds other tables ({', '.join(sorted(tables)[:5])}) but not those of ScheduleZero: "
+            "name another one in store.url"
+        )
+    return 0
+
+
+def migrate(conn: Connection, *, begin: str, where: str) -> None:
+    """Bring the schema to ``LATEST``, creating it if there is none. ``where`` names the database in errors."""
     tables = inspect(conn).get_table_names()
-    if meta.name in tables:
-        found = get_meta(conn, "schema_version")
-        if found is not None and found.isdecimal():
-            return int(found)
-    if not tables or conn.dialect.name != "sqlite" and meta.name not in tables:
-        return None
-    raise ConfigError(
-        f"the database at {conn.engine.url!s} holds other tables ({', '.join(sorted(tables)[:5])}) "
-        "but not those of ScheduleZero: name another one in store.url"
-    )
-
-
-def migrate(conn: Connection, *, begin: str, where: str) -> int:
-    """Bring the schema to ``LATEST``; the version that was there before (0: none). ``where`` names the database in errors."""
-    before = schema_version(conn)
-    if before is None:
+    version = recognise(get_meta(conn, "schema_version") if meta.name in tables else None, tables, where=where)
+    if version == 0:
         with _transaction(conn, begin):
             metadata.create_all(conn, checkfirst=False)
-            conn.execute(insert(meta), [{"key": "schema_version", "value": str(LATEST)}, {"key": "epoch", "value": "0"},
-                                        {"key": "generation", "value": "0"}])  # fmt: skip
-        return 0
-    if before > LATEST:
-        raise ConfigError(
-            f"{where} has schema version {before}, this ScheduleZero knows versions up to {LATEST}: "
-            "use the newer ScheduleZero that wrote it, or restore a backup from before the upgrade"
-        )
-    for version in range(before, LATEST):
+            for key, value in (("schema_version", str(LATEST)), ("epoch", "0"), ("generation", "0")):
+                put_meta(conn, key, value)
+        return
+    for step in range(version, LATEST):
         with _transaction(conn, begin):
-            STEPS[version - 1](conn)
-            put_meta(conn, "schema_version", str(version + 1))
-    return before
+            STEPS[step - 1](conn)
+            put_meta(conn, "schema_version", str(step + 1))
 
 
 def next_epoch(conn: Connection, *, begin: str) -> int:

@@ -39,9 +39,7 @@ class SetState(Struct, kw_only=True):
 def upsert(tx: Tx, args: list[Node]) -> list[None]:
     """Write the node; ``first_seen_us`` stays if it was known. Emits ``node.<state>`` if state or instance changed."""
     for node in args:
-        known = tx.execute(
-            select(N.state, N.instance, N.first_seen_us).where(N.node_id == node.node_id)
-        ).one_or_none()
+        known = tx.execute(select(N.state, N.instance, N.first_seen_us).where(N.node_id == node.node_id)).one_or_none()
         values: dict[str, Any] = {name: getattr(node, name) for name in _FIELDS}
         values["state"] = node.state.value
         values["handlers"] = msgspec.json.encode(node.handlers).decode()

@@ -95,7 +95,7 @@ def release(tx: Tx, args: list[list[ReleaseItem]]) -> list[dict[str, ReleaseRefu
 
 
 def _release_all(tx: Tx, items: list[ReleaseItem]) -> bool:
-    """Advance the schedules and write their ledger rows, or nothing (False): a fence failed, or a time is in the ledger."""
+    """Advance the schedules and write their ledger rows; or nothing (False), if a fence fails or a time is there."""
     simple: list[tuple[Any, ...]] = []
     others: list[tuple[Any, ...]] = []
     executed: list[tuple[Any, ...]] = []
@@ -106,13 +106,14 @@ def _release_all(tx: Tx, items: list[ReleaseItem]) -> bool:
             if f.outcome is FireOutcome.EXECUTED and f.execution_id is not None and f.count == 1:
                 executed.append((f.schedule_id, f.generation, f.nominal_us, "executed", f.execution_id, f.decided_us))
             else:
-                decided.append((f.schedule_id, f.generation, f.nominal_us, f.outcome.value,
-                                None if f.reason is None else f.reason.value, f.execution_id, f.count, f.last_nominal_us,
-                                f.decided_us))  # fmt: skip
+                why = (f.outcome.value, None if f.reason is None else f.reason.value)
+                what = (f.execution_id, f.count, f.last_nominal_us, f.decided_us)
+                decided.append((f.schedule_id, f.generation, f.nominal_us, *why, *what))
         fence = (i.id, i.generation, i.version, i.due_us)
         if (
             len(fires) == 1
             and fires[0].outcome is FireOutcome.EXECUTED
+            and fires[0].count == 1
             and i.next_fire_us is not None
             and i.last_fire_us is not None
             and i.note is None
@@ -125,14 +126,12 @@ def _release_all(tx: Tx, items: list[ReleaseItem]) -> bool:
             others.append(
                 (*fence, i.next_fire_us, i.last_fire_us, i.state.value, i.note, *(totals[o] for o in _TOTALS))
             )
-    done = False
-    with tx.attempt():
+    with tx.attempt() as trial:
         if tx.bulk(_RELEASE_ONE, simple) + tx.bulk(_RELEASE, others) != len(items):
             raise Undo
         if tx.bulk(_EXECUTED, executed) + tx.bulk(_DECIDED, decided) != len(executed) + len(decided):
             raise Undo
-        done = True
-    return done
+    return trial.kept
 
 
 def _sort_out(tx: Tx, args: list[list[ReleaseItem]], refused: list[dict[str, ReleaseRefusal]]) -> list[ReleaseItem]:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 __all__ = [
-    "CHANGEABLE", "UNSET_FIRE", "Create", "Delete", "Put", "PutAnswer", "ReleaseItem", "ReleaseRefusal", "SetState", "Update", "count",
-    "create", "delete", "due", "etag", "find", "get", "get_many", "next_due_us", "put", "release", "set_state", "update",
+    "CHANGEABLE", "UNSET_FIRE", "Create", "Delete", "Put", "PutAnswer", "ReleaseItem", "ReleaseRefusal",
+    "SetState", "Update", "count", "create", "delete", "due", "etag", "find", "get", "get_many", "next_due_us",
+    "put", "release", "set_state", "update",
 ]  # fmt: skip
 
 _S = tables.schedules.c
@@ -134,7 +135,7 @@ def create(tx: Tx, args: list[Create]) -> list[list[Schedule] | IdempotentReplay
 
 
 def put(tx: Tx, args: list[Put]) -> list[PutAnswer | IdempotentReplay | ScheduleZeroError]:
-    """Replace or create. ``PreconditionFailed`` if ``if_match`` isn't the version, ``AlreadyExists`` with ``create_only``."""
+    """Replace or create. ``PreconditionFailed`` if ``if_match`` isn't its etag; ``AlreadyExists`` (``create_only``)."""
     keys = Keys(tx, (arg.idem for arg in args))
     stored = _load(tx, (arg.row.id for arg in args))
     answers: list[PutAnswer | IdempotentReplay | ScheduleZeroError] = []
@@ -170,7 +171,10 @@ def put(tx: Tx, args: list[Put]) -> list[PutAnswer | IdempotentReplay | Schedule
 
 
 def update(tx: Tx, args: list[Update]) -> list[Schedule | ScheduleZeroError]:
-    """Change fields and bump the version, so that a release in flight fails its fence. ``NotFound``, ``PreconditionFailed``."""
+    """Change fields and bump the version, so that a release in flight fails its fence.
+
+    ``NotFound``, ``PreconditionFailed``.
+    """
     stored = _load(tx, (arg.id for arg in args))
     answers: list[Schedule | ScheduleZeroError] = []
     changed: dict[str, Schedule] = {}
@@ -218,7 +222,8 @@ def set_state(tx: Tx, args: list[SetState]) -> list[Schedule | ScheduleZeroError
 def delete(tx: Tx, args: list[Delete]) -> list[list[str] | ScheduleZeroError]:
     """Delete schedules; the ids that existed. Ledger and executions stay. ``PreconditionFailed``."""
     stored = {
-        row[0]: f"{row[1]}-{row[2]}" for row in tx.lookup(rows.LOAD_FENCE, rows.unique(i for arg in args for i in arg.ids))
+        row[0]: f"{row[1]}-{row[2]}"
+        for row in tx.lookup(rows.LOAD_FENCE, rows.unique(i for arg in args for i in arg.ids))
     }
     answers: list[list[str] | ScheduleZeroError] = []
     deleted: list[str] = []
@@ -241,9 +246,7 @@ def delete(tx: Tx, args: list[Delete]) -> list[list[str] | ScheduleZeroError]:
 _GET = Query(select(*rows.COLUMNS).where(_S.id == bindparam("wanted")))
 _DUE = Query(
     select(*rows.COLUMNS)
-    .where(
-        text(tables.IS_DUE_ABLE), _S.next_fire_us <= bindparam("now"), _S.next_fire_us > bindparam("after")
-    )
+    .where(text(tables.IS_DUE_ABLE), _S.next_fire_us <= bindparam("now"), _S.next_fire_us > bindparam("after"))
     .order_by(_S.next_fire_us)
     .limit(bindparam("most"))
 )

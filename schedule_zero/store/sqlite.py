@@ -1,7 +1,8 @@
 """SQLite: one file, one server at a time, never repaired or reset behind the operator's back.
 
-Only the writer's connection checkpoints: SQLite before 3.51.3 can corrupt a database whose WAL is reset by one connection while
-another writes (Debian 12 has 3.40). No memory map: with one, a failing disk is a SIGBUS instead of an error.
+Only the writer's connection checkpoints: SQLite before 3.51.3 can corrupt a database whose WAL is reset by one
+connection while another writes (Debian 12 has 3.40). No memory map: with one, a failing disk is a SIGBUS instead of
+an error.
 """
 
 from __future__ import annotations
@@ -137,35 +138,45 @@ class SqliteBackend:
         log.info("store_created", path=str(self.path), schema_version=migrations.LATEST)
 
     def _check(self) -> None:
-        """Refuse a damaged file. Reads only, through a read-only connection, so that not even the log is replayed into it."""
+        """Refuse a damaged file, and one that isn't ours. Reads only: not even the log is replayed into the file."""
         with self.path.open("rb") as file:
             head = file.read(len(MAGIC))
         if head != MAGIC:
             raise self._corrupt("it is empty (0 bytes)" if not head else "it does not begin like an SQLite database")
         raw = self._connect_read_only()
         try:
+            self._check_size(raw)
             if self.path.stat().st_size < FULL_CHECK_BELOW_BYTES:
                 found = [str(row[0]) for row in raw.execute("PRAGMA quick_check(3)")]
+                if found != ["ok"]:
+                    raise self._corrupt("; ".join(found))
             else:
-                found = self._glance(raw)
+                self._glance(raw)
+            tables = {row[0] for row in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            version = None
+            if "meta" in tables:
+                version = raw.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+            migrations.recognise(None if version is None else version[0], tables, where=self.where)
         finally:
             raw.close()
-        if found != ["ok"]:
-            raise self._corrupt("; ".join(found))
 
-    def _glance(self, raw: sqlite3.Connection) -> list[str]:
-        """For a large file: its size, the schema, and both ends of every table and index."""
-        page_size = raw.execute("PRAGMA page_size").fetchone()[0]
+    def _check_size(self, raw: sqlite3.Connection) -> None:
+        """A file without a log has exactly its pages; with one, the rest may still be in the log."""
         wal = self.path.with_name(self.path.name + "-wal")
-        if not wal.exists() or wal.stat().st_size == 0:
-            pages = raw.execute("PRAGMA page_count").fetchone()[0]
-            if pages * page_size > self.path.stat().st_size:
-                return [f"{pages} pages expected, {self.path.stat().st_size // page_size} found"]
+        if wal.exists() and wal.stat().st_size > 0:
+            return
+        pages = raw.execute("PRAGMA page_count").fetchone()[0]
+        expected = pages * raw.execute("PRAGMA page_size").fetchone()[0]
+        size = self.path.stat().st_size
+        if size < expected:
+            raise self._corrupt(f"{expected} bytes expected, {size} found")
+
+    def _glance(self, raw: sqlite3.Connection) -> None:
+        """For a large file: the schema and both ends of every table. Damage raises as such."""
         for name, sql in raw.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall():
             if "WITHOUT ROWID" not in sql:
-                raw.execute(f'SELECT * FROM "{name}" ORDER BY rowid LIMIT 1').fetchall()  # noqa: S608 - from the schema
-                raw.execute(f'SELECT * FROM "{name}" ORDER BY rowid DESC LIMIT 1').fetchall()  # noqa: S608
-        return ["ok"]
+                raw.execute(f'SELECT * FROM "{name}" ORDER BY rowid LIMIT 1').fetchall()
+                raw.execute(f'SELECT * FROM "{name}" ORDER BY rowid DESC LIMIT 1').fetchall()
 
     def _engine(self, path: Path) -> Engine:
         def connect() -> sqlite3.Connection:

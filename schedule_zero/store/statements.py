@@ -1,9 +1,9 @@
 """Hot statements that move many rows in one step, and reads that come back in one step.
 
-Why not ``executemany`` and ``fetchall``: sqlite3 lets go of the interpreter lock around every row, and takes it back from a
-busy event loop only after the switch interval. Measured with such a loop beside it, 500-row batches: executemany
-1,300 µs a row, one statement of 256 rows 33 µs (alone: 5.4 and 3.0 µs). Reading 1,000 rows: fetchall 99 µs a row, one
-JSON array 18 µs. The SQL is the same for SQLite and PostgreSQL but for placeholders and casts.
+Why not ``executemany`` and ``fetchall``: sqlite3 lets go of the interpreter lock around every row, and takes it back
+from a busy event loop only after the switch interval. Measured with such a loop beside it, 500-row batches:
+executemany 1,300 µs a row, one statement of 256 rows 33 µs (alone: 5.4 and 3.0 µs). Reading 1,000 rows: fetchall 99
+µs a row, one JSON array 18 µs. The SQL is the same for SQLite and PostgreSQL but for placeholders and casts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import msgspec
 from sqlalchemy import Connection, Dialect, Select, Table, bindparam, func, select
 from sqlalchemy.dialects import postgresql
 
-# A batch of n rows becomes its binary digits: at most 9 steps, and few enough shapes to stay in sqlite3's statement cache.
+# A batch of n rows becomes its binary digits: at most 9 steps, and few enough shapes to stay in sqlite3's statement
+# cache.
 CHUNKS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 _POSTGRES: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -64,7 +65,7 @@ def bulk_update(
     how: Mapping[str, str] = {},
     where: str = "",
 ) -> Bulk:
-    """Rows are (``by`` values, ``assign`` values). ``how`` gives an expression of ``{v}`` for a column, ``also`` constant settings."""
+    """Rows are (values of ``by``, values of ``assign``). ``how``: expressions of ``{v}``; ``also``: constants."""
     settings = [
         f"{name} = " + how.get(name, "{v}").format(v=f"v.column{number}")
         for number, name in enumerate(assign, len(by) + 1)

@@ -103,8 +103,8 @@ class Store:
     def on_commit(self, listener: Listener) -> None:
         """Call ``listener`` on the loop with the (journal seq, event) pairs of what was committed, in order.
 
-        It is called *before* the writes' own completions: who awaits a write finds its events told already. An event's place
-        among those of the same seq is its index.
+        It is called *before* the writes' own completions: who awaits a write finds its events told already. An
+        event's place among those of the same seq is its index.
         """
         self._writer.listeners.append(listener)
 
@@ -115,7 +115,8 @@ class Store:
         await asyncio.shield(self._closing)
 
     def _close(self) -> None:
-        # Readers go first: the last connection to close folds SQLite's log into the file, and that has to be the writer's.
+        # Readers go first: the last connection to close folds SQLite's log into the file, and that has to be the
+        # writer's.
         self._pool.shutdown(wait=True)
         self._engine.dispose()
         self._writer.stop()

@@ -1,8 +1,9 @@
 """The tables and indexes (schema version 1), the same on SQLite and PostgreSQL.
 
-Every index is paid for by each execution, so each one stands beside the question that it answers. Predicates of partial
-indexes are literal text, and the queries repeat them word for word: neither database proves them from a parameter.
-Documents (params, result, error, options, trigger) are JSON text that the database never looks into. Times are microseconds.
+Every index is paid for by each execution, so each one stands beside the question that it answers. Predicates of
+partial indexes are literal text, and the queries repeat them word for word: neither database proves them from a
+parameter. Documents (params, result, error, options, trigger) are JSON text that the database never looks into. Times
+are microseconds.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ def _partial(name: str, table: Table, *columns: str, where: str) -> None:
 
 meta = Table("meta", metadata, Column("key", Name, primary_key=True), Column("value", Text, nullable=False))
 
-# A rowid table, not WITHOUT ROWID: equal for tiny payloads, three times faster with params of 1.5 kB (those would overflow
-# to a page each). ``seq`` is the order of insertion: "newest first" is a walk of it, and a page's cursor is one number.
+# A rowid table, not WITHOUT ROWID: equal for tiny payloads, three times faster with params of 1.5 kB (those would
+# overflow to a page each). ``seq`` is the order of insertion: "newest first" is a walk of it, and a page's cursor is
+# one number.
 executions = Table(
     "executions",
     metadata,
@@ -87,9 +89,7 @@ _partial("ix_executions_state", executions, "state", "seq", where=NOT_COMPLETED)
 _partial("ix_executions_bad_handler", executions, "handler_id", "state", "seq", where=IS_BAD)
 _partial("ix_executions_bad_schedule", executions, "schedule_id", "state", "seq", where=IS_BAD)
 # The dispatcher's window. Born-running executions never touch it.
-_partial(
-    "ix_executions_pending", executions, "handler_id", "job_method", "priority DESC", "id", where=IS_PENDING
-)
+_partial("ix_executions_pending", executions, "handler_id", "job_method", "priority DESC", "id", where=IS_PENDING)
 _partial("ix_executions_due", executions, "not_before_us", where=IS_TIMED)
 
 attempts = Table(

@@ -5,8 +5,8 @@ one list, in the order in which they were queued, and the results come back in t
 a ``ScheduleZeroError`` fails that operation alone (only allowed if it wrote nothing); a verb that raises makes
 the writer roll back and run the operations one by one, so that one bad operation fails alone.
 
-Hot statements go to the DBAPI cursor directly: SQLAlchemy's ``exec_driver_sql`` adds 13 µs to each, and a lone operation
-has six. Everything else is SQLAlchemy Core.
+Hot statements go to the DBAPI cursor directly: SQLAlchemy's ``exec_driver_sql`` adds 13 µs to each, and a lone
+operation has six. Everything else is SQLAlchemy Core.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -123,18 +123,20 @@ class Tx:
                 yield statement.sql(self.dialect, size), size
                 left -= size
 
-    def execute(self, statement: Executable) -> CursorResult[Unpack[tuple[Any, ...]]]:
+    def execute(self, statement: Executable) -> CursorResult[*tuple[Any, ...]]:
         """A statement that is not hot."""
         return self.conn.execute(statement)
 
     @contextmanager
-    def attempt(self) -> Iterator[None]:
+    def attempt(self) -> Iterator[Trial]:
         """A savepoint: ``Undo`` raised inside takes back what was written inside, and goes no further."""
+        trial = Trial()
         self.cursor.execute("SAVEPOINT attempt")
         try:
-            yield
+            yield trial
         except Undo:
             self.cursor.execute("ROLLBACK TO SAVEPOINT attempt")
+            trial.kept = False
         self.cursor.execute("RELEASE SAVEPOINT attempt")
 
     def next_generation(self) -> int:
@@ -158,18 +160,26 @@ class Tx:
         self._counts[key] = (had[0] + n, had[1] + run_us)
 
     def finish(self) -> int:
-        """For the writer, before COMMIT: write counters and journal. The journal row's seq, 0 if there is nothing to tell."""
+        """For the writer, before COMMIT: write counters and journal. The journal row's seq, 0 if there is nothing to
+        tell.
+        """
         if self._counts:
             self.bulk(_COUNT, [(*key, *value) for key, value in self._counts.items()])
         if not self.events:
             return 0
         mark = "?, ?" if self.dialect == "sqlite" else "%s, %s"
         self.cursor.execute(
-            f"INSERT INTO events (created_us, body) VALUES ({mark}) RETURNING seq",  # noqa: S608 - placeholders only
+            f"INSERT INTO events (created_us, body) VALUES ({mark}) RETURNING seq",
             (self.now_us, _encode_events(self.events).decode()),
         )
         return int(self.cursor.fetchone()[0])
 
 
-class Undo(Exception):  # noqa: N818 - not an error
+class Trial(Struct):
+    """How a ``Tx.attempt`` went."""
+
+    kept: bool = True
+
+
+class Undo(Exception):
     """Take back what was written since ``Tx.attempt`` began."""

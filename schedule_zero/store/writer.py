@@ -1,11 +1,13 @@
 """The one thread that writes: group commit.
 
-Operations wait in one queue, in order. The thread takes all there are (up to a bound), runs them in one transaction, commits
-once, and hands the outcomes to the loop in one call. While it commits, the next group gathers: nothing ever waits for company.
+Operations wait in one queue, in order. The thread takes all there are (up to a bound), runs them in one transaction,
+commits once, and hands the outcomes to the loop in one call. While it commits, the next group gathers: nothing ever
+waits for company.
 
-If a group fails it is rolled back and its operations run one by one, each in its own transaction, so that only the bad one
-fails. If the database cannot be written (disk full, I/O error, locked, connection lost) the operations fail with
-``StoreUnavailable``, the store is unhealthy, and the thread lives on: the next success, its own probe at the latest, heals it.
+If a group fails it is rolled back and its operations run one by one, each in its own transaction, so that only the
+bad one fails. If the database cannot be written (disk full, I/O error, locked, connection lost) the operations fail
+with ``StoreUnavailable``, the store is unhealthy, and the thread lives on: the next success, its own probe at the
+latest, heals it.
 """
 
 from __future__ import annotations
@@ -89,7 +91,7 @@ class _Committed(Struct):
     events: list[Event] = []
 
 
-class _CannotBegin(Exception):  # noqa: N818
+class _CannotBegin(Exception):
     """No transaction could be begun: no operation is to blame."""
 
 
@@ -175,7 +177,7 @@ class Writer:
             committed = [self._transact(group)]
         except _CannotBegin as error:
             committed = [_Committed([self._unavailable(error.__cause__ or error) for _ in group])]
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - becomes the operations' results
             if len(group) > 1:
                 self.stats.isolated += 1
                 committed = self._one_by_one(group)
@@ -249,7 +251,7 @@ class Writer:
         return Tx(self._conn, self._cursor, self._clock.wall_us())
 
     def _roll_back(self) -> None:
-        """Leave no transaction open; a connection on which that fails is dropped, and the next begin makes a new one."""
+        """Leave no transaction open. A connection on which that fails is dropped; the next begin makes a new one."""
         if self._conn is None:
             return
         try:
@@ -332,7 +334,9 @@ class Writer:
             log.debug("store_completions_dropped", operations=len(group))
 
     def _complete(self, group: list[Operation], results: Sequence[Any], told: list[tuple[int, Event]]) -> None:
-        """On the loop: listeners first, so that who awaits a write finds its events already told; then completions, in order."""
+        """On the loop: listeners first, so that who awaits a write finds its events already told; then completions,
+        in order.
+        """
         if told:
             for listener in self.listeners:
                 try:

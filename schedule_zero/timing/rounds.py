@@ -7,6 +7,7 @@ Knows the window, the rules and the store; nothing of APScheduler's loop, which 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# A round: large enough to share a commit between many, small enough to keep the event loop only for some 20 ms.
-# (The 100 that APScheduler asks for would need a hundred commits for 10,000 due at once.)
-ROUND_SCHEDULES = 1000
+# A round: large enough to share a commit between many, small enough to keep the event loop only for some 10 ms.
+ROUND_SCHEDULES = 250
 ROUND_ROWS = 2000
+# Rounds that may wait for their commit while the next one is decided.
+IN_FLIGHT = 3
 # After the store refused: the first pause, doubled up to the last.
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0
@@ -53,10 +55,13 @@ class Rounds:
         self._window_us = round(config.catch_up_window_s * 1e6)
         self._max_rows = config.catch_up_rows
         self._policies: dict[float, Policy] = {}
+        # The commits on their way, the oldest first; what one died of, if it wasn't the store's being away.
+        self._in_flight: deque[asyncio.Future[None]] = deque()
+        self._failure: Exception | None = None
         self._pause_s = 0.0
         self._paused_until_s = 0.0
-        # Ids whose nominal time turned out to be in the ledger already: stepped over, never repeated (C12).
-        self._decided: set[str] = set()
+        # id → (generation, nominal time) that turned out to be in the ledger: stepped over, never repeated (C12).
+        self._decided: dict[str, tuple[int, int]] = {}
         self.window = Window(store)
 
     async def take(self) -> list[Alarm]:
@@ -75,27 +80,29 @@ class Rounds:
         return taken
 
     async def write(self, alarms: Sequence[Alarm]) -> None:
-        """Write the plans of a round, all in one transaction; returns after the commit, or when it is put off."""
+        """Write the plans of a round, all in one transaction. Returns before the commit, if few are on their way."""
+        await self._in_flight_below(IN_FLIGHT)
         now_us = self._clock.wall_us()
         items = [self._item(alarm, now_us) for alarm in alarms]
         executions = [execution for item in items for execution in item.executions]
         self._dispatcher.place(executions)
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._in_flight.append(written)
 
         def done(outcome: dict[str, ReleaseRefusal] | Exception) -> None:
             # Called even if nobody waits any more (the timer was stopped): the dispatcher must hear of it.
-            error = self._written(alarms, items, executions, outcome)
+            self._written(alarms, items, executions, outcome)
             if not written.done():
-                if error is None:
-                    written.set_result(None)
-                else:
-                    written.set_exception(error)
+                written.set_result(None)
 
         self._store.submit(schedules.release, items, done)
-        await written
 
     async def wait_us(self) -> int:
-        """How long until the next round: to the next due time, but short enough to notice a step of the clock."""
+        """How long until the next round: to the next due time, but short enough to notice a step of the clock.
+
+        Waits for the commits on their way first: what comes back from them may be due again.
+        """
+        await self.settled()
         if not await self._refresh():
             return self._paused_us()
         now_us = self._clock.wall_us()
@@ -107,6 +114,17 @@ class Rounds:
             wait_us = min(wait_us, self.window.horizon_us - now_us)
         return max(wait_us, self._paused_us(), 0)
 
+    async def settled(self) -> None:
+        """Wait for the commits on their way. Raises what one of them died of."""
+        await self._in_flight_below(1)
+
+    async def _in_flight_below(self, limit: int) -> None:
+        while len(self._in_flight) >= limit:
+            await self._in_flight[0]
+            del self._in_flight[0]
+        if self._failure is not None:
+            raise self._failure
+
     # --- deciding ----------------------------------------------------------------------------------
 
     def _decide(self, alarm: Alarm, due_us: int, now_us: int) -> Plan | None:
@@ -114,8 +132,7 @@ class Rounds:
         if alarm.trigger is None or alarm.broken is not None:
             return None
         try:
-            if row.id in self._decided:
-                self._decided.discard(row.id)
+            if self._decided and self._decided.pop(row.id, None) == (row.generation, due_us):
                 return Plan([], due_us, alarm.trigger.next_after(due_us))
             paused = row.state is ScheduleState.PAUSED
             return decide(alarm.trigger, due_us, now_us, self._policy(row.misfire_grace_s), paused=paused)
@@ -220,16 +237,17 @@ class Rounds:
         items: Sequence[ReleaseItem],
         executions: Sequence[Execution],
         outcome: dict[str, ReleaseRefusal] | Exception,
-    ) -> Exception | None:
-        """Tell the dispatcher and put the alarms back. An error is returned if it is not the store's being away."""
+    ) -> None:
+        """Tell the dispatcher, and put the alarms back into the window."""
         if isinstance(outcome, Exception):
             self._dispatcher.abandoned(executions)
             for alarm in alarms:
                 self.window.drop(alarm)
-            if not isinstance(outcome, StoreUnavailable):
-                return outcome
-            self._pause(outcome)
-            return None
+            if isinstance(outcome, StoreUnavailable):
+                self._pause(outcome)
+            else:
+                self._failure = outcome
+            return
         self._pause_s = 0.0
         if outcome:
             refused = [execution for execution in executions if execution.schedule_id in outcome]
@@ -250,10 +268,9 @@ class Rounds:
             self._stats.refused += 1
             self.window.drop(alarm)
             if refusal is ReleaseRefusal.DUPLICATE:
-                self._decided.add(item.id)
+                self._decided[item.id] = (item.generation, item.due_us)
                 log.warning("nominal_time_already_decided", schedule_id=item.id, nominal_us=item.due_us)
         self._count(items, executions)
-        return None
 
     def _count(self, items: Sequence[ReleaseItem], executions: Sequence[Execution]) -> None:
         stats = self._stats
@@ -275,6 +292,9 @@ class Rounds:
     def _pause(self, error: StoreUnavailable) -> None:
         """Try again later: what was due stays due, and the window reads again."""
         self._stats.store_failures += 1
+        if self._paused_us():
+            # Another commit that was on its way when the first one failed.
+            return
         self._pause_s = min(LAST_PAUSE_S, self._pause_s * 2 or FIRST_PAUSE_S)
         self._paused_until_s = self._clock.mono_s() + self._pause_s
         log.warning("timer_store_unavailable", error=str(error), retry_s=self._pause_s)

@@ -26,8 +26,8 @@ SPAN_US = 10_000_000
 # With less than this ahead, the horizon is moved: well before anything is due behind it.
 AHEAD_US = 5_000_000
 ROWS = 10_000
-# Above this many changes at once everything is read again instead.
-MANY_CHANGES = 10_000
+# Above this many changes, and more than there is in memory, everything is read again instead.
+MANY_CHANGES = 100
 # While there is always something due, the horizon is still moved this often, so that nobody starves behind it.
 PATIENCE_US = 1_000_000
 
@@ -57,7 +57,7 @@ class Window:
         """Read what changed, and move the horizon if it is near. Cheap if there is neither."""
         while self._changed:
             ids, self._changed = self._changed, set()
-            if len(ids) > MANY_CHANGES:
+            if len(ids) > max(MANY_CHANGES, len(self._alarms)):
                 self._alarms.clear()
                 self._queue.clear()
                 self.horizon_us = -1
@@ -85,8 +85,8 @@ class Window:
         upto_us, after_us = now_us + SPAN_US, self.horizon_us
         alarms = await self._store.read(partial(_read_due, after_us, upto_us))
         for alarm in alarms:
-            known = self._alarms.get(alarm.row.id)
-            if known is None or known.row.version != alarm.row.version or known.queued_us != alarm.row.next_fire_us:
+            # One that is known already waits in the queue or is being written; a change comes with its own event.
+            if alarm.row.id not in self._alarms:
                 self._keep(alarm)
         # A full read may have cut a group of equal due times in two: the horizon stays before it.
         last_us = alarms[-1].row.next_fire_us if len(alarms) == ROWS else None

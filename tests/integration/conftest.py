@@ -85,7 +85,7 @@ async def start_node(server: Server, tmp_path: Path) -> AsyncIterator[StartNode]
             server=server.addresses.zmq,
             node_id=node_id,
             slots=slots,
-            state_dir=str(tmp_path / "nodes"),
+            state_dir=tmp_path / "nodes",
         )
         node = RunningNode(node_id, asyncio.create_task(run_node(settings, stop=stop), name=f"node {node_id}"), stop)
         nodes.append(node)

@@ -53,7 +53,10 @@ async def test_a_job_is_submitted_run_and_shown_with_everything_that_is_known(ap
     assert shown["job_params"] == {"a": 1, "b": 2.5}
     assert shown["idempotency_key"] == "my-key"
     assert (shown["node_id"], shown["attempt"], shown["priority"], shown["origin"]) == ("n1", 1, 7, "submit")
-    assert (shown["schedule_id"], shown["job_id"], shown["attempts"]) == (None, None, [])
+    assert (shown["schedule_id"], shown["job_id"]) == (None, None)
+    [attempt] = shown["attempts"]
+    assert (attempt["attempt"], attempt["node_id"], attempt["outcome"]) == (1, "n1", "completed")
+    assert attempt["token"] == shown["fence_token"]
     times = [shown[name] for name in ("created_at", "dispatched_at", "started_at", "finished_at", "stored_at")]
     assert all(time.endswith("Z") and len(time) == 27 for time in times)
     assert shown["duration_ms"] >= 0
@@ -82,7 +85,7 @@ async def test_a_job_that_fails_shows_its_error(api, start_node):
     assert [one["id"] for one in listed["errors"]] == [id_]
 
 
-async def test_attempts_that_failed_before_are_shown(api, start_node):
+async def test_every_attempt_is_shown_oldest_first(api, start_node):
     await start_node("n1")
     [id_] = await submit(
         api, {**NOOP, "job_method": "flaky", "job_params": {"fail_times": 2}, "options": {"retry_delay_s": 0}}
@@ -92,7 +95,11 @@ async def test_attempts_that_failed_before_are_shown(api, start_node):
 
     assert shown["status"] == "completed"
     assert shown["attempt"] == 3
-    assert [(one["attempt"], one["outcome"]) for one in shown["attempts"]] == [(1, "failed"), (2, "failed")]
+    assert [(one["attempt"], one["outcome"]) for one in shown["attempts"]] == [
+        (1, "failed"),
+        (2, "failed"),
+        (3, "completed"),
+    ]
 
 
 async def test_a_running_job_is_cancelled_by_way_of_its_node(api, start_node):

@@ -26,7 +26,7 @@ from schedule_zero.model import FireOutcome, ScheduleState, SkipReason
 from schedule_zero.store import schedules
 from schedule_zero.timing import parse_trigger, preview
 from schedule_zero.timing.instants import IntervalTrigger
-from tests.integration.timing_bed import HOUR, MINUTE, Bed, S, bed_in, one_round, running
+from tests.integration.timing_bed import HOUR, MINUTE, Bed, S, bed_in, one_round, running, write
 from tests.support import ManualClock, eventually
 
 pytestmark = pytest.mark.anyio
@@ -129,7 +129,7 @@ async def test_b7_a_replacement_during_processing_is_not_overwritten_by_the_rele
     replacement = still.row("a", {"type": "interval", "minutes": 10}, params=b'{"new":true}')
     await still.store.write(schedules.put, schedules.Put(row=replacement))
 
-    await rounds.write(alarms)
+    await write(rounds, alarms)
 
     row = await still.get("a")
     assert (row.next_fire_us, row.params, row.trigger) == (
@@ -147,7 +147,7 @@ async def test_b8_pausing_during_processing_does_not_set_the_next_fire_back(stil
     rounds = still.rounds()
     clock.advance(3600)
     alarms = await rounds.take()
-    await asyncio.gather(rounds.write(alarms), still.set_state("a", ScheduleState.PAUSED))
+    await asyncio.gather(write(rounds, alarms), still.set_state("a", ScheduleState.PAUSED))
     await still.set_state("a", ScheduleState.ACTIVE)
     rounds.window.changed(["a"])
     await one_round(rounds)
@@ -163,15 +163,17 @@ async def test_b9_a_crash_between_the_job_and_the_release_fires_nothing_twice(st
     first, second = still.rounds(), still.rounds()
     alarms, the_same = await first.take(), await second.take()
 
-    await first.write(alarms)
-    await second.write(the_same)
+    await write(first, alarms)
+    await write(second, the_same)
 
     assert len(await still.executions("a")) == len(await still.ledger("a")) == 1
 
 
 async def test_b10_a_poisoned_row_is_quarantined_and_does_not_crash_the_loop(bed: Bed) -> None:
     now_us = bed.clock.wall_us()
-    await bed.create(bed.row("poison", b"gASVDAAAAAAAAACMBXBvc2l4", due_us=now_us), bed.row("good", HOURLY, due_us=now_us))
+    await bed.create(
+        bed.row("poison", b"gASVDAAAAAAAAACMBXBvc2l4", due_us=now_us), bed.row("good", HOURLY, due_us=now_us)
+    )
 
     async with running(bed.timer(SLEEPY)) as task:
         await eventually(lambda: len(bed.dispatcher.told("committed")) == 1)

@@ -9,6 +9,7 @@ from functools import partial
 
 import anyio
 import pytest
+import structlog
 from click.testing import CliRunner
 
 from schedule_zero import errors
@@ -41,11 +42,14 @@ def command(server, monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.startswith("SCHEDULE_ZERO_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SCHEDULE_ZERO_STATE_DIR", str(server.state_dir))
+    # Server and node log in this very process; what the command prints must not be mixed up with that.
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
 
     async def run(*args, **settings):
         return await in_thread(CliRunner().invoke, main, list(args), **settings)
 
-    return run
+    yield run
+    structlog.reset_defaults()
 
 
 # --- jobs -------------------------------------------------------------------------------------------
@@ -240,7 +244,7 @@ async def test_the_blocking_client_does_the_same(client, server):
 
 async def test_run_prints_the_result(client, command):
     done = await command("run", "demo.add", "a=19", "b=23")
-    assert (done.exit_code, done.stdout) == (0, "42\n")
+    assert (done.exit_code, json.loads(done.stdout)) == (0, 42)
     done = await command("run", "demo", "hello", "name=World", "-o", "json")
     assert json.loads(done.stdout)["status"] == "success"
     done = await command("run", "demo.echo", "--params", "-", input='{"list": [1]}')

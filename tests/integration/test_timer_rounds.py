@@ -13,7 +13,7 @@ from schedule_zero.errors import StoreUnavailable
 from schedule_zero.model import FireOutcome, JobOptions, Origin, ScheduleState, SkipReason, State
 from schedule_zero.store import schedules
 from schedule_zero.timing import parse_trigger, preview, window
-from tests.integration.timing_bed import DAY, MINUTE, Bed, S, bed_in, one_round
+from tests.integration.timing_bed import DAY, MINUTE, Bed, S, bed_in, one_round, write
 from tests.support import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -290,7 +290,7 @@ async def test_a_schedule_paused_while_it_is_being_decided_does_not_run(bed: Bed
     alarms = await rounds.take()
     await bed.set_state("a", ScheduleState.PAUSED)
 
-    await rounds.write(alarms)
+    await write(rounds, alarms)
 
     assert await bed.ledger("a") == []
     assert len(await bed.ledger("b")) == 1
@@ -307,7 +307,7 @@ async def test_a_schedule_deleted_while_it_is_being_decided_leaves_nothing(bed: 
     alarms = await rounds.take()
     await bed.delete("a")
 
-    await rounds.write(alarms)
+    await write(rounds, alarms)
 
     assert await bed.ledger("a") == []
     assert await bed.executions("a") == []

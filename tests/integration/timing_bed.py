@@ -15,6 +15,7 @@ from schedule_zero.model import Execution, Fire, JobOptions, Schedule, ScheduleS
 from schedule_zero.store import Store, executions, fires, schedules
 from schedule_zero.store.execution_reads import Filter as ExecutionFilter
 from schedule_zero.timing import Timer, parse_trigger
+from schedule_zero.timing.alarm import Alarm
 from schedule_zero.timing.rounds import Rounds
 from schedule_zero.timing.timer import TimerStats
 
@@ -193,10 +194,16 @@ async def running(timer: Timer) -> AsyncIterator[asyncio.Task[None]]:
             await task
 
 
+async def write(rounds: Rounds, alarms: list[Alarm]) -> None:
+    """Write one round and wait for its commit."""
+    await rounds.write(alarms)
+    await rounds.settled()
+
+
 async def one_round(rounds: Rounds) -> list[str]:
     """What APScheduler's loop does once; the ids that were due."""
     alarms = await rounds.take()
     ids = [alarm.row.id for alarm in alarms]
     if alarms:
-        await rounds.write(alarms)
+        await write(rounds, alarms)
     return ids

@@ -61,7 +61,7 @@ async def test_a_batch_of_unlike_rows_is_written_whole(store: Store) -> None:
 
     await insert(store, *rows)
 
-    window = await store.read(lambda conn: executions.pending_window(conn, "demo", 1000))
+    window = await store.read(lambda conn: executions.pending_window(conn, "demo", "noop", 1000))
     assert sorted(row.id for row in window) == [row.id for row in rows]
     assert [(-row.priority, row.id) for row in window] == sorted((-row.priority, row.id) for row in rows)
 
@@ -161,7 +161,9 @@ async def test_an_end_that_the_table_does_not_know_is_a_mistake_of_the_caller(st
 
 
 async def test_only_what_waits_is_cancelled_at_once(store: Store) -> None:
-    await insert(store, *(execution(s.value, state=s, token=5, node_id="n1" if s is State.RUNNING else None) for s in State))
+    await insert(
+        store, *(execution(s.value, state=s, token=5, node_id="n1" if s is State.RUNNING else None) for s in State)
+    )
 
     answers = await store.write(executions.cancel, [*(state.value for state in State), "nobody"])
 
@@ -404,15 +406,16 @@ async def test_the_running_ones_are_found_after_a_restart(store: Store) -> None:
     await insert(store, running("a", 1), execution("b"), running("c", 3, state=State.COMPLETED))
 
     assert [row.id for row in await store.read(executions.running)] == ["a"]
-    assert await store.read(executions.pending_counts) == {"demo": 1}
+    assert await store.read(executions.pending_counts) == {("demo", "noop"): 1}
 
 
 async def test_the_pending_window_goes_on_after_a_row(store: Store) -> None:
-    await insert(store, *(execution(f"e{n}", priority=n % 2) for n in range(6)), execution("x", handler_id="other"))
+    await insert(store, *(execution(f"e{n}", priority=n % 2) for n in range(6)))
+    await insert(store, execution("x", handler_id="other"), execution("y", job_method="other"))
 
-    first = await store.read(lambda conn: executions.pending_window(conn, "demo", 2))
+    first = await store.read(lambda conn: executions.pending_window(conn, "demo", "noop", 2))
     rest = await store.read(
-        lambda conn: executions.pending_window(conn, "demo", 9, after=(first[-1].priority, first[-1].id))
+        lambda conn: executions.pending_window(conn, "demo", "noop", 9, after=(first[-1].priority, first[-1].id))
     )
 
     assert [row.id for row in first] == ["e1", "e3"]
@@ -435,8 +438,13 @@ async def test_each_transaction_is_one_row_of_the_journal_in_order(store: Store)
     ]
     assert [seq for seq, _ in rows] == sorted({seq for seq, _ in rows})
     assert rows[1][1][0].data == {
-        "handler_id": "demo", "job_method": "noop", "state": "completed", "attempt": 1, "node_id": "n1", "schedule_id": "s",
-    }  # fmt: skip
+        "handler_id": "demo",
+        "job_method": "noop",
+        "state": "completed",
+        "attempt": 1,
+        "node_id": "n1",
+        "schedule_id": "s",
+    }
 
 
 async def test_the_counters_say_what_the_rows_say(store: Store) -> None:

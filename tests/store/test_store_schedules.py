@@ -118,7 +118,9 @@ async def test_a_key_that_was_refused_is_not_remembered(store: Store) -> None:
 async def test_put_creates_and_then_replaces_in_place(store: Store) -> None:
     first = await store.write(schedules.put, Put(row=schedule("a", note="1")))
     await store.write(schedules.release, [release_item(first.schedule, "x1")])
-    second = await store.write(schedules.put, Put(row=schedule("a", note="2", created_us=T0 + 5, next_fire_us=T0 + SECOND)))
+    second = await store.write(
+        schedules.put, Put(row=schedule("a", note="2", created_us=T0 + 5, next_fire_us=T0 + SECOND))
+    )
 
     assert first.created
     assert not second.created
@@ -442,9 +444,7 @@ async def test_the_ledger_is_listed_newest_first_in_pages(store: Store) -> None:
             nominal = T0 + n * 10 * SECOND
             fire = skipped(row, nominal, outcome=outcomes[n % 3], reason=None)
             fire.execution_id = f"x{row.id}{n}" if fire.outcome is FireOutcome.EXECUTED else None
-            refused = await store.write(
-                schedules.release, [release_without_execution(row, fire, due_us=nominal)]
-            )
+            refused = await store.write(schedules.release, [release_without_execution(row, fire, due_us=nominal)])
             assert refused == {}
 
     async def pages(**fields: Any) -> list[tuple[str, int]]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.support import eventually_sync
 from tests.system.processes import NodeProcess, Process, ServerProcess
@@ -21,7 +22,8 @@ from tests.system.processes import NodeProcess, Process, ServerProcess
 CHAOS = "schedule_zero.handlers.chaos:ChaosHandler"
 Own = Callable[[Process], Process]
 
-# Short leases, so that a lost node is replaced within a test's patience.
+# Short leases, so that a lost node is replaced within a test's patience. Where the server is away instead, the
+# default of 15 s holds: an outage shorter than the lease is none of the job's business.
 FAST = {
     "SCHEDULE_ZERO_DISPATCH__HEARTBEAT_S": "0.3",
     "SCHEDULE_ZERO_DISPATCH__SUSPECT_S": "0.9",
@@ -38,15 +40,27 @@ class Bed:
         self.folder = folder
         self.own = own
         self.ledger_file = folder / "ledger.jsonl"
+        self._client: httpx.Client | None = None
 
-    def start_server(self, **ports: int) -> None:
-        self.server = ServerProcess(self.folder, env=FAST, **ports)
+    def start_server(self, *, env: dict[str, str] = FAST, **ports: int) -> None:
+        self._env = env
+        self.server = ServerProcess(self.folder, env=env, **ports)
         self.own(self.server)
         self.server.wait_ready()
-        self.client = self.server.client()
+        self.close()
+        self._client = self.server.client()
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    @property
+    def client(self) -> httpx.Client:
+        assert self._client is not None
+        return self._client
 
     def restart_server(self) -> None:
-        self.start_server(**self.server.ports)
+        self.start_server(env=self._env, **self.server.ports)
 
     def start_node(self, node_id: str = "n1", slots: int = 4) -> NodeProcess:
         node = NodeProcess(
@@ -63,7 +77,7 @@ class Bed:
 
     def node_state(self, node_id: str) -> str | None:
         nodes = self.client.get("/api/nodes").json()["nodes"]
-        return next((node["status"] for node in nodes if node["id"] == node_id), None)
+        return next((node["state"] for node in nodes if node["id"] == node_id), None)
 
     def submit(self, count: int, method: str, **params: Any) -> list[str]:
         item = {"handler_id": "chaos", "job_method": method, "job_params": params}
@@ -98,9 +112,16 @@ class Bed:
         return Counter(line["execution"] for line in self.ledger() if line["event"] == "start")
 
 
-def test_a_server_killed_during_1000_bulk_jobs_loses_none_and_runs_none_twice(tmp_path: Path, own: Own) -> None:
-    bed = Bed(tmp_path, own)
-    bed.start_server()
+@pytest.fixture
+def bed(tmp_path: Path, own: Own) -> Iterator[Bed]:
+    """A folder for one server and its nodes; whatever was started there ends with the test."""
+    made = Bed(tmp_path, own)
+    yield made
+    made.close()
+
+
+def test_a_server_killed_during_1000_bulk_jobs_loses_none_and_runs_none_twice(bed: Bed) -> None:
+    bed.start_server(env={})
     bed.start_node(slots=8)
 
     ids = bed.submit(1000, "ok")
@@ -114,9 +135,8 @@ def test_a_server_killed_during_1000_bulk_jobs_loses_none_and_runs_none_twice(tm
     assert max(starts.values()) == 1
 
 
-def test_jobs_running_while_the_server_restarts_are_re_attached_not_rerun(tmp_path: Path, own: Own) -> None:
-    bed = Bed(tmp_path, own)
-    bed.start_server()
+def test_jobs_running_while_the_server_restarts_are_re_attached_not_rerun(bed: Bed) -> None:
+    bed.start_server(env={})
     bed.start_node()
 
     [execution_id] = bed.submit(1, "sleep", seconds=4)
@@ -129,9 +149,8 @@ def test_jobs_running_while_the_server_restarts_are_re_attached_not_rerun(tmp_pa
     assert bed.starts()[execution_id] == 1
 
 
-def test_a_result_waits_in_the_outbox_while_the_server_is_away(tmp_path: Path, own: Own) -> None:
-    bed = Bed(tmp_path, own)
-    bed.start_server()
+def test_a_result_waits_in_the_outbox_while_the_server_is_away(bed: Bed) -> None:
+    bed.start_server(env={})
     bed.start_node()
 
     [execution_id] = bed.submit(1, "sleep", seconds=1)
@@ -144,16 +163,15 @@ def test_a_result_waits_in_the_outbox_while_the_server_is_away(tmp_path: Path, o
     assert (done["status"], done["attempt"]) == ("completed", 1)
 
 
-def test_a_result_survives_the_node_s_own_death(tmp_path: Path, own: Own) -> None:
-    bed = Bed(tmp_path, own)
-    bed.start_server()
+def test_a_result_survives_the_node_s_own_death(bed: Bed) -> None:
+    bed.start_server(env={})
     node = bed.start_node()
 
     [execution_id] = bed.submit(1, "sleep", seconds=1)
     eventually_sync(lambda: bed.starts()[execution_id] == 1)
     bed.server.kill()
     eventually_sync(lambda: any(line["event"] == "end" for line in bed.ledger()))
-    outbox = tmp_path / "nodes"
+    outbox = bed.folder / "nodes"
     eventually_sync(lambda: any(path.stat().st_size for path in outbox.rglob("outbox*") if path.is_file()))
     node.kill()
     bed.restart_server()
@@ -164,8 +182,7 @@ def test_a_result_survives_the_node_s_own_death(tmp_path: Path, own: Own) -> Non
     assert bed.starts()[execution_id] == 1
 
 
-def test_a_killed_node_s_attempts_run_again_elsewhere_after_the_lease(tmp_path: Path, own: Own) -> None:
-    bed = Bed(tmp_path, own)
+def test_a_killed_node_s_attempts_run_again_elsewhere_after_the_lease(bed: Bed) -> None:
     bed.start_server()
     first = bed.start_node("n1")
     [execution_id] = bed.submit(1, "sleep", seconds=3)
@@ -181,30 +198,25 @@ def test_a_killed_node_s_attempts_run_again_elsewhere_after_the_lease(tmp_path: 
     assert bed.starts()[execution_id] == 2
 
 
-def test_a_job_that_kills_its_node_three_times_is_dead(tmp_path: Path, own: Own) -> None:
-    bed = Bed(tmp_path, own)
+def test_a_job_that_kills_its_node_three_times_is_dead(bed: Bed) -> None:
     bed.start_server()
-    [poison] = [None]
-    for life in range(3):
+    node = bed.start_node()
+    [poison] = bed.submit(1, "exit")
+    for _ in range(3):
+        eventually_sync(lambda: not node.alive(), within_s=20)
         node = bed.start_node()
-        if poison is None:
-            [poison] = bed.submit(1, "exit")
-        eventually_sync(lambda node=node: not node.alive(), within_s=20)
-        assert bed.execution(poison)["status"] != "completed", life
-    bed.start_node()
 
     assert bed.execution(poison, wait_s=20)["status"] == "dead"
     [ok] = bed.submit(1, "ok")
     assert bed.execution(ok, wait_s=20)["status"] == "completed"
 
 
-def test_a_second_node_of_the_same_name_is_denied_and_the_incumbent_works_on(tmp_path: Path, own: Own) -> None:
-    bed = Bed(tmp_path, own)
+def test_a_second_node_of_the_same_name_is_denied_and_the_incumbent_works_on(bed: Bed) -> None:
     bed.start_server()
     bed.start_node("n1")
-    (tmp_path / "other").mkdir()
-    newcomer = NodeProcess(tmp_path / "other", bed.server.addresses["zmq"], CHAOS, node_id="n1")
-    own(newcomer)
+    (bed.folder / "other").mkdir()
+    newcomer = NodeProcess(bed.folder / "other", bed.server.addresses["zmq"], CHAOS, node_id="n1")
+    bed.own(newcomer)
 
     assert newcomer.popen.wait(20) != 0
     assert "n1" in newcomer.output()
@@ -213,9 +225,8 @@ def test_a_second_node_of_the_same_name_is_denied_and_the_incumbent_works_on(tmp
 
 
 def test_sigterm_drains_a_node_its_running_job_finishes_and_the_waiting_ones_go_elsewhere(
-    tmp_path: Path, own: Own
+    bed: Bed,
 ) -> None:
-    bed = Bed(tmp_path, own)
     bed.start_server()
     node = bed.start_node("n1", slots=1)
     ids = bed.submit(3, "sleep", seconds=1.5)
@@ -230,9 +241,8 @@ def test_sigterm_drains_a_node_its_running_job_finishes_and_the_waiting_ones_go_
     assert max(bed.starts().values()) == 1
 
 
-def test_sigterm_stops_the_server_in_order_with_exit_code_0(tmp_path: Path, own: Own) -> None:
-    bed = Bed(tmp_path, own)
-    bed.start_server()
+def test_sigterm_stops_the_server_in_order_with_exit_code_0(bed: Bed) -> None:
+    bed.start_server(env={})
     bed.start_node()
     bed.submit(200, "ok")
 
@@ -244,8 +254,7 @@ def test_sigterm_stops_the_server_in_order_with_exit_code_0(tmp_path: Path, own:
     assert max(bed.starts().values()) == 1
 
 
-def test_a_node_and_its_server_killed_together_lose_nothing(tmp_path: Path, own: Own) -> None:
-    bed = Bed(tmp_path, own)
+def test_a_node_and_its_server_killed_together_lose_nothing(bed: Bed) -> None:
     bed.start_server()
     node = bed.start_node(slots=8)
     ids = bed.submit(300, "ok")
@@ -262,8 +271,7 @@ def test_a_node_and_its_server_killed_together_lose_nothing(tmp_path: Path, own:
     assert len(again) <= 8 + 300 - 30
 
 
-def test_a_stopped_node_fences_itself_and_its_late_result_is_refused(tmp_path: Path, own: Own) -> None:
-    bed = Bed(tmp_path, own)
+def test_a_stopped_node_fences_itself_and_its_late_result_is_refused(bed: Bed) -> None:
     bed.start_server()
     node = bed.start_node("n1")
     [execution_id] = bed.submit(1, "sleep", seconds=1)
@@ -280,8 +288,7 @@ def test_a_stopped_node_fences_itself_and_its_late_result_is_refused(tmp_path: P
     assert (again["node_id"], again["attempt"], again["result"]) == ("n2", 2, done["result"])
 
 
-def test_a_write_that_was_answered_is_there_after_kill_9(tmp_path: Path, own: Own) -> None:
-    bed = Bed(tmp_path, own)
+def test_a_write_that_was_answered_is_there_after_kill_9(bed: Bed) -> None:
     bed.start_server()
     acknowledged: list[str] = []
     with bed.server.client() as client:
@@ -297,11 +304,10 @@ def test_a_write_that_was_answered_is_there_after_kill_9(tmp_path: Path, own: Ow
     bed.restart_server()
 
     for execution_id in acknowledged:
-        assert bed.execution(execution_id)["status"] == "pending"
+        assert bed.execution(execution_id)["status"] in ("pending", "running")
 
 
-def test_a_client_that_repeats_a_write_with_its_key_creates_nothing_twice(tmp_path: Path, own: Own) -> None:
-    bed = Bed(tmp_path, own)
+def test_a_client_that_repeats_a_write_with_its_key_creates_nothing_twice(bed: Bed) -> None:
     bed.start_server()
     bed.start_node()
     item = {"handler_id": "chaos", "job_method": "ok", "job_params": {}}
@@ -313,5 +319,4 @@ def test_a_client_that_repeats_a_write_with_its_key_creates_nothing_twice(tmp_pa
 
     assert first.json()["ids"] == second.json()["ids"]
     assert second.headers["Idempotent-Replayed"] == "true"
-    assert isinstance(bed.client, httpx.Client)
     assert sum(bed.states().values()) == 1

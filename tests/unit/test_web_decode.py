@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schedule_zero.errors import BadRequest, InvalidField, MalformedJson, TooDeep
@@ -169,7 +169,17 @@ def test_extreme_depth_is_refused_and_survived(levels):
     assert isinstance(refusal(b'{%s,"job_params":%s}' % (JOB, nested(levels))), TooDeep)
 
 
-@given(st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+LEAVES = st.integers(0, 9) | st.text("[{\"\\}]a", max_size=5)
+
+
+@settings(max_examples=200)
+@given(
+    st.recursive(
+        LEAVES,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("a[{\"", max_size=3), inner, max_size=3),
+        max_leaves=12,
+    )
+)
 def test_depth_is_counted_as_a_walk_would_count_it(document):
     def depth(value: object) -> int:
         if isinstance(value, dict):

@@ -84,12 +84,12 @@ class ExecutionRecord(Record, kw_only=True):
 
 
 class AttemptRecord(Record, kw_only=True):
-    """One delivery to a node that is over."""
+    """One delivery to a node; ``outcome`` is null while it runs."""
 
     attempt: int
     token: int
     node_id: str | None
-    outcome: AttemptOutcome
+    outcome: AttemptOutcome | None
     dispatched_at: Moment | None
     started_at: Moment | None
     finished_at: Moment | None
@@ -104,7 +104,7 @@ class ExecutionDetail(ExecutionRecord, kw_only=True):
     idempotency_key: str | None
     fence_token: int
     lost_count: int
-    # Those that ended while the execution went on, oldest first.
+    # Every delivery to a node, oldest first; the last one may still run.
     attempts: list[AttemptRecord]
     progress: Any
 
@@ -195,7 +195,7 @@ def execution_detail(view: ExecutionView) -> ExecutionDetail:
         idempotency_key=execution.idempotency_key,
         fence_token=execution.token,
         lost_count=execution.lost_count,
-        attempts=[_attempt_record(attempt) for attempt in view.attempts],
+        attempts=_attempts(view),
         progress=view.progress,
     )
 
@@ -260,6 +260,35 @@ def _execution_fields(execution: Execution) -> dict[str, Any]:
         "result": raw(execution.result),
         "error": raw(execution.error),
     }
+
+
+def _attempts(view: ExecutionView) -> list[AttemptRecord]:
+    """The archived attempts, and the one that is part of the execution itself unless it was archived with its end."""
+    records = [_attempt_record(attempt) for attempt in view.attempts]
+    current = view.execution
+    if current.token and not any(record.token == current.token for record in records):
+        records.append(
+            AttemptRecord(
+                attempt=current.attempt,
+                token=current.token,
+                node_id=current.node_id,
+                outcome=_OUTCOMES.get(current.state),
+                dispatched_at=rfc3339(current.dispatched_us),
+                started_at=rfc3339(current.started_us),
+                finished_at=rfc3339(current.finished_us),
+                error=raw(current.error),
+            )
+        )
+    return records
+
+
+# What the state of an execution says about its last attempt.
+_OUTCOMES = {
+    State.COMPLETED: AttemptOutcome.COMPLETED,
+    State.FAILED: AttemptOutcome.FAILED,
+    State.TIMEOUT: AttemptOutcome.TIMEOUT,
+    State.CANCELLED: AttemptOutcome.CANCELLED,
+}
 
 
 def _attempt_record(attempt: Attempt) -> AttemptRecord:

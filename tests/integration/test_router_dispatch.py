@@ -1,0 +1,434 @@
+"""Dispatcher, store and sockets together: the way of a job, restarts, garbage, and who may be which node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import msgspec
+import pytest
+import structlog.testing
+from msgspec import structs
+
+from schedule_zero.config import HandlerRule
+from schedule_zero.dispatch.peers import PATIENCE
+from schedule_zero.errors import NotFound
+from schedule_zero.model import AttemptOutcome, JobMethod, JobOptions, NodeState, State
+from schedule_zero.store import executions
+from schedule_zero.wire import messages as m
+from tests.integration.dispatch_bed import CONFIG, NOOP, Peer, running_bed
+from tests.support import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def bed(tmp_path):
+    async with running_bed(tmp_path / "server") as bed:
+        yield bed
+
+
+# --- the way of a job -----------------------------------------------------------------------------------
+
+
+async def test_a_job_goes_to_its_node_and_its_result_into_the_store(bed):
+    with Peer(bed) as node:
+        await node.ready()
+        [execution_id] = await bed.submit(params=b'{"x": 1}')
+        [item] = await node.work()
+        assert (item.id, item.params, item.attempt) == (execution_id, b'{"x": 1}', 1)
+        node.report(item, result=b"42", started_us=5, finished_us=9)
+        ack = await node.wait(m.ResultAck)
+        assert ack.recorded == [item.token]
+        row = await bed.get(execution_id)
+        assert (row.state, row.result, row.node_id, row.started_us) == ("completed", b"42", "n1", 5)
+
+
+async def test_many_jobs_over_two_nodes_all_complete_once(bed):
+    with Peer(bed, "n1") as one, Peer(bed, "n2") as two:
+        await one.ready(20)
+        await two.ready(20)
+        ids = await bed.submit(500)
+        seen: list[str] = []
+
+        def turn():
+            for node in (one, two):
+                while message := node.take(m.Dispatch):
+                    seen.extend(item.id for item in message.items)
+                    node.report(*message.items)
+            return len(seen) >= 500
+
+        await eventually(turn)
+        assert sorted(seen) == sorted(ids)
+        for execution_id in (ids[0], ids[250], ids[-1]):
+            await bed.becomes(execution_id, "completed")
+
+
+async def test_jobs_wait_for_their_node_and_a_known_handler_keeps_accepting_them(bed):
+    with Peer(bed) as node:
+        await node.ready()
+        node.send(m.Bye(s=node.s))
+        await eventually(lambda: bed.view("n1").state is NodeState.OFFLINE)
+    bed.dispatcher.registry.validate("demo", "noop", {})
+    ids = await bed.submit(3)
+    with Peer(bed) as node:
+        await node.ready()
+        assert [item.id for item in await node.work(3)] == ids
+
+
+async def test_a_retry_comes_when_it_is_due(bed):
+    options = msgspec.json.encode(JobOptions(max_attempts=2, retry_delay_s=0.2))
+    with Peer(bed) as node:
+        await node.ready()
+        [execution_id] = await bed.submit(options=options)
+        [item] = await node.work()
+        node.report(item, outcome=AttemptOutcome.FAILED)
+        [again] = await node.work()
+        assert (again.id, again.attempt) == (execution_id, 2)
+
+
+async def test_an_execution_for_later_comes_when_it_is_due(bed):
+    with Peer(bed) as node:
+        await node.ready()
+        now_us = bed.dispatcher._clock.wall_us()
+        [execution_id] = await bed.submit(state=State.SCHEDULED, not_before_us=now_us + 200_000)
+        [item] = await node.work()
+        assert item.id == execution_id
+        assert bed.dispatcher._clock.wall_us() >= now_us + 200_000
+
+
+async def test_progress_is_shown_while_it_runs(bed):
+    with Peer(bed) as node:
+        await node.ready()
+        [execution_id] = await bed.submit()
+        [item] = await node.work()
+        node.send(m.Progress(s=node.s, token=item.token, percent=40.0, text="halfway, nearly"))
+        view = await eventually(lambda: bed.dispatcher.progress(execution_id))
+        assert (view.percent, view.text) == (40.0, "halfway, nearly")
+        node.report(item)
+        await node.wait(m.ResultAck)
+        assert bed.dispatcher.progress(execution_id) is None
+
+
+async def test_accept_shows_when_the_method_was_entered(bed):
+    with Peer(bed) as node:
+        await node.ready()
+        [execution_id] = await bed.submit()
+        [item] = await node.work()
+        node.send(m.Accept(s=node.s, items=[m.AcceptedItem(token=item.token, started_us=77)]))
+
+        async def started():
+            return (await bed.get(execution_id)).started_us == 77
+
+        await eventually(started)
+
+
+async def test_c21_cancel_waiting_running_and_over(bed):
+    with Peer(bed) as node:
+        await node.ready(1)
+        running, waiting = await bed.submit(2)
+        [item] = await node.work()
+        answers = await bed.dispatcher.cancel([running, waiting, "nobody"])
+        assert [answer.outcome for answer in answers] == ["requested", "cancelled", "unknown"]
+        assert (await node.wait(m.Cancel)).tokens == [item.token]
+        node.report(item, outcome=AttemptOutcome.CANCELLED)
+        await bed.becomes(running, "cancelled")
+        [answer] = await bed.dispatcher.cancel([running])
+        assert answer.outcome == "terminal"
+
+
+async def test_a_submission_whose_insert_failed_leaves_no_trace(bed):
+    with Peer(bed) as node:
+        await node.ready(2)
+        [execution_id] = await bed.submit()
+        [item] = await node.work()
+        with pytest.raises(Exception, match=r".*"):
+            await bed.submit(id=execution_id)
+        node.report(item)
+        await node.wait(m.ResultAck)
+        await bed.submit(2)
+        assert len(await node.work(2)) == 2
+
+
+# --- C7: replays ------------------------------------------------------------------------------------------
+
+
+async def test_c7_a_replay_is_a_duplicate_also_after_a_restart_of_the_server(tmp_path):
+    async with running_bed(tmp_path) as bed:
+        with Peer(bed) as node:
+            await node.ready()
+            await bed.submit()
+            [item] = await node.work()
+            node.report(item)
+            await node.wait(m.ResultAck)
+            node.report(item)
+            assert (await node.wait(m.ResultAck)).duplicate == [item.token]
+            unknown = m.Held(id="nobody", token=5)
+            node.report(unknown)
+            assert (await node.wait(m.ResultAck)).unknown == [5]
+    async with running_bed(tmp_path) as bed:
+        with Peer(bed) as node:
+            await node.hello()
+            node.report(item)
+            assert (await node.wait(m.ResultAck)).duplicate == [item.token]
+
+
+async def test_c6_a_late_result_is_superseded_and_kept_as_an_attempt(bed):
+    with Peer(bed, "n1") as first, Peer(bed, "n2") as second:
+        await first.ready()
+        [execution_id] = await bed.submit()
+        [old] = await first.work()
+        first.socket.close(0)
+        await eventually(lambda: bed.view("n1").state is NodeState.LOST, within_s=1.0)
+        await second.ready()
+
+        async def beating():
+            second.beat()
+            return second.take(m.Dispatch)
+
+        [new] = (await eventually(beating, every_s=0.1)).items
+        assert (new.id, new.attempt) == (execution_id, 2)
+        first.socket = first._connect()
+        await first.hello()
+        first.report(old, result=b'"late"')
+        assert (await first.wait(m.ResultAck)).superseded == [old.token]
+        second.report(new, result=b'"right"')
+        await bed.becomes(execution_id, "completed")
+        detail = await bed.store.read(lambda conn: executions.get(conn, execution_id))
+        assert detail.execution.result == b'"right"'
+        assert [(one.token, one.outcome) for one in detail.attempts] == [(old.token, "lost")]
+
+
+# --- C8, C11, C18 -------------------------------------------------------------------------------------------
+
+
+async def test_c8_a_closed_socket_is_noticed_within_a_second(bed):
+    with Peer(bed) as node:
+        await node.ready()
+        node.socket.close(0)
+        await eventually(lambda: bed.view("n1").state is NodeState.LOST, within_s=1.0)
+        assert bed.dispatcher.registry.handlers()[0].node_ids == []
+
+
+async def test_c8_a_silent_node_is_suspect_then_lost(bed):
+    with Peer(bed) as node:
+        await node.ready()
+        await eventually(lambda: bed.view("n1").state is NodeState.SUSPECT)
+        await eventually(lambda: bed.view("n1").state is NodeState.LOST)
+        node.beat()
+        error = await node.wait(m.ErrorMessage)
+        assert error.code == "no_session"
+
+
+async def test_heartbeats_are_answered(bed):
+    with Peer(bed) as node:
+        await node.hello()
+        node.send(m.Heartbeat(s=node.s, seq=17))
+        assert (await node.wait(m.HbAck)).seq == 17
+
+
+async def test_c11_running_attempts_are_reattached_after_a_restart_of_the_server(tmp_path):
+    async with running_bed(tmp_path) as bed:
+        with Peer(bed) as node:
+            await node.ready()
+            [execution_id] = await bed.submit()
+            [item] = await node.work()
+            instance, epoch = node.instance, node.epoch
+    async with running_bed(tmp_path) as bed:
+        with Peer(bed) as node:
+            node.instance, node.epoch = instance, epoch
+            await node.ready(running=[item])
+            for _ in range(20):
+                node.beat()
+                await asyncio.sleep(0.1)
+            assert node.take(m.Dispatch) is None
+            node.report(item)
+            assert (await node.wait(m.ResultAck)).recorded == [item.token]
+            assert (await bed.get(execution_id)).attempt == 1
+
+
+async def test_c11_the_backlog_is_dispatched_after_a_restart_of_the_server(tmp_path):
+    async with running_bed(tmp_path) as bed:
+        with Peer(bed) as node:
+            await node.ready(0)
+            ids = await bed.submit(120)
+    async with running_bed(tmp_path) as bed:
+        with Peer(bed) as node:
+            await node.ready(10)
+            order: list[str] = []
+            while len(order) < 120:
+                items = await node.work()
+                order += [item.id for item in items]
+                node.report(*items)
+            assert order == ids
+
+
+async def test_c18_a_restarted_node_takes_over_its_work_at_once_even_after_a_server_restart(tmp_path):
+    async with running_bed(tmp_path) as bed:
+        with Peer(bed) as node:
+            await node.ready()
+            [execution_id] = await bed.submit()
+            await node.work()
+    async with running_bed(tmp_path) as bed:
+        with Peer(bed) as node:
+            await node.ready()
+            [item] = await node.work()
+            assert (item.id, item.attempt) == (execution_id, 2)
+
+
+async def test_c18_a_second_process_with_the_same_node_id_is_denied(bed):
+    with Peer(bed) as incumbent, Peer(bed, state_key="another") as newcomer:
+        await incumbent.ready()
+        newcomer.say_hello()
+        denial = await newcomer.wait(m.Deny)
+        assert (denial.code, denial.retry) == ("duplicate_node", False)
+        assert "testhost" in denial.reason
+        await bed.submit()
+        assert len(await incumbent.work()) == 1
+
+
+async def test_c19_the_same_declaration_twice_writes_nothing(bed):
+    with Peer(bed) as node:
+        await node.ready()
+        [before] = bed.dispatcher.registry.handlers()
+        node.reconnect()
+        await node.ready()
+        [after] = bed.dispatcher.registry.handlers()
+        assert before.updated_us == after.updated_us
+        assert [method.version for method in after.methods] == [1]
+        changed = structs.replace(NOOP, schema=b'{"type":"object","maxProperties":3}')
+        node.reconnect()
+        await node.ready(handlers=[m.HandlerDeclaration(handler_id="demo", methods=[changed])])
+        assert [method.version for method in bed.dispatcher.registry.handlers()[0].methods] == [2]
+
+
+async def test_a_method_that_is_not_allowed_is_ignored_and_the_rest_is_served(tmp_path):
+    rules = {"demo": HandlerRule(allowed_methods=["noop"])}
+    methods = [NOOP, JobMethod(name="secret"), JobMethod(name="bad", schema=b"{")]
+    async with running_bed(tmp_path, rules=rules) as bed:
+        with Peer(bed) as node:
+            await node.ready(handlers=[m.HandlerDeclaration(handler_id="demo", methods=methods)])
+            assert [method.name for method in bed.dispatcher.registry.handlers()[0].methods] == ["noop"]
+            await bed.submit()
+            assert len(await node.work()) == 1
+
+
+# --- drain --------------------------------------------------------------------------------------------------
+
+
+async def test_drain_and_resume_of_a_node(bed):
+    with Peer(bed, "n1") as one, Peer(bed, "n2") as two:
+        await one.ready()
+        await bed.submit(2)
+        items = await one.work(2)
+        await two.ready()
+        view = await bed.dispatcher.drain("n1")
+        assert view.draining
+        assert (await one.wait(m.ServerDrain)).on
+        one.send(m.Reject(s=one.s, items=[m.RejectedItem(token=item.token, reason="draining") for item in items]))
+        again = await two.work(2)
+        assert [item.attempt for item in again] == [1, 1]
+        view = await bed.dispatcher.resume("n1")
+        assert not view.draining
+        assert not (await one.wait(m.ServerDrain)).on
+
+
+async def test_drain_of_nobody_is_not_found(bed):
+    with pytest.raises(NotFound, match="'nobody'"):
+        await bed.dispatcher.drain("nobody")
+
+
+async def test_a_drain_is_in_force_after_a_restart_of_the_server(tmp_path):
+    async with running_bed(tmp_path) as bed:
+        with Peer(bed) as node:
+            await node.ready()
+            await bed.dispatcher.drain("n1")
+    async with running_bed(tmp_path) as bed:
+        with Peer(bed) as node:
+            await node.hello()
+            assert (await node.wait(m.ServerDrain)).on
+
+
+# --- C17: garbage ---------------------------------------------------------------------------------------------
+
+
+async def test_c17_garbage_is_answered_and_a_peer_that_sends_much_of_it_is_ignored(bed):
+    with Peer(bed) as node, Peer(bed, "n2") as other:
+        await node.ready()
+        for number in range(PATIENCE - 1):
+            node.socket.send_multipart([b"SZ1", os.urandom(number)])
+        await eventually(lambda: bed.dispatcher.stats.bad_messages == PATIENCE - 1)
+        assert (await node.wait(m.ErrorMessage)).code == "protocol"
+        node.beat()
+        await node.wait(m.HbAck)
+        node.socket.send_multipart([b"one more"])
+        await eventually(lambda: bed.view("n1").state is NodeState.LOST)
+        assert bed.dispatcher.stats.peers_dropped == 1
+        node.inbox.clear()
+        node.beat()
+        await other.ready()
+        node.receive()
+        assert not any(isinstance(message, m.HbAck) for message in node.inbox)
+        node.reconnect()
+        await node.hello()
+
+
+async def test_c17_a_server_message_from_a_node_is_garbage(bed):
+    with Peer(bed) as node:
+        node.send(m.Welcome(s="x", server_us=1, heartbeat_s=1, lease_s=1))
+        assert (await node.wait(m.ErrorMessage)).code == "protocol"
+
+
+async def test_c17_a_bug_of_ours_costs_one_message_not_the_server(bed):
+    def broken(*_):
+        raise RuntimeError("a bug")
+
+    with Peer(bed) as node:
+        await node.hello()
+        working = bed.dispatcher._events[m.Heartbeat]
+        bed.dispatcher._events[m.Heartbeat] = broken
+        with structlog.testing.capture_logs() as logs:
+            node.beat()
+            await eventually(lambda: bed.dispatcher.stats.internal_errors == 1)
+        assert "message_failed" in [line["event"] for line in logs]
+        bed.dispatcher._events[m.Heartbeat] = working
+        node.beat()
+        await node.wait(m.HbAck)
+
+
+async def test_a_hello_that_is_too_large_is_refused(bed):
+    with Peer(bed) as node:
+        node.say_hello(version="x" * 100, labels={str(number): "y" for number in range(65)})
+        assert (await node.wait(m.ErrorMessage)).code == "protocol"
+        node.socket.send_multipart([b"SZ1", b"x" * (3 << 20)])
+        assert "bytes" in (await node.wait(m.ErrorMessage)).message
+
+
+# --- stop -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stopping_server_says_goaway_and_records_what_came(tmp_path):
+    async with running_bed(tmp_path) as bed:
+        with Peer(bed) as node:
+            await node.ready()
+            [execution_id] = await bed.submit()
+            [item] = await node.work()
+            node.report(item)
+            await node.wait(m.ResultAck)
+            await bed.dispatcher.stop(2.0)
+            await bed.dispatcher.stop(2.0)
+            assert (await node.wait(m.Goaway)).reconnect_s > 0
+            assert await bed.state(execution_id) == "completed"
+
+
+async def test_nodes_are_shown_with_what_they_do(bed):
+    with Peer(bed) as node:
+        await node.ready(7)
+        await bed.submit(2)
+        await node.work(2)
+        view = bed.view("n1")
+        assert (view.state, view.handlers, view.running, view.window) == ("online", ["demo"], 2, 7)
+        assert view.heartbeat_age_s is not None
+        assert bed.view("nobody") is None
+    config = CONFIG
+    assert config.zmq.host == "127.0.0.1"
