@@ -36,6 +36,8 @@ def machine_facts(folder: Path) -> dict[str, Any]:
         "platform": platform.platform(),
         "file_system": _file_system(folder),
         "load_1m": os.getloadavg()[0],
+        # What others use of all cores, from 0 to 1, while nothing of ours runs yet.
+        "busy": psutil.cpu_percent(interval=1.0) / 100,
     }
 
 

@@ -23,6 +23,8 @@ from benchmarks.workloads import fires, jobs, schedules
 
 _PY_SPY = Path(sys.executable).parent / "py-spy"
 _WIDTH = 66
+# Frames around the loop, or around a thread's body.
+_OUTSIDE = re.compile(r"<module>|click/core\.py|/cli/|asyncio/runners\.py|threading\.py")
 _THREAD = re.compile(r"thread \(.*?\)(?:: \"?(?P<name>[^\"]*)\"?)?$")
 
 
@@ -32,6 +34,10 @@ def _bulk(deployed: Deployment) -> None:
 
 def _singles(deployed: Deployment) -> None:
     jobs.one_by_one(deployed, Measured(), jobs=300)
+
+
+def _sixteen(deployed: Deployment) -> None:
+    jobs.sixteen_callers(deployed, Measured(), jobs=2_000)
 
 
 def _schedules(deployed: Deployment) -> None:
@@ -53,6 +59,7 @@ def _sustained(deployed: Deployment) -> None:
 PROFILED: dict[str, Callable[[Deployment], None]] = {
     "w1": _bulk,
     "w2": _singles,
+    "w2-16": _sixteen,
     "w3": _schedules,
     "w4": _interval,
     "w4-due": _due,
@@ -146,7 +153,7 @@ def _print_top(console: Console, process: str, stacks: list[Stack], top: int) ->
             continue
         own, total = top_functions([stack for stack in stacks if stack.thread == thread])
         # What every sample contains (main, run_forever …) tells nothing.
-        callees = [(name, count) for name, count in total.most_common() if count < 0.9 * share]
+        callees = [(name, count) for name, count in total.most_common() if not _OUTSIDE.search(name)]
         console.print(f"\n[bold]{process}, {thread or 'all threads'}: {share / samples:.0%} of its samples[/bold]")
         console.print(f"{'own':>6} {'in itself':<{_WIDTH}} {'total':>6} with callees", highlight=False)
         rows = zip_longest(own.most_common(top), callees[:top], fillvalue=("", 0))

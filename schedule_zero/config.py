@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -120,3 +121,13 @@ class HandlerRule(_Section, frozen=True):
     # Methods that may be run; None: all that the nodes declare.
     allowed_methods: list[str] | None = None
     limits: HandlerLimits = HandlerLimits()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address bound to ``host``. A name other than localhost: no."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
 from schedule_zero import state_dir, yaml_file
-from schedule_zero.config import ServerConfig
+from schedule_zero.config import ServerConfig, is_loopback
 from schedule_zero.errors import ConfigError
 from schedule_zero.masking import is_secret_name, mask_text
 
@@ -327,16 +326,6 @@ def _choices(kind: Any) -> tuple[str, ...]:
 
 
 # --- as a whole -------------------------------------------------------------------------------------
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address bound to ``host``. A name other than localhost: no."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _contradictions(config: ServerConfig) -> Iterator[tuple[tuple[str, ...], str]]:

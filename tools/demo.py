@@ -34,6 +34,8 @@ START_WITHIN_S = 30.0
 # Longer than the drain deadlines of the three themselves, which end what hangs.
 STOP_WITHIN_S = 45.0
 TICK_S = 0.2
+# A node that dies at once is not started again more often than this.
+RESTART_S = 2.0
 
 
 class DemoError(Exception):
@@ -54,8 +56,10 @@ class Child:
         self.command = command
         self.log_path = log_path
         self._process: subprocess.Popen[bytes] | None = None
+        self._started_s = 0.0
 
     def start(self) -> None:
+        self._started_s = time.monotonic()
         output = self.log_path.open("ab") if self.log_path else None
         try:
             self._process = subprocess.Popen(
@@ -75,6 +79,11 @@ class Child:
     def exit_code(self) -> int | None:
         """None while it runs."""
         return self._process.poll() if self._process else 0
+
+    @property
+    def age_s(self) -> float:
+        """Since it was last started."""
+        return time.monotonic() - self._started_s
 
     def signal(self, number: int) -> None:
         if self._process and self._process.poll() is None:
@@ -134,29 +143,39 @@ class Demo:
     def _start_all(self) -> None:
         print("Starting the server …", flush=True)
         self.server.start()
-        self._until(lambda: self._answers("/livez"), "the server to answer")
+        self._until(lambda: self._answers("/livez"), "the server to answer", self.server)
         print("Starting two nodes …", flush=True)
         for node in self.nodes:
             node.start()
-        self._until(lambda: self._online() >= set(NODES), "both nodes to connect")
-        self._until(lambda: self._sample_schedules() >= SAMPLES, "the sample schedules")
+        everybody = (self.server, *self.nodes)
+        self._until(lambda: self._online() >= set(NODES), "both nodes to connect", *everybody)
+        self._until(lambda: self._sample_schedules() >= SAMPLES, "the sample schedules", *everybody)
 
     def _watch(self) -> None:
         """Until asked to stop: restart nodes that died; the server's death is the end; with --reload, restart all."""
         with self._source_changes() as changed:
             while not self._stop_requests:
-                if (code := self.server.exit_code) is not None:
-                    raise DemoError(f"The server ended with code {code}.\n{self.server.last_words()}")
-                for node in self.nodes:
-                    if (code := node.exit_code) is not None:
-                        print(f"Node {node.name} ended with code {code}; starting it again.", flush=True)
-                        node.start()
                 if files := changed():
                     print(f"Changed: {', '.join(files)}. Restarting …", flush=True)
-                    self._stop_all()
-                    self._start_all()
-                    print("Restarted.", flush=True)
+                    self._restart_all()
+                if (code := self.server.exit_code) is not None and not self.reload:
+                    raise DemoError(f"The server ended with code {code}.\n{self.server.last_words()}")
+                for node in self.nodes if self.server.exit_code is None else []:
+                    if (code := node.exit_code) is not None and node.age_s > RESTART_S:
+                        print(f"Node {node.name} ended with code {code}; starting it again.", flush=True)
+                        node.start()
                 time.sleep(TICK_S)
+
+    def _restart_all(self) -> None:
+        """With what was just edited. If it doesn't run, that is what the next edit is for."""
+        self._stop_all()
+        try:
+            self._start_all()
+        except DemoError as error:
+            print(f"{error}\nWaiting for the next change.", file=sys.stderr, flush=True)
+            self._stop_all()
+        else:
+            print("Restarted.", flush=True)
 
     def _stop_all(self) -> None:
         """The nodes first: they finish what they run and hand the results over; then the server."""
@@ -188,15 +207,15 @@ class Demo:
 
     # --- what it looks at --------------------------------------------------------------------------
 
-    def _until(self, condition: Callable[[], bool], what: str) -> None:
+    def _until(self, condition: Callable[[], bool], what: str, *children: Child) -> None:
+        """Wait for ``what``, as long as the children live who are to bring it about."""
         deadline = time.monotonic() + START_WITHIN_S
         while not self._stop_requests and not condition():
-            for child in (self.server, *self.nodes):
-                if child.exit_code:
+            for child in children:
+                if child.exit_code is not None:
                     raise DemoError(f"{child.name} ended with code {child.exit_code}.\n{child.last_words()}")
             if time.monotonic() > deadline:
-                words = f"\n{self.server.last_words()}" if self.server.log_path else ""
-                raise DemoError(f"Waited {START_WITHIN_S:.0f} s for {what}, in vain.{words}")
+                raise DemoError(f"Waited {START_WITHIN_S:.0f} s for {what}, in vain.\n{children[-1].last_words()}")
             time.sleep(TICK_S / 4)
 
     def _answers(self, path: str) -> bool:

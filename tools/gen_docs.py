@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "schedule_zero"
@@ -23,7 +24,6 @@ END = "<!-- end of generated -->"
 
 LOG_LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 EVENT_NAME = re.compile(r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")
-EVENT_KIND = re.compile(r"^[a-z][a-z_]*\.[a-z][a-z_]*$")
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -79,7 +79,7 @@ def errors() -> str:
     return table(["code", "HTTP", "exit code", "in Python", "meaning"], rows)
 
 
-# --- log events and journal events, by reading the source ----------------------------------------
+# --- log events, by reading the source ------------------------------------------------------------
 
 
 def calls() -> Iterator[tuple[str, ast.Call]]:
@@ -114,73 +114,24 @@ def log_events() -> str:
     return table(["event", "level", "fields", "said by"], rows)
 
 
-def constants() -> dict[str, str]:
-    """Names that are assigned an event's kind somewhere in the package."""
-    named = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            match node:
-                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(kind))) if EVENT_KIND.match(
-                    kind
-                ):
-                    named[name] = kind
-    return named
-
-
-def events() -> str:
-    named = constants()
-    found: dict[str, set[str]] = {}
-    for _, call in calls():
-        if not (isinstance(call.func, ast.Name | ast.Attribute) and ast.unparse(call.func).split(".")[-1] == "Event"):
-            continue
-        arguments = list(call.args[:3]) + [keyword.value for keyword in call.keywords]
-        if not arguments:
-            continue
-        kinds = [
-            kind
-            for part in ast.walk(arguments[0])
-            if (kind := _text(part, named)) is not None and EVENT_KIND.match(kind)
-        ]
-        fields = {
-            key.value
-            for argument in arguments[1:]
-            if isinstance(argument, ast.Dict)
-            for key in argument.keys
-            if isinstance(key, ast.Constant) and isinstance(key.value, str)
-        }
-        for kind in kinds:
-            found.setdefault(kind, set()).update(fields)
-    rows = [
-        [f"`{kind}`", ", ".join(f"`{field}`" for field in sorted(fields))] for kind, fields in sorted(found.items())
-    ]
-    return table(["kind", "data"], rows)
+# --- metrics --------------------------------------------------------------------------------------
 
 
 def metrics() -> str:
-    rows = []
-    for _, call in calls():
-        match call:
-            case ast.Call(
-                func=ast.Name(id="Family"),
-                args=[
-                    ast.Constant(value=str(kind)),
-                    ast.Constant(value=str(name)),
-                    ast.Constant(value=str(meaning)),
-                    *rest,
-                ],
-            ):
-                labels = ast.literal_eval(rest[0]) if rest and isinstance(rest[0], ast.Tuple) else ()
-                rows.append([f"`schedulezero_{name}`", kind, ", ".join(f"`{label}`" for label in labels), meaning])
-    return table(["metric", "kind", "labels", "meaning"], sorted(rows))
+    from schedule_zero.service.metrics import server_metrics
 
-
-def _text(node: ast.AST, named: dict[str, str]) -> str | None:
-    match node:
-        case ast.Constant(value=str(text)):
-            return text
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return named.get(name)
-    return None
+    # The families only hold on to the parts, and ask them when they are scraped.
+    families = server_metrics(**{part: Mock() for part in inspect.signature(server_metrics).parameters}).families
+    rows = [
+        [
+            f"`{family.name}{'_total' if family.kind == 'counter' else ''}`",
+            family.kind,
+            ", ".join(f"`{label}`" for label in family.labels),
+            family.meaning,
+        ]
+        for family in families
+    ]
+    return table(["metric", "kind", "labels", "meaning"], rows)
 
 
 # --- pages ----------------------------------------------------------------------------------------
@@ -189,7 +140,6 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
     "states": ("states.md", states),
     "errors": ("errors.md", errors),
     "log-events": ("log-events.md", log_events),
-    "events": ("events.md", events),
     "metrics": ("metrics.md", metrics),
 }
 

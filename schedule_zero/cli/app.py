@@ -26,7 +26,7 @@ EXIT_UNAVAILABLE = 69
 EXIT_INTERRUPTED = 130
 
 # Where an address that can't be bound is an OSError still.
-_ADDRESS_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
+_ADDRESS_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 
 def fail(message: str, *, hint: str | None = None, code: int = EXIT_FAILURE) -> NoReturn:

@@ -171,22 +171,14 @@ def _checked_address(address: str) -> None:
         raise click.BadParameter(f'expected tcp://HOST:PORT, got "{address}"', param_hint="--server")
 
 
-def _is_local(address: str) -> bool:
-    from ipaddress import ip_address
-
-    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _wants_curve(address: str, running: dict[str, Any]) -> bool:
     """What the server of this state directory says it does; else as a server does by default."""
+    from schedule_zero.config import is_loopback
+
     said = running.get("curve")
-    return bool(said) if said is not None else not _is_local(str(running.get("zmq") or address))
+    if said is not None:
+        return bool(said)
+    return not is_loopback(address.removeprefix("tcp://").rpartition(":")[0].strip("[]"))
 
 
 def _own_id(folder: Path) -> str:

@@ -129,7 +129,9 @@ def short_moment(text: str) -> str:
 
 def trigger_words(trigger: Mapping[str, Any]) -> str:
     """A trigger in one short cell; ``schedule-zero preview`` says it in words."""
-    rest = {name: value for name, value in trigger.items() if name not in ("type", "start_time", "dst_gap", "dst_fold")}
+    # Where an interval counts from, and what happens twice a year, is for ``schedules ID`` to say.
+    left_out = ("type", "start", "start_time", "start_date", "dst_gap", "dst_fold")
+    rest = {name: value for name, value in trigger.items() if name not in left_out}
     kind = str(trigger.get("type", "?"))
     if kind == "cron" and isinstance(rest.get("expression"), str):
         zone = rest.get("timezone", "UTC")

@@ -53,7 +53,7 @@ def _banner(addresses: Addresses, loaded: Settings, *, demo: bool) -> str:
     told = "" if found else f"\n  clients   export SCHEDULE_ZERO_STATE_DIR={shown}"
     first = "Sample schedules follow when" if demo else "Next:"
     return f"""\
-{loaded.config.instance_name} (ScheduleZero {version("schedule-zero")}) runs.
+{loaded.config.instance_name} runs (version {version("schedule-zero")}, process {addresses.pid}).
 
   API       {state_dir.reachable(addresses.http)}/api
   nodes     {addresses.zmq}

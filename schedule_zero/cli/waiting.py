@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Nobody needs a bar for less.
 PATIENT_S = 2.0
 LOOK_S = 1.0
+# From so many on they are looked for in the list, 500 at a time, rather than asked for one by one.
+MANY = 50
+PAGE = 500
 
 
 def wait_for(
@@ -25,32 +28,67 @@ def wait_for(
 ) -> list[ExecutionRecord]:
     """The executions once all are over, in order. Raises WaitTimeout after ``timeout_s``."""
     clock = clock or SystemClock()
+    wait = _Wait(client, ids)
     started_s = clock.mono_s()
+    listed_s = started_s - LOOK_S
     bar = _Bar(len(ids))
-    records: list[ExecutionRecord] = []
     try:
-        for execution_id in ids:
-            while True:
-                waited_s = clock.mono_s() - started_s
-                if timeout_s is not None and waited_s >= timeout_s:
-                    raise WaitTimeout(
-                        f"{len(ids) - len(records)} of {len(ids)} executions are not over after {timeout_s:g} s;"
-                        " they go on",
-                        hint=f"schedule-zero executions {execution_id} --wait",
-                    )
-                look_s = LOOK_S if timeout_s is None else min(LOOK_S, timeout_s - waited_s)
-                try:
-                    records.append(client.wait(execution_id, wait_s=look_s))
-                    break
-                except WaitTimeout:
-                    bar.show(len(records), client.execution(execution_id), late=waited_s >= PATIENT_S)
-            bar.show(len(records), None, late=clock.mono_s() - started_s >= PATIENT_S)
+        while wait.pending:
+            first = next(iter(wait.pending))
+            now_s = clock.mono_s()
+            waited_s = now_s - started_s
+            if timeout_s is not None and waited_s >= timeout_s:
+                raise WaitTimeout(
+                    f"{len(wait.pending)} of {len(ids)} executions are not over after {timeout_s:g} s; they go on",
+                    hint=f"schedule-zero executions {first} --wait",
+                )
+            if len(wait.pending) >= MANY and now_s - listed_s >= LOOK_S:
+                wait.sweep()
+                listed_s = clock.mono_s()
+            else:
+                wait.one(first, LOOK_S if timeout_s is None else min(LOOK_S, timeout_s - waited_s))
+            bar.show(len(wait.over), wait.seen, late=waited_s >= PATIENT_S)
     except KeyboardInterrupt:
-        click.echo(f"\nno longer waiting; it goes on: schedule-zero executions {ids[len(records)]}", err=True)
+        click.echo(f"\nno longer waiting; it goes on: schedule-zero executions {next(iter(wait.pending))}", err=True)
         raise
     finally:
         bar.close()
-    return records
+    return [wait.over[execution_id] for execution_id in ids]
+
+
+class _Wait:
+    """Which of them are over, and which are not (in order)."""
+
+    def __init__(self, client: Client, ids: Sequence[str]) -> None:
+        self._client = client
+        self.pending = dict.fromkeys(ids)
+        self.over: dict[str, ExecutionRecord] = {}
+        # The one that was asked for last, with its progress.
+        self.seen: ExecutionRecord | None = None
+
+    def one(self, execution_id: str, wait_s: float) -> None:
+        """Wait for this one, for so long at most."""
+        try:
+            self._take(self._client.wait(execution_id, wait_s=wait_s))
+        except WaitTimeout:
+            self.seen = self._client.execution(execution_id)
+
+    def sweep(self) -> None:
+        """Look at all from the newest to the oldest that is pending: ids grow, so the list is in their order."""
+        oldest = min(self.pending)
+        cursor: str | None = None
+        while self.pending:
+            page = self._client.executions(limit=PAGE, cursor=cursor)
+            for record in page.records:
+                if record.over and record.id in self.pending:
+                    self._take(record)
+            cursor = page.next_cursor
+            if cursor is None or page.records[-1].id <= oldest:
+                return
+
+    def _take(self, record: ExecutionRecord) -> None:
+        self.over[record.id] = record
+        self.pending.pop(record.id, None)
 
 
 class _Bar:
@@ -80,7 +118,7 @@ class _Bar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
         self._task = self._progress.add_task("", total=None)
         self._progress.start()

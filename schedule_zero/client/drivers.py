@@ -55,6 +55,11 @@ class _Connection(Verbs):
         # Spreads retries out; nothing secret comes of it.
         self.random: Callable[[], float] = random.random
         self._transport = transport
+        self._connect()
+
+    def _connect(self) -> None:
+        """Make the httpx client of this kind."""
+        raise NotImplementedError
 
     def _options(self) -> dict[str, Any]:
         import httpx
@@ -93,8 +98,7 @@ class Client(_Connection):
     42
     """
 
-    def __init__(self, url: str | None = None, token: str | None = None, **settings: Any) -> None:
-        super().__init__(url, token, **settings)
+    def _connect(self) -> None:
         import httpx
 
         self._http = httpx.Client(**self._options())
@@ -169,8 +173,7 @@ class AsyncClient(_Connection):
     ...     await client.submit("demo", "hello", {"name": "Ada"})
     """
 
-    def __init__(self, url: str | None = None, token: str | None = None, **settings: Any) -> None:
-        super().__init__(url, token, **settings)
+    def _connect(self) -> None:
         import httpx
 
         self._http = httpx.AsyncClient(**self._options())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from schedule_zero import state_dir
+from schedule_zero.config import is_loopback
 from schedule_zero.errors import ConfigError
 
 
@@ -52,11 +52,4 @@ def _checked(url: str) -> tuple[str, bool]:
     if not right:
         raise ConfigError(f'expected the server\'s URL as http://HOST:PORT or https://HOST, got "{url}"')
     host = parts.hostname or ""
-    return url.rstrip("/"), host == "localhost" or _is_loopback(host)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return url.rstrip("/"), is_loopback(host)

@@ -143,9 +143,7 @@ class CurveKeys:
         if key is None:
             return Deny(code="revoked", reason="this node's key is not (or no longer) in force")
         if key.node_id not in (ANY, hello.node_id):
-            return Deny(
-                code="key_node_id", reason=f"this key is for node {key.node_id!r}, not for {hello.node_id!r}"
-            )
+            return Deny(code="key_node_id", reason=f"this key is for node {key.node_id!r}, not for {hello.node_id!r}")
         if ANY not in key.handlers:
             for declared in hello.handlers:
                 if declared.handler_id not in key.handlers:

@@ -123,7 +123,7 @@ Effect: TypeAlias = (
 )
 
 
-class Outbox:
+class Collector:
     """Collects effects over a run of events, so that a hundred results become one record and one send."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from schedule_zero.config import DispatchConfig
-from schedule_zero.dispatch.effects import CancelAgain, Classify, DueAt, Now, Outbox, RecordStale
+from schedule_zero.dispatch.effects import CancelAgain, Classify, Collector, DueAt, Now, RecordStale
 from schedule_zero.dispatch.lanes import Limit
 from schedule_zero.dispatch.sessions import (
     COUNTED,
@@ -42,7 +42,7 @@ MAX_ERROR_CHARS = 32_768
 class Endings:
     """Ends attempts. Knows nothing of lanes: what goes on is handed back to the caller of ``recorded``."""
 
-    def __init__(self, config: DispatchConfig, result_bytes: int, out: Outbox) -> None:
+    def __init__(self, config: DispatchConfig, result_bytes: int, out: Collector) -> None:
         self._max_lost = config.max_lost
         self._result_bytes = result_bytes
         self._out = out
@@ -209,9 +209,7 @@ class Endings:
 
     # --- what the store said ----------------------------------------------------------------------
 
-    def recorded(
-        self, attempts: Iterable[LiveAttempt], refused: dict[int, Refusal], now: Now
-    ) -> list[Execution]:
+    def recorded(self, attempts: Iterable[LiveAttempt], refused: dict[int, Refusal], now: Now) -> list[Execution]:
         """The ends are committed, but for those refused. Acknowledges reports; returns what is pending again."""
         acks: dict[LiveNode, ResultAck] = {}
         again: list[Execution] = []
@@ -333,7 +331,9 @@ class Endings:
 
 
 def _refused(ack: ResultAck, refusal: Refusal) -> list[int]:
-    return ack.unknown if refusal is Refusal.UNKNOWN else ack.superseded
+    if refusal is Refusal.UNKNOWN:
+        return ack.unknown
+    return ack.duplicate if refusal is Refusal.DUPLICATE else ack.superseded
 
 
 def _waiting(row: Execution, ending: Ending) -> Execution:

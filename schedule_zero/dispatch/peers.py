@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import structlog
 
 from schedule_zero.clock import Clock
-
-if TYPE_CHECKING:
-    from schedule_zero.dispatch.dispatcher import DispatchStats
+from schedule_zero.dispatch.views import DispatchStats
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from schedule_zero.config import DispatchConfig, HandlerRule
-from schedule_zero.dispatch.effects import CancelAgain, DueAt, Effect, Now, Outbox, Refill, Send
+from schedule_zero.dispatch.effects import CancelAgain, Collector, DueAt, Effect, Now, Refill, Send
 from schedule_zero.dispatch.endings import Endings
 from schedule_zero.dispatch.lanes import Lane, Limit
 from schedule_zero.dispatch.sessions import (
@@ -52,7 +52,7 @@ class Placing:
         rules: dict[str, HandlerRule],
         nodes: dict[str, LiveNode],
         endings: Endings,
-        out: Outbox,
+        out: Collector,
     ) -> None:
         self._config = config
         self._rules = rules
@@ -68,6 +68,8 @@ class Placing:
         # Launched since the last ``flush``.
         self._outgoing: dict[Session, list[LiveAttempt]] = {}
         self.lanes: dict[tuple[str, str], Lane] = {}
+        # Attempts sent again because they were not accepted in time.
+        self.resent = 0
         # The server stops: nothing new is started.
         self.closing = False
 
@@ -80,9 +82,7 @@ class Placing:
                 limit = self._limits.get(handler_id)
                 if limit is None:
                     limit = self._limits[handler_id] = Limit(rule.limits.max_running)
-            lane = Lane(
-                handler_id, job_method, self._config.window, limit=limit, timeout_cap_s=rule.limits.timeout_s
-            )
+            lane = Lane(handler_id, job_method, self._config.window, limit=limit, timeout_cap_s=rule.limits.timeout_s)
             if limit is not None:
                 limit.lanes.append(lane)
             self.lanes[handler_id, job_method] = lane
@@ -222,11 +222,14 @@ class Placing:
             if lane.overflow:
                 self.refill(lane)
 
-    def freed(self, limit: Limit, now: Now) -> None:
-        """Executions of a limited handler ended: another node may take the next."""
-        for lane in limit.lanes:
-            if lane.count:
-                self.push(lane, now)
+    def settle(self, now: Now) -> None:
+        """Limited handlers whose executions ended have room again, perhaps on another node."""
+        freed = self._endings.freed
+        while freed:
+            limit, _ = freed.popitem()
+            for lane in limit.lanes:
+                if lane.count:
+                    self.push(lane, now)
 
     def _start(self, lane: Lane, node: LiveNode, now: Now) -> None:
         row = lane.pop()
@@ -265,11 +268,13 @@ class Placing:
         return self.closing or self._paused_until_s > now.mono_s
 
     def tick(self, now: Now) -> None:
-        """Start what a failing store held back."""
+        """Start, and read, what a failing store held back."""
         if self._paused_until_s and not self._held_back(now):
             self._paused_until_s = 0.0
             for lane in self.lanes.values():
                 self.push(lane, now)
+        for lane in self.lanes.values():
+            self.refill(lane)
 
     # --- refill -----------------------------------------------------------------------------------
 

@@ -132,18 +132,21 @@ class Registry:
 
     def screen(self, declared: Iterable[HandlerDeclaration]) -> tuple[list[HandlerDeclaration], list[Refused]]:
         """What of a node's declaration may be taken over; the rest with the reason, for the log."""
-        taken: list[HandlerDeclaration] = []
+        taken: dict[str, dict[str, JobMethod]] = {}
         refused: list[Refused] = []
         for declaration in declared:
-            methods: dict[str, JobMethod] = {}
+            handler_id = declaration.handler_id
+            methods = taken.setdefault(handler_id, {})
             for method in declaration.methods:
-                reason = self._objection(declaration.handler_id, method)
+                reason = self._objection(handler_id, method)
                 if reason is None:
                     methods[method.name] = method
                 else:
-                    refused.append(Refused(declaration.handler_id, method.name[:128], reason))
-            taken.append(HandlerDeclaration(handler_id=declaration.handler_id, methods=list(methods.values())))
-        return taken, refused
+                    refused.append(Refused(handler_id, method.name[:128], reason))
+        return [
+            HandlerDeclaration(handler_id=handler_id, methods=list(methods.values()))
+            for handler_id, methods in taken.items()
+        ], refused
 
     def _objection(self, handler_id: str, method: JobMethod) -> str | None:
         if not _METHOD_NAME.fullmatch(method.name):

@@ -32,6 +32,8 @@ LOOSE = 9  # lost, its lease over, its job's policy is to wait for an operator
 
 # In these it takes one place of the node's window.
 COUNTED = frozenset({PLACED, STARTING, UNSENT, SENT, ACCEPTED})
+# In these its node may hold it, so it is lost when the lease is over.
+HELD = frozenset({SENT, ACCEPTED, REPORTED})
 
 
 class Instance(Struct, eq=False):

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from schedule_zero.clock import from_us
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from schedule_zero.client import Client
     from schedule_zero.wire.messages import DispatchItem
 
@@ -180,23 +182,33 @@ class JobContext:
 
     @property
     def client(self) -> Client:
-        """A client of the server (address and token from ``SCHEDULE_ZERO_URL`` and ``SCHEDULE_ZERO_TOKEN``)."""
-        return _shared_client()
+        """A client of the server, for plain methods; one for the whole process, made when first asked for.
+
+        Address and token come from ``SCHEDULE_ZERO_URL`` and ``SCHEDULE_ZERO_TOKEN``, else from what a server left
+        in this node's state directory.
+        """
+        return CLIENT.get()
 
 
-_client_lock = threading.Lock()
-_client: Client | None = None
+class SharedClient:
+    """One client per process, made at first use: it brings an HTTP stack that most nodes never need."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._client: Client | None = None
+        # Where the node keeps its things; beside a server, its address and token are found there.
+        self.state_dir: Path | None = None
+
+    def get(self) -> Client:
+        with self._lock:
+            if self._client is None:
+                from schedule_zero.client import Client
+
+                self._client = Client(state_dir=self.state_dir)
+            return self._client
 
 
-def _shared_client() -> Client:
-    """One client per process; made at first use, as it brings an HTTP stack that most nodes never need."""
-    global _client  # noqa: PLW0603 - that is what "one per process" means
-    with _client_lock:
-        if _client is None:
-            from schedule_zero.client import Client
-
-            _client = Client()
-        return _client
+CLIENT = SharedClient()
 
 
 CURRENT: ContextVar[JobContext] = ContextVar("schedule_zero_current_job")

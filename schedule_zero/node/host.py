@@ -18,8 +18,9 @@ import zmq
 
 import schedule_zero
 from schedule_zero.clock import Clock, SystemClock
-from schedule_zero.errors import InvalidHandler
+from schedule_zero.errors import ConfigError, InvalidHandler
 from schedule_zero.node.attempt import Phase
+from schedule_zero.node.context import CLIENT
 from schedule_zero.node.handler import BaseHandler
 from schedule_zero.node.identity import Identity
 from schedule_zero.node.lease import Lease, ServerTime
@@ -102,6 +103,7 @@ class Node:
 
     def _assemble(self, identity: Identity, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         settings = self._settings
+        CLIENT.state_dir = settings.state_dir
         lease, time = Lease(), ServerTime()
         about = About(
             slots=settings.slots,
@@ -129,7 +131,10 @@ class Node:
             owner=self.work,
             context=context,
         )
-        self.work.open(self.link)
+        try:
+            self.work.open(self.link)
+        except OSError as error:
+            raise ConfigError(f"the outbox of this node can't be used: {error}") from error
         log.info(
             "node_started",
             node_id=identity.node_id,
@@ -146,10 +151,10 @@ class Node:
         stopping = asyncio.create_task(stop.wait(), name="stop")
         tasks: list[asyncio.Task[Any]] = [link, ticks, stopping]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in (link, ticks):
-                if task.done():
-                    task.result()
+            await asyncio.wait([*tasks, self.work.broken], return_when=asyncio.FIRST_COMPLETED)
+            for vital in (link, ticks, self.work.broken):
+                if vital.done():
+                    vital.result()
             await self.drain(self._settings.drain_s)
         finally:
             for task in tasks:

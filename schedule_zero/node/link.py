@@ -218,6 +218,8 @@ class Link:
 
     async def _keep_alive(self) -> End:
         while True:
+            # First what has come in: if it was this process that stood still, the server did not fall silent.
+            self._receive()
             ended = self._ended()
             if ended is not None:
                 return ended

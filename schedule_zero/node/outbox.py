@@ -121,7 +121,11 @@ def recover(path: Path) -> Recovered:
 
 
 class Outbox(Generic[T]):
-    """The writer. ``put`` from any thread; ``on_durable`` and ``on_health`` are called in the writer's thread."""
+    """The writer. ``put`` from any thread; the callbacks are called in the writer's thread.
+
+    ``on_health`` hears when the disk refuses, and None when it takes again; ``on_broken`` that the writer ended by
+    an error of its own, after which nothing is written any more.
+    """
 
     def __init__(
         self,
@@ -130,11 +134,13 @@ class Outbox(Generic[T]):
         encode: Callable[[T], tuple[int, bytes]],
         on_durable: Callable[[list[Durable[T]]], None],
         on_health: Callable[[OSError | None], None],
+        on_broken: Callable[[Exception], None],
     ) -> None:
         self._path = path
         self._encode = encode
         self._on_durable = on_durable
         self._on_health = on_health
+        self._on_broken = on_broken
         self._queue: queue.SimpleQueue[T | None] = queue.SimpleQueue()
         self._acked: deque[Iterable[int]] = deque()
         self._live: dict[int, bytes] = {}
@@ -198,6 +204,12 @@ class Outbox(Generic[T]):
     # --- the writer's thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._write_until_closed()
+        except Exception as error:  # noqa: BLE001 - a thread that dies in silence would leave a node that limps
+            self._on_broken(error)
+
+    def _write_until_closed(self) -> None:
         while not (self._closing.is_set() and self._queue.empty()):
             batch = self._next_batch()
             if batch:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from schedule_zero.errors import ConfigError
-from schedule_zero.node.identity import file_name
 
 Z85_LENGTH = 40
 
@@ -36,16 +35,6 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     # Encrypt the link to the server; ``load_curve`` reads the keys from their files.
     curve: Curve | None = None
-
-
-def curve_files(state_dir: Path, node_id: str) -> tuple[Path, Path]:
-    """Where the keys are kept if nothing else is said: the server's public one, and this node's secret one.
-
-    A node beside its server, in the same state directory, shares the key that the server makes for such nodes.
-    """
-    folder = state_dir / "curve"
-    own = folder / f"{file_name(node_id)}.secret"
-    return folder / "server.public", own if own.exists() else folder / "local-node.secret"
 
 
 def load_curve(server_public_file: Path, secret_file: Path) -> Curve:

@@ -56,7 +56,7 @@ HOARD_S = 1.0
 PROGRESS_S = 0.2
 POLL_S = 0.02
 # Tokens of ended attempts are remembered, two generations of so many, to recognise a late duplicate.
-REMEMBER = 50_000
+REMEMBER = 8_192
 
 
 class About(Struct, frozen=True, kw_only=True):
@@ -100,11 +100,15 @@ class Work:
         self._declared = declared
         durable: Mailbox[list[Durable[LiveAttempt]]] = Mailbox(loop, self._durable)
         health: Mailbox[OSError | None] = Mailbox(loop, self._disk_health)
+        broken: Mailbox[Exception] = Mailbox(loop, self._outbox_broken)
+        # Gets the error after which this node can't go on, if there is one.
+        self.broken: asyncio.Future[None] = loop.create_future()
         self.outbox: Outbox[LiveAttempt] = Outbox(
             identity.folder / "outbox",
             encode=lambda attempt: encode_result(attempt, time),
             on_durable=durable.post,
             on_health=health.post,
+            on_broken=broken.post,
         )
         self.delivery = Delivery()
         self.credit = CreditWindow(about.slots)
@@ -304,6 +308,10 @@ class Work:
         else:
             self.credit.pause("disk")
         self._offer_credit()
+
+    def _outbox_broken(self, errors: list[Exception]) -> None:
+        if not self.broken.done():
+            self.broken.set_exception(errors[0])
 
     # --- progress ------------------------------------------------------------------------------------------
 

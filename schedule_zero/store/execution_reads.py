@@ -1,8 +1,8 @@
 """Executions: the reads. Every one is bounded: what a page costs doesn't grow with the history.
 
 Lists walk ``seq`` (the order of insertion) downwards along the index that fits the filter best. What no index answers
-is filtered while walking, ``SCAN_ROWS`` at most for one page: such a page may be short, even empty, and still have a
-cursor.
+is filtered while walking, ``SCAN_ROWS`` at most for one page; and a page of large documents ends at ``PAGE_BYTES``. So a
+page may be short, even empty, and still have a cursor: only a page without one is the last.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
-from sqlalchemy import bindparam, func, select, text
+from sqlalchemy import ColumnElement, Subquery, bindparam, func, select, text
 
 from schedule_zero.model import Attempt, Execution, State
-from schedule_zero.rules.states import TERMINAL
 from schedule_zero.store import tables
 from schedule_zero.store.execution_rows import ATTEMPT_COLUMNS, COLUMNS, attempt, execution
 from schedule_zero.store.statements import Query, Seek
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 E = tables.executions.c
 SCAN_ROWS = 50_000
+# A page ends early when its documents (params, result, error) are more than this: 500 results of 1 MB are no page.
+PAGE_BYTES = 8 << 20
 # ``created_us`` is read before a row is queued: neighbours in ``seq`` may be out of step by this much.
 CREATED_SLACK_US = 60_000_000
 BAD = (State.FAILED, State.TIMEOUT, State.DEAD)
@@ -255,7 +256,7 @@ def _walk(
     if below is not None:
         values["below"] = below
     rows = [(row[0], execution(row[1:])) for row in page.rows(conn, **values)]
-    if len(rows) > wanted.limit:
+    if len(rows) > wanted.limit or sum(_size(row) for _, row in rows) >= PAGE_BYTES:
         return rows, rows[-1][0]
     if not walk.checked:
         return rows, 0
@@ -269,15 +270,15 @@ def _index_for(state: State | None, values: dict[str, Any]) -> tuple[str, tuple[
     keys = () if key is None else (key,)
     if state is None or state is State.COMPLETED:
         return ("schedule_id IS NOT NULL" if key == "schedule_id" else ""), keys
-    if state in TERMINAL and keys:
-        return tables.IS_BAD, (*keys, "state")
     return tables.NOT_COMPLETED, ("state",)
 
 
 @cache
 def _walk_queries(walk: _Walk) -> tuple[Query, Query]:
-    """The page, and where a walk that was cut short stopped. Only small columns are read for rows that don't match."""
-    seen = select(E.seq, E.state, E.handler_id, E.schedule_id, E.job_method, E.node_id, E.created_us)
+    """The page, and where a walk that was cut short stopped."""
+    # Only what is checked: so that an index alone may answer, and no row is read before it matches.
+    small = {"since": "created_us", "until": "created_us"}
+    seen = select(E.seq, *(E[name] for name in dict.fromkeys(small.get(name, name) for name in walk.checked)))
     seen = seen.where(E.seq > bindparam("above"), *([text(walk.predicate)] if walk.predicate else []))
     seen = seen.where(*(E[name] == bindparam(name) for name in walk.fixed))
     if walk.bounded_below:
@@ -286,16 +287,27 @@ def _walk_queries(walk: _Walk) -> tuple[Query, Query]:
     if walk.checked:
         seen = seen.limit(SCAN_ROWS)
     s = seen.subquery("seen")
-    checks = {
-        "since": s.c.created_us >= bindparam("since"),
-        "until": s.c.created_us <= bindparam("until"),
-        **{name: s.c[name] == bindparam(name) for name in (*_EQUAL, "state")},
-    }
     # In the order of the walk, so that it ends with the page; an ORDER BY here would be a sort of all that was seen.
-    matching = select(s.c.seq).where(*(checks[name] for name in walk.checked)).limit(bindparam("most"))
-    page = select(E.seq, *COLUMNS).where(E.seq.in_(matching)).order_by(E.seq.desc())
+    matching = select(s.c.seq).where(*(_check(s, name) for name in walk.checked)).limit(bindparam("most"))
+    size = func.length(E.params) + func.coalesce(func.length(E.result), 0) + func.coalesce(func.length(E.error), 0)
+    before = func.sum(size).over(order_by=E.seq.desc()) - size
+    sized = select(E.seq, before.label("before")).where(E.seq.in_(matching)).subquery("sized")
+    fits = select(sized.c.seq).where(sized.c.before < PAGE_BYTES)
+    page = select(E.seq, *COLUMNS).where(E.seq.in_(fits)).order_by(E.seq.desc())
     stop = seen.with_only_columns(E.seq).limit(1).offset(SCAN_ROWS - 1)
     return Query(page), Query(stop)
+
+
+def _size(row: Execution) -> int:
+    return len(row.params) + len(row.result or b"") + len(row.error or b"")
+
+
+def _check(seen: Subquery, name: str) -> ColumnElement[bool]:
+    if name == "since":
+        return seen.c.created_us >= bindparam("since")
+    if name == "until":
+        return seen.c.created_us <= bindparam("until")
+    return seen.c[name] == bindparam(name)
 
 
 def _seq_of(pair: tuple[int, Execution]) -> int:

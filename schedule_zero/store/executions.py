@@ -114,7 +114,7 @@ _STARTED = bulk_update(tables.executions, ("id", "token"), ("started_us",), wher
 _CANCEL = bulk_update(tables.executions, ("id",), ("finished_us",), also="state = 'cancelled', stored_us = v.column2",
                       where=_WAITING)  # fmt: skip
 _FLAG = bulk_update(tables.executions, ("id",), ("cancel_requested",), where=_RUNS)
-_DUE = bulk_update(tables.executions, ("id",), ("state",), where=f"executions.{tables.IS_TIMED}")
+_DUE = bulk_update(tables.executions, ("id",), ("state",), where="executions.state IN ('scheduled', 'retry_scheduled')")
 _handler_of = attrgetter("handler_id")
 
 # --- verbs ------------------------------------------------------------------------------------------

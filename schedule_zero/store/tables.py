@@ -29,8 +29,8 @@ WAITING = frozenset(s for s in State if State.CANCELLED in TRANSITIONS[s]) - {St
 STARTABLE = frozenset(s for s in State if State.RUNNING in TRANSITIONS[s])
 NOT_COMPLETED = "state <> 'completed'"
 IS_PENDING = "state = 'pending'"
-IS_TIMED = "state IN ('scheduled', 'retry_scheduled')"
-IS_BAD = f"state IN {_states(TERMINAL - {State.COMPLETED})}"
+# The NULL check first: it is all that most rows are asked.
+IS_TIMED = "not_before_us IS NOT NULL AND state IN ('scheduled', 'retry_scheduled')"
 IS_WAITING = f"state IN {_states(WAITING)}"
 IS_STARTABLE = f"state IN {_states(STARTABLE)}"
 IS_TERMINAL = f"state IN {_states(TERMINAL)}"
@@ -83,11 +83,10 @@ executions = Table(
 Index("ix_executions_handler", executions.c.handler_id, executions.c.seq)
 # "… of this schedule."
 _partial("ix_executions_schedule", executions, "schedule_id", "seq", where="schedule_id IS NOT NULL")
-# "… in this state", and what runs when the server starts; nothing but completed rows can be many for long.
-_partial("ix_executions_state", executions, "state", "seq", where=NOT_COMPLETED)
-# "The failed ones of this handler / schedule." Costs nothing until something goes wrong.
-_partial("ix_executions_bad_handler", executions, "handler_id", "state", "seq", where=IS_BAD)
-_partial("ix_executions_bad_schedule", executions, "schedule_id", "state", "seq", where=IS_BAD)
+# "… in this state", and what runs when the server starts; only completed rows are many for long. With handler and
+# schedule in it, "the failed ones of this handler" is read from the index alone: an index of its own for that, with a
+# predicate of five states, cost every execution 4 µs.
+_partial("ix_executions_state", executions, "state", "seq", "handler_id", "schedule_id", where=NOT_COMPLETED)
 # The dispatcher's window. Born-running executions never touch it.
 _partial("ix_executions_pending", executions, "handler_id", "job_method", "priority DESC", "id", where=IS_PENDING)
 _partial("ix_executions_due", executions, "not_before_us", where=IS_TIMED)

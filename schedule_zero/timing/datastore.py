@@ -61,7 +61,8 @@ class TimerDataStore(DataStore):
             await self._rounds.write([cast("Alarm", result.trigger) for result in results])
 
     async def get_next_schedule_run_time(self) -> datetime | None:
-        return from_us(self._its_clock.wall_us() + await self._rounds.wait_us())
+        wait_us = await self._rounds.wait_us()
+        return from_us(self._its_clock.wall_us() + wait_us)
 
     async def cleanup(self) -> None:
         """Nothing: finished schedules stay visible until their owner deletes them."""

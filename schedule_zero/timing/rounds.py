@@ -91,7 +91,10 @@ class Rounds:
 
         def done(outcome: dict[str, ReleaseRefusal] | Exception) -> None:
             # Called even if nobody waits any more (the timer was stopped): the dispatcher must hear of it.
-            self._written(alarms, items, executions, outcome)
+            try:
+                self._written(alarms, items, executions, outcome)
+            except Exception as error:  # raised by the loop, where it is seen; here it would leave the loop waiting
+                self._failure = error
             if not written.done():
                 written.set_result(None)
 
@@ -250,34 +253,34 @@ class Rounds:
             return
         self._pause_s = 0.0
         if outcome:
-            refused = [execution for execution in executions if execution.schedule_id in outcome]
-            self._dispatcher.abandoned(refused)
-            self._dispatcher.committed([execution for execution in executions if execution.schedule_id not in outcome])
-        else:
-            self._dispatcher.committed(executions)
+            self._dispatcher.abandoned([execution for execution in executions if execution.schedule_id in outcome])
+            executions = [execution for execution in executions if execution.schedule_id not in outcome]
+        self._dispatcher.committed(executions)
+        fires = 0
         for alarm, item in zip(alarms, items, strict=True):
             refusal = outcome.get(item.id) if outcome else None
-            if refusal is None:
-                alarm.row.next_fire_us, alarm.row.last_fire_us = item.next_fire_us, item.last_fire_us
-                alarm.row.state = item.state
-                self.window.put(alarm)
-                if item.state is ScheduleState.QUARANTINED:
-                    self._stats.quarantined += 1
-                    log.error("schedule_quarantined", schedule_id=item.id, reason=item.note)
+            if refusal is not None:
+                self._refused(alarm, item, refusal)
                 continue
-            self._stats.refused += 1
-            self.window.drop(alarm)
-            if refusal is ReleaseRefusal.DUPLICATE:
-                self._decided[item.id] = (item.generation, item.due_us)
-                log.warning("nominal_time_already_decided", schedule_id=item.id, nominal_us=item.due_us)
-        self._count(items, executions)
+            fires += len(item.fires)
+            alarm.row.next_fire_us, alarm.row.last_fire_us = item.next_fire_us, item.last_fire_us
+            alarm.row.state = item.state
+            self.window.put(alarm)
+            if item.state is ScheduleState.QUARANTINED:
+                self._stats.quarantined += 1
+                log.error("schedule_quarantined", schedule_id=item.id, reason=item.note)
+        self._stats.rounds += 1
+        self._stats.fires += fires
+        self._stats.executions += len(executions)
+        self._stats.last_lateness_s = (self._clock.wall_us() - items[0].due_us) / 1e6
 
-    def _count(self, items: Sequence[ReleaseItem], executions: Sequence[Execution]) -> None:
-        stats = self._stats
-        stats.rounds += 1
-        stats.fires += sum(len(item.fires) for item in items)
-        stats.executions += len(executions)
-        stats.last_lateness_s = (self._clock.wall_us() - items[0].due_us) / 1e6
+    def _refused(self, alarm: Alarm, item: ReleaseItem, refusal: ReleaseRefusal) -> None:
+        """It is not what it was when it was read: read it again."""
+        self._stats.refused += 1
+        self.window.drop(alarm)
+        if refusal is ReleaseRefusal.DUPLICATE:
+            self._decided[item.id] = (item.generation, item.due_us)
+            log.warning("nominal_time_already_decided", schedule_id=item.id, nominal_us=item.due_us)
 
     # --- when the store is away --------------------------------------------------------------------
 

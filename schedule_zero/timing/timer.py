@@ -82,12 +82,16 @@ class Timer:
             logger=logging.getLogger("apscheduler"),
         )
         self._window = rounds.window
-        bell = asyncio.create_task(self._ring(data_store.broker), name="timer bell")
         try:
-            await scheduler.run_until_stopped()
+            async with asyncio.TaskGroup() as tasks:
+                bell = tasks.create_task(self._ring(data_store.broker), name="timer bell")
+                await scheduler.run_until_stopped()
+                bell.cancel()
+        except BaseExceptionGroup as group:
+            # The groups are AsyncScheduler's and ours; who supervises this wants to read what went wrong.
+            raise _innermost(group) from group
         finally:
             self._window = None
-            bell.cancel()
 
     def changed(self) -> None:
         """Look again now. Schedules that were written through the store are known of without it."""
@@ -119,3 +123,10 @@ class Timer:
             await self._bell.wait()
             self._bell.clear()
             await publish(now)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What a group of groups of one is about."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

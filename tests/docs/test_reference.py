@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from schedule_zero import errors
-from schedule_zero.model import JobError, JobMethod, JobOptions
+from schedule_zero.model import JobError, JobMethod, JobOptions, NodeState
 from schedule_zero.settings import LEAVES, variable
 from schedule_zero.web.api.routes import ROUTES
 from schedule_zero.wire import messages
@@ -96,6 +96,23 @@ def test_every_route_stands_in_the_api_page(route):
         if re.search(rf"\b{route.method}\b.*{re.escape(route.path)}(?![/\w])", line)
     ]
     assert lines, f"{route.method} {route.path}"
+
+
+def event_kinds() -> set[str]:
+    """Every text in the store's code that reads like an event's kind, and those made of a state."""
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "schedule_zero" / "store").glob("*.py"))
+    kinds = set(re.findall(r'"((?:execution|schedule|handler|node|node_key|token)\.[a-z_]+)"', source))
+    return kinds | {f"node.{state}" for state in NodeState}
+
+
+@pytest.mark.parametrize("kind", sorted(event_kinds()))
+def test_every_kind_of_event_stands_in_the_events_page(kind):
+    assert f"`{kind}`" in page("events.md")
+
+
+def test_the_events_page_names_no_event_that_does_not_exist():
+    said = set(re.findall(r"`((?:execution|schedule|handler|node|node_key|token)\.[a-z_]+)`", page("events.md")))
+    assert said - event_kinds() == {"schedule.skipped", "schedule.missed"}, "made of a fire's outcome"
 
 
 def test_generated_parts_are_what_the_code_says():

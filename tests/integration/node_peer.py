@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -37,7 +38,7 @@ M = TypeVar("M")
 class ScriptedServer:
     """Welcomes nodes, acknowledges heartbeats and results, and notes all that comes; each can be turned off."""
 
-    def __init__(self, context: zmq.Context, *, heartbeat_s: float = 0.1, lease_s: float = 30.0) -> None:
+    def __init__(self, context: zmq.Context, *, heartbeat_s: float = 2.0, lease_s: float = 30.0) -> None:
         self.heartbeat_s = heartbeat_s
         self.lease_s = lease_s
         self.welcomes = True
@@ -81,13 +82,12 @@ class ScriptedServer:
         return self.sessions[-1]
 
     def send(self, message: ServerMessage, peer: bytes | None = None) -> None:
-        assert self._socket is not None
-        self._socket.send_multipart([peer or self.peers[-1], *encode(message)], zmq.NOBLOCK)
-        self._soon()
+        self.send_raw(*encode(message), peer=peer)
 
-    def send_raw(self, *frames: bytes) -> None:
+    def send_raw(self, *frames: bytes, peer: bytes | None = None) -> None:
         assert self._socket is not None
-        self._socket.send_multipart([self.peers[-1], *frames], zmq.NOBLOCK)
+        with suppress(zmq.ZMQError):  # EHOSTUNREACH: the node has hung up, and will be back
+            self._socket.send_multipart([peer or self.peers[-1], *frames], zmq.NOBLOCK)
         self._soon()
 
     def dispatch(self, handler_id: str, job_method: str, params: object = None, **more: object) -> int:

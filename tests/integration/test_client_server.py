@@ -266,8 +266,8 @@ async def test_submit_prints_ids_or_waits(client, command):
     done = await command("executions", execution_id, "--wait")
     assert done.exit_code == 0
     assert "completed" in done.stdout
-    done = await command("submit", "demo.noop", "--count", "25", "--wait", "--wait-for", "20s")
-    assert (done.exit_code, done.stderr) == (0, "25 completed, 0 not\n")
+    done = await command("submit", "demo.noop", "--count", "600", "--wait", "--wait-for", "20s")
+    assert (done.exit_code, done.stderr) == (0, "600 completed, 0 not\n")
     done = await command("submit", "demo.fail", "message=no", "--wait")
     assert done.exit_code == 1
 

@@ -170,14 +170,14 @@ async def test_a_server_whose_authenticator_is_missing_lets_nobody_in(bed):
 
 
 async def test_the_self_test_refuses_to_start_a_server_that_lets_strangers_in(tmp_path, monkeypatch):
-    monkeypatch.setattr(CurveKeys, "_user_of", lambda self, frames: b"anybody")
+    monkeypatch.setattr(CurveKeys, "_user_of", lambda *_: b"anybody")
     with pytest.raises(ConfigError, match="unknown key was not refused"):
         async with running_bed(tmp_path / "server", CURVE):
             pass
 
 
 async def test_the_self_test_refuses_to_start_a_server_without_security(tmp_path, monkeypatch):
-    monkeypatch.setattr(CurveKeys, "secure", lambda self, socket: None)
+    monkeypatch.setattr(CurveKeys, "secure", lambda *_: None)
     monkeypatch.setattr(curve_module, "SELF_TEST_S", 0.3)
     with pytest.raises(ConfigError, match="unknown key was not refused"):
         async with running_bed(tmp_path / "server", CURVE):
@@ -185,7 +185,7 @@ async def test_the_self_test_refuses_to_start_a_server_without_security(tmp_path
 
 
 async def test_the_self_test_refuses_to_start_a_server_that_denies_everybody(tmp_path, monkeypatch):
-    monkeypatch.setattr(CurveKeys, "_user_of", lambda self, frames: b"")
+    monkeypatch.setattr(CurveKeys, "_user_of", lambda *_: b"")
     with pytest.raises(ConfigError, match="own key was refused"):
         async with running_bed(tmp_path / "server", CURVE):
             pass
@@ -226,7 +226,7 @@ async def test_a_message_with_another_valid_key_is_refused_in_somebody_elses_ses
         peer, session = next(iter(bed.dispatcher._core.sessions.items()))
         _, second = await bed.curve.create("n2", ["*"])
         thief = zmq.curve_public(second.encode()).decode()
-        bed.dispatcher._on_message(peer, thief, codec.encode(m.Heartbeat(s=session.s, seq=1)))
+        bed.dispatcher._inbound.message(peer, thief, codec.encode(m.Heartbeat(s=session.s, seq=1)))
         assert bed.dispatcher.stats.wrong_keys == 1
         assert bed.dispatcher._core.sessions == {}
 

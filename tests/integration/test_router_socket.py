@@ -95,6 +95,16 @@ async def test_a_flood_is_read_in_turns_between_which_others_run(context, listen
     assert laps >= 3000 / router_module.TURN
 
 
+async def test_large_messages_make_shorter_turns(context, listener):
+    peer = dealer(context, listener.address)
+    body = b"x" * (router_module.TURN_BYTES // 4)
+    for _ in range(40):
+        peer.send_multipart([b"SZ1", body])
+    await eventually(lambda: len(listener.messages) == 40)
+    most = max(after - before for before, after in zip([0, *listener.turns], listener.turns, strict=False))
+    assert most <= 5
+
+
 async def test_what_arrives_while_we_send_is_not_forgotten(context, listener):
     """The descriptor is edge-triggered, and a send may swallow its edge."""
     peer = dealer(context, listener.address)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from schedule_zero.clock import SystemClock
+from schedule_zero.clock import SystemClock, to_us
 from schedule_zero.config import TimingConfig
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.model import FireOutcome, ScheduleState
@@ -23,6 +23,9 @@ pytestmark = pytest.mark.anyio
 
 # Nothing in these tests may be due to the timer looking again by itself, unless they say so.
 SLEEPY = TimingConfig(max_sleep_s=60)
+# A wake-up that was lost would be made up for only when the window moves on, after 5 s at the earliest. Without load
+# "at once" is a few milliseconds.
+AT_ONCE_S = 2.5
 
 
 @pytest.fixture
@@ -72,10 +75,7 @@ async def test_a_schedule_created_while_the_timer_sleeps_wakes_it(bed: Bed) -> N
         await lateness_s(bed, "first")
         await due_in(bed, "second", 0.005)
 
-        assert await lateness_s(bed, "second") < 0.5
-
-
-Step = Callable[[], Awaitable[object]]
+        assert await lateness_s(bed, "second") < AT_ONCE_S
 
 
 @pytest.mark.parametrize("moment", ["take", "write", "wait_us"])
@@ -103,7 +103,7 @@ async def test_a_schedule_that_arrives_at_the_worst_moment_is_not_missed(
     async with running(bed.timer(SLEEPY)):
         await asyncio.wait_for(arrived.wait(), 10)
 
-        assert await lateness_s(bed, "late") < 0.5
+        assert await lateness_s(bed, "late") < AT_ONCE_S
 
 
 async def test_many_changes_at_once_are_all_seen(bed: Bed) -> None:
@@ -160,6 +160,25 @@ async def test_a_manual_clock_drives_it_through_days(still: Bed, clock: ManualCl
     assert nominal_times[-1] - nominal_times[0] == 47 * HOUR
 
 
+async def test_the_time_that_a_commit_took_is_not_slept_too_little(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait counts from when it was found out, not from before: else the loop wakes early, and for nothing."""
+    found_out_us = 0
+
+    async def slow_wait(_: rounds.Rounds) -> int:
+        nonlocal found_out_us
+        began_us = found_out_us = bed.clock.wall_us()
+        while found_out_us < began_us + 2000:
+            found_out_us = bed.clock.wall_us()
+        return S
+
+    monkeypatch.setattr(rounds.Rounds, "wait_us", slow_wait)
+
+    answer = await TimerDataStore(bed.rounds()).get_next_schedule_run_time()
+
+    assert answer is not None
+    assert to_us(answer) >= found_out_us + S
+
+
 # --- failures --------------------------------------------------------------------------------------
 
 
@@ -185,9 +204,8 @@ async def test_after_a_crash_the_next_run_goes_on_where_the_last_one_stood(bed: 
     bed.faults.error = RuntimeError("a bug")
     bed.faults.failing_writes = 1
 
-    with pytest.raises(BaseExceptionGroup) as caught:
+    with pytest.raises(RuntimeError, match="a bug"):
         await timer.run()
-    assert caught.group_contains(RuntimeError, match="a bug")
     async with running(timer):
         await eventually(lambda: len(bed.dispatcher.told("committed")) >= 3)
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from schedule_zero.config import DispatchConfig
 from schedule_zero.dispatch import effects as fx
-from schedule_zero.dispatch.core import TICK_S, Core
-from schedule_zero.model import AttemptOutcome, Execution, State
+from schedule_zero.dispatch.core import Core
+from schedule_zero.dispatch.membership import TICK_S
+from schedule_zero.model import AttemptOutcome, Execution, NodeState, State
 from schedule_zero.rules.states import TERMINAL, may_become
 from schedule_zero.store.executions import Refusal
 from schedule_zero.wire import messages as m
@@ -345,8 +346,6 @@ class World:
 
     def restart(self) -> None:
         """The server process is killed and started again."""
-        from schedule_zero.dispatch.core import NodeState  # the same enum, for readability here
-
         known = [node.record() for node in self.core.nodes.values()]
         self.epoch += 1
         self.held.clear()

@@ -65,6 +65,15 @@ def test_help_and_version_load_nothing_heavy(name):
     assert done.stderr.split() == [], module
 
 
+def test_a_node_carries_neither_server_nor_client():
+    code = (
+        "import sys; import schedule_zero.cli.handler; from schedule_zero import logs; import schedule_zero.node.host\n"
+        "print(*[name for name in ('tornado', 'sqlalchemy', 'apscheduler', 'httpx', 'rich') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_an_unknown_command_is_a_usage_error_with_a_suggestion(invoke):
     done = invoke(client.main, "node")
     assert done.exit_code == 2

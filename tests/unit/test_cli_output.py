@@ -45,7 +45,7 @@ def test_a_result_is_text_or_json(capsys):
     [
         ({"type": "cron", "expression": "0 9 * * *", "timezone": "Europe/Berlin"}, "cron 0 9 * * * (Europe/Berlin)"),
         ({"type": "cron", "expression": "0 9 * * *", "timezone": "UTC"}, "cron 0 9 * * *"),
-        ({"type": "interval", "seconds": 10, "start_time": "…"}, "interval seconds=10"),
+        ({"type": "interval", "seconds": 10, "start": "…"}, "interval seconds=10"),
         ({"type": "date", "run_date": "2038-01-19T03:14:07Z"}, "at 2038-01-19T03:14:07Z"),
     ],
 )

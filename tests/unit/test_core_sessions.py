@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schedule_zero.dispatch.core import FORGET_S
+from schedule_zero.dispatch.membership import FORGET_S
 from schedule_zero.model import AttemptOutcome, NodeState, State
 from schedule_zero.wire import messages as m
 from tests.unit.core_world import Peer, World
@@ -387,6 +387,14 @@ def test_a_leaving_node_that_comes_back_as_a_new_process_gets_work(world):
     node.start()
     node.hello().credit(1)
     assert len(node.work()) == 1
+
+
+def test_a_leaving_node_that_reconnects_is_still_leaving(world):
+    node = world.node()
+    node.leave()
+    node.hello().credit(5)
+    world.run()
+    assert node.work() == []
 
 
 def test_an_attempt_whose_start_was_committed_after_the_drain_goes_elsewhere(world):

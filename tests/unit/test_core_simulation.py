@@ -22,7 +22,7 @@ from schedule_zero.rules.states import TERMINAL
 from schedule_zero.wire import messages as m
 from tests.unit.core_world import World
 
-SEEDS = range(60)
+SEEDS = range(40)
 STEP_S = 0.25
 STORM_S = 90.0
 CALM_S = 900.0

@@ -109,9 +109,7 @@ options = st.builds(
 
 
 @given(st.sampled_from(REPORTED), st.integers(1, 9), st.integers(0, 3), options, st.booleans(), st.booleans())
-def test_every_ending_is_a_transition_of_the_table(  # noqa: PLR0917 - hypothesis passes them by position
-    outcome, attempt, lost_count, chosen, cancel, give_up
-):
+def test_every_ending_is_a_transition_of_the_table(outcome, attempt, lost_count, chosen, cancel, give_up):
     result = ending.after_report(
         outcome,
         attempt=attempt,

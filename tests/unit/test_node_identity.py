@@ -10,7 +10,7 @@ import pytest
 
 from schedule_zero.errors import ConfigError, NodeLocked
 from schedule_zero.node.identity import Identity
-from schedule_zero.node.settings import curve_files, load_curve
+from schedule_zero.node.settings import load_curve
 
 
 def test_each_start_counts_one_epoch_and_keeps_the_secret(tmp_path: Path) -> None:
@@ -93,16 +93,13 @@ def test_a_state_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         Identity.take(tmp_path / "file", "n1")
 
 
-def test_keys_are_read_from_the_state_directory(tmp_path: Path) -> None:
-    folder = tmp_path / "curve"
-    folder.mkdir()
-    (folder / "server.public").write_text("p" * 40 + "\n")
-    (folder / "local-node.secret").write_text("s" * 40)
-    assert load_curve(*curve_files(tmp_path, "n1")) == (b"p" * 40, b"s" * 40)
-    (folder / "n1.secret").write_text("o" * 40)
-    assert load_curve(*curve_files(tmp_path, "n1")).secret == b"o" * 40
-    (folder / "n1.secret").write_text("short")
+def test_keys_are_read_from_their_files(tmp_path: Path) -> None:
+    public, secret = tmp_path / "server.public", tmp_path / "n1.secret"
+    public.write_text("p" * 40 + "\n")
+    secret.write_text("s" * 40)
+    assert load_curve(public, secret) == (b"p" * 40, b"s" * 40)
+    secret.write_text("short")
     with pytest.raises(ConfigError, match="40 characters"):
-        load_curve(*curve_files(tmp_path, "n1"))
+        load_curve(public, secret)
     with pytest.raises(ConfigError, match="can't be read"):
-        load_curve(folder / "nothing", folder / "n1.secret")
+        load_curve(tmp_path / "nothing", secret)

@@ -23,8 +23,13 @@ class Box:
         self.durable: list[Durable[Entry]] = []
         self.batches: list[int] = []
         self.health: list[OSError | None] = []
+        self.broken: list[Exception] = []
         self.outbox: Outbox[Entry] = Outbox(
-            path, encode=lambda entry: entry, on_durable=self._on_durable, on_health=self.health.append
+            path,
+            encode=lambda entry: entry,
+            on_durable=self._on_durable,
+            on_health=self.health.append,
+            on_broken=self.broken.append,
         )
         self.recovered, self.waiting = self.outbox.open(lambda record: int(record.split(b":")[0]))
 
@@ -193,3 +198,15 @@ def test_closing_does_not_wait_for_a_disk_that_refuses(
 def test_the_outbox_is_private(make: Callable[[], Box], tmp_path: Path) -> None:
     make()
     assert (tmp_path / "outbox").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_error_of_the_writer_itself_is_reported_not_swallowed(make: Callable[[], Box]) -> None:
+    box = make()
+
+    def fail(entry: Entry) -> Entry:
+        raise AssertionError("a defect")
+
+    box.outbox._encode = fail
+    box.put(1)
+    eventually_sync(lambda: box.broken)
+    assert str(box.broken[0]) == "a defect"

@@ -137,6 +137,12 @@ def test_a_method_with_a_strange_name_is_refused(name):
     assert [one.reason for one in refused] == ["not a valid name"]
 
 
+def test_a_handler_declared_twice_in_one_message_is_one_handler():
+    taken, _ = Registry().screen([declared(method("a")), declared(method("b")), declared(method("a", {}))])
+    assert [(one.handler_id, [each.name for each in one.methods]) for one in taken] == [("billing", ["a", "b"])]
+    assert taken[0].methods[0].schema == b"{}"
+
+
 def test_references_within_a_schema_work():
     schema = {"type": "object", "properties": {"x": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "integer"}}}
     registry = known(method(schema=schema))

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from schedule_zero import settings
-from schedule_zero.config import ServerConfig
+from schedule_zero.config import ServerConfig, is_loopback
 from schedule_zero.errors import ConfigError
 from schedule_zero.settings import Flag
 
@@ -214,7 +214,7 @@ def test_a_bad_address_says_what_was_expected(text):
     ],
 )
 def test_loopback_is_known_when_seen(host, loopback):
-    assert settings.is_loopback(host) is loopback
+    assert is_loopback(host) is loopback
 
 
 def test_the_file_in_the_repository_holds_every_setting_with_its_default():

@@ -169,14 +169,14 @@ def test_extreme_depth_is_refused_and_survived(levels):
     assert isinstance(refusal(b'{%s,"job_params":%s}' % (JOB, nested(levels))), TooDeep)
 
 
-LEAVES = st.integers(0, 9) | st.text("[{\"\\}]a", max_size=5)
+LEAVES = st.integers(0, 9) | st.text('[{"\\}]a', max_size=5)
 
 
 @settings(max_examples=200)
 @given(
     st.recursive(
         LEAVES,
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("a[{\"", max_size=3), inner, max_size=3),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('a[{"', max_size=3), inner, max_size=3),
         max_leaves=12,
     )
 )

@@ -10,8 +10,10 @@ from msgspec import Struct, UnsetType
 from schedule_zero.errors import InvalidField
 from schedule_zero.model import Execution, State
 from schedule_zero.service.specs import ScheduleSpec, SubmitItem
-from schedule_zero.web.api import records
+from schedule_zero.web.api.execution_records import Ran
+from schedule_zero.web.api.records import NULL, raw
 from schedule_zero.web.api.request import ApiRequest, Response, replayed
+from schedule_zero.web.api.schedule_records import Scheduled
 from schedule_zero.web.api.schemas import EarlierScheduleBody, RunNowBody
 
 T = TypeVar("T")
@@ -36,7 +38,7 @@ async def schedule(request: ApiRequest) -> Response:
     )
     written = await request.service.schedules.create(request.principal, [spec], request.idempotency_key())
     return Response(
-        records.Scheduled(status="success", job_id=written.schedules[0].id),
+        Scheduled(status="success", job_id=written.schedules[0].id),
         status=201,
         headers=replayed(written.replayed),
     )
@@ -59,35 +61,35 @@ async def run_now(request: ApiRequest) -> Response:
     if ran.execution is not None:
         return Response(_over(item, ran.execution), headers=headers)
     return Response(
-        records.Ran(
+        Ran(
             status="accepted",
             message=f"{item.handler_id}.{item.job_method} has not finished yet; ask for the execution",
             execution_id=ran.execution_id,
-            result=records.NULL,
-            error=records.NULL,
+            result=NULL,
+            error=NULL,
         ),
         status=202,
         headers=(("Location", f"/api/executions/{ran.execution_id}"), *headers),
     )
 
 
-def _over(item: SubmitItem, execution: Execution) -> records.Ran:
+def _over(item: SubmitItem, execution: Execution) -> Ran:
     job = f"{item.handler_id}.{item.job_method}"
     if execution.state is State.COMPLETED:
-        return records.Ran(
+        return Ran(
             status="success",
             message=f"{job} completed",
             execution_id=execution.id,
-            result=records.raw(execution.result),
-            error=records.NULL,
+            result=raw(execution.result),
+            error=NULL,
         )
     reason = _decode_error(execution.error).message if execution.error else ""
-    return records.Ran(
+    return Ran(
         status="error",
         message=f"{job} ended as {execution.state}" + (f": {reason}" if reason else ""),
         execution_id=execution.id,
-        result=records.NULL,
-        error=records.raw(execution.error),
+        result=NULL,
+        error=raw(execution.error),
     )
 
 

@@ -16,9 +16,9 @@ from schedule_zero.errors import InvalidField
 from schedule_zero.model import Event
 from schedule_zero.ops.events import Subscription
 from schedule_zero.service.system import SystemService
-from schedule_zero.web.api.records import EventRecord, Resync
 from schedule_zero.web.api.request import ApiRequest, EventStream
 from schedule_zero.web.api.schemas import EventsQuery
+from schedule_zero.web.api.system_records import EventRecord, Resync
 
 RETRY_MS = 2000
 KEEPALIVE_S = 15.0

@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 from schedule_zero.errors import InvalidField
 from schedule_zero.store.execution_reads import Filter
 from schedule_zero.store.executions import CancelOutcome
-from schedule_zero.web.api import records
+from schedule_zero.web.api import execution_records as records
 from schedule_zero.web.api.request import ApiRequest, Response, pointing_into, replayed
 from schedule_zero.web.api.schemas import (
     ClearBody,

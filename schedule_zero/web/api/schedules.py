@@ -11,7 +11,8 @@ from msgspec import UnsetType
 from schedule_zero.errors import AlreadyExists, InvalidField, NotFound, PreconditionFailed
 from schedule_zero.model import Schedule
 from schedule_zero.store.schedules import etag
-from schedule_zero.web.api import records
+from schedule_zero.web.api import schedule_records as records
+from schedule_zero.web.api.execution_records import Created
 from schedule_zero.web.api.executions import given
 from schedule_zero.web.api.request import ApiRequest, Response, pointing_into, replayed
 from schedule_zero.web.api.schemas import (
@@ -134,7 +135,7 @@ async def run(request: ApiRequest) -> Response:
     """Run a schedule's job once, now; its times stay as they are."""
     submitted = await request.service.schedules.run(request.principal, request.id, request.idempotency_key())
     return Response(
-        records.Created(id=submitted.ids[0], execution_id=submitted.ids[0]),
+        Created(id=submitted.ids[0], execution_id=submitted.ids[0]),
         status=202,
         headers=(("Location", f"/api/executions/{submitted.ids[0]}"), *replayed(submitted.replayed)),
     )

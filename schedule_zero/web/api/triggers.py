@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schedule_zero.web.api import records
+from schedule_zero.web.api import schedule_records as records
 from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.api.schemas import PreviewBody, moment_us
 

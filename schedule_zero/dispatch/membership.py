@@ -1,0 +1,439 @@
+"""Who is connected: sessions from HELLO to BYE, liveness, leases, and whose attempts are whose.
+
+A part of the core (pure); the states and what can go wrong are told at the head of ``core``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from schedule_zero.config import DispatchConfig
+from schedule_zero.dispatch.effects import Collector, NodeChanged, NodeForgotten, Now
+from schedule_zero.dispatch.endings import Endings
+from schedule_zero.dispatch.placing import Placing
+from schedule_zero.dispatch.sessions import (
+    ACCEPTED,
+    COUNTED,
+    ENDING,
+    HELD,
+    LOSING,
+    PLACED,
+    REPORTED,
+    SENT,
+    STARTING,
+    UNRECORDED,
+    UNSENT,
+    Instance,
+    LiveAttempt,
+    LiveNode,
+    Session,
+    admit,
+    identity_of,
+    succeeds,
+)
+from schedule_zero.model import Node, NodeState
+from schedule_zero.rules.ending import CANCELLED
+from schedule_zero.wire.messages import (
+    MAX_BATCH,
+    PROTOCOL_VERSION,
+    Cancel,
+    Credit,
+    Deny,
+    ErrorMessage,
+    HbAck,
+    Heartbeat,
+    Hello,
+    ServerDrain,
+    Welcome,
+)
+
+# Whatever a node asks for, it never holds more than this.
+MAX_WINDOW = 20_000
+# A node that has been away for so long, and holds nothing, is forgotten.
+FORGET_S = 24 * 3600.0
+# The shell ticks twice a second; a longer gap is the server's own standstill.
+TICK_S = 0.5
+STALL_S = 2.0
+_UNDER_WAY = frozenset({PLACED, STARTING, ENDING, LOSING})
+
+
+class Membership:
+    """The nodes and their sessions."""
+
+    def __init__(
+        self,
+        config: DispatchConfig,
+        nodes: dict[str, LiveNode],
+        placing: Placing,
+        endings: Endings,
+        out: Collector,
+        *,
+        new_session_id: Callable[[], str],
+        server_version: str,
+    ) -> None:
+        self._config = config
+        self._placing = placing
+        self._endings = endings
+        self._out = out
+        self._new_session_id = new_session_id
+        self._server_version = server_version
+        self._last_tick_s: float | None = None
+        self.nodes = nodes
+        self.sessions: dict[bytes, Session] = {}
+
+    def restore(self, known: Iterable[Node], now: Now) -> None:
+        """Nodes from before the server's start have a full lease from now to come back with their work (C11)."""
+        lease_end_s = now.mono_s + self._config.lease_s
+        for one in known:
+            offline = one.state is NodeState.OFFLINE
+            self.nodes[one.node_id] = LiveNode(
+                one.node_id,
+                one.state if offline or one.state is NodeState.LOST else NodeState.SUSPECT,
+                now.mono_s,
+                Instance(one.instance, one.epoch, one.identity, lease_end_s, over=offline),
+                draining=one.draining,
+                handlers=one.handlers,
+                slots=one.slots,
+                version=one.version,
+                host=one.host,
+                pid=one.pid,
+                first_seen_us=one.first_seen_us,
+                last_seen_us=one.last_seen_us,
+            )
+
+    def holder(self, node_id: str, now: Now) -> LiveNode:
+        """The node on which the store says that an attempt runs; made up if it was forgotten."""
+        node = self.nodes.get(node_id)
+        if node is None:
+            instance = Instance("", 0, "", now.mono_s + self._config.lease_s)
+            node = self.nodes[node_id] = LiveNode(node_id, NodeState.LOST, now.mono_s, instance)
+        node.instance.over = False
+        return node
+
+    # --- sessions ---------------------------------------------------------------------------------
+
+    def refusal(self, hello: Hello, now: Now) -> Deny | None:
+        """Whether ``hello`` would be denied now, before anything of it is stored."""
+        if hello.protocol != PROTOCOL_VERSION:
+            return Deny(
+                code="protocol_version",
+                reason=f"this server speaks protocol {PROTOCOL_VERSION}, the node speaks {hello.protocol}",
+            )
+        if self._placing.closing:
+            return Deny(code="draining", reason="the server is stopping", retry=True)
+        margin_s = self._config.lease_margin_s
+        return admit(self.nodes.get(hello.node_id), hello, now_s=now.mono_s, margin_s=margin_s)
+
+    def hello(self, peer: bytes, hello: Hello, served: Iterable[tuple[str, str]], now: Now, *, key: str = "") -> None:
+        """A node wants a session; ``served`` are the (handler, method) pairs of it that are allowed."""
+        denial = self.refusal(hello, now)
+        if denial is not None:
+            self._out.send(peer, denial)
+            self._out.note("node_denied", node_id=hello.node_id, code=denial.code, reason=denial.reason)
+            return
+        before = self.sessions.get(peer)
+        if before is not None and before.node.node_id != hello.node_id:
+            self._lose(before.node, now, "said HELLO as another node")
+        node = self._take_over(hello, now)
+        session = Session(
+            self._new_session_id(),
+            peer,
+            node,
+            now.wall_us,
+            key=key,
+            confirmed=frozenset([held.token for held in hello.running]),
+        )
+        node.session = self.sessions[peer] = session
+        node.state = NodeState.ONLINE
+        node.heard_s = now.mono_s
+        node.last_seen_us = now.wall_us
+        node.instance.lease_end_s = now.mono_s + self._config.lease_s
+        node.lanes = [self._placing.lane(*pair) for pair in dict.fromkeys(served)]
+        node.handlers = sorted({declared.handler_id for declared in hello.handlers})
+        node.slots, node.version, node.host, node.pid = hello.slots, hello.version, hello.host, hello.pid
+        node.refresh()
+        config = self._config
+        self._out.send(
+            peer,
+            Welcome(
+                s=session.s,
+                server_us=now.wall_us,
+                heartbeat_s=config.heartbeat_s,
+                lease_s=config.lease_s,
+                server_version=self._server_version,
+            ),
+        )
+        over = [held.token for held in hello.running if not _believed(node, held.token)]
+        if over:
+            self._out.send(peer, Cancel(s=session.s, tokens=over[:MAX_BATCH]))
+        if node.draining:
+            self._out.send(peer, ServerDrain(s=session.s, on=True))
+        self._changed(node, "hello")
+
+    def _take_over(self, hello: Hello, now: Now) -> LiveNode:
+        """The node of an admitted ``hello``, with its instance, without a session."""
+        identity = identity_of(hello.state_key)
+        node = self.nodes.get(hello.node_id)
+        if node is None:
+            instance = Instance(hello.instance, hello.epoch, identity, now.mono_s)
+            node = self.nodes[hello.node_id] = LiveNode(
+                hello.node_id, NodeState.ONLINE, now.mono_s, instance, first_seen_us=now.wall_us
+            )
+            return node
+        if node.session is not None:
+            self._detach(node)
+        if node.instance.id != hello.instance:
+            if succeeds(hello, node.instance):
+                node.instance.over = True
+            node.instance = Instance(hello.instance, hello.epoch, identity, now.mono_s)
+            node.held = 0
+            node.leaving = False
+        return node
+
+    def session(self, peer: bytes, s: str, now: Now) -> Session | None:
+        """The session that a message claims; where there is none, the peer is told to begin anew."""
+        session = self.sessions.get(peer)
+        if session is None or session.s != s:
+            self._out.send(peer, ErrorMessage(code="no_session", message="no such session; say HELLO on a new socket"))
+            return None
+        node = session.node
+        node.heard_s = now.mono_s
+        if node.state is NodeState.SUSPECT:
+            node.state = NodeState.ONLINE
+            node.refresh()
+            self._changed(node, "heard again")
+            self._placing.pull(node, now)
+        return session
+
+    def heartbeat(self, peer: bytes, message: Heartbeat, now: Now) -> None:
+        session = self.session(peer, message.s, now)
+        if session is None:
+            return
+        session.node.instance.lease_end_s = now.mono_s + self._config.lease_s
+        session.node.last_seen_us = now.wall_us
+        session.node.outbox = message.outbox
+        self._out.send(peer, HbAck(s=session.s, seq=message.seq, server_us=now.wall_us))
+
+    def credit(self, peer: bytes, message: Credit, now: Now) -> None:
+        """``window`` is how many attempts the node is willing to hold in all; the first one ends syncing."""
+        session = self.session(peer, message.s, now)
+        if session is None:
+            return
+        node = session.node
+        node.window = min(message.window, MAX_WINDOW)
+        if not session.ready:
+            session.ready = True
+            node.refresh()
+            for lane in node.lanes:
+                lane.nodes.append(node)
+            self._reconcile(session, now)
+            for lane in node.lanes:
+                self._placing.push(lane, now)
+            self._placing.settle(now)
+        else:
+            self._placing.pull(node, now)
+
+    def _reconcile(self, session: Session, now: Now) -> None:
+        """The node's outbox is flushed: what do we believe on it, and what does it say it holds?"""
+        node = session.node
+        again: list[LiveAttempt] = []
+        unsent: list[LiveAttempt] = []
+        cancels: list[int] = []
+        for att in list(node.attempts.values()):
+            phase = att.phase
+            if phase == UNSENT:
+                unsent.append(att)
+            elif phase in _UNDER_WAY:
+                pass
+            elif att.instance is not node.instance:
+                # Of an earlier process, which is dead or has lost its lease, else this one had not been admitted.
+                # Its results have come; what is left is lost.
+                if phase in HELD:
+                    self._endings.lose(att, now)
+            elif att.token in session.confirmed:
+                self._found(att)
+                if att.row.cancel_requested:
+                    cancels.append(att.token)
+            elif phase in (REPORTED, UNRECORDED):
+                pass
+            elif att.row.cancel_requested:
+                # It doesn't hold it, and said how all others ended.
+                self._endings.decide(att, CANCELLED, now)
+            else:
+                self._found(att)
+                att.phase = SENT
+                again.append(att)
+        node.held = sum(att.phase in COUNTED and att.instance is node.instance for att in node.attempts.values())
+        self._placing.launch(node, unsent, now)
+        if again:
+            self._placing.dispatch(node, again, now)
+        if cancels:
+            self.send_cancel(node, cancels, now)
+
+    def _found(self, att: LiveAttempt) -> None:
+        """It is on its node after all."""
+        if att.phase not in COUNTED:
+            self._endings.count(att)
+        att.phase = ACCEPTED
+
+    def disconnected(self, peer: bytes, now: Now) -> None:
+        """The peer's socket is gone (C8)."""
+        session = self.sessions.get(peer)
+        if session is not None:
+            self._lose(session.node, now, "disconnected")
+
+    def drop(self, peer: bytes, code: str, message: str, now: Now) -> None:
+        """End the peer's session because of what it did, or because it may no longer be here."""
+        self._out.send(peer, ErrorMessage(code=code, message=message))
+        session = self.sessions.get(peer)
+        if session is not None:
+            self._lose(session.node, now, code)
+
+    def bye(self, peer: bytes, s: str, now: Now) -> None:
+        """The node holds nothing any more, and says so: no lease to wait for."""
+        session = self.session(peer, s, now)
+        if session is None:
+            return
+        node = session.node
+        node.instance.over = True
+        node.state = NodeState.OFFLINE
+        self._detach(node)
+        for att in list(node.attempts.values()):
+            if att.instance is node.instance:
+                if att.phase in (UNSENT, SENT):
+                    self._endings.hand_back(att, now)
+                elif att.phase == ACCEPTED:
+                    self._endings.lose(att, now)
+        self._changed(node, "said goodbye")
+        self._placing.settle(now)
+
+    def _lose(self, node: LiveNode, now: Now, reason: str) -> None:
+        node.state = NodeState.LOST
+        self._detach(node)
+        for att in list(node.attempts.values()):
+            if att.phase == UNSENT:
+                self._endings.hand_back(att, now)
+        self._changed(node, reason)
+        self._placing.settle(now)
+
+    def _detach(self, node: LiveNode) -> None:
+        session = node.session
+        if session is None:
+            return
+        node.session = None
+        del self.sessions[session.peer]
+        if session.ready:
+            for lane in node.lanes:
+                lane.nodes.remove(node)
+                if not lane.nodes:
+                    lane.unload()
+        node.unanswered.clear()
+        node.cancels.clear()
+        node.refresh()
+
+    def _changed(self, node: LiveNode, reason: str) -> None:
+        self._out.other.append(NodeChanged(node.record(), reason))
+
+    def drain(self, node_id: str, *, on: bool, now: Now) -> LiveNode | None:
+        """An operator takes the node out of service, or back; it hands back what it has not started."""
+        node = self.nodes.get(node_id)
+        if node is None:
+            return None
+        if node.draining != on:
+            node.draining = on
+            node.refresh()
+            self._changed(node, "drained" if on else "resumed")
+        if node.session is not None:
+            self._out.send(node.session.peer, ServerDrain(s=node.session.s, on=on))
+            if not on:
+                self._placing.pull(node, now)
+        return node
+
+    def leaving(self, peer: bytes, s: str, now: Now) -> None:
+        """The node takes no new work any more (SIGTERM)."""
+        session = self.session(peer, s, now)
+        if session is not None and not session.node.leaving:
+            session.node.leaving = True
+            session.node.refresh()
+            self._changed(session.node, "leaving")
+
+    def send_cancel(self, node: LiveNode, tokens: list[int], now: Now) -> None:
+        session = node.session
+        if session is None:
+            return
+        for token in tokens:
+            node.cancels[token] = now.mono_s
+        if session.ready:
+            self._out.send(session.peer, Cancel(s=session.s, tokens=tokens))
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def watch(self, now: Now) -> None:
+        """Look at the time: who is silent, whose lease is over, what has to be said again."""
+        self._forgive_standstill(now)
+        for node in list(self.nodes.values()):
+            session = node.session
+            silent_s = now.mono_s - node.heard_s
+            if session is not None:
+                if silent_s >= self._config.lost_s:
+                    self._lose(node, now, f"silent for {silent_s:.0f} s")
+                elif silent_s >= self._config.suspect_s and node.state is NodeState.ONLINE:
+                    node.state = NodeState.SUSPECT
+                    node.refresh()
+                    self._changed(node, f"silent for {silent_s:.0f} s")
+                elif session.ready:
+                    self._repeat(node, now)
+                    self._placing.pull(node, now)
+            elif node.state is NodeState.SUSPECT and silent_s >= self._config.lost_s:
+                # Known from before the server's start, and not come back.
+                node.state = NodeState.LOST
+                self._changed(node, "not back since the server's start")
+            elif silent_s > FORGET_S and not node.attempts and not node.draining:
+                del self.nodes[node.node_id]
+                self._out.other.append(NodeForgotten(node.node_id))
+            if node.attempts and node.session is None:
+                self._expire(node, now)
+
+    def _forgive_standstill(self, now: Now) -> None:
+        """If we stood still, messages wait to be read: nobody was silent. Leases only become longer by this."""
+        last_s, self._last_tick_s = self._last_tick_s, now.mono_s
+        if last_s is None or now.mono_s - last_s < STALL_S:
+            return
+        stood_still_s = now.mono_s - last_s - TICK_S
+        self._out.note("stood_still", seconds=round(stood_still_s, 1))
+        for node in self.nodes.values():
+            node.heard_s = min(node.heard_s + stood_still_s, now.mono_s)
+            instances = {node.instance} | {att.instance for att in node.attempts.values()}
+            for instance in instances:
+                instance.lease_end_s += stood_still_s
+
+    def _expire(self, node: LiveNode, now: Now) -> None:
+        """The node is away: when its lease is over its attempts are lost (those of earlier instances ended before)."""
+        if now.mono_s >= node.instance.lease_end_s + self._config.lease_margin_s:
+            for att in list(node.attempts.values()):
+                if att.phase in HELD:
+                    self._endings.lose(att, now)
+
+    def _repeat(self, node: LiveNode, now: Now) -> None:
+        """Send again what was not answered in time."""
+        due_s = now.mono_s - self._config.resend_s
+        unanswered = node.unanswered
+        again: list[LiveAttempt] = []
+        while unanswered and unanswered[0][0] <= due_s:
+            for token in unanswered.popleft()[1]:
+                att = node.attempts.get(token)
+                if att is not None and att.phase == SENT:
+                    again.append(att)
+        if again:
+            self._placing.resent += len(again)
+            self._placing.dispatch(node, again, now)
+        if node.cancels:
+            tokens = [token for token, sent_s in node.cancels.items() if sent_s <= due_s]
+            if tokens:
+                self.send_cancel(node, tokens[:MAX_BATCH], now)
+
+
+def _believed(node: LiveNode, token: int) -> bool:
+    """Whether an attempt that a node says it holds is still the current one."""
+    att = node.attempts.get(token)
+    return att is not None and att.phase != LOSING

@@ -1,0 +1,81 @@
+"""What the dispatcher shows of itself: nodes, progress, counters."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from schedule_zero.dispatch.sessions import LiveNode
+from schedule_zero.model import NodeState
+
+
+class NodeView(Struct, kw_only=True):
+    """One node as the API shows it. Times that depend on a session are None without one."""
+
+    node_id: str
+    state: NodeState
+    handlers: list[str]
+    slots: int
+    running: int
+    window: int
+    outbox: int
+    draining: bool
+    heartbeat_age_s: float | None
+    version: str
+    host: str
+    pid: int
+    instance: str
+    connected_us: int | None
+    last_seen_us: int
+
+
+class ProgressView(Struct, kw_only=True):
+    """The newest progress of a running attempt."""
+
+    percent: float | None
+    text: str
+    at_us: int
+
+
+class DispatchStats(Struct):
+    """Counters since the start, for /metrics."""
+
+    messages_in: int = 0
+    messages_out: int = 0
+    # Sends to a peer that was gone or did not read; the protocol repeats what matters.
+    sends_failed: int = 0
+    dispatched: int = 0
+    resends: int = 0
+    results: int = 0
+    results_duplicate: int = 0
+    results_stale: int = 0
+    attempts_lost: int = 0
+    nodes_lost: int = 0
+    nodes_denied: int = 0
+    bad_messages: int = 0
+    peers_dropped: int = 0
+    # Messages whose key was not that of their session, or not in force.
+    wrong_keys: int = 0
+    # A message or an outcome that our own code could not handle.
+    internal_errors: int = 0
+
+
+def node_view(node: LiveNode, now_s: float) -> NodeView:
+    """The node as it is now."""
+    session = node.session
+    return NodeView(
+        node_id=node.node_id,
+        state=node.state,
+        handlers=list(node.handlers),
+        slots=node.slots,
+        running=len(node.attempts),
+        window=node.window if session is not None else 0,
+        outbox=node.outbox,
+        draining=node.draining or node.leaving,
+        heartbeat_age_s=None if session is None else round(max(now_s - node.heard_s, 0.0), 3),
+        version=node.version,
+        host=node.host,
+        pid=node.pid,
+        instance=node.instance.id,
+        connected_us=None if session is None else session.since_us,
+        last_seen_us=node.last_seen_us,
+    )

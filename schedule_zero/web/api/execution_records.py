@@ -1,0 +1,286 @@
+"""Executions as the API shows them: in lists, alone with everything that is known, and in numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Raw
+
+from schedule_zero.clock import rfc3339
+from schedule_zero.model import Attempt, AttemptOutcome, Execution, Origin, State
+from schedule_zero.service.specs import ExecutionView
+from schedule_zero.store.execution_reads import HandlerStats, Stats
+from schedule_zero.store.executions import CancelAnswer, CancelOutcome
+from schedule_zero.web.api.records import NULL, Count, Moment, Record, raw
+
+# A list leaves out payloads larger than this (and says so): a page must not grow with what jobs return.
+MAX_LISTED_BYTES = 16 << 10
+
+
+# --- shapes ---------------------------------------------------------------------------------------
+
+
+class ExecutionRecord(Record, kw_only=True):
+    """One execution. ``job_id`` is the earlier name of ``schedule_id``."""
+
+    id: str
+    schedule_id: str | None
+    job_id: str | None
+    handler_id: str
+    job_method: str
+    status: State
+    priority: int
+    attempt: int
+    node_id: str | None
+    origin: Origin
+    # The execution that this one retries.
+    parent_id: str | None
+    nominal_time: Moment | None
+    not_before: Moment | None
+    created_at: Moment | None
+    dispatched_at: Moment | None
+    started_at: Moment | None
+    finished_at: Moment | None
+    stored_at: Moment | None
+    # From started_at to finished_at.
+    duration_ms: float | None
+    cancel_requested: bool
+    result: Raw
+    error: Raw
+    # Payloads left out of a list because of their size; the execution itself shows them.
+    omitted: list[str]
+
+
+class AttemptRecord(Record, kw_only=True):
+    """One delivery to a node; ``outcome`` is null while it runs."""
+
+    attempt: int
+    token: int
+    node_id: str | None
+    outcome: AttemptOutcome | None
+    dispatched_at: Moment | None
+    started_at: Moment | None
+    finished_at: Moment | None
+    error: Raw
+
+
+class ExecutionDetail(ExecutionRecord, kw_only=True):
+    """One execution with everything that is known about it."""
+
+    job_params: Raw
+    options: Raw
+    idempotency_key: str | None
+    fence_token: int
+    lost_count: int
+    # Every delivery to a node, oldest first; the last one may still run.
+    attempts: list[AttemptRecord]
+    progress: Any
+
+
+class ExecutionPage(Record, kw_only=True):
+    count: Count
+    limit: int
+    records: list[ExecutionRecord]
+    next_cursor: str | None
+
+
+class ErrorPage(Record, kw_only=True):
+    count: Count
+    limit: int
+    errors: list[ExecutionRecord]
+
+
+class Ids(Record, kw_only=True):
+    """Ids in the order of the request; what they name is committed."""
+
+    ids: list[str]
+
+
+class Cleared(Record, kw_only=True):
+    status: str
+    cleared: Count
+
+
+class Created(Record, kw_only=True):
+    """The id of the new execution; it is committed."""
+
+    id: str
+    execution_id: str
+    status: str = "success"
+
+
+class Cancelled(Record, kw_only=True):
+    """``outcome`` is ``cancelled``, ``requested`` (its node is told, and confirms) or ``terminal`` (it was over)."""
+
+    id: str
+    outcome: CancelOutcome
+    status: State | None
+
+
+class Ran(Record, kw_only=True):
+    """``status`` is ``success``, ``error`` (the job's own, see ``error``) or ``accepted`` (not finished in time)."""
+
+    status: str
+    message: str
+    execution_id: str
+    result: Raw
+    # {type, message, traceback} where the job failed.
+    error: Raw
+
+
+class HandlerCounts(Record, kw_only=True):
+    """The executions of one handler."""
+
+    total: Count
+    by_status: dict[str, int]
+    success_count: Count
+    error_count: Count
+    avg_duration_ms: float | None
+
+
+class StatsRecord(Record, kw_only=True):
+    """Executions stored now; ``lifetime_executions`` also counts those that were cleared."""
+
+    total_executions: Count
+    lifetime_executions: Count
+    by_status: dict[str, int]
+    success_count: Count
+    error_count: Count
+    # Of those that completed, failed, timed out or died; None before the first.
+    success_rate: float | None
+    # Of those that completed.
+    avg_duration_ms: float | None
+    handler_stats: dict[str, HandlerCounts]
+
+
+# --- making them ------------------------------------------------------------------------------------
+
+
+def execution_record(execution: Execution) -> ExecutionRecord:
+    """The record for a list."""
+    fields = _execution_fields(execution)
+    for name in ("result", "error"):
+        payload = getattr(execution, name)
+        if payload is not None and len(payload) > MAX_LISTED_BYTES:
+            fields[name] = NULL
+            fields["omitted"].append(name)
+    return ExecutionRecord(**fields)
+
+
+def execution_detail(view: ExecutionView) -> ExecutionDetail:
+    execution = view.execution
+    return ExecutionDetail(
+        **_execution_fields(execution),
+        job_params=Raw(execution.params),
+        options=raw(execution.options),
+        idempotency_key=execution.idempotency_key,
+        fence_token=execution.token,
+        lost_count=execution.lost_count,
+        attempts=_attempts(view),
+        progress=view.progress,
+    )
+
+
+def cancelled(answer: CancelAnswer) -> Cancelled:
+    return Cancelled(id=answer.id, outcome=answer.outcome, status=answer.state)
+
+
+def stats_record(stats: Stats) -> StatsRecord:
+    success, error = _success_and_error(stats.by_state)
+    return StatsRecord(
+        total_executions=stats.total,
+        lifetime_executions=stats.lifetime,
+        by_status=stats.by_state,
+        success_count=success,
+        error_count=error,
+        success_rate=success / (success + error) if success + error else None,
+        avg_duration_ms=stats.completed_run_us / success / 1000 if success else None,
+        handler_stats={id_: _handler_counts(handler) for id_, handler in stats.handlers.items()},
+    )
+
+
+def _handler_counts(handler: HandlerStats) -> HandlerCounts:
+    success, error = _success_and_error(handler.by_state)
+    return HandlerCounts(
+        total=sum(handler.by_state.values()),
+        by_status=handler.by_state,
+        success_count=success,
+        error_count=error,
+        avg_duration_ms=handler.completed_run_us / success / 1000 if success else None,
+    )
+
+
+def _success_and_error(by_state: dict[str, int]) -> tuple[int, int]:
+    errors = sum(by_state.get(state, 0) for state in (State.FAILED, State.TIMEOUT, State.DEAD))
+    return by_state.get(State.COMPLETED, 0), errors
+
+
+def _execution_fields(execution: Execution) -> dict[str, Any]:
+    started_us, finished_us = execution.started_us, execution.finished_us
+    return {
+        "id": execution.id,
+        "schedule_id": execution.schedule_id,
+        "job_id": execution.schedule_id,
+        "handler_id": execution.handler_id,
+        "job_method": execution.job_method,
+        "status": execution.state,
+        "priority": execution.priority,
+        "attempt": execution.attempt,
+        "node_id": execution.node_id,
+        "origin": execution.origin,
+        "parent_id": execution.parent_id,
+        "nominal_time": rfc3339(execution.nominal_us),
+        "not_before": rfc3339(execution.not_before_us),
+        "created_at": rfc3339(execution.created_us),
+        "dispatched_at": rfc3339(execution.dispatched_us),
+        "started_at": rfc3339(started_us),
+        "finished_at": rfc3339(finished_us),
+        "stored_at": rfc3339(execution.stored_us),
+        "duration_ms": None if started_us is None or finished_us is None else (finished_us - started_us) / 1000,
+        "cancel_requested": execution.cancel_requested,
+        "result": raw(execution.result),
+        "error": raw(execution.error),
+        "omitted": [],
+    }
+
+
+def _attempts(view: ExecutionView) -> list[AttemptRecord]:
+    """The archived attempts, and the one that is part of the execution itself unless it was archived with its end."""
+    records = [_attempt_record(attempt) for attempt in view.attempts]
+    current = view.execution
+    if current.token and not any(record.token == current.token for record in records):
+        records.append(
+            AttemptRecord(
+                attempt=current.attempt,
+                token=current.token,
+                node_id=current.node_id,
+                outcome=_OUTCOMES.get(current.state),
+                dispatched_at=rfc3339(current.dispatched_us),
+                started_at=rfc3339(current.started_us),
+                finished_at=rfc3339(current.finished_us),
+                error=raw(current.error),
+            )
+        )
+    return records
+
+
+# What the state of an execution says about its last attempt.
+_OUTCOMES = {
+    State.COMPLETED: AttemptOutcome.COMPLETED,
+    State.FAILED: AttemptOutcome.FAILED,
+    State.TIMEOUT: AttemptOutcome.TIMEOUT,
+    State.CANCELLED: AttemptOutcome.CANCELLED,
+}
+
+
+def _attempt_record(attempt: Attempt) -> AttemptRecord:
+    return AttemptRecord(
+        attempt=attempt.attempt,
+        token=attempt.token,
+        node_id=attempt.node_id,
+        outcome=attempt.outcome,
+        dispatched_at=rfc3339(attempt.dispatched_us),
+        started_at=rfc3339(attempt.started_us),
+        finished_at=rfc3339(attempt.finished_us),
+        error=raw(attempt.error),
+    )

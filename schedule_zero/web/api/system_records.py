@@ -1,0 +1,238 @@
+"""Handlers, nodes, tokens, keys, health and events as the API shows them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw
+
+from schedule_zero.clock import rfc3339
+from schedule_zero.model import Role
+from schedule_zero.web.api.records import Count, Moment, Record
+
+if TYPE_CHECKING:
+    from schedule_zero.dispatch.dispatcher import NodeView
+    from schedule_zero.dispatch.registry import HandlerView
+    from schedule_zero.store.node_keys import NodeKey
+    from schedule_zero.store.tokens import ApiToken
+
+
+# --- shapes ---------------------------------------------------------------------------------------
+
+
+class MethodRecord(Record, kw_only=True):
+    """One job method; ``schema`` is the JSON schema of its parameters."""
+
+    name: str
+    # Called so on the wire and in the store as well.
+    schema: Raw
+    options: Any
+    doc: str
+    version: int
+
+
+class HandlerRecord(Record, kw_only=True):
+    """One handler. ``address``, ``methods`` (names) and ``status`` are the earlier ScheduleZero's."""
+
+    id: str
+    address: str
+    methods: list[str]
+    status: str
+    nodes: list[str]
+    job_methods: list[MethodRecord]
+    registered_at: Moment | None
+    last_updated: Moment | None
+
+
+class Handlers(Record, kw_only=True):
+    handlers: list[HandlerRecord]
+    count: Count
+
+
+class NodeRecord(Record, kw_only=True):
+    """One node and its live session."""
+
+    id: str
+    node_id: str
+    state: str
+    handlers: list[str]
+    slots: int
+    running: int
+    window: int
+    draining: bool
+    heartbeat_age_s: float | None
+    version: str
+    host: str
+    pid: int
+    instance: str
+    connected_at: Moment | None
+
+
+class Nodes(Record, kw_only=True):
+    nodes: list[NodeRecord]
+    count: Count
+
+
+class TokenRecord(Record, kw_only=True):
+    id: str
+    name: str
+    role: Role
+    created_at: Moment | None
+    revoked_at: Moment | None
+
+
+class Tokens(Record, kw_only=True):
+    tokens: list[TokenRecord]
+
+
+class TokenCreated(TokenRecord, kw_only=True):
+    """``token`` is shown this once."""
+
+    token: str
+
+
+class NodeKeyRecord(Record, kw_only=True):
+    id: str
+    node_id: str
+    handlers: list[str]
+    public_key: str
+    created_at: Moment | None
+    revoked_at: Moment | None
+
+
+class NodeKeys(Record, kw_only=True):
+    node_keys: list[NodeKeyRecord]
+
+
+class NodeKeyCreated(NodeKeyRecord, kw_only=True):
+    """``secret_key`` is shown this once."""
+
+    secret_key: str
+
+
+class Revoked(Record, kw_only=True):
+    status: str
+    id: str
+
+
+class Live(Record, kw_only=True):
+    status: str
+
+
+class Ready(Record, kw_only=True):
+    """``checks``: name → ``ok``, or what is the matter."""
+
+    status: str
+    checks: dict[str, str]
+
+
+class Version(Record, kw_only=True):
+    service: str
+    version: str
+
+
+class Health(Record, kw_only=True):
+    """``status`` is ``ok`` or ``degraded``; ``checks`` says what is the matter."""
+
+    status: str
+    service: str
+    instance_name: str
+    version: str
+    started_at: Moment
+    uptime_s: float
+    checks: dict[str, str]
+
+
+class EventRecord(Record, kw_only=True):
+    """The ``data:`` of a server-sent event: what happened, to what (its id), and the details."""
+
+    kind: str
+    id: str
+    data: dict[str, Any]
+
+
+class Resync(Record, kw_only=True):
+    """The ``data:`` of ``event: resync``: events were missed, so read the state again."""
+
+    reason: str
+
+
+# --- making them ------------------------------------------------------------------------------------
+
+
+def handler_record(handler: HandlerView) -> HandlerRecord:
+    return HandlerRecord(
+        id=handler.handler_id,
+        address=", ".join(handler.node_ids),
+        methods=[method.name for method in handler.methods],
+        status="Connected" if handler.node_ids else "Disconnected",
+        nodes=handler.node_ids,
+        job_methods=[
+            MethodRecord(
+                name=method.name,
+                schema=Raw(method.schema),
+                options=method.options,
+                doc=method.doc,
+                version=method.version,
+            )
+            for method in handler.methods
+        ],
+        registered_at=rfc3339(handler.registered_us),
+        last_updated=rfc3339(handler.updated_us),
+    )
+
+
+def node_record(node: NodeView) -> NodeRecord:
+    return NodeRecord(
+        id=node.node_id,
+        node_id=node.node_id,
+        state=node.state,
+        handlers=node.handlers,
+        slots=node.slots,
+        running=node.running,
+        window=node.window,
+        draining=node.draining,
+        heartbeat_age_s=node.heartbeat_age_s,
+        version=node.version,
+        host=node.host,
+        pid=node.pid,
+        instance=node.instance,
+        connected_at=rfc3339(node.connected_us),
+    )
+
+
+def token_record(token: ApiToken) -> TokenRecord:
+    return TokenRecord(**_token_fields(token))
+
+
+def token_created(token: ApiToken, secret: str) -> TokenCreated:
+    return TokenCreated(**_token_fields(token), token=secret)
+
+
+def _token_fields(token: ApiToken) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "name": token.name,
+        "role": token.role,
+        "created_at": rfc3339(token.created_us),
+        "revoked_at": rfc3339(token.revoked_us),
+    }
+
+
+def node_key_record(key: NodeKey) -> NodeKeyRecord:
+    return NodeKeyRecord(**_node_key_fields(key))
+
+
+def node_key_created(key: NodeKey, secret: str) -> NodeKeyCreated:
+    return NodeKeyCreated(**_node_key_fields(key), secret_key=secret)
+
+
+def _node_key_fields(key: NodeKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "node_id": key.node_id,
+        "handlers": key.handlers,
+        "public_key": key.public_key,
+        "created_at": rfc3339(key.created_us),
+        "revoked_at": rfc3339(key.revoked_us),
+    }
