@@ -46,7 +46,10 @@ log = structlog.get_logger(__name__)
 CONNECT_S = 2.0
 # … and then wait for so long for the answer to HELLO.
 WELCOME_S = 5.0
+# Full jitter between attempts, doubling from one second to this, and never above half a lease: a server that comes
+# back waits for one lease before it gives an attempt up, and its node has to be there by then (C9, C11).
 BACKOFF_MAX_S = 32.0
+DEFAULT_LEASE_S = 15.0
 # So many heartbeats without an answer: the server is gone, or the way to it. (It gives us up after 10 s.)
 SILENT_HEARTBEATS = 3.5
 # Messages handled before other callbacks get a turn.
@@ -119,7 +122,7 @@ class Link:
         self._writable: asyncio.Future[None] = self._loop.create_future()
         self._welcome: asyncio.Future[None] = self._loop.create_future()
         self._hello_s = 0.0
-        self._lease_s = 0.0
+        self._lease_s = DEFAULT_LEASE_S
         self._seq = 0
         self._sent_s: dict[int, float] = {}
         self._acked_s = 0.0
@@ -150,7 +153,8 @@ class Link:
             end = await self._one_session()
             if self.sessions > before:
                 failures = 0
-            delay_s = _uniform(0, min(BACKOFF_MAX_S, 2.0**failures)) if end.after_s is None else end.after_s
+            most_s = min(BACKOFF_MAX_S, self._lease_s / 2, 2.0**failures)
+            delay_s = _uniform(0, most_s) if end.after_s is None else end.after_s
             failures += 1
             log.info(
                 "server_lost" if self.sessions > before else "server_not_reached",
@@ -331,7 +335,7 @@ class Link:
             self._denied(message)
         elif isinstance(message, Goaway):
             if message.s == self.session:
-                after_s = max(0.0, min(message.reconnect_s, BACKOFF_MAX_S))
+                after_s = max(0.0, min(message.reconnect_s, BACKOFF_MAX_S, self._lease_s / 2))
                 self._end(End("goaway", message.reason, after_s + _uniform(0, 0.5 + after_s / 2)))
         elif isinstance(message, ErrorMessage):
             if message.code == "no_session":
