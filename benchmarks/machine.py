@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import sqlite3
 import sys
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -36,9 +38,31 @@ def machine_facts(folder: Path) -> dict[str, Any]:
         "platform": platform.platform(),
         "file_system": _file_system(folder),
         "load_1m": os.getloadavg()[0],
-        # What others use of all cores, from 0 to 1, while nothing of ours runs yet.
-        "busy": psutil.cpu_percent(interval=1.0) / 100,
     }
+
+
+class Neighbours:
+    """How much of the machine others use while we measure: what is busy, less what we and our children spent."""
+
+    def __init__(self) -> None:
+        self._wall_s = time.perf_counter()
+        self._busy_s = _busy_s()
+        self._own_s = _own_s()
+
+    def share(self) -> float:
+        """From 0 to 1 of all cores, since the beginning. Counts children that have ended and been waited for."""
+        busy_s, own_s = _busy_s() - self._busy_s, _own_s() - self._own_s
+        cores = os.cpu_count() or 1
+        return max(0.0, (busy_s - own_s) / (cores * (time.perf_counter() - self._wall_s)))
+
+
+def _busy_s() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
+def _own_s() -> float:
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def versions() -> dict[str, str]:

@@ -3,7 +3,7 @@
 The JSON document (``format`` = ``schedule-zero-benchmark/1``; seconds, megabytes of 10⁶ bytes, things per second):
 
 * ``format``, ``started_at`` (UTC), ``quick``, ``seconds``, ``passed`` (every ``must`` met)
-* ``machine``, ``versions``: what it ran on
+* ``machine``, ``versions``: what it ran on; ``machine.neighbours`` is the share of all cores that others used meanwhile
 * ``reference``: ``floor_jobs_s`` and ``fsync_s``, the units of the relative bounds
 * ``budget``: one object per line of the budget: ``key, work, what, unit``, ``median, low, high, spread, rounds``,
   ``must, must_met, aim, aim_met`` (bounds as numbers on this machine), ``must_text, aim_text`` (as in the design)

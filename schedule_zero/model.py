@@ -198,7 +198,7 @@ class Schedule(Struct, kw_only=True, gc=False):
 
 
 class Fire(Struct, kw_only=True, gc=False):
-    """One row of the ledger: one nominal time (or, with ``count`` > 1, a summarised run of them) and what became of it."""
+    """One row of the ledger: what became of one nominal time (with ``count`` > 1: of a summarised run of them)."""
 
     schedule_id: str
     generation: int

@@ -118,6 +118,8 @@ class Server:
 
     async def start(self) -> Addresses:
         """Bind, load, and start every loop; returns once the server answers."""
+        # Where the journal stands: an event stream that comes back after a restart is measured by it.
+        self.hub.last_seq = await self.store.read(store_events.latest_seq)
         await self.service.access.start(self.state_dir)
         await self.dispatcher.start()
         self._keep("dispatch", self.dispatcher.run)

@@ -5,9 +5,12 @@ Light on purpose: no HTTP client, no database, no scheduler in this process.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +167,13 @@ async def _run(settings: NodeSettings) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
     await run_node(settings, stop=stop)
+    # A job's own threads (asyncio.to_thread) would be waited for without limit from here on, while what they do was
+    # handed back and may run elsewhere already (C22).
+    if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _checked_address(address: str) -> None:
@@ -196,10 +206,11 @@ def _own_id(folder: Path) -> str:
 
 
 def _keys(folder: Path, node_id: str, node_key: Path | None, server_key: Path | None) -> Curve:
+    from schedule_zero.node.identity import file_name
     from schedule_zero.node.settings import load_curve
 
     curve = folder / "curve"
-    own = curve / f"{node_id}.secret"
+    own = curve / f"{file_name(node_id)}.secret"
     # Nodes beside the server share the key that it made for them at its first start.
     secret = node_key or (own if own.exists() else curve / "local-node.secret")
     return load_curve(server_key or curve / "server.public", secret)

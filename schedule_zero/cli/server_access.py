@@ -135,12 +135,13 @@ def create_node_key(ctx: click.Context, node_id: str, handlers: tuple[str, ...],
 
 
 def _write_keys(ctx: click.Context, made: dict[str, Any], out: Path) -> None:
+    from schedule_zero.node.identity import file_name
     from schedule_zero.state_dir import write_private
 
     state = Path(ctx.ensure_object(Given).load().config.state_dir)
     public = (state / "curve" / "server.public").read_bytes()
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
-    name = "any-node" if made["node_id"] == "*" else made["node_id"].replace("/", "_")
+    name = "any-node" if made["node_id"] == "*" else file_name(made["node_id"])
     secret_file, public_file = out / f"{name}.secret", out / "server.public"
     write_private(secret_file, f"{made['secret_key']}\n".encode())
     write_private(public_file, public)

@@ -136,7 +136,8 @@ class Lane:
     # --- refill -----------------------------------------------------------------------------------
 
     def wants_refill(self) -> bool:
-        return self.overflow and not self.refilling and bool(self.nodes) and self.count * 2 < self.window
+        """A quarter is left: enough to go on with while reading, and little of it is read a second time."""
+        return self.overflow and not self.refilling and bool(self.nodes) and self.count * 4 < self.window
 
     def refill_asked(self) -> None:
         self.refilling = True

@@ -199,7 +199,7 @@ class Runner:
     def _enter(self, attempt: LiveAttempt) -> JobContext | None:
         """Stamp the start, in the thread that runs it. None: the lease ended while it waited, it must not start."""
         now_s = self._clock.mono_s()
-        if not self._lease.held(now_s):
+        if attempt.stop.reason is StopReason.LEASE or not self._lease.held(now_s):
             return None
         attempt.started_s = now_s
         timeout_s = attempt.item.timeout_s
@@ -246,9 +246,15 @@ class Runner:
                 attempt = self._inbox.get()
                 if attempt is None:
                     return
-            context = self._enter(attempt)
-            ended = None if context is None else attempt.call(context, self._result_limit)
-            attempt = self._leave(attempt, ended)
+            attempt = self._leave(attempt, self._run_plain(attempt))
+
+    def _run_plain(self, attempt: LiveAttempt) -> Outcome | None:
+        """One attempt from its start to its outcome, in this worker thread. None: it must not start."""
+        early = attempt.stop.reason
+        if early is not None and early is not StopReason.LEASE:
+            return stopped(early, attempt.item.timeout_s)
+        context = self._enter(attempt)
+        return None if context is None else attempt.call(context, self._result_limit)
 
     def _leave(self, attempt: LiveAttempt, ended: Outcome | None) -> LiveAttempt | None:
         """Close the books on one attempt and take the next plain one, in one step. ``ended`` None: it never started."""

@@ -23,6 +23,7 @@ from schedule_zero.node.link import Conversation, Link
 from schedule_zero.node.mailbox import Mailbox
 from schedule_zero.node.methods import BoundMethod
 from schedule_zero.node.outbox import Durable, Outbox
+from schedule_zero.node.progress import Newest, ProgressBoard
 from schedule_zero.node.runner import Runner
 from schedule_zero.wire.messages import (
     MAX_BATCH,
@@ -53,7 +54,6 @@ ACCEPT_RUNNING_S = 0.05
 ACCEPT_QUEUED_S = 0.5
 # What was prefetched and has not come to its turn by then is given back: another node may be free.
 HOARD_S = 1.0
-PROGRESS_S = 0.2
 POLL_S = 0.02
 # Tokens of ended attempts are remembered, two generations of so many, to recognise a late duplicate.
 REMEMBER = 8_192
@@ -119,7 +119,7 @@ class Work:
             node_id=identity.node_id,
             result_limit=result_limit,
             deliver=self.outbox.put,
-            report=self._report,
+            report=ProgressBoard(loop, self._send_progress).report,
         )
         self._time = time
         self._link: Link | None = None
@@ -128,9 +128,6 @@ class Work:
         self._sweep_due = False
         self._recent: set[int] = set()
         self._older: set[int] = set()
-        self._progress: dict[int, tuple[float, str]] = {}
-        self._progress_mail: Mailbox[None] = Mailbox(loop, self._progress_waits)
-        self._progress_due = False
 
     def open(self, link: Link) -> None:
         """Recover the outbox and work for this link."""
@@ -313,21 +310,7 @@ class Work:
         if not self.broken.done():
             self.broken.set_exception(errors[0])
 
-    # --- progress ------------------------------------------------------------------------------------------
-
-    def _report(self, token: int, percent: float, text: str) -> None:
-        """From the job's thread. Only the newest of each attempt is kept."""
-        self._progress[token] = (percent, text)
-        self._progress_mail.post(None)
-
-    def _progress_waits(self, _: list[None]) -> None:
-        if not self._progress_due:
-            self._progress_due = True
-            self._loop.call_later(PROGRESS_S, self._send_progress)
-
-    def _send_progress(self) -> None:
-        self._progress_due = False
-        newest, self._progress = self._progress, {}
+    def _send_progress(self, newest: Newest) -> None:
         link = self._link
         if link is None or link.session is None:
             return

@@ -11,12 +11,13 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.config import LimitsConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
-from schedule_zero.errors import BadRequest, InvalidParams, NotFound, TooLarge, WrongState
+from schedule_zero.errors import BadRequest, NotFound, TooLarge, WrongState
 from schedule_zero.model import Execution, JobOptions, Origin, State, new_id
 from schedule_zero.ops.events import EventHub
 from schedule_zero.rules.options import effective
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.service.idempotency import idempotency_record
+from schedule_zero.service.params import check_params
 from schedule_zero.service.specs import ExecutionView, IdemKey, Principal, RunNow, SubmitItem, Submitted
 from schedule_zero.store import Store
 from schedule_zero.store import executions as store_executions
@@ -80,7 +81,7 @@ class ExecutionService:
             idempotency_key=old.idempotency_key,
             created_us=self._clock.wall_us(),
         )
-        self._dispatcher.registry.validate(row.handler_id, row.job_method, msgspec.json.decode(row.params))
+        check_params(self._dispatcher.registry, self._limits, row.handler_id, row.job_method, row.params)
         return await self._submit_rows(principal, [row], idem)
 
     async def submit_for(
@@ -98,19 +99,13 @@ class ExecutionService:
 
     def _rows(self, items: Sequence[SubmitItem], origin: Origin, *, bulk: bool = False) -> list[Execution]:
         now_us = self._clock.wall_us()
-        validate = self._dispatcher.registry.validate
-        limit = self._limits.params_bytes
+        registry, limits = self._dispatcher.registry, self._limits
         decided: dict[tuple[JobOptions, JobOptions], tuple[int, bytes | None]] = {}
         rows = []
         for index, item in enumerate(items):
             params = bytes(item.job_params)
             try:
-                if len(params) > limit:
-                    raise TooLarge(f"at most {limit} bytes of parameters, got {len(params)}", pointer="/job_params")
-                document = msgspec.json.decode(params)
-                if type(document) is not dict:
-                    raise InvalidParams("expected an object of parameters by name", pointer="/job_params")
-                method = validate(item.handler_id, item.job_method, document)
+                method = check_params(registry, limits, item.handler_id, item.job_method, params)
             except (BadRequest, NotFound, TooLarge) as error:
                 if bulk:
                     error.pointer = f"/executions/{index}{error.pointer or ''}"

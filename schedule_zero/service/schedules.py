@@ -14,7 +14,6 @@ from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import (
     BadRequest,
     InvalidField,
-    InvalidParams,
     InvalidTrigger,
     NotFound,
     TooLarge,
@@ -22,6 +21,7 @@ from schedule_zero.errors import (
 from schedule_zero.model import Fire, FireOutcome, JobOptions, Schedule, ScheduleState, new_id
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.idempotency import idempotency_record
+from schedule_zero.service.params import check_params
 from schedule_zero.service.specs import (
     IdemKey,
     Preview,
@@ -189,14 +189,7 @@ class ScheduleService:
 
     def _row(self, spec: ScheduleSpec, now_us: int) -> Schedule:
         params = bytes(spec.job_params)
-        if len(params) > self._limits.params_bytes:
-            raise TooLarge(
-                f"at most {self._limits.params_bytes} bytes of parameters, got {len(params)}", pointer="/job_params"
-            )
-        document = msgspec.json.decode(params)
-        if type(document) is not dict:
-            raise InvalidParams("expected an object of parameters by name", pointer="/job_params")
-        self._dispatcher.registry.validate(spec.handler_id, spec.job_method, document)
+        check_params(self._dispatcher.registry, self._limits, spec.handler_id, spec.job_method, params)
         trigger = parse_trigger(spec.trigger, min_interval_ms=self._timing.min_interval_ms, now_us=now_us)
         grace_s = self._timing.misfire_grace_s if spec.misfire_grace_s is None else spec.misfire_grace_s
         next_fire_us = first_fire(trigger, now_us)

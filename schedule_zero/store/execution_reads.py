@@ -1,8 +1,8 @@
 """Executions: the reads. Every one is bounded: what a page costs doesn't grow with the history.
 
 Lists walk ``seq`` (the order of insertion) downwards along the index that fits the filter best. What no index answers
-is filtered while walking, ``SCAN_ROWS`` at most for one page; and a page of large documents ends at ``PAGE_BYTES``. So a
-page may be short, even empty, and still have a cursor: only a page without one is the last.
+is filtered while walking, ``SCAN_ROWS`` at most for one page, and a page of large documents ends at ``PAGE_BYTES``. So
+a page may be short, even empty, and still have a cursor: only a page without one is the last.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class Rounds:
             # Called even if nobody waits any more (the timer was stopped): the dispatcher must hear of it.
             try:
                 self._written(alarms, items, executions, outcome)
-            except Exception as error:  # raised by the loop, where it is seen; here it would leave the loop waiting
+            except Exception as error:  # noqa: BLE001  # the loop raises it; here it would leave the loop waiting
                 self._failure = error
             if not written.done():
                 written.set_result(None)

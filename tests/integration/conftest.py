@@ -1,4 +1,4 @@
-"""A whole server, and nodes, inside the test's own process: real sockets on free ports, a real store in ``tmp_path``."""
+"""A whole server, and nodes, inside the test's own process: real sockets on free ports, a real store."""
 
 from __future__ import annotations
 
@@ -109,10 +109,15 @@ def with_config(**sections: object) -> ServerConfig:
     return structs.replace(TEST_CONFIG, **sections)
 
 
-@pytest.fixture
-def known_demo(server: Server) -> None:
-    """The handler ``demo`` is known, and none of its nodes is connected: jobs wait."""
+def know_demo(server: Server) -> None:
+    """Teach the server the handler ``demo`` as if one of its nodes had been there and gone: jobs wait."""
     nothing, anything = b'{"type":"object","additionalProperties":false}', b'{"type":"object"}'
     schemas = {"noop": nothing, "echo": anything, "fail": anything}
     methods = [JobMethod(name=name, schema=schema) for name, schema in schemas.items()]
     server.dispatcher.registry.learn([Handler(handler_id="demo", methods=methods)])
+
+
+@pytest.fixture
+def known_demo(server: Server) -> None:
+    """The handler ``demo`` is known, and none of its nodes is connected."""
+    know_demo(server)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from tests.integration.conftest import api_client, know_demo, running_server
 from tests.support import eventually
 
 pytestmark = pytest.mark.anyio
@@ -84,6 +85,26 @@ async def test_since_replays_from_the_beginning(api, known_demo):
 
     async with api.stream("GET", "/api/events?since=0") as answer:
         assert (await next_of(told(answer), "schedule.created")).data["id"] == "s1"
+
+
+async def test_who_comes_back_after_a_restart_of_the_server_misses_nothing_and_gets_nothing_twice(tmp_path):
+    async with running_server(tmp_path / "server") as server, api_client(server) as api:
+        await api.post("/api/tokens", json={"name": "one", "role": "viewer"})
+        know_demo(server)
+        await put(api, "s1")
+        async with api.stream("GET", "/api/events?since=0") as answer:
+            last = await next_of(told(answer), "schedule.created")
+        await put(api, "s2")
+
+    async with (
+        running_server(tmp_path / "server") as server,
+        api_client(server) as api,
+        api.stream("GET", "/api/events?topics=schedule", headers={"Last-Event-ID": last.id}) as answer,
+    ):
+        events = told(answer)
+        await anext(events)
+        missed = await anext(events)
+    assert (missed.kind, missed.data["id"]) == ("schedule.created", "s2")
 
 
 @pytest.mark.parametrize(

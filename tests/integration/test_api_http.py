@@ -15,6 +15,7 @@ from schedule_zero.config import HttpConfig, ServerConfig
 from schedule_zero.errors import StoreUnavailable, Unauthenticated
 from schedule_zero.model import Role
 from schedule_zero.service.specs import Principal
+from schedule_zero.web import app, exchange
 from schedule_zero.web.api.request import ApiRequest, EventStream, Response
 from schedule_zero.web.api.routing import Access, Route, RouteTable
 from schedule_zero.web.app import MAX_OBJECT_BYTES, HttpServer
@@ -38,6 +39,7 @@ class Endpoints:
         self.waiting = asyncio.Event()
         self.go_on = asyncio.Event()
         self.cancelled = asyncio.Event()
+        self.chunk = b"data: 1\n\n"
 
     async def take(self, request: ApiRequest) -> Response:
         """Take a note."""
@@ -85,7 +87,7 @@ class Endpoints:
         async def chunks():
             try:
                 self.waiting.set()
-                yield b"data: 1\n\n"
+                yield self.chunk
                 await self.go_on.wait()
                 yield b"data: 2\n\n"
                 await asyncio.Event().wait()
@@ -537,6 +539,38 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing(sit
     assert (await (await site.connect()).ask("POST", "/api/notes", note(20))).status == 201
     assert len(site.endpoints.calls) == 1
     assert site.server.in_flight == 0
+
+
+async def test_a_body_that_trickles_in_is_cut_off(monkeypatch):
+    monkeypatch.setattr(exchange, "BODY_S", 0.02)
+    async with serving() as site:
+        wire = await site.connect()
+        wire.send(CHUNKED + b"5\r\nab")
+
+        assert await wire.closed()
+        assert not site.endpoints.calls
+
+
+async def test_a_head_that_never_ends_is_cut_off(monkeypatch):
+    monkeypatch.setattr(app, "IDLE_S", 0.02)
+    async with serving() as site:
+        wire = await site.connect()
+        wire.send(b"POST /api/notes HTTP/1.1\r\nHost: localhost\r\nX-Slow")
+
+        assert await wire.closed()
+
+
+async def test_a_stream_whose_client_takes_nothing_is_ended(monkeypatch):
+    monkeypatch.setattr(exchange, "WRITE_S", 0.05)
+    async with serving() as site:
+        wire = await site.connect()
+        wire.writer.transport.pause_reading()
+        site.endpoints.chunk = b"a" * (32 << 20)
+        wire.send(b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer viewer\r\n\r\n")
+
+        async with asyncio.timeout(10):
+            await site.endpoints.cancelled.wait()
+        await eventually(lambda: site.server.in_flight == 0)
 
 
 async def test_pipelined_requests_are_answered_in_order(wire):

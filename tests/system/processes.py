@@ -24,7 +24,7 @@ class Process:
     def __init__(self, command: list[str], log: Path, env: dict[str, str] | None = None) -> None:
         self.log = log
         with log.open("ab") as output:
-            self.popen = subprocess.Popen(  # noqa: S603 - our own commands
+            self.popen = subprocess.Popen(
                 command,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -96,9 +96,7 @@ class ServerProcess(Process):
 
     def client(self) -> httpx.Client:
         token = (self.state_dir / "admin.token").read_text().strip()
-        return httpx.Client(
-            base_url=self.addresses["http"], headers={"Authorization": f"Bearer {token}"}, timeout=60
-        )
+        return httpx.Client(base_url=self.addresses["http"], headers={"Authorization": f"Bearer {token}"}, timeout=60)
 
     @property
     def ports(self) -> dict[str, int]:

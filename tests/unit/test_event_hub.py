@@ -29,7 +29,7 @@ async def test_a_forgotten_waiter_leaves_nothing_behind() -> None:
 
     assert not first.done()
     assert second.done()
-    assert hub._waiters == {}  # noqa: SLF001 - the leak is what this is about
+    assert hub._waiters == {}
 
 
 async def test_ids_count_the_events_of_one_transaction() -> None:

@@ -451,6 +451,31 @@ async def test_an_async_job_cancelled_before_its_first_step_is_cancelled(rig: Ma
     assert r.jobs.entered == []
 
 
+@pytest.mark.parametrize("method", ["ok", "aok"])
+async def test_a_job_cancelled_on_its_way_to_its_thread_does_not_start(rig: Make, method: str) -> None:
+    r = rig()
+    attempt = r.attempt(method)
+    attempt.stop.ask(StopReason.CANCEL)
+    r.runner.submit([attempt])
+    if attempt.task is not None:
+        attempt.task.cancel()
+    [ended] = await r.ended()
+    assert ended.outcome is not None
+    assert ended.outcome.kind == "cancelled"
+    assert r.jobs.entered == []
+
+
+async def test_a_job_whose_lease_was_lost_on_its_way_to_its_thread_does_not_start(rig: Make) -> None:
+    r = rig()
+    attempts = [r.attempt("ok"), r.attempt("aok")]
+    for attempt in attempts:
+        attempt.stop.ask(StopReason.LEASE)
+    r.runner.submit(attempts)
+    await eventually(lambda: not r.runner.attempts)
+    assert r.jobs.entered == []
+    assert not r.delivered
+
+
 async def test_cancelling_what_is_over_or_unknown_changes_nothing(rig: Make) -> None:
     r = rig()
     await r.one("ok")
