@@ -360,5 +360,11 @@ def _told(kind: str, row: Schedule) -> Event:
     return Event(
         kind,
         row.id,
-        {"handler_id": row.handler_id, "job_method": row.job_method, "state": row.state, "version": row.version},
+        {
+            "handler_id": row.handler_id,
+            "job_method": row.job_method,
+            "state": row.state,
+            "version": row.version,
+            "next_fire_us": row.next_fire_us,
+        },
     )

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import select, update
 
 from schedule_zero.errors import InvalidField, ScheduleZeroError
 from schedule_zero.model import Event
@@ -83,6 +82,11 @@ _COUNT = bulk_insert(
 _encode_events = msgspec.json.Encoder().encode
 
 
+_NEXT_GENERATION = (
+    "UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) WHERE key = 'generation' RETURNING value"
+)
+
+
 class Tx:
     """One write transaction: a cursor, the moment it began, and what is to be told when it is committed."""
 
@@ -141,10 +145,8 @@ class Tx:
 
     def next_generation(self) -> int:
         """A number greater than any given out before, for schedules that are created in this transaction."""
-        counter = tables.meta.c
-        row = self.execute(select(counter.value).where(counter.key == "generation")).scalar_one()
-        self.execute(update(tables.meta).where(counter.key == "generation").values(value=str(int(row) + 1)))
-        return int(row) + 1
+        self.cursor.execute(_NEXT_GENERATION)
+        return int(self.cursor.fetchall()[0][0])
 
     def count(self, handler_id: str, state: str, n: int, run_us: int = 0) -> None:
         """Keep the counters behind ``executions.stats``: what is stored, and the hour's history."""

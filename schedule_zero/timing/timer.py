@@ -101,7 +101,12 @@ class Timer:
         if self._window is None:
             # It will begin by reading everything.
             return
-        changed = [event.id for _, event in events if event.kind in CHANGES]
+        concerns = self._window.concerns
+        changed = [
+            event.id
+            for _, event in events
+            if event.kind in CHANGES and concerns(event.id, event.data.get("next_fire_us"))
+        ]
         if changed:
             self._window.changed(changed)
             self._bell.set()

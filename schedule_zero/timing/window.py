@@ -8,7 +8,7 @@ tomorrow cost nothing, and no poll looks at what did not change. What is here ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
@@ -43,11 +43,19 @@ class Window:
         # (due, id); an entry that is not its alarm's ``queued_us`` any more is stale and skipped.
         self._queue: list[tuple[int, str]] = []
         self._changed: set[str] = set()
+        # A read is under way, and may or may not see what is committed meanwhile.
+        self._reading = False
         self.horizon_us = -1
         self._extended_us = 0
 
     def __len__(self) -> int:
         return len(self._alarms)
+
+    def concerns(self, schedule_id: str, next_fire_us: int | None) -> bool:
+        """Whether a committed change has to be read: not if it is due behind the horizon, and was before, too."""
+        if self._reading or schedule_id in self._alarms:
+            return True
+        return next_fire_us is not None and next_fire_us <= self.horizon_us
 
     def changed(self, ids: Iterable[str]) -> None:
         """These were created, changed or deleted: what is known of them is stale from now on."""
@@ -63,7 +71,7 @@ class Window:
                 self.horizon_us = -1
                 break
             try:
-                alarms = await self._store.read(partial(_read_changed, ids))
+                alarms = await self._read(partial(_read_changed, ids))
             except BaseException:
                 self._changed |= ids
                 raise
@@ -83,7 +91,7 @@ class Window:
 
     async def _extend(self, now_us: int) -> None:
         upto_us, after_us = now_us + SPAN_US, self.horizon_us
-        alarms = await self._store.read(partial(_read_due, after_us, upto_us))
+        alarms = await self._read(partial(_read_due, after_us, upto_us))
         for alarm in alarms:
             # One that is known already waits in the queue or is being written; a change comes with its own event.
             if alarm.row.id not in self._alarms:
@@ -92,6 +100,13 @@ class Window:
         last_us = alarms[-1].row.next_fire_us if len(alarms) == ROWS else None
         self.horizon_us = upto_us if last_us is None else max(self.horizon_us, last_us - 1)
         self._extended_us = now_us
+
+    async def _read(self, query: Callable[[Connection], list[Alarm]]) -> list[Alarm]:
+        self._reading = True
+        try:
+            return await self._store.read(query)
+        finally:
+            self._reading = False
 
     def _keep(self, alarm: Alarm) -> None:
         self._alarms[alarm.row.id] = alarm

@@ -40,9 +40,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.directory = tempfile.TemporaryDirectory(prefix="szmodel", dir="/tmp")
-        self.store: Store
+        self.loop: asyncio.AbstractEventLoop
+        self.directory: tempfile.TemporaryDirectory[str]
+        self.store: Store | None = None
         self.rows: dict[str, Row] = {}
         self.finished: list[str] = []
         self.tokens = 0
@@ -50,6 +50,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.answers: list[Any] = []
 
     @initialize()
+    def begin(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.directory = tempfile.TemporaryDirectory(prefix="szmodel", dir="/tmp")
+        self.open()
+
     def open(self) -> None:
         self.store = Store.open(StoreConfig(durability="fast"), Path(self.directory.name), clock=ManualClock())
 
@@ -177,7 +182,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_store_is_as_the_model_says(self) -> None:
-        if self.expected or not hasattr(self, "store"):
+        if self.expected or self.store is None:
             return
 
         def look(conn: Any) -> Any:
@@ -196,6 +201,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert len(set(self.finished)) == len(self.finished)
 
     def teardown(self) -> None:
+        if self.store is None:
+            return
         try:
             self.catch_up()
         finally:
