@@ -49,7 +49,7 @@ class DispatchConfig(_Section, frozen=True):
     lease_margin_s: Seconds = 1.0
     resend_s: Seconds = 2.0
     # Pending executions per handler held in memory; the rest waits in the store.
-    window: Annotated[int, Meta(ge=10, le=1_000_000)] = 5_000
+    window: Annotated[int, Meta(ge=10, le=1_000_000)] = 10_000
     max_lost: Annotated[int, Meta(ge=1, le=100)] = 3
 
 

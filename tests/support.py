@@ -33,9 +33,7 @@ class ManualClock:
         self._wall_us += round(seconds * 1e6)
 
 
-async def eventually(
-    condition: Callable[[], T | Awaitable[T]], *, within_s: float = 10.0, every_s: float = 0.01
-) -> T:
+async def eventually(condition: Callable[[], T | Awaitable[T]], *, within_s: float = 10.0, every_s: float = 0.01) -> T:
     """Wait until ``condition`` returns something true and return that; fail with its last value after ``within_s``."""
     deadline = time.monotonic() + within_s
     while True:

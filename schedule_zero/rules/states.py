@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from schedule_zero.model import State
 
-TERMINAL = frozenset(
-    {State.COMPLETED, State.FAILED, State.TIMEOUT, State.CANCELLED, State.MISFIRED, State.DEAD}
-)
+TERMINAL = frozenset({State.COMPLETED, State.FAILED, State.TIMEOUT, State.CANCELLED, State.MISFIRED, State.DEAD})
 
 # state → the states it may become. A terminal state is never left: a retry by hand is a new execution.
 TRANSITIONS: dict[State, frozenset[State]] = {
