@@ -163,7 +163,9 @@ def insert_born(tx: Tx, born: Sequence[Execution]) -> None:
 def start(tx: Tx, args: list[list[StartItem]]) -> list[set[str]]:
     """What waits becomes ``running``; the ids that were *not* moved (gone on meanwhile, or to be cancelled)."""
     items = [item for arg in args for item in arg]
-    moved = tx.bulk(_START, [(i.id, i.attempt, i.token, i.node_id, i.dispatched_us) for i in items])
+    # Of two for one execution the first wins; joined to both, the database would take either.
+    firsts = {item.id: item for item in reversed(items)}.values()
+    moved = tx.bulk(_START, [(i.id, i.attempt, i.token, i.node_id, i.dispatched_us) for i in firsts])
     if moved == len(items):
         return [set() for _ in args]
     # A token is never used twice: who carries it was moved just now.

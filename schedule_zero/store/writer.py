@@ -326,14 +326,18 @@ class Writer:
     # --- back to the loop ---------------------------------------------------------------------------
 
     def _deliver(self, group: list[Operation], results: Sequence[Any], told: list[tuple[int, Event]]) -> None:
-        loop = group[0].loop
-        try:
-            loop.call_soon_threadsafe(self._complete, group, results, told)
-        except RuntimeError:
-            # The loop is closed: nobody is left to hear it. What was committed stays committed.
-            log.debug("store_completions_dropped", operations=len(group))
+        # One loop in a server; a tool or a test may have ended one and begun another.
+        for loop in dict.fromkeys(operation.loop for operation in group):
+            mine = [pair for pair in zip(group, results, strict=True) if pair[0].loop is loop]
+            try:
+                loop.call_soon_threadsafe(self._complete, mine, told)
+            except RuntimeError:
+                # The loop is closed: nobody is left to hear it. What was committed stays committed.
+                log.debug("store_completions_dropped", operations=len(mine))
+            else:
+                told = []
 
-    def _complete(self, group: list[Operation], results: Sequence[Any], told: list[tuple[int, Event]]) -> None:
+    def _complete(self, outcomes: list[tuple[Operation, Any]], told: list[tuple[int, Event]]) -> None:
         """On the loop: listeners first, so that who awaits a write finds its events already told; then completions,
         in order.
         """
@@ -345,7 +349,7 @@ class Writer:
                     # One listener's mistake must not keep the others, or the writers, from hearing of the commit.
                     self.stats.listener_errors += 1
                     log.exception("commit_listener_failed", listener=repr(listener))
-        for operation, result in zip(group, results, strict=True):
+        for operation, result in outcomes:
             try:
                 operation.done(result)
             except Exception:

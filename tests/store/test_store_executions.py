@@ -210,6 +210,17 @@ async def test_an_execution_that_was_asked_to_cancel_is_not_started(store: Store
     assert await store.write(executions.start, [start_item("a", 1), start_item("b", 2)]) == {"a"}
 
 
+async def test_of_two_starts_of_one_execution_in_one_transaction_the_first_wins(store: Store) -> None:
+    await insert(store, execution("a"), execution("b"))
+    outcomes: list[object] = []
+    store.submit(executions.start, [start_item("a", 1)], outcomes.append)
+    store.submit(executions.start, [start_item("a", 2), start_item("b", 3)], outcomes.append)
+    await insert(store, execution("z"))
+
+    assert outcomes == [set(), {"a"}]
+    assert ((await get(store, "a")).token, (await get(store, "b")).token) == (1, 3)
+
+
 async def test_started_is_recorded_only_for_the_attempt_that_runs(store: Store) -> None:
     await insert(store, running("a", 1), running("b", 2), execution("c", token=3))
 

@@ -170,7 +170,8 @@ class StoreMachine(RuleBasedStateMachine):
             await self.store.write(executions.mark_started, [])
 
         self.loop.run_until_complete(last())
-        assert [self.plain(answer) for answer in self.answers] == self.expected
+        found = [self.plain(answer) for answer in self.answers]
+        assert found == self.expected, (found, self.expected)
         self.answers.clear()
         self.expected.clear()
 
