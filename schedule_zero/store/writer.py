@@ -326,16 +326,17 @@ class Writer:
     # --- back to the loop ---------------------------------------------------------------------------
 
     def _deliver(self, group: list[Operation], results: Sequence[Any], told: list[tuple[int, Event]]) -> None:
-        # One loop in a server; a tool or a test may have ended one and begun another.
+        """One call for the group. (Operations of a loop that is gone may share it with those of its successor.)"""
+        newest = group[-1].loop
         for loop in dict.fromkeys(operation.loop for operation in group):
-            mine = [pair for pair in zip(group, results, strict=True) if pair[0].loop is loop]
+            mine = [
+                (operation, result) for operation, result in zip(group, results, strict=True) if operation.loop is loop
+            ]
             try:
-                loop.call_soon_threadsafe(self._complete, mine, told)
+                loop.call_soon_threadsafe(self._complete, mine, told if loop is newest else [])
             except RuntimeError:
                 # The loop is closed: nobody is left to hear it. What was committed stays committed.
                 log.debug("store_completions_dropped", operations=len(mine))
-            else:
-                told = []
 
     def _complete(self, outcomes: list[tuple[Operation, Any]], told: list[tuple[int, Event]]) -> None:
         """On the loop: listeners first, so that who awaits a write finds its events already told; then completions,
