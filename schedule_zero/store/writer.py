@@ -339,9 +339,7 @@ class Writer:
                 log.debug("store_completions_dropped", operations=len(mine))
 
     def _complete(self, outcomes: list[tuple[Operation, Any]], told: list[tuple[int, Event]]) -> None:
-        """On the loop: listeners first, so that who awaits a write finds its events already told; then completions,
-        in order.
-        """
+        """On the loop: listeners first, so that who awaits a write finds its events told; then completions."""
         if told:
             for listener in self.listeners:
                 try:

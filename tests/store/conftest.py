@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +16,7 @@ import pytest
 
 from schedule_zero.config import StoreConfig
 from schedule_zero.store import Store
-from tests.support import ManualClock
+from tests.support import ManualClock, eventually_sync
 
 POSTGRES_BIN = Path("/usr/lib/postgresql/15/bin")
 
@@ -26,7 +27,8 @@ def postgres_url() -> Iterator[str]:
     if not (POSTGRES_BIN / "initdb").exists():
         pytest.skip(f"no PostgreSQL binaries in {POSTGRES_BIN} (Debian: apt install postgresql-15)")
     pytest.importorskip("psycopg", reason="the extra 'postgres' is not installed")
-    prefix: list[str] = []
+    # Not as root, and it dies with the test process, however that ends.
+    become = ["setpriv", "--pdeathsig=INT"]
     home = Path(tempfile.mkdtemp(prefix="szpg", dir="/tmp"))
     if os.geteuid() == 0:
         try:
@@ -34,20 +36,33 @@ def postgres_url() -> Iterator[str]:
         except KeyError:
             pytest.skip("PostgreSQL doesn't run as root, and there is no user 'postgres'")
         os.chown(home, user.pw_uid, user.pw_gid)
-        prefix = ["runuser", "-u", "postgres", "--"]
-
-    def run(*command: str) -> None:
-        subprocess.run([*prefix, *command], check=True, capture_output=True, cwd=home, timeout=60)
-
-    data = str(home / "data")
-    run(str(POSTGRES_BIN / "initdb"), "-D", data, "-U", "sz", "--auth=trust", "--no-sync", "--encoding=UTF8")
-    settings = f"-c listen_addresses='' -c unix_socket_directories='{home}' -c fsync=off -c shared_buffers=32MB"
-    run(str(POSTGRES_BIN / "pg_ctl"), "-D", data, "-w", "-l", str(home / "log"), "-o", settings, "start")
+        become += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    initdb = [str(POSTGRES_BIN / "initdb"), "-D", str(home / "data"), "-U", "sz", "--auth=trust", "--no-sync"]
+    subprocess.run([*become, *initdb, "--encoding=UTF8"], check=True, capture_output=True, cwd=home, timeout=60)
+    settings = {"listen_addresses": "", "unix_socket_directories": home, "fsync": "off", "shared_buffers": "32MB"}
+    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [*become, str(POSTGRES_BIN / "postgres"), "-D", str(home / "data"), *options], stderr=log, cwd=home
+        )
+    url = f"postgresql://sz@/postgres?host={home}"
     try:
-        yield f"postgresql://sz@/postgres?host={home}"
+        eventually_sync(lambda: _answers(url))
+        yield url
     finally:
-        run(str(POSTGRES_BIN / "pg_ctl"), "-D", data, "-w", "-m", "immediate", "stop")
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _answers(url: str) -> bool:
+    import psycopg
+
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 @pytest.fixture
