@@ -22,7 +22,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     due_ahead_s: float = 3.0
     sustained_schedules: int = 10_000
     # One run of W4b per interval; the best one counts.
-    sustained_intervals_ms: tuple[int, ...] = (2_000, 1_000)
+    sustained_intervals_ms: tuple[int, ...] = (2_000, 1_000, 800)
     sustained_s: float = 12.0
     history_rows: int = 1_000_000
     history_rounds: int = 3
@@ -40,9 +40,9 @@ QUICK = Plan(
     single_jobs=200,
     single_schedules=1_000,
     bulk_schedules=5_000,
-    interval_s=4.0,
+    interval_s=8.0,
     due_ahead_s=1.5,
-    sustained_intervals_ms=(1_000,),
+    sustained_intervals_ms=(800,),
     sustained_s=4.0,
     history_rows=100_000,
     history_rounds=1,

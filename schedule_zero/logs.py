@@ -12,6 +12,7 @@ import logging.handlers
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -155,11 +156,19 @@ def _colourful(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
+class _PrivateRotatingFileHandler(logging.handlers.RotatingFileHandler):
+    """Rotates, and keeps to itself what jobs and errors say."""
+
+    def _open(self) -> TextIOWrapper:
+        os.close(os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        return super()._open()
+
+
 def _file_handler(config: LogConfig, base: Path | None) -> logging.Handler:
     path = (base or Path.cwd()) / config.file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return logging.handlers.RotatingFileHandler(
+        return _PrivateRotatingFileHandler(
             path, maxBytes=config.file_max_bytes, backupCount=config.file_backups, encoding="utf-8"
         )
     except OSError as error:

@@ -20,8 +20,8 @@ _TOKEN = re.compile(r"\bsz_[A-Za-z0-9_-]{20,}")
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a value of this name is a secret (``password``, ``admin_token``; not ``tokens`` nor ``tokenize``)."""
-    return _NAME.search(name) is not None
+    """Whether a value of this name is a secret (``password``, ``admin_token``; not ``tokens``, ``token_id``)."""
+    return _NAME.search(name) is not None and not name.lower().endswith(("_id", "-id", ".id"))
 
 
 def mask_text(text: str) -> str:

@@ -122,11 +122,12 @@ class Server:
         self.hub.last_seq = await self.store.read(store_events.latest_seq)
         await self.service.access.start(self.state_dir)
         await self.dispatcher.start()
+        # Before the loops: a port that is taken is said at once, and nothing was begun.
+        port = self.http.listen()
         self._keep("dispatch", self.dispatcher.run)
         self._keep("timer", self.timer.run)
         for chore in self._chores():
             self._keep(f"upkeep.{chore.name}", partial(repeat, chore))
-        port = self.http.listen()
         self.addresses = addresses = Addresses(
             http=f"http://{self.config.http.host}:{port}",
             zmq=self.dispatcher.address,

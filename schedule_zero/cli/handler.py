@@ -143,7 +143,11 @@ def main(
     _checked_address(address)
     chosen_id = node_id or _own_id(folder)
     beside = running.get("zmq") is not None and address == states.reachable(str(running["zmq"]))
-    encrypted = curve == "on" or (curve == "auto" and _wants_curve(address, running if beside else {}))
+    if curve == "off" and (node_key or server_key):
+        raise click.BadParameter("--node-key and --server-key are for encrypting", param_hint="--curve off")
+    # Who names keys wants them used, also through a tunnel that ends on loopback.
+    wanted = node_key or server_key or _wants_curve(address, running if beside else {})
+    encrypted = curve == "on" or (curve == "auto" and bool(wanted))
 
     from schedule_zero.node.settings import NodeSettings
 

@@ -61,7 +61,7 @@ def _banner(addresses: Addresses, loaded: Settings, *, demo: bool) -> str:
     shown = short_path(folder)
     # Where a client would look by itself, it needs no telling.
     found = folder == state_dir.default(Path.cwd(), os.environ)
-    told = "" if found else f"\n  clients   export SCHEDULE_ZERO_STATE_DIR={shown}"
+    told = "" if found else f"\n  clients   export SCHEDULE_ZERO_STATE_DIR={folder.absolute()}"
     first = "Sample schedules follow when" if demo else "Next:"
     return f"""\
 {loaded.config.instance_name} runs (version {version("schedule-zero")}, process {addresses.pid}).

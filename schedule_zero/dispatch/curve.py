@@ -226,8 +226,9 @@ class CurveKeys:
         local = zmq.curve_public(self._local_secret).decode()
         if self.in_force(local) and await self._handshake(endpoint, self._local_secret) is not True:
             raise ConfigError("CURVE self-test failed: the local node's own key was refused; refusing to start")
-        # The stranger was ours.
+        # The stranger was ours: the next one is news.
         self.denied = 0
+        self._spoke_s = -QUIET_S
 
     async def _handshake(self, endpoint: str, secret: bytes) -> bool | None:
         """Whether a client with this key gets in; None if neither in nor out in time."""

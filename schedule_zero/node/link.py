@@ -196,7 +196,10 @@ class Link:
     async def _handshake(self) -> End | None:
         """HELLO and WELCOME; None when the session is open."""
         if not await self._first(self._writable, CONNECT_S):
-            return self._ended() or End("unreachable")
+            # libzmq tells a client neither of a refused key nor of a peer that does not encrypt.
+            return self._ended() or End(
+                "unreachable", "no server there, or not with this encryption (zmq.curve) or these keys (node-key list)"
+            )
         hello = self._owner.hello()
         self._hello_s = self._clock.mono_s()
         self.send(hello)

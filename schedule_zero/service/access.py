@@ -92,7 +92,7 @@ class AccessService:
         if not await self._store.write(
             store_tokens.revoke, store_tokens.Revoke(id=token_id, now_us=self._clock.wall_us())
         ):
-            raise NotFound(f"there is no living token {token_id!r}")
+            raise NotFound(f"there is no living token with the id {token_id!r}", hint="schedule-zero-server token list")
         self._principals = {key: value for key, value in self._principals.items() if value.token_id != token_id}
         log.info("token_revoked", token_id=token_id, by=principal.name)
 

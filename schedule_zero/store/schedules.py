@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from copy import copy
 from functools import cache
@@ -11,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import bindparam, func, select, text
 
-from schedule_zero.errors import AlreadyExists, NotFound, PreconditionFailed, ScheduleZeroError
+from schedule_zero.errors import AlreadyExists, InvalidField, NotFound, PreconditionFailed, ScheduleZeroError
 from schedule_zero.model import Event, Schedule, ScheduleState
 from schedule_zero.store import schedule_rows as rows
 from schedule_zero.store import tables
@@ -275,7 +276,7 @@ def find(
 ) -> Page[Schedule]:
     """By id, ascending."""
     given = {
-        "cursor": cursor,
+        "cursor": None if cursor is None else _parse_cursor(cursor),
         "handler_id": handler_id,
         "state": None if state is None else state.value,
     }
@@ -283,7 +284,21 @@ def find(
     found = [rows.schedule(row) for row in _find_query(tuple(values)).rows(conn, **values, most=limit + 1)]
     if len(found) <= limit:
         return Page(found)
-    return Page(found[:limit], found[limit - 1].id)
+    return Page(found[:limit], _cursor(found[limit - 1].id))
+
+
+def _cursor(id_: str) -> str:
+    return urlsafe_b64encode(id_.encode()).decode().rstrip("=")
+
+
+def _parse_cursor(cursor: str) -> str:
+    try:
+        id_ = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    except (ValueError, UnicodeError):
+        id_ = ""
+    if not id_ or _cursor(id_) != cursor:
+        raise InvalidField("the cursor is not one that a page came with", pointer="/cursor")
+    return id_
 
 
 @cache

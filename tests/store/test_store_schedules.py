@@ -471,3 +471,9 @@ async def test_the_ledger_is_listed_newest_first_in_pages(store: Store) -> None:
 async def test_a_ledger_cursor_that_no_page_came_with_is_refused(store: Store, cursor: str) -> None:
     with pytest.raises(InvalidField):
         await store.read(lambda conn: fires.find(conn, schedule_id="a", cursor=cursor))
+
+
+@pytest.mark.parametrize("cursor", ["xx", "", "%00", "YQ=="])
+async def test_a_cursor_of_schedules_that_no_page_came_with_is_refused(store: Store, cursor: str) -> None:
+    with pytest.raises(InvalidField, match="cursor"):
+        await store.read(lambda conn: schedules.find(conn, cursor=cursor))

@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import structlog
@@ -12,6 +13,7 @@ import structlog
 from schedule_zero import logs
 from schedule_zero.config import LogConfig
 from schedule_zero.errors import ConfigError
+from schedule_zero.masking import is_secret_name
 
 
 @pytest.fixture(autouse=True)
@@ -140,3 +142,15 @@ def test_a_process_that_logs_does_not_carry_rich():
     code = "import sys; from schedule_zero import logs; logs.configure(logs.LogConfig()); print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_log_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    logs.configure(LogConfig(file="run.log", format="json"), base=tmp_path)
+    logging.getLogger("schedule_zero").warning("hello")
+
+    assert (tmp_path / "run.log").stat().st_mode & 0o077 == 0
+
+
+def test_the_id_of_a_token_is_not_a_secret() -> None:
+    assert not is_secret_name("token_id")
+    assert is_secret_name("admin_token")
