@@ -58,6 +58,7 @@ class Run:
 
     def _round(self, folder: Path) -> None:
         plan, measured = self.plan, self.measured
+        neighbours = Neighbours()
         self.step("disk", lambda: self._disk(folder / "disk"))
         with floor(folder / "floor") as bare, deployment(folder / "product", target=HANDLER) as (deployed, cold_s):
             measured.add("w6_first_job_s", cold_s)
@@ -78,6 +79,7 @@ class Run:
             with deployment(folder / "sustained", target=HANDLER) as (deployed, cold_s):
                 measured.add("w6_first_job_s", cold_s)
                 self.step("W4b", lambda: self._sustained(deployed))
+        measured.add("neighbours_share", neighbours.share())
         shutil.rmtree(folder)
 
     def _disk(self, folder: Path) -> None:
