@@ -22,7 +22,8 @@ import psutil
 from benchmarks.load import Connection, LoadError, Target
 
 _BIN = Path(sys.executable).parent
-_ROOT = Path(__file__).resolve().parent.parent
+# What a node of the benchmark serves.
+HANDLERS = ("schedule_zero.handlers.demo:DemoHandler", str(Path(__file__).with_name("handler.py")))
 
 
 class ProcessDied(Exception):
@@ -100,10 +101,10 @@ def wait_for(condition: Callable[[], bool], what: str, *, within_s: float, every
 class Deployment:
     """One server and its nodes in one folder. Ports are chosen once, so that a restarted server is found again."""
 
-    def __init__(self, folder: Path, *, target: str, slots: int = 4) -> None:
+    def __init__(self, folder: Path, *, targets: Sequence[str] = HANDLERS, slots: int = 4) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.handler_target = target
+        self.targets = targets
         self.slots = slots
         self.http_port = free_port()
         self.zmq_port = free_port()
@@ -140,7 +141,7 @@ class Deployment:
         self.server = Process("server", command, self.folder)
 
     def start_node(self, name: str = "node") -> None:
-        command = [str(_BIN / "schedule-zero-handler"), self.handler_target]
+        command = [str(_BIN / "schedule-zero-handler"), *self.targets]
         command += ["--server", f"tcp://127.0.0.1:{self.zmq_port}", "--node-id", name, "--slots", str(self.slots)]
         command += ["--state-dir", str(self.folder / name)]
         self.nodes.append(Process(name, command, self.folder))
@@ -235,8 +236,8 @@ def accounting(processes: Mapping[str, Process]) -> Iterator[CpuUse]:
 
 
 @contextmanager
-def deployment(folder: Path, *, target: str, slots: int = 4) -> Iterator[tuple[Deployment, float]]:
+def deployment(folder: Path) -> Iterator[tuple[Deployment, float]]:
     """A running server and node, with the seconds of their cold start."""
     with ExitStack() as stack:
-        deployed = stack.enter_context(Deployment(folder, target=target, slots=slots))
+        deployed = stack.enter_context(Deployment(folder))
         yield deployed, deployed.start()

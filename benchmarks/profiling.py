@@ -18,7 +18,7 @@ from rich.console import Console
 
 from benchmarks.procs import Deployment, Process, deployment
 from benchmarks.report import Measured
-from benchmarks.run import HANDLER, working_folder
+from benchmarks.run import working_folder
 from benchmarks.workloads import fires, jobs, schedules
 
 _PY_SPY = Path(sys.executable).parent / "py-spy"
@@ -109,7 +109,7 @@ def run_profile(options: argparse.Namespace, console: Console) -> None:
     """Repeat the work for ``options.seconds`` with py-spy attached, then print the top functions."""
     options.out.mkdir(parents=True, exist_ok=True)
     work = PROFILED[options.work]
-    with working_folder(None) as folder, deployment(folder / "product", target=HANDLER) as (deployed, _):
+    with working_folder(None) as folder, deployment(folder / "product") as (deployed, _):
         work(deployed)
         watched = {name: each for name, each in deployed.processes.items() if options.on in (name, "both")}
         recorders = {

@@ -24,7 +24,6 @@ from benchmarks.report import Measured, document, judge_all, missed, print_repor
 from benchmarks.stats import paired_ratios
 from benchmarks.workloads import fires, history, jobs, schedules
 
-HANDLER = "schedule_zero.handlers.demo:DemoHandler"
 # More than this share of the machine used by others spoils the run.
 BUSY = 0.1
 WORKS = ("W1", "W2", "W3", "W4", "W4b", "W5", "W7")
@@ -60,7 +59,7 @@ class Run:
         plan, measured = self.plan, self.measured
         neighbours = Neighbours()
         self.step("disk", lambda: self._disk(folder / "disk"))
-        with floor(folder / "floor") as bare, deployment(folder / "product", target=HANDLER) as (deployed, cold_s):
+        with floor(folder / "floor") as bare, deployment(folder / "product") as (deployed, cold_s):
             measured.add("w6_first_job_s", cold_s)
             if "W5" in self.works:
                 self.step("W5 idle", lambda: history.idle_memory(deployed, measured, settle_s=plan.settle_s))
@@ -76,7 +75,7 @@ class Run:
             if "W4" in self.works:
                 self.step("W4", lambda: self._lateness(deployed))
         if "W4b" in self.works:
-            with deployment(folder / "sustained", target=HANDLER) as (deployed, cold_s):
+            with deployment(folder / "sustained") as (deployed, cold_s):
                 measured.add("w6_first_job_s", cold_s)
                 self.step("W4b", lambda: self._sustained(deployed))
         measured.add("neighbours_share", neighbours.share())
@@ -133,7 +132,7 @@ class Run:
 
     def _history(self, folder: Path) -> None:
         plan, measured = self.plan, self.measured
-        with deployment(folder, target=HANDLER) as (deployed, cold_s):
+        with deployment(folder) as (deployed, cold_s):
             measured.add("w6_first_job_s", cold_s)
             deployed.stop()
             self.step("fill", lambda: history.fill(deployed, rows=plan.history_rows))
