@@ -42,6 +42,8 @@ class Origin(StrEnum):
     RUN_NOW = "run_now"
     SUBMIT = "submit"
     RETRY = "retry"
+    # A past range of a schedule, run afterwards on request.
+    BACKFILL = "backfill"
 
 
 class FireOutcome(StrEnum):
@@ -64,6 +66,14 @@ class SkipReason(StrEnum):
     DST_GAP = "dst_gap"
     QUARANTINED = "quarantined"
     BACKPRESSURE = "backpressure"
+    # Several were due at once, and the schedule wants only the latest of them to run.
+    COALESCED = "coalesced"
+    # An operator asked to skip it.
+    REQUESTED = "requested"
+    # All schedules were frozen, and whoever thawed them did not want it to be made up for.
+    FROZEN = "frozen"
+    # The schedule was changed or deleted after it was due and before it was decided.
+    CHANGED = "changed"
 
 
 class AttemptOutcome(StrEnum):
@@ -109,8 +119,48 @@ class NodeState(StrEnum):
     OFFLINE = "offline"
 
 
+class CatchUp(StrEnum):
+    """What becomes of nominal times that are later than the misfire grace."""
+
+    NONE = "none"
+    LATEST = "latest"
+    ALL = "all"
+
+
+class Overlap(StrEnum):
+    """What a fire does while an earlier execution of its schedule is not over."""
+
+    ALLOW = "allow"
+    SKIP = "skip"
+    # It waits until the earlier one is over; one that comes while another waits already is skipped.
+    BUFFER_ONE = "buffer_one"
+    BUFFER_ALL = "buffer_all"
+    # The earlier ones are cancelled, and it starts when they are over.
+    CANCEL_RUNNING = "cancel_running"
+    # What has not started yet is cancelled; what runs is waited for.
+    REPLACE_PENDING = "replace_pending"
+
+
+class Spread(StrEnum):
+    """How jitter is drawn: anew for each fire, or from the schedule's id, so that it stays the same."""
+
+    UNIFORM = "uniform"
+    HASH = "hash"
+
+
+class DayRule(StrEnum):
+    """What becomes of a fire on a day that is not a business day."""
+
+    SKIP = "skip"
+    PREVIOUS = "previous"
+    NEXT = "next"
+
+
 # Thirty days: the bound on every duration in JobOptions.
 MAX_OPTION_S = 30 * 86_400
+# How many fires a schedule may be asked to make up for, or to skip in advance.
+MAX_CATCH_UP = 1000
+MAX_SKIPS = 100
 
 
 class JobOptions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -127,6 +177,44 @@ class JobOptions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_u
     idempotent: bool | None = None
 
 
+CalendarName = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class BusinessDays(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A named calendar's business days, and what becomes of a fire on another day."""
+
+    calendar: CalendarName
+    rule: DayRule
+    # The calendar's version that the schedule's times are computed with; filled in by the server.
+    version: int | None = None
+
+
+class Policies(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What happens to a schedule's fires. ``None`` means the server's default."""
+
+    catch_up: CatchUp = CatchUp.LATEST
+    catch_up_window_s: Annotated[float, Meta(gt=0, le=86_400 * 365)] | None = None
+    # With ``catch_up: all``: at most the newest so many.
+    catch_up_max: Annotated[int, Meta(ge=1, le=MAX_CATCH_UP)] = 100
+    # Of several that are due at once, run only the latest.
+    coalesce: bool = False
+    overlap: Overlap = Overlap.ALLOW
+    # Finished after so many runs.
+    max_fires: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
+    # Paused after so many failed executions in a row.
+    max_failures: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    # Each execution starts up to so much after its nominal time.
+    jitter_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    jitter: Spread = Spread.UNIFORM
+    # Named calendars: no fire inside any of ``exclude``, nor outside any of ``require``.
+    exclude: Annotated[tuple[CalendarName, ...], Meta(max_length=20)] = ()
+    require: Annotated[tuple[CalendarName, ...], Meta(max_length=20)] = ()
+    business_days: BusinessDays | None = None
+
+
+NO_POLICIES = Policies()
+
+
 class Execution(Struct, kw_only=True, gc=False):
     """One piece of work to be done; the fields are the columns of ``executions``."""
 
@@ -141,6 +229,8 @@ class Execution(Struct, kw_only=True, gc=False):
     nominal_us: int | None = None
     not_before_us: int | None = None
     parent_id: str | None = None
+    # What it was made together with: the id of a backfill.
+    group_id: str | None = None
     attempt: int = 0
     token: int = 0
     node_id: str | None = None
@@ -183,18 +273,33 @@ class Schedule(Struct, kw_only=True, gc=False):
     # The trigger as validated, tagged JSON (``{"type": "cron", …}``), never code.
     trigger: bytes
     options: bytes | None = None
+    # ``Policies`` as JSON; ``None`` when all are defaults.
+    policies: bytes | None = None
     state: ScheduleState = ScheduleState.ACTIVE
     # Why it is paused or quarantined, in the words of who or what did it.
     note: str | None = None
     misfire_grace_s: float = 10.0
+    # Paused until this moment: it goes on by itself.
+    resume_us: int | None = None
+    # Nominal times to come that an operator asked to skip, in order, as JSON.
+    skips: bytes | None = None
+    # Its next fire follows the end of this execution (fixed delay).
+    waits_for: str | None = None
+    # What its executions do matters to its fires: overlap, failures in a row, fixed delay.
+    tracked: bool = False
     # A deleted and re-created id is a new generation, so that its nominal times never meet the old ones'.
     generation: int = 1
     # Grows with every change by a user; the ETag.
     version: int = 1
     next_fire_us: int | None = None
+    # The last nominal time that ran (executed or caught up).
     last_fire_us: int | None = None
     created_us: int = 0
+    # When this version came into force, and who made it.
     updated_us: int = 0
+    updated_by: str | None = None
+    # How often this generation ran (the ledger's executed and caught up); written by the ledger only.
+    runs: int = 0
 
 
 class Fire(Struct, kw_only=True, gc=False):
@@ -210,6 +315,66 @@ class Fire(Struct, kw_only=True, gc=False):
     count: int = 1
     last_nominal_us: int | None = None
     decided_us: int = 0
+    # More about the reason: which calendar, whose request.
+    detail: str | None = None
+
+
+class ScheduleVersion(Struct, kw_only=True):
+    """A schedule as it was from ``from_us`` until it was changed or deleted at ``to_us``."""
+
+    schedule: Schedule
+    from_us: int
+    to_us: int
+    # It was deleted then, not replaced.
+    deleted: bool = False
+
+
+class ServerRun(Struct, kw_only=True):
+    """One life of a server: from ``started_us`` to ``stopped_us``, or, if it was killed, to about ``alive_us``."""
+
+    epoch: int
+    started_us: int
+    alive_us: int
+    stopped_us: int | None = None
+
+
+class Freeze(Struct, kw_only=True):
+    """A time in which no schedule fired, at all."""
+
+    id: str
+    from_us: int
+    # None: until somebody thaws it.
+    to_us: int | None = None
+    note: str | None = None
+    by: str | None = None
+    # What becomes of the fires of that time. None: each schedule's own policy decides, as after an outage.
+    catch_up: CatchUp | None = None
+
+
+class BackfillState(StrEnum):
+    RUNNING = "running"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class Backfill(Struct, kw_only=True):
+    """A past range of a schedule's nominal times that is run afterwards, ``rate_per_s`` at most."""
+
+    id: str
+    schedule_id: str
+    # Of the schedule when it was asked for: it is run as it was then.
+    generation: int
+    version: int
+    from_us: int
+    to_us: int
+    # The first nominal time that has no execution yet; None: all have.
+    next_us: int | None
+    rate_per_s: float
+    total: int
+    created: int = 0
+    state: BackfillState = BackfillState.RUNNING
+    created_us: int = 0
+    by: str | None = None
 
 
 class JobMethod(Struct, kw_only=True):

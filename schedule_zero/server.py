@@ -35,7 +35,10 @@ from schedule_zero.ops.supervise import Supervisor
 from schedule_zero.ops.upkeep import Chore, repeat
 from schedule_zero.service import Service
 from schedule_zero.service.access import AccessService
+from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.executions import ExecutionService
+from schedule_zero.service.freezes import FreezeService
+from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.system import SystemService
@@ -93,6 +96,9 @@ class Server:
                 limits=config.limits,
                 timing=config.timing,
             ),
+            ledger=LedgerService(store=self.store),
+            freezes=FreezeService(store=self.store, timer=self.timer, clock=clock),
+            backfills=BackfillService(store=self.store, timer=self.timer, clock=clock),
             access=AccessService(store=self.store, curve=self.curve, clock=clock),
             system=SystemService(
                 store=self.store,
@@ -126,6 +132,7 @@ class Server:
         port = self.http.listen()
         self._keep("dispatch", self.dispatcher.run)
         self._keep("timer", self.timer.run)
+        self._keep("backfills", self.timer.backfills.run)
         for chore in self._chores():
             self._keep(f"upkeep.{chore.name}", partial(repeat, chore))
         self.addresses = addresses = Addresses(
@@ -184,6 +191,7 @@ class Server:
         return [
             Chore(name="events", every_s=60.0, run_once=prune_events),
             Chore(name="idempotency", every_s=60.0, run_once=prune_idempotency),
+            Chore(name="snooze", every_s=1.0, run_once=self.service.schedules.wake),
             Chore(name="registry_file", every_s=1.0, run_once=mirror_registry),
         ]
 

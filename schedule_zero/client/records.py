@@ -80,6 +80,7 @@ class ExecutionRecord(Record, frozen=True):
     node_id: str | None = None
     origin: str = ""
     parent_id: str | None = None
+    group_id: str | None = None
     nominal_time: datetime | None = None
     not_before: datetime | None = None
     created_at: datetime | None = None

@@ -43,16 +43,20 @@ def effective(*narrowest_first: JobOptions) -> EffectiveOptions:
     return msgspec.structs.replace(DEFAULTS, **{name: value for name, value in chosen.items() if value is not None})
 
 
+NO_OPTIONS = JobOptions()
 _decode = msgspec.json.Decoder(JobOptions).decode
+
+
+@lru_cache(maxsize=4096)
+def options_said(stored: bytes | None) -> JobOptions:
+    """What a schedule says itself (``Schedule.options``)."""
+    return NO_OPTIONS if stored is None else _decode(stored)
 
 
 @lru_cache(maxsize=4096)
 def options_of(stored: bytes | None) -> EffectiveOptions:
     """The options of an execution as its row keeps them (``Execution.options``); ``None``: all defaults."""
     return DEFAULTS if stored is None else effective(_decode(stored))
-
-
-NO_OPTIONS = JobOptions()
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,10 @@ from __future__ import annotations
 from msgspec import Struct
 
 from schedule_zero.service.access import AccessService
+from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.executions import ExecutionService
+from schedule_zero.service.freezes import FreezeService
+from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.specs import (
     ExecutionView,
@@ -43,5 +46,8 @@ class Service(Struct, frozen=True, kw_only=True):
 
     executions: ExecutionService
     schedules: ScheduleService
+    ledger: LedgerService
+    freezes: FreezeService
+    backfills: BackfillService
     access: AccessService
     system: SystemService

@@ -1,9 +1,10 @@
-"""Verbs on schedules: create, replace, patch, delete, pause, resume, run, and their ledger."""
+"""Verbs on schedules: create, replace, patch, delete, pause, resume, skip, run."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -16,9 +17,13 @@ from schedule_zero.errors import (
     InvalidField,
     InvalidTrigger,
     NotFound,
+    PreconditionFailed,
     TooLarge,
+    WrongState,
 )
-from schedule_zero.model import Fire, FireOutcome, JobOptions, Schedule, ScheduleState, new_id
+from schedule_zero.model import MAX_SKIPS, JobOptions, Schedule, ScheduleState, new_id
+from schedule_zero.rules.options import options_said
+from schedule_zero.rules.policies import is_tracked, policies_of, skips_of, stored_policies, stored_skips
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.idempotency import idempotency_record
 from schedule_zero.service.params import check_params
@@ -32,15 +37,17 @@ from schedule_zero.service.specs import (
     Submitted,
 )
 from schedule_zero.store import Store
-from schedule_zero.store import fires as store_fires
 from schedule_zero.store import schedules as store_schedules
 from schedule_zero.store.idempotency import IdempotentReplay
 from schedule_zero.store.schedules import etag
 from schedule_zero.store.tx import Page
-from schedule_zero.timing import Timer, first_fire, load_trigger, parse_trigger
+from schedule_zero.timing import Timer, first_fire, parse_trigger
 from schedule_zero.timing import preview as preview_times
+from schedule_zero.timing.handover import handover_with
 
 MAX_PREVIEW = 1000
+# Snoozed schedules that are resumed in one go.
+WAKE = 500
 
 
 class ScheduleService:
@@ -64,6 +71,7 @@ class ScheduleService:
         self._clock = clock
         self._limits = limits
         self._timing = timing
+        self._handover = handover_with(timer.resolver, clock)
 
     # --- write ------------------------------------------------------------------------------------
 
@@ -79,7 +87,7 @@ class ScheduleService:
         rows = []
         for index, spec in enumerate(specs):
             try:
-                rows.append(self._row(spec, now_us))
+                rows.append(self._row(principal, spec, now_us))
             except (BadRequest, NotFound, TooLarge) as error:
                 if len(specs) != 1:
                     error.pointer = f"/schedules/{index}{error.pointer or ''}"
@@ -106,9 +114,10 @@ class ScheduleService:
         """Replace or create in one transaction; returns the schedule and whether it was created."""
         if spec.id is not None and spec.id != schedule_id:
             raise InvalidField(f"the id in the body is {spec.id!r}, in the path {schedule_id!r}", pointer="/id")
-        row = self._row(msgspec.structs.replace(spec, id=schedule_id), self._clock.wall_us())
+        row = self._row(principal, msgspec.structs.replace(spec, id=schedule_id), self._clock.wall_us())
         written: store_schedules.PutAnswer | IdempotentReplay = await self._store.write(
-            store_schedules.put, store_schedules.Put(row=row, if_match=if_match, create_only=create_only)
+            store_schedules.put,
+            store_schedules.Put(row=row, handover=self._handover, if_match=if_match, create_only=create_only),
         )
         self._timer.changed()
         assert isinstance(written, store_schedules.PutAnswer)  # no Idempotency-Key was given: PUT needs none
@@ -137,7 +146,8 @@ class ScheduleService:
     async def delete(self, principal: Principal, schedule_id: str, if_match: str | None = None) -> None:
         """Forget a schedule; its ledger and executions stay."""
         deleted = await self._store.write(
-            store_schedules.delete, store_schedules.Delete(ids=[schedule_id], if_match=if_match)
+            store_schedules.delete,
+            store_schedules.Delete(ids=[schedule_id], handover=self._handover, if_match=if_match, by=principal.name),
         )
         if not deleted:
             raise _unknown(schedule_id)
@@ -147,32 +157,89 @@ class ScheduleService:
         """Forget schedules in one transaction; returns the ids that were there."""
         if len(ids) > self._limits.bulk:
             raise TooLarge(f"at most {self._limits.bulk} ids in one request, got {len(ids)}", pointer="/ids")
-        deleted = await self._store.write(store_schedules.delete, store_schedules.Delete(ids=list(ids)))
+        deleted = await self._store.write(
+            store_schedules.delete,
+            store_schedules.Delete(ids=list(ids), handover=self._handover, by=principal.name),
+        )
         self._timer.changed()
         return deleted
 
-    async def pause(self, principal: Principal, schedule_id: str, note: str | None = None) -> Schedule:
-        """Stop executing; due fires go on being recorded, as skipped."""
-        return await self._set_state(schedule_id, ScheduleState.PAUSED, note or f"paused by {principal.name}")
+    async def pause(
+        self, principal: Principal, schedule_id: str, note: str | None = None, until_us: int | None = None
+    ) -> Schedule:
+        """Stop executing; due fires go on being recorded, as skipped. With ``until_us`` it goes on by itself then."""
+        if until_us is not None and until_us <= self._clock.wall_us():
+            raise InvalidField("expected a moment to come", pointer="/until")
+        note = note or f"paused by {principal.name}"
+        return await self._set_state(principal.name, schedule_id, ScheduleState.PAUSED, note, until_us)
 
     async def resume(self, principal: Principal, schedule_id: str) -> Schedule:
         """Execute again from the next nominal time on; also releases a quarantined schedule."""
-        return await self._set_state(schedule_id, ScheduleState.ACTIVE, None)
+        return await self._set_state(principal.name, schedule_id, ScheduleState.ACTIVE, None)
 
-    async def _set_state(self, schedule_id: str, state: ScheduleState, note: str | None) -> Schedule:
+    async def wake(self) -> int:
+        """Resume those whose snooze is over; how many. What is due already is the timer's, which wakes it as well."""
+        now_us = self._clock.wall_us()
+        snoozed = await self._store.read(lambda conn: store_schedules.snoozed(conn, now_us, WAKE))
+        woken = 0
+        for row in snoozed:
+            if row.next_fire_us is None or row.next_fire_us > now_us:
+                with suppress(NotFound, PreconditionFailed):
+                    await self._set_state("snooze", row.id, ScheduleState.ACTIVE, None)
+                    woken += 1
+        return woken
+
+    async def _set_state(
+        self, by: str, schedule_id: str, state: ScheduleState, note: str | None, until_us: int | None = None
+    ) -> Schedule:
         old = await self.get(schedule_id)
         next_fire_us: int | None = store_schedules.UNSET_FIRE
-        if state is ScheduleState.ACTIVE and old.next_fire_us is None:
+        if state is ScheduleState.ACTIVE and old.next_fire_us is None and old.waits_for is None:
             # Finished, or quarantined without a next time: see whether the trigger has one now.
-            next_fire_us = first_fire(load_trigger(old.trigger), max(self._clock.wall_us(), old.last_fire_us or 0))
-            if next_fire_us is None:
+            trigger = self._timer.resolver.trigger(old)
+            next_fire_us = first_fire(trigger, max(self._clock.wall_us(), old.last_fire_us or 0))
+            most = policies_of(old.policies).max_fires
+            if most is not None and old.runs >= most:
+                raise WrongState(f"schedule {schedule_id!r} has run {old.runs} times, and may run {most} times")
+            if next_fire_us is None and not trigger.endless:
                 raise InvalidTrigger(f"schedule {schedule_id!r} has no fire left: its trigger has run out")
         changed = await self._store.write(
             store_schedules.set_state,
             store_schedules.SetState(
-                id=schedule_id, state=state, note=note, next_fire_us=next_fire_us, if_match=etag(old)
+                id=schedule_id,
+                state=state,
+                note=note,
+                resume_us=until_us,
+                next_fire_us=next_fire_us,
+                if_match=etag(old),
+                by=by,
             ),
         )
+        self._timer.changed()
+        return changed
+
+    async def skip(self, principal: Principal, schedule_id: str, count: int = 1) -> Schedule:
+        """Leave out the next ``count`` nominal times that are not left out already. Zero: leave out none any more."""
+        old = await self.get(schedule_id)
+        skips = skips_of(old.skips) if count else []
+        at_us = max(skips, default=None) if skips else None
+        if at_us is None and count:
+            at_us = old.next_fire_us
+            if at_us is not None:
+                skips.append(at_us)
+                count -= 1
+        trigger = self._timer.resolver.trigger(old)
+        for _ in range(count):
+            at_us = None if at_us is None else trigger.next_after(at_us)
+            if at_us is None:
+                raise WrongState(f"schedule {schedule_id!r} has only {len(skips)} fires to come that could be skipped")
+            skips.append(at_us)
+        if len(skips) > MAX_SKIPS:
+            raise InvalidField(f"expected at most {MAX_SKIPS} skipped fires in all, got {len(skips)}", pointer="/count")
+        change = store_schedules.Update(
+            id=schedule_id, changes={"skips": stored_skips(skips)}, if_match=etag(old), by=principal.name
+        )
+        changed: Schedule = await self._store.write(store_schedules.update, change)
         self._timer.changed()
         return changed
 
@@ -183,33 +250,46 @@ class ScheduleService:
             handler_id=schedule.handler_id,
             job_method=schedule.job_method,
             job_params=msgspec.Raw(schedule.params),
-            options=decode_options(schedule.options),
+            options=options_said(schedule.options),
         )
         return await self._executions.submit_for(principal, schedule_id, item, idem)
 
-    def _row(self, spec: ScheduleSpec, now_us: int) -> Schedule:
+    def _row(self, principal: Principal, spec: ScheduleSpec, now_us: int) -> Schedule:
         params = bytes(spec.job_params)
         check_params(self._dispatcher.registry, self._limits, spec.handler_id, spec.job_method, params)
-        trigger = parse_trigger(spec.trigger, min_interval_ms=self._timing.min_interval_ms, now_us=now_us)
-        grace_s = self._timing.misfire_grace_s if spec.misfire_grace_s is None else spec.misfire_grace_s
-        next_fire_us = first_fire(trigger, now_us)
-        # A date that passed just now is late, not wrong: it is caught up. One from before that can only be a mistake.
-        if next_fire_us is None or next_fire_us < now_us - round(self._timing.catch_up_window_s * 1e6):
-            raise InvalidTrigger("the trigger has no fire after now", pointer="/trigger")
-        return Schedule(
-            id=spec.id or new_id(),
+        id_ = spec.id or new_id()
+        trigger = parse_trigger(
+            spec.trigger,
+            zone=spec.timezone or "UTC",
+            min_interval_ms=self._timing.min_interval_ms,
+            now_us=now_us,
+        )
+        row = Schedule(
+            id=id_,
             handler_id=spec.handler_id,
             job_method=spec.job_method,
             params=params,
-            trigger=msgspec.json.encode(trigger.document()),
+            trigger=trigger.encoded(),
             options=None if spec.options == JobOptions() else msgspec.json.encode(spec.options),
+            policies=stored_policies(spec.policies),
             state=ScheduleState.PAUSED if spec.paused else ScheduleState.ACTIVE,
             note=spec.note,
-            misfire_grace_s=grace_s,
-            next_fire_us=next_fire_us,
+            misfire_grace_s=self._timing.misfire_grace_s if spec.misfire_grace_s is None else spec.misfire_grace_s,
+            tracked=is_tracked(spec.policies) or trigger.after_run(now_us) is not None,
             created_us=now_us,
             updated_us=now_us,
+            updated_by=principal.name,
         )
+        trigger = self._timer.resolver.trigger(row)
+        row.next_fire_us = first_fire(trigger, now_us)
+        # A date that passed just now is late, not wrong: it is caught up. One from before that can only be a mistake.
+        too_old_us = now_us - round(self._timing.catch_up_window_s * 1e6)
+        if row.next_fire_us is None:
+            if not trigger.endless:
+                raise InvalidTrigger("the trigger has no fire after now", pointer="/trigger")
+        elif row.next_fire_us < too_old_us:
+            raise InvalidTrigger("the trigger has no fire after now", pointer="/trigger")
+        return row
 
     # --- look -------------------------------------------------------------------------------------
 
@@ -235,30 +315,9 @@ class ScheduleService:
             )
         )
 
-    async def fires(
-        self,
-        schedule_id: str,
-        *,
-        outcome: FireOutcome | None = None,
-        since_us: int | None = None,
-        cursor: str | None = None,
-        limit: int = 50,
-    ) -> Page[Fire]:
-        """A page of the ledger, newest first; it outlives its schedule. Raises NotFound if there never was one."""
-        page = await self._store.read(
-            lambda conn: store_fires.find(
-                conn, schedule_id=schedule_id, outcome=outcome, since_us=since_us, cursor=cursor, limit=limit
-            )
-        )
-        if not page.rows and cursor is None:
-            await self.get(schedule_id)
-        return page
-
-    async def fire_counts(self, schedule_id: str) -> store_fires.FireCounts:
-        """How many nominal times had which outcome."""
-        return await self._store.read(lambda conn: store_fires.counts(conn, schedule_id))
-
-    async def preview(self, document: dict[str, Any], count: int = 10, after_us: int | None = None) -> Preview:
+    async def preview(
+        self, document: dict[str, Any] | list[Any], count: int = 10, after_us: int | None = None
+    ) -> Preview:
         """What a trigger means and when it will fire next; nothing is stored."""
         if not 1 <= count <= MAX_PREVIEW:
             raise InvalidField(f"expected 1 to {MAX_PREVIEW}, got {count}", pointer="/n")
@@ -266,10 +325,6 @@ class ScheduleService:
         trigger = parse_trigger(document, min_interval_ms=self._timing.min_interval_ms, now_us=after)
         times_us = await asyncio.to_thread(preview_times, trigger, after, count)
         return Preview(words=trigger.words(), trigger=trigger.document(), times_us=times_us)
-
-
-def decode_options(options: bytes | None) -> JobOptions:
-    return JobOptions() if options is None else msgspec.json.decode(options, type=JobOptions)
 
 
 def spec_of(schedule: Schedule) -> ScheduleSpec:
@@ -280,7 +335,8 @@ def spec_of(schedule: Schedule) -> ScheduleSpec:
         job_method=schedule.job_method,
         job_params=msgspec.Raw(schedule.params),
         trigger=msgspec.json.decode(schedule.trigger),
-        options=decode_options(schedule.options),
+        options=options_said(schedule.options),
+        policies=policies_of(schedule.policies),
         misfire_grace_s=schedule.misfire_grace_s,
         paused=schedule.state is ScheduleState.PAUSED,
         note=schedule.note,

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
-from schedule_zero.model import Attempt, Execution, JobOptions, Role, Schedule
+from schedule_zero.model import NO_POLICIES, Attempt, Execution, JobOptions, Policies, Role, Schedule
 
 EMPTY_PARAMS = Raw(b"{}")
 
@@ -47,8 +47,12 @@ class ScheduleSpec(Struct, kw_only=True):
     handler_id: str
     job_method: str
     job_params: Raw = EMPTY_PARAMS
-    trigger: dict[str, Any]
+    # One, or several as a list.
+    trigger: dict[str, Any] | list[Any]
+    # Of triggers that name none.
+    timezone: str | None = None
     options: JobOptions = JobOptions()
+    policies: Policies = NO_POLICIES
     misfire_grace_s: float | None = None
     paused: bool = False
     note: str | None = None
@@ -92,3 +96,13 @@ class Preview(Struct, kw_only=True):
     words: str
     trigger: dict[str, Any]
     times_us: list[int]
+
+
+class BackfillCount(Struct, kw_only=True):
+    """What a backfill would run."""
+
+    total: int
+    first_us: int | None
+    last_us: int | None
+    # How long it takes to create them all at the rate that was asked for.
+    takes_s: float

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Subquery, bindparam, func, select, text
+from sqlalchemy import ColumnElement, Subquery, bindparam, func, or_, select, text
 
 from schedule_zero.model import Attempt, Execution, State
 from schedule_zero.store import tables
@@ -115,6 +115,46 @@ _OPEN_COUNTS = Query(
     .where(text("state IN ('running', 'scheduled', 'retry_scheduled', 'blocked')"), text(tables.NOT_COMPLETED))
     .group_by(E.state)
 )
+
+
+_OPEN = Query(
+    select(E.schedule_id, E.id, E.state)
+    .where(
+        text(tables.NOT_COMPLETED),
+        text(tables.IS_OPEN),
+        E.schedule_id.is_not(None),
+        or_(
+            text(f"executions.{tables.IS_BLOCKED}"),
+            E.schedule_id.in_(select(tables.schedules.c.id).where(text(tables.IS_TRACKED))),
+        ),
+    )
+    .order_by(E.seq)
+)
+_OPEN_OF_ONE = Query(
+    select(E.schedule_id, E.id, E.state)
+    .where(E.schedule_id == bindparam("wanted"), text(tables.NOT_COMPLETED), text(tables.IS_OPEN))
+    .order_by(E.seq)
+)
+_ENDED = Query(
+    select(E.state)
+    .where(E.schedule_id == bindparam("wanted"), text(f"NOT {tables.IS_OPEN}"))
+    .order_by(E.seq.desc())
+    .limit(bindparam("most"))
+)
+
+
+def open_of_schedules(conn: Connection, schedule_id: str | None = None) -> list[tuple[str, str, State]]:
+    """(schedule, execution, state) of what is not over, oldest first: of one schedule, or of all tracked ones.
+
+    Those that are blocked are there even if nobody tracks their schedule any more.
+    """
+    rows = _OPEN.rows(conn) if schedule_id is None else _OPEN_OF_ONE.rows(conn, wanted=schedule_id)
+    return [(row[0], row[1], State(row[2])) for row in rows]
+
+
+def ended_of_schedule(conn: Connection, schedule_id: str, limit: int) -> list[State]:
+    """How the newest executions of a schedule that are over have ended, the newest first."""
+    return [State(row[0]) for row in _ENDED.rows(conn, wanted=schedule_id, most=limit)]
 
 
 def get(conn: Connection, execution_id: str) -> Detail | None:

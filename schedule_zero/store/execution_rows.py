@@ -21,7 +21,7 @@ FIELDS = (
     "id", "handler_id", "job_method", "state", "priority", "origin", "created_us", "params", "schedule_id",
     "nominal_us", "not_before_us", "attempt", "token", "node_id", "lost_count", "cancel_requested",
     "dispatched_us", "started_us", "finished_us", "stored_us", "parent_id", "idempotency_key", "options",
-    "result", "error",
+    "result", "error", "group_id",
 )  # fmt: skip
 COLUMNS = tuple(tables.executions.c[name] for name in FIELDS)
 
@@ -116,6 +116,7 @@ def execution(row: Sequence[Any]) -> Execution:
         options=document(row[22]),
         result=document(row[23]),
         error=document(row[24]),
+        group_id=row[25],
     )
 
 

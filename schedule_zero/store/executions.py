@@ -22,10 +22,12 @@ from schedule_zero.store.execution_reads import (
     HandlerStats,
     Stats,
     due_rows,
+    ended_of_schedule,
     errors,
     find,
     get,
     next_due_us,
+    open_of_schedules,
     pending_counts,
     pending_window,
     running,
@@ -36,10 +38,43 @@ from schedule_zero.store.statements import bulk_update
 from schedule_zero.store.tx import IdempotencyRecord, IdempotentReplay, Tx
 
 __all__ = [
-    "CancelAnswer", "CancelOutcome", "Clear", "Cleared", "Detail", "EndItem", "Filter", "HandlerStats", "Insert",
-    "Refusal", "ReleaseDue", "StartItem", "StartedItem", "Stats", "cancel", "classify", "clear", "clear_all",
-    "end", "errors", "find", "get", "insert", "insert_born", "mark_started", "next_due_us", "pending_counts",
-    "pending_window", "record_stale", "release_due", "running", "start", "stats",
+    "CancelAnswer",
+    "CancelOutcome",
+    "Clear",
+    "Cleared",
+    "Detail",
+    "EndItem",
+    "Filter",
+    "HandlerStats",
+    "Insert",
+    "Refusal",
+    "ReleaseDue",
+    "StartItem",
+    "StartedItem",
+    "Stats",
+    "cancel",
+    "cancel_unstarted",
+    "classify",
+    "clear",
+    "clear_all",
+    "end",
+    "ended_of_schedule",
+    "errors",
+    "find",
+    "get",
+    "insert",
+    "insert_born",
+    "mark_started",
+    "next_due_us",
+    "open_of_schedules",
+    "pending_counts",
+    "pending_window",
+    "record_stale",
+    "release_due",
+    "running",
+    "start",
+    "stats",
+    "unblock",
 ]  # fmt: skip
 
 
@@ -79,6 +114,8 @@ class CancelOutcome(StrEnum):
     # It is running: flagged, and for the dispatcher to tell the node.
     REQUESTED = "requested"
     TERMINAL = "terminal"
+    # It is running, and only what waits was to be ended.
+    RUNNING = "running"
     UNKNOWN = "unknown"
 
 
@@ -115,6 +152,7 @@ _CANCEL = bulk_update(tables.executions, ("id",), ("finished_us",), also="state 
                       where=_WAITING)  # fmt: skip
 _FLAG = bulk_update(tables.executions, ("id",), ("cancel_requested",), where=_RUNS)
 _DUE = bulk_update(tables.executions, ("id",), ("state",), where="executions.state IN ('scheduled', 'retry_scheduled')")
+_UNBLOCK = bulk_update(tables.executions, ("id",), ("state",), where=f"executions.{tables.IS_BLOCKED}")
 _handler_of = attrgetter("handler_id")
 
 # --- verbs ------------------------------------------------------------------------------------------
@@ -179,11 +217,20 @@ def mark_started(tx: Tx, args: list[list[StartedItem]]) -> list[None]:
     return [None] * len(args)
 
 
+def cancel_unstarted(tx: Tx, args: list[list[str]]) -> list[list[CancelAnswer]]:
+    """End what waits, leave what runs alone (``CancelOutcome.RUNNING``); one answer per id, in order."""
+    return _cancel(tx, args, flag=False)
+
+
 def cancel(tx: Tx, args: list[list[str]]) -> list[list[CancelAnswer]]:
     """End what waits, flag what runs; one answer per id, in order.
 
     Emits ``execution.finished`` or ``execution.cancel_requested``.
     """
+    return _cancel(tx, args, flag=True)
+
+
+def _cancel(tx: Tx, args: list[list[str]], *, flag: bool) -> list[list[CancelAnswer]]:
     found = {row[0]: row for row in tx.lookup(LOOK, list(dict.fromkeys((id_,) for arg in args for id_ in arg)))}
     states = {id_: State(row[1]) for id_, row in found.items()}
     waiting: list[tuple[Any, ...]] = []
@@ -195,6 +242,8 @@ def cancel(tx: Tx, args: list[list[str]]) -> list[list[CancelAnswer]]:
             row = found.get(id_)
             if row is None:
                 answer = CancelAnswer(id=id_, outcome=CancelOutcome.UNKNOWN)
+            elif states[id_] is State.RUNNING and not flag:
+                answer = CancelAnswer(id=id_, outcome=CancelOutcome.RUNNING, state=State.RUNNING)
             elif states[id_] is State.RUNNING:
                 answer = CancelAnswer(
                     id=id_, outcome=CancelOutcome.REQUESTED, state=State.RUNNING, node_id=row[4], token=row[2]
@@ -238,3 +287,24 @@ def release_due(tx: Tx, args: list[ReleaseDue]) -> list[list[Execution]]:
             execution.state = State.PENDING
         released.append(due)
     return released
+
+
+def unblock(tx: Tx, args: list[str]) -> list[Execution | None]:
+    """``blocked`` → ``pending``, or ``scheduled`` where its time is still to come; the row as it is now, if it was.
+
+    Emits ``execution.unblocked``.
+    """
+    answers: list[Execution | None] = []
+    for id_ in args:
+        found = get(tx.conn, id_)
+        row = None if found is None else found.execution
+        if row is not None:
+            later = row.not_before_us is not None and row.not_before_us > tx.now_us
+            row.state = State.SCHEDULED if later else State.PENDING
+            if tx.bulk(_UNBLOCK, [(id_, row.state.value)]):
+                data = {"handler_id": row.handler_id, "job_method": row.job_method, "state": row.state}
+                tx.emit(Event("execution.unblocked", id_, {**data, "schedule_id": row.schedule_id}))
+            else:
+                row = None
+        answers.append(row)
+    return answers

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from sqlalchemy import bindparam, func, select, text, tuple_
 
-from schedule_zero.errors import InvalidField
 from schedule_zero.model import Fire, FireOutcome, SkipReason
 from schedule_zero.store import tables
 from schedule_zero.store.statements import Query, Seek
-from schedule_zero.store.tx import Page, parse_seq
+from schedule_zero.store.tx import Page, parse_pair, parse_seq
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 F = tables.fires.c
 _COLUMNS = (
     F.seq, F.schedule_id, F.generation, F.nominal_us, F.outcome, F.reason, F.execution_id, F.count, F.last_nominal_us,
-    F.decided_us,
+    F.decided_us, F.detail,
 )  # fmt: skip
 # Schedules are released a little ahead of their times, and clocks are not that exact.
 DECIDED_SLACK_US = 60_000_000
@@ -53,7 +52,7 @@ def find(
         "since": since_us,
     }
     if schedule_id is not None:
-        given["generation"], given["nominal"] = _parse_place(cursor)
+        given["generation"], given["nominal"] = parse_pair(cursor)
     else:
         given["below"] = parse_seq(cursor)
         if since_us is not None:
@@ -116,13 +115,5 @@ def _fire(row: Sequence[Any]) -> Fire:
         count=row[7],
         last_nominal_us=row[8],
         decided_us=row[9],
+        detail=row[10],
     )
-
-
-def _parse_place(cursor: str | None) -> tuple[int | None, int | None]:
-    if cursor is None:
-        return None, None
-    generation, dot, nominal = cursor.partition(".")
-    if not dot:
-        raise InvalidField("the cursor is not one that a page came with", pointer="/cursor")
-    return parse_seq(generation), parse_seq(nominal)

@@ -26,10 +26,27 @@ class ReleaseItem(Struct, kw_only=True):
     next_fire_us: int | None
     last_fire_us: int | None
     state: ScheduleState
-    # None leaves the note as it is.
+    # None leaves the note as it is; "" clears it.
     note: str | None = None
+    # What is left of these after the round.
+    resume_us: int | None = None
+    skips: bytes | None = None
+    # Its next fire follows the end of this execution.
+    waits_for: str | None = None
+    # Nothing of the four above is or was set: the common case.
+    plain: bool = True
     fires: list[Fire]
     executions: list[Execution]
+
+
+class RearmItem(Struct, kw_only=True):
+    """A schedule with a fixed delay whose execution is over."""
+
+    id: str
+    generation: int
+    # The execution that it waited for.
+    waits_for: str
+    next_fire_us: int | None
 
 
 class ReleaseRefusal(StrEnum):
@@ -52,8 +69,24 @@ _TOTALS = tuple(outcome.value for outcome in FireOutcome)
 _RELEASE = bulk_update(
     tables.schedules,
     rows.FENCE,
-    ("next_fire_us", "last_fire_us", "state", "note", *_TOTALS),
-    how={"note": "coalesce({v}, schedules.note)", **{name: f"schedules.{name} + {{v}}" for name in _TOTALS}},
+    ("next_fire_us", "last_fire_us", "state", "note", "resume_us", "skips", "waits_for", *_TOTALS),
+    how={
+        "note": "nullif(coalesce({v}, schedules.note), '')",
+        **{name: f"schedules.{name} + {{v}}" for name in _TOTALS},
+    },
+)
+_WAITING = ("id", "generation", "waits_for")
+_REARM = bulk_update(tables.schedules, _WAITING, ("next_fire_us",), also="waits_for = NULL")
+_RUN_OUT = bulk_update(tables.schedules, _WAITING, ("next_fire_us",), also="waits_for = NULL, state = 'finished'")
+_ARM = bulk_update(
+    tables.schedules,
+    ("id", "generation"),
+    ("next_fire_us",),
+    also="state = CASE state WHEN 'finished' THEN 'active' ELSE state END",
+    where="(schedules.next_fire_us IS NULL OR schedules.next_fire_us > v.column3)",
+)
+_OWE = bulk_update(
+    tables.schedules, ("id", "generation"), _TOTALS, how={name: f"schedules.{name} + {{v}}" for name in _TOTALS}
 )
 _EXECUTED = bulk_insert(
     tables.fires,
@@ -63,7 +96,7 @@ _EXECUTED = bulk_insert(
 _DECIDED = bulk_insert(
     tables.fires,
     ("schedule_id", "generation", "nominal_us", "outcome", "reason", "execution_id", "count", "last_nominal_us",
-     "decided_us"),
+     "decided_us", "detail"),
     "DO NOTHING",
 )  # fmt: skip
 _IN_LEDGER = bulk_select(
@@ -87,11 +120,47 @@ def release(tx: Tx, args: list[list[ReleaseItem]]) -> list[dict[str, ReleaseRefu
     for item in items:
         if item.state in rows.ENDED:
             tx.emit(Event(rows.STATE_EVENT[item.state], item.id, {"note": item.note}))
-        for fire in item.fires:
-            if fire.execution_id is None:
-                data = {"nominal_us": fire.nominal_us, "reason": fire.reason, "count": fire.count}
-                tx.emit(Event(f"schedule.{fire.outcome.value}", item.id, data))
+        _tell_fires(tx, item.fires)
     return refused
+
+
+def _tell_fires(tx: Tx, fires: list[Fire]) -> None:
+    for fire in fires:
+        if fire.execution_id is None:
+            data = {"nominal_us": fire.nominal_us, "reason": fire.reason, "count": fire.count}
+            tx.emit(Event(f"schedule.{fire.outcome.value}", fire.schedule_id, data))
+
+
+def write_owed(tx: Tx, fires: list[Fire]) -> None:
+    """Ledger rows of versions that end here: what was due, and nobody will decide any more. None of them ran."""
+    tx.bulk(_DECIDED, [_decided(fire) for fire in fires])
+    totals: dict[tuple[str, int], Counter[str]] = {}
+    for fire in fires:
+        totals.setdefault((fire.schedule_id, fire.generation), Counter())[fire.outcome.value] += fire.count
+    tx.bulk(_OWE, [(*key, *(counts[outcome] for outcome in _TOTALS)) for key, counts in totals.items()])
+    _tell_fires(tx, fires)
+
+
+def rearm(tx: Tx, args: list[RearmItem]) -> list[None]:
+    """Give schedules with a fixed delay their next time, unless they were changed meanwhile; without one: finished.
+
+    Emits ``schedule.rearmed`` or ``schedule.finished``.
+    """
+    for item in args:
+        statement = _RUN_OUT if item.next_fire_us is None else _REARM
+        if tx.bulk(statement, [(item.id, item.generation, item.waits_for, item.next_fire_us)]):
+            kind = "schedule.finished" if item.next_fire_us is None else "schedule.rearmed"
+            tx.emit(Event(kind, item.id, {"next_fire_us": item.next_fire_us}))
+    return [None] * len(args)
+
+
+def arm(tx: Tx, args: list[list[tuple[str, int, int]]]) -> list[int]:
+    """Make (id, generation) due at a moment, unless it is due before; how many are. Emits ``schedule.rearmed``."""
+    answers = []
+    for arg in args:
+        answers.append(tx.bulk(_ARM, arg))
+        tx.events.extend([Event("schedule.rearmed", id_, {"next_fire_us": us}) for id_, _, us in arg])
+    return answers
 
 
 def _release_all(tx: Tx, items: list[ReleaseItem]) -> bool:
@@ -106,9 +175,7 @@ def _release_all(tx: Tx, items: list[ReleaseItem]) -> bool:
             if f.outcome is FireOutcome.EXECUTED and f.execution_id is not None and f.count == 1:
                 executed.append((f.schedule_id, f.generation, f.nominal_us, "executed", f.execution_id, f.decided_us))
             else:
-                why = (f.outcome.value, None if f.reason is None else f.reason.value)
-                what = (f.execution_id, f.count, f.last_nominal_us, f.decided_us)
-                decided.append((f.schedule_id, f.generation, f.nominal_us, *why, *what))
+                decided.append(_decided(f))
         fence = (i.id, i.generation, i.version, i.due_us)
         if (
             len(fires) == 1
@@ -117,21 +184,28 @@ def _release_all(tx: Tx, items: list[ReleaseItem]) -> bool:
             and i.next_fire_us is not None
             and i.last_fire_us is not None
             and i.note is None
+            and i.plain
         ):
             simple.append((*fence, i.next_fire_us, i.last_fire_us, i.state.value))
         else:
             totals = Counter[str]()
             for f in fires:
                 totals[f.outcome.value] += f.count
-            others.append(
-                (*fence, i.next_fire_us, i.last_fire_us, i.state.value, i.note, *(totals[o] for o in _TOTALS))
-            )
+            skips = None if i.skips is None else i.skips.decode()
+            after = (i.next_fire_us, i.last_fire_us, i.state.value, i.note, i.resume_us, skips, i.waits_for)
+            others.append((*fence, *after, *(totals[o] for o in _TOTALS)))
     with tx.attempt() as trial:
         if tx.bulk(_RELEASE_ONE, simple) + tx.bulk(_RELEASE, others) != len(items):
             raise Undo
         if tx.bulk(_EXECUTED, executed) + tx.bulk(_DECIDED, decided) != len(executed) + len(decided):
             raise Undo
     return trial.kept
+
+
+def _decided(f: Fire) -> tuple[Any, ...]:
+    reason = None if f.reason is None else f.reason.value
+    what = (f.execution_id, f.count, f.last_nominal_us, f.decided_us, f.detail)
+    return (f.schedule_id, f.generation, f.nominal_us, f.outcome.value, reason, *what)
 
 
 def _sort_out(tx: Tx, args: list[list[ReleaseItem]], refused: list[dict[str, ReleaseRefusal]]) -> list[ReleaseItem]:

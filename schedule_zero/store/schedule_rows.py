@@ -11,9 +11,12 @@ from schedule_zero.store.statements import bulk_select
 
 FIELDS = (
     "id", "handler_id", "job_method", "state", "note", "misfire_grace_us", "generation", "version", "next_fire_us",
-    "last_fire_us", "created_us", "updated_us", "params", "trigger", "options",
+    "last_fire_us", "created_us", "updated_us", "params", "trigger", "options", "policies", "resume_us", "skips",
+    "waits_for", "tracked", "updated_by",
 )  # fmt: skip
-COLUMNS = tuple(tables.schedules.c[name] for name in FIELDS)
+# Written by the ledger only, so a replace leaves them alone.
+READ = (*FIELDS, "executed", "caught_up")
+COLUMNS = tuple(tables.schedules.c[name] for name in READ)
 FENCE = ("id", "generation", "version", "next_fire_us")
 
 LOAD_FENCE = bulk_select(tables.schedules, ("id",), FENCE)
@@ -44,6 +47,13 @@ def schedule(row: Sequence[Any]) -> Schedule:
         params=row[12].encode(),
         trigger=row[13].encode(),
         options=None if row[14] is None else row[14].encode(),
+        policies=None if row[15] is None else row[15].encode(),
+        resume_us=row[16],
+        skips=None if row[17] is None else row[17].encode(),
+        waits_for=row[18],
+        tracked=bool(row[19]),
+        updated_by=row[20],
+        runs=row[21] + row[22],
     )
 
 
@@ -65,6 +75,12 @@ def values(row: Schedule) -> tuple[Any, ...]:
         row.params.decode(),
         row.trigger.decode(),
         None if row.options is None else row.options.decode(),
+        None if row.policies is None else row.policies.decode(),
+        row.resume_us,
+        None if row.skips is None else row.skips.decode(),
+        row.waits_for,
+        int(row.tracked),
+        row.updated_by,
     )
 
 

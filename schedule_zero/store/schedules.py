@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,12 @@ from msgspec.structs import replace
 from sqlalchemy import bindparam, func, select, text
 
 from schedule_zero.errors import AlreadyExists, InvalidField, NotFound, PreconditionFailed, ScheduleZeroError
-from schedule_zero.model import Event, Schedule, ScheduleState
+from schedule_zero.model import Event, Fire, Schedule, ScheduleState
+from schedule_zero.store import schedule_history as history
 from schedule_zero.store import schedule_rows as rows
 from schedule_zero.store import tables
 from schedule_zero.store.idempotency import Keys
-from schedule_zero.store.schedule_release import ReleaseItem, ReleaseRefusal, release
+from schedule_zero.store.schedule_release import RearmItem, ReleaseItem, ReleaseRefusal, arm, rearm, release, write_owed
 from schedule_zero.store.statements import Query, bulk_delete, bulk_insert, bulk_select
 from schedule_zero.store.tx import IdempotencyRecord, IdempotentReplay, Page, Tx
 
@@ -25,9 +26,36 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 __all__ = [
-    "CHANGEABLE", "UNSET_FIRE", "Create", "Delete", "Put", "PutAnswer", "ReleaseItem", "ReleaseRefusal",
-    "SetState", "Update", "count", "create", "delete", "due", "etag", "find", "get", "get_many", "next_due_us",
-    "put", "release", "set_state", "update",
+    "CHANGEABLE",
+    "UNSET_FIRE",
+    "Create",
+    "Delete",
+    "Handover",
+    "Put",
+    "PutAnswer",
+    "RearmItem",
+    "ReleaseItem",
+    "ReleaseRefusal",
+    "SetState",
+    "Update",
+    "arm",
+    "count",
+    "create",
+    "delete",
+    "due",
+    "etag",
+    "find",
+    "get",
+    "get_many",
+    "next_due_us",
+    "put",
+    "rearm",
+    "release",
+    "set_state",
+    "snoozed",
+    "starting",
+    "update",
+    "waiting",
 ]  # fmt: skip
 
 _S = tables.schedules.c
@@ -43,10 +71,17 @@ class Create(Struct, kw_only=True):
         return len(self.rows)
 
 
+# What is owed when a version ends: given the version that ends and the one that follows (None: it is deleted), the
+# ledger rows of what was due and not decided. It may move the new one's ``updated_us`` and ``next_fire_us`` behind
+# what the old one has decided already.
+Handover = Callable[[Schedule, Schedule | None], list[Fire]]
+
+
 class Put(Struct, kw_only=True):
     """Replace or create one schedule as a whole."""
 
     row: Schedule
+    handover: Handover
     # The ``etag`` that must be the current one (If-Match); None: any, or none at all.
     if_match: str | None = None
     # If-None-Match: *
@@ -60,37 +95,38 @@ class PutAnswer(Struct, kw_only=True):
 
 
 class Update(Struct, kw_only=True):
-    """Change the named fields (any of ``CHANGEABLE``) of one schedule."""
+    """Change the named fields (any of ``CHANGEABLE``) of one schedule; its nominal times stay the same."""
 
     id: str
     changes: dict[str, Any]
     if_match: str | None = None
+    by: str | None = None
 
 
 class SetState(Struct, kw_only=True):
     id: str
     state: ScheduleState
     note: str | None = None
+    # With a pause: until when.
+    resume_us: int | None = None
     # With a resume: the time it goes on from. ``UNSET_FIRE`` (default) leaves ``next_fire_us`` alone.
     next_fire_us: int | None = -1
     if_match: str | None = None
+    by: str | None = None
 
 
 class Delete(Struct, kw_only=True):
     """Delete these; ``if_match`` makes sense with one id only."""
 
     ids: list[str]
+    handover: Handover
     if_match: str | None = None
+    by: str | None = None
 
 
 UNSET_FIRE = -1
 
-CHANGEABLE = frozenset(
-    {
-        "handler_id", "job_method", "params", "trigger", "options", "state", "note", "misfire_grace_s",
-        "next_fire_us", "updated_us",
-    }
-)  # fmt: skip
+CHANGEABLE = frozenset({"job_method", "params", "options", "note", "misfire_grace_s", "skips", "next_fire_us"})
 
 
 # --- statements -------------------------------------------------------------------------------------
@@ -102,7 +138,7 @@ _REPLACE = bulk_insert(
     rows.FIELDS,
     "(id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in rows.FIELDS if name != "id"),
 )
-_LOAD = bulk_select(tables.schedules, ("id",), rows.FIELDS)
+_LOAD = bulk_select(tables.schedules, ("id",), rows.READ)
 _DELETE = bulk_delete(tables.schedules, "id")
 # --- verbs ------------------------------------------------------------------------------------------
 
@@ -141,6 +177,8 @@ def put(tx: Tx, args: list[Put]) -> list[PutAnswer | IdempotentReplay | Schedule
     stored = _load(tx, (arg.row.id for arg in args))
     answers: list[PutAnswer | IdempotentReplay | ScheduleZeroError] = []
     changed: dict[str, Schedule] = {}
+    over: list[tuple[Schedule, int]] = []
+    owed: list[Fire] = []
     generation = 0
     for arg in args:
         row, there = arg.row, stored.get(arg.row.id)
@@ -160,13 +198,17 @@ def put(tx: Tx, args: list[Put]) -> list[PutAnswer | IdempotentReplay | Schedule
             row.generation, row.version = generation, 1
         else:
             row.generation, row.version = there.generation, there.version + 1
-            row.created_us, row.last_fire_us = there.created_us, there.last_fire_us
+            row.created_us, row.last_fire_us, row.runs = there.created_us, there.last_fire_us, there.runs
+            owed += arg.handover(there, row)
+            over.append((there, row.updated_us))
         # A copy: the caller may go on changing what it handed in.
         stored[row.id] = changed[row.id] = copy(row)
         answers.append(PutAnswer(schedule=row, created=there is None))
         tx.emit(_told("schedule.created" if there is None else "schedule.updated", row))
         keys.accept(arg.idem)
+    history.keep(tx, over)
     tx.bulk(_REPLACE, [rows.values(row) for row in changed.values()])
+    write_owed(tx, owed)
     keys.write()
     return answers
 
@@ -179,6 +221,7 @@ def update(tx: Tx, args: list[Update]) -> list[Schedule | ScheduleZeroError]:
     stored = _load(tx, (arg.id for arg in args))
     answers: list[Schedule | ScheduleZeroError] = []
     changed: dict[str, Schedule] = {}
+    over: list[tuple[Schedule, int]] = []
     for arg in args:
         row = stored.get(arg.id)
         refusal = _mismatch(arg.id, row, arg.if_match)
@@ -188,10 +231,12 @@ def update(tx: Tx, args: list[Update]) -> list[Schedule | ScheduleZeroError]:
         unknown = arg.changes.keys() - CHANGEABLE
         if unknown:
             raise AssertionError(f"these fields of a schedule cannot be changed: {sorted(unknown)}")
-        row = replace(row, **{"updated_us": tx.now_us, **arg.changes, "version": row.version + 1})
+        over.append((row, tx.now_us))
+        row = replace(row, **arg.changes, updated_us=tx.now_us, updated_by=arg.by, version=row.version + 1)
         stored[arg.id] = changed[arg.id] = row
         answers.append(copy(row))
         tx.emit(_told("schedule.updated", row))
+    history.keep(tx, over)
     tx.bulk(_REPLACE, [rows.values(row) for row in changed.values()])
     return answers
 
@@ -201,6 +246,7 @@ def set_state(tx: Tx, args: list[SetState]) -> list[Schedule | ScheduleZeroError
     stored = _load(tx, (arg.id for arg in args))
     answers: list[Schedule | ScheduleZeroError] = []
     changed: dict[str, Schedule] = {}
+    over: list[tuple[Schedule, int]] = []
     for arg in args:
         row = stored.get(arg.id)
         refusal = _mismatch(arg.id, row, arg.if_match)
@@ -208,37 +254,42 @@ def set_state(tx: Tx, args: list[SetState]) -> list[Schedule | ScheduleZeroError
             answers.append(refusal or _not_found(arg.id))
             continue
         next_fire_us = row.next_fire_us if arg.next_fire_us == UNSET_FIRE else arg.next_fire_us
-        if (row.state, row.note, row.next_fire_us) != (arg.state, arg.note, next_fire_us):
+        if (row.state, row.note, row.resume_us, row.next_fire_us) != (
+            arg.state, arg.note, arg.resume_us, next_fire_us,
+        ):  # fmt: skip
+            over.append((row, tx.now_us))
             row = replace(
-                row, state=arg.state, note=arg.note, next_fire_us=next_fire_us, updated_us=tx.now_us,
-                version=row.version + 1,
+                row, state=arg.state, note=arg.note, resume_us=arg.resume_us, next_fire_us=next_fire_us,
+                updated_us=tx.now_us, updated_by=arg.by, version=row.version + 1,
             )  # fmt: skip
             stored[arg.id] = changed[arg.id] = row
             tx.emit(_told(rows.STATE_EVENT[arg.state], row))
         answers.append(copy(row))
+    history.keep(tx, over)
     tx.bulk(_REPLACE, [rows.values(row) for row in changed.values()])
     return answers
 
 
 def delete(tx: Tx, args: list[Delete]) -> list[list[str] | ScheduleZeroError]:
-    """Delete schedules; the ids that existed. Ledger and executions stay. ``PreconditionFailed``."""
-    stored = {
-        row[0]: f"{row[1]}-{row[2]}"
-        for row in tx.lookup(rows.LOAD_FENCE, rows.unique(i for arg in args for i in arg.ids))
-    }
+    """Delete schedules; the ids that existed. Ledger, versions and executions stay. ``PreconditionFailed``."""
+    stored = _load(tx, (id_ for arg in args for id_ in arg.ids))
     answers: list[list[str] | ScheduleZeroError] = []
-    deleted: list[str] = []
+    over: list[tuple[Schedule, int]] = []
+    owed: list[Fire] = []
     for arg in args:
-        there = [id_ for id_ in dict.fromkeys(arg.ids) if id_ in stored]
-        if arg.if_match is not None and any(stored[id_] != arg.if_match for id_ in there):
-            answers.append(PreconditionFailed(f"it was changed meanwhile: its version is {stored[there[0]]} now"))
+        there = [stored[id_] for id_ in dict.fromkeys(arg.ids) if id_ in stored]
+        if arg.if_match is not None and any(etag(row) != arg.if_match for row in there):
+            answers.append(PreconditionFailed(f"it was changed meanwhile: its version is {etag(there[0])} now"))
             continue
-        answers.append(there)
-        for id_ in there:
-            del stored[id_]
-        deleted += there
-    tx.bulk(_DELETE, [(id_,) for id_ in deleted])
-    tx.events.extend([Event("schedule.deleted", id_) for id_ in deleted])
+        answers.append([row.id for row in there])
+        for row in there:
+            del stored[row.id]
+            owed += arg.handover(row, None)
+            over.append((row, tx.now_us))
+            tx.emit(Event("schedule.deleted", row.id, {"by": arg.by}))
+    history.keep(tx, over, deleted=True)
+    tx.bulk(_DELETE, [(row.id,) for row, _ in over])
+    write_owed(tx, owed)
     return answers
 
 
@@ -257,6 +308,15 @@ _NEXT_DUE = Query(
     .order_by(_S.next_fire_us)
     .limit(1)
 )
+_SNOOZED = Query(
+    select(*rows.COLUMNS)
+    .where(text(tables.IS_SNOOZED), _S.resume_us <= bindparam("now"))
+    .order_by(_S.resume_us)
+    .limit(bindparam("most"))
+)
+_WAITING = Query(select(_S.id).where(text(tables.IS_AWAITING)))
+# The documents are canonical JSON; no other string in them can hold these characters unescaped.
+_STARTING = Query(select(*rows.COLUMNS).where(_S.trigger.contains('"type":"startup"'), _S.state != "quarantined"))
 _COUNT = Query(select(func.count()).select_from(tables.schedules))
 
 
@@ -323,6 +383,21 @@ def get_many(conn: Connection, ids: Sequence[str]) -> list[Schedule]:
     return [rows.schedule(row) for id_ in ids if (row := _GET.one(conn, wanted=id_)) is not None]
 
 
+def snoozed(conn: Connection, now_us: int, limit: int) -> list[Schedule]:
+    """Paused until a moment that has come."""
+    return [rows.schedule(row) for row in _SNOOZED.rows(conn, now=now_us, most=limit)]
+
+
+def waiting(conn: Connection) -> list[str]:
+    """Those whose next fire follows the end of an execution."""
+    return [row[0] for row in _WAITING.rows(conn)]
+
+
+def starting(conn: Connection) -> list[Schedule]:
+    """Those that fire when a server starts. Reads all schedules: once, at a start."""
+    return [rows.schedule(row) for row in _STARTING.rows(conn)]
+
+
 def next_due_us(conn: Connection) -> int | None:
     """The earliest ``next_fire_us`` of the ``active`` and ``paused`` ones."""
     row = _NEXT_DUE.one(conn)
@@ -381,5 +456,7 @@ def _told(kind: str, row: Schedule) -> Event:
             "state": row.state,
             "version": row.version,
             "next_fire_us": row.next_fire_us,
+            "tracked": row.tracked,
+            "by": row.updated_by,
         },
     )

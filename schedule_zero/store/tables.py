@@ -1,4 +1,4 @@
-"""The tables and indexes (schema version 1), the same on SQLite and PostgreSQL.
+"""The tables and indexes (schema version 2), the same on SQLite and PostgreSQL.
 
 Every index is paid for by each execution, so each one stands beside the question that it answers. Predicates of
 partial indexes are literal text, and the queries repeat them word for word: neither database proves them from a
@@ -8,7 +8,19 @@ are microseconds.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, SmallInteger, Table, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 from schedule_zero.model import State
 from schedule_zero.rules.states import TERMINAL, TRANSITIONS
@@ -32,9 +44,14 @@ IS_PENDING = "state = 'pending'"
 # The NULL check first: it is all that most rows are asked.
 IS_TIMED = "not_before_us IS NOT NULL AND state IN ('scheduled', 'retry_scheduled')"
 IS_WAITING = f"state IN {_states(WAITING)}"
+IS_OPEN = f"state IN {_states(set(State) - TERMINAL)}"
 IS_STARTABLE = f"state IN {_states(STARTABLE)}"
 IS_TERMINAL = f"state IN {_states(TERMINAL)}"
 IS_DUE_ABLE = "state IN ('active', 'paused')"
+IS_SNOOZED = "resume_us IS NOT NULL"
+IS_AWAITING = "waits_for IS NOT NULL"
+IS_TRACKED = "tracked = 1"
+IS_BLOCKED = "state = 'blocked'"
 IS_EXCEPTIONAL = "outcome <> 'executed'"
 
 
@@ -72,6 +89,7 @@ executions = Table(
     Column("finished_us", BigInteger),
     Column("stored_us", BigInteger),
     Column("parent_id", Name),
+    Column("group_id", Name),
     Column("idempotency_key", Text),
     Column("options", Text),
     # The large ones last: a filter never has to read past them.
@@ -122,6 +140,11 @@ schedules = Table(
     Column("last_fire_us", BigInteger),
     Column("created_us", BigInteger, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
+    Column("updated_by", Text),
+    Column("resume_us", BigInteger),
+    Column("waits_for", Name),
+    # 1: what its executions do matters to its fires (overlap, failures in a row, fixed delay).
+    Column("tracked", SmallInteger, nullable=False, server_default=text("0")),
     # The ledger's totals of this generation, so that no page has to count a million fires.
     Column("executed", BigInteger, nullable=False, server_default=text("0")),
     Column("caught_up", BigInteger, nullable=False, server_default=text("0")),
@@ -130,9 +153,29 @@ schedules = Table(
     Column("params", Text, nullable=False),
     Column("trigger", Text, nullable=False),
     Column("options", Text),
+    Column("policies", Text),
+    Column("skips", Text),
 )
 _partial("ix_schedules_next", schedules, "next_fire_us", where=IS_DUE_ABLE)
 Index("ix_schedules_handler", schedules.c.handler_id, schedules.c.id)
+# "Which snoozed ones are to go on?", "which wait for the end of a run?", "whose executions matter?"
+_partial("ix_schedules_resume", schedules, "resume_us", where=IS_SNOOZED)
+_partial("ix_schedules_waiting", schedules, "waits_for", where=IS_AWAITING)
+_partial("ix_schedules_tracked", schedules, "id", where=IS_TRACKED)
+
+# What a schedule was before each change, as JSON (``Schedule``); the one in force is in ``schedules``.
+schedule_versions = Table(
+    "schedule_versions",
+    metadata,
+    Column("schedule_id", Name, primary_key=True),
+    Column("generation", BigInteger, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("from_us", BigInteger, nullable=False),
+    Column("to_us", BigInteger, nullable=False),
+    Column("deleted", SmallInteger, nullable=False, server_default=text("0")),
+    Column("document", Text, nullable=False),
+    sqlite_with_rowid=True,
+)
 
 # The ledger. The unique key is promise C1; ``seq`` is the order in which fires were decided.
 fires = Table(
@@ -148,10 +191,51 @@ fires = Table(
     Column("count", BigInteger, nullable=False, server_default=text("1")),
     Column("last_nominal_us", BigInteger),
     Column("decided_us", BigInteger, nullable=False),
+    Column("detail", Text),
     UniqueConstraint("schedule_id", "generation", "nominal_us", name="uq_fires"),
 )
 _partial("ix_fires_outcome", fires, "outcome", "seq", where=IS_EXCEPTIONAL)
 _partial("ix_fires_schedule_outcome", fires, "schedule_id", "outcome", "generation", "nominal_us", where=IS_EXCEPTIONAL)
+
+# When the server was there, for "why did it not run?".
+server_runs = Table(
+    "server_runs",
+    metadata,
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("started_us", BigInteger, nullable=False),
+    Column("alive_us", BigInteger, nullable=False),
+    Column("stopped_us", BigInteger),
+)
+
+freezes = Table(
+    "freezes",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("from_us", BigInteger, nullable=False),
+    Column("to_us", BigInteger),
+    Column("note", Text),
+    Column("by", Text),
+    Column("catch_up", Text),
+)
+
+backfills = Table(
+    "backfills",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("schedule_id", Name, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("from_us", BigInteger, nullable=False),
+    Column("to_us", BigInteger, nullable=False),
+    Column("next_us", BigInteger),
+    Column("rate_per_s", Float, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("state", Name, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("by", Text),
+)
+Index("ix_backfills_schedule", backfills.c.schedule_id, backfills.c.id)
 
 # What is counted as it happens: ``bucket_us`` 0 is what is stored now, -1 what was cleared, else the start of an hour.
 # ``state`` is a terminal state, or ``created``.

@@ -55,6 +55,16 @@ def parse_seq(cursor: str | None) -> int | None:
     return int(cursor)
 
 
+def parse_pair(cursor: str | None) -> tuple[int | None, int | None]:
+    """A cursor that is two numbers."""
+    if cursor is None:
+        return None, None
+    first, dot, second = cursor.partition(".")
+    if not dot:
+        raise InvalidField("the cursor is not one that a page came with", pointer="/cursor")
+    return parse_seq(first), parse_seq(second)
+
+
 class IdempotencyRecord(Struct, kw_only=True):
     """What a client's Idempotency-Key stands for. ``key`` is already scoped to the principal by the caller."""
 

@@ -16,12 +16,15 @@ import msgspec
 
 from schedule_zero.clock import from_us
 from schedule_zero.errors import InvalidTrigger
-from schedule_zero.model import JobOptions
-from schedule_zero.timing.parse import load_trigger
+from schedule_zero.model import NO_POLICIES, JobOptions, ScheduleState
+from schedule_zero.rules.policies import policies_of, skips_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from schedule_zero.model import Schedule
-    from schedule_zero.rules.catchup import Plan
+    from schedule_zero.rules.catchup import Plan, Policy
+    from schedule_zero.store.schedules import ReleaseItem
     from schedule_zero.timing.trigger import Trigger
 
 # APScheduler wants a task and an executor for each schedule; jobs are never run there, so the names mean nothing.
@@ -35,12 +38,19 @@ _NO_OPTIONS = JobOptions()
 class Alarm(apscheduler.abc.Trigger):
     """A schedule's row with its trigger ready to be asked, and what was decided in the current round."""
 
-    __slots__ = ("_answer", "broken", "options", "plan", "queued_us", "row", "schedule", "trigger")
+    __slots__ = (
+        "_answer", "broken", "options", "plain", "plan", "policies", "policy", "queued_us", "row", "schedule",
+        "skips", "trigger",
+    )  # fmt: skip
 
-    def __init__(self, row: Schedule) -> None:
+    def __init__(self, row: Schedule, trigger_of: Callable[[Schedule], Trigger]) -> None:
         self.row = row
         self.trigger: Trigger | None = None
         self.options = _NO_OPTIONS
+        self.policies = NO_POLICIES
+        self.skips: frozenset[int] = frozenset()
+        # How lateness is treated; worked out when it is first needed.
+        self.policy: Policy | None = None
         # Why it can't be fired at all, in words for its owner.
         self.broken: str | None = None
         # Its due time while it waits in the window's queue.
@@ -49,11 +59,13 @@ class Alarm(apscheduler.abc.Trigger):
         self.plan: Plan | None = None
         self._answer: datetime | None = None
         try:
-            self.trigger = load_trigger(row.trigger)
+            self.trigger = trigger_of(row)
             if row.options is not None:
                 self.options = _decode_options(row.options)
+            self.policies = policies_of(row.policies)
         except (InvalidTrigger, msgspec.DecodeError) as error:
             self.broken = f"the stored schedule can't be read: {error}"
+        self._see()
         self.schedule = apscheduler.Schedule(
             id=row.id,
             task_id=TASK_ID,
@@ -61,6 +73,30 @@ class Alarm(apscheduler.abc.Trigger):
             job_executor=EXECUTOR,
             next_fire_time=from_us(row.next_fire_us or 0),
         )
+
+    def _see(self) -> None:
+        row, policies = self.row, self.policies
+        self.skips = frozenset(skips_of(row.skips))
+        # Nothing but lateness bears on its fires.
+        self.plain = (
+            row.state is ScheduleState.ACTIVE
+            and not self.skips
+            and policies.max_fires is None
+            and not policies.exclude
+            and not policies.require
+            and policies.business_days is None
+        )
+
+    def released(self, item: ReleaseItem) -> None:
+        """A round of it is committed: the row is what the store has now."""
+        row = self.row
+        row.next_fire_us, row.last_fire_us = item.next_fire_us, item.last_fire_us
+        row.runs += len(item.executions)
+        if item.plain:
+            row.state = item.state
+            return
+        row.state, row.resume_us, row.skips, row.waits_for = item.state, item.resume_us, item.skips, item.waits_for
+        self._see()
 
     def ring(self) -> apscheduler.Schedule:
         """The schedule to hand to APScheduler for this round."""

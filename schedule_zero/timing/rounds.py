@@ -16,12 +16,15 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.config import TimingConfig
 from schedule_zero.errors import StoreUnavailable
-from schedule_zero.model import Execution, Fire, FireOutcome, Origin, ScheduleState, SkipReason, new_id
-from schedule_zero.rules.catchup import Plan, Policy, decide
-from schedule_zero.rules.options import merged
+from schedule_zero.model import Execution, Policies, ScheduleState
+from schedule_zero.rules.catchup import ORDINARY, Circumstances, Plan, Policy, decide
 from schedule_zero.store import schedules
 from schedule_zero.store.schedules import ReleaseItem, ReleaseRefusal
 from schedule_zero.timing.alarm import Alarm
+from schedule_zero.timing.freezes import FreezeBook
+from schedule_zero.timing.items import ItemMaker
+from schedule_zero.timing.resolve import Resolver
+from schedule_zero.timing.turns import Turns
 from schedule_zero.timing.window import Window
 
 if TYPE_CHECKING:
@@ -46,7 +49,15 @@ class Rounds:
     """Decides and writes; what could not be written is decided again."""
 
     def __init__(
-        self, *, store: Store, dispatcher: Dispatcher, clock: Clock, config: TimingConfig, stats: TimerStats
+        self,
+        *,
+        store: Store,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        config: TimingConfig,
+        stats: TimerStats,
+        resolver: Resolver,
+        freezes: FreezeBook,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
@@ -55,7 +66,9 @@ class Rounds:
         self._max_sleep_us = round(config.max_sleep_s * 1e6)
         self._window_us = round(config.catch_up_window_s * 1e6)
         self._max_rows = config.catch_up_rows
-        self._policies: dict[float, Policy] = {}
+        self._resolver = resolver
+        self._freezes = freezes
+        self._policies: dict[tuple[float, Policies], Policy] = {}
         # The commits on their way, the oldest first; what one died of, if it wasn't the store's being away.
         self._in_flight: deque[asyncio.Future[None]] = deque()
         self._failure: Exception | None = None
@@ -63,13 +76,17 @@ class Rounds:
         self._paused_until_s = 0.0
         # id → (generation, nominal time) that turned out to be in the ledger: stepped over, never repeated (C12).
         self._decided: dict[str, tuple[int, int]] = {}
-        self.window = Window(store)
+        self.window = Window(store, resolver.trigger)
+        self.turns = Turns(store=store, dispatcher=dispatcher, clock=clock, trigger_of=resolver.trigger)
+        self._maker = ItemMaker(dispatcher.registry, self.turns)
 
     async def take(self) -> list[Alarm]:
         """The alarms of one round, each with its plan (none: it can't be fired). To be given to ``write``."""
         if self._paused_us() > 0 or not await self._refresh():
             return []
         now_us = self._clock.wall_us()
+        if self._freezes.at(now_us) is not None:
+            return []
         taken: list[Alarm] = []
         rows = 0
         for due_us, alarm in self.window.take_due(now_us):
@@ -84,7 +101,7 @@ class Rounds:
         """Write the plans of a round, all in one transaction. Returns before the commit, if few are on their way."""
         await self._in_flight_below(IN_FLIGHT)
         now_us = self._clock.wall_us()
-        items = [self._item(alarm, now_us) for alarm in alarms]
+        items = [self._maker.item(alarm, now_us) for alarm in alarms]
         executions = [execution for item in items for execution in item.executions]
         self._dispatcher.place(executions)
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -111,6 +128,10 @@ class Rounds:
             return self._paused_us()
         now_us = self._clock.wall_us()
         wait_us = self._max_sleep_us
+        freeze = self._freezes.at(now_us)
+        if freeze is not None:
+            # What is due stays due until somebody, or the clock, thaws it.
+            return wait_us if freeze.to_us is None else min(wait_us, freeze.to_us - now_us)
         next_us = self.window.next_us()
         if next_us is not None:
             wait_us = min(wait_us, next_us - now_us)
@@ -138,100 +159,41 @@ class Rounds:
         try:
             if self._decided and self._decided.pop(row.id, None) == (row.generation, due_us):
                 return Plan([], due_us, alarm.trigger.next_after(due_us))
-            paused = row.state is ScheduleState.PAUSED
-            return decide(alarm.trigger, due_us, now_us, self._policy(row.misfire_grace_s), paused=paused)
+            around = ORDINARY
+            if not alarm.plain or self._freezes.any_since(due_us):
+                around = self._circumstances(alarm, due_us)
+            return decide(alarm.trigger, due_us, now_us, alarm.policy or self._policy(alarm), around)
         except Exception as error:  # a trigger's own failure: its schedule is quarantined, the others go on
             log.exception("trigger_failed", schedule_id=row.id)
             alarm.broken = f"the trigger failed: {type(error).__name__}: {error}"[:500]
             return None
 
-    def _policy(self, grace_s: float) -> Policy:
-        policy = self._policies.get(grace_s)
+    def _circumstances(self, alarm: Alarm, due_us: int) -> Circumstances:
+        row, policies = alarm.row, alarm.policies
+        return Circumstances(
+            paused=row.state is ScheduleState.PAUSED,
+            resume_us=row.resume_us,
+            skips=alarm.skips,
+            exclusions=self._resolver.exclusions(policies),
+            freezes=self._freezes.since(due_us),
+            runs_left=None if policies.max_fires is None else max(0, policies.max_fires - row.runs),
+        )
+
+    def _policy(self, alarm: Alarm) -> Policy:
+        grace_s, policies = alarm.row.misfire_grace_s, alarm.policies
+        policy = self._policies.get((grace_s, policies))
         if policy is None:
-            policy = self._policies[grace_s] = Policy(
-                grace_us=round(grace_s * 1e6), window_us=self._window_us, max_rows=self._max_rows
+            window_s = policies.catch_up_window_s
+            policy = self._policies[grace_s, policies] = Policy(
+                grace_us=round(grace_s * 1e6),
+                window_us=self._window_us if window_s is None else round(window_s * 1e6),
+                catch_up=policies.catch_up,
+                catch_up_max=policies.catch_up_max,
+                coalesce=policies.coalesce,
+                max_rows=self._max_rows,
             )
+        alarm.policy = policy
         return policy
-
-    def _item(self, alarm: Alarm, now_us: int) -> ReleaseItem:
-        """The plan of one alarm as what is to be written."""
-        row, plan = alarm.row, alarm.plan
-        due_us = row.next_fire_us
-        assert due_us is not None
-        if plan is None:
-            return self._quarantine(alarm, due_us, now_us)
-        fires: list[Fire] = []
-        executions: list[Execution] = []
-        for decision in plan.decisions:
-            execution_id = None
-            if decision.runs:
-                execution = self._execution(alarm, decision.nominal_us, now_us)
-                executions.append(execution)
-                execution_id = execution.id
-            fires.append(
-                Fire(
-                    schedule_id=row.id,
-                    generation=row.generation,
-                    nominal_us=decision.nominal_us,
-                    outcome=decision.outcome,
-                    reason=decision.reason,
-                    execution_id=execution_id,
-                    count=decision.count,
-                    last_nominal_us=decision.last_nominal_us,
-                    decided_us=now_us,
-                )
-            )
-        return ReleaseItem(
-            id=row.id,
-            generation=row.generation,
-            version=row.version,
-            due_us=due_us,
-            next_fire_us=plan.next_us,
-            last_fire_us=plan.last_us,
-            state=row.state if plan.next_us is not None else ScheduleState.FINISHED,
-            fires=fires,
-            executions=executions,
-        )
-
-    def _execution(self, alarm: Alarm, nominal_us: int, now_us: int) -> Execution:
-        row = alarm.row
-        priority, options = merged(alarm.options, self._dispatcher.registry.options(row.handler_id, row.job_method))
-        return Execution(
-            id=new_id(),
-            handler_id=row.handler_id,
-            job_method=row.job_method,
-            params=row.params,
-            priority=priority,
-            origin=Origin.FIRE,
-            schedule_id=row.id,
-            nominal_us=nominal_us,
-            options=options,
-            created_us=now_us,
-        )
-
-    def _quarantine(self, alarm: Alarm, due_us: int, now_us: int) -> ReleaseItem:
-        """It can't be fired: say so in its state, its note and the ledger, and leave it alone until it is changed."""
-        row = alarm.row
-        fire = Fire(
-            schedule_id=row.id,
-            generation=row.generation,
-            nominal_us=due_us,
-            outcome=FireOutcome.SKIPPED,
-            reason=SkipReason.QUARANTINED,
-            decided_us=now_us,
-        )
-        return ReleaseItem(
-            id=row.id,
-            generation=row.generation,
-            version=row.version,
-            due_us=due_us,
-            next_fire_us=None,
-            last_fire_us=due_us,
-            state=ScheduleState.QUARANTINED,
-            note=alarm.broken or "quarantined",
-            fires=[fire],
-            executions=[],
-        )
 
     # --- after the commit --------------------------------------------------------------------------
 
@@ -264,8 +226,7 @@ class Rounds:
                 self._refused(alarm, item, refusal)
                 continue
             fires += len(item.fires)
-            alarm.row.next_fire_us, alarm.row.last_fire_us = item.next_fire_us, item.last_fire_us
-            alarm.row.state = item.state
+            alarm.released(item)
             self.window.put(alarm)
             if item.state is ScheduleState.QUARANTINED:
                 self._stats.quarantined += 1
@@ -288,6 +249,7 @@ class Rounds:
     async def _refresh(self) -> bool:
         try:
             await self.window.refresh(self._clock.wall_us())
+            await self.turns.refresh()
         except StoreUnavailable as error:
             self._pause(error)
             return False

@@ -13,19 +13,34 @@ from msgspec import Struct
 
 from schedule_zero.clock import Clock
 from schedule_zero.config import TimingConfig
+from schedule_zero.errors import StoreUnavailable
 from schedule_zero.model import Event
+from schedule_zero.store import schedules
+from schedule_zero.timing.backfills import Backfills
+from schedule_zero.timing.freezes import CHANGES as FREEZES
+from schedule_zero.timing.freezes import FreezeBook
+from schedule_zero.timing.resolve import Resolver
+from schedule_zero.timing.turns import FOLLOWED
 
 if TYPE_CHECKING:
     from apscheduler.abc import EventBroker
 
     from schedule_zero.dispatch.dispatcher import Dispatcher
     from schedule_zero.store import Store
-    from schedule_zero.timing.window import Window
+    from schedule_zero.timing.rounds import Rounds
 
 log = structlog.get_logger(__name__)
 
 # Journal events after which a schedule has to be read again. Those of the timer's own releases are not among them.
-CHANGES = frozenset({"schedule.created", "schedule.updated", "schedule.deleted", "schedule.paused", "schedule.resumed"})
+CHANGES = frozenset(
+    {
+        "schedule.created", "schedule.updated", "schedule.deleted", "schedule.paused", "schedule.resumed",
+        "schedule.rearmed",
+    }
+)  # fmt: skip
+
+# After the store could not be read at the start.
+BEGIN_AGAIN_S = 0.2
 
 
 class TimerStats(Struct):
@@ -52,8 +67,17 @@ class Timer:
         self._clock = clock
         self._config = config
         self._bell = asyncio.Event()
+        self._thaw = asyncio.Event()
         # Of the run in progress.
-        self._window: Window | None = None
+        self._rounds: Rounds | None = None
+        # Whether what fires at a start was made due in this life of the server.
+        self._started = False
+        self.started_us = clock.wall_us()
+        self.freezes = FreezeBook(store)
+        self.resolver = Resolver(self.started_us)
+        self.backfills = Backfills(
+            store=store, dispatcher=dispatcher, clock=clock, resolver=self.resolver, freezes=self.freezes
+        )
         self.stats = TimerStats()
         store.on_commit(self._on_commit)
 
@@ -69,8 +93,15 @@ class Timer:
         from schedule_zero.timing.rounds import Rounds
 
         rounds = Rounds(
-            store=self._store, dispatcher=self._dispatcher, clock=self._clock, config=self._config, stats=self.stats
+            store=self._store,
+            dispatcher=self._dispatcher,
+            clock=self._clock,
+            config=self._config,
+            stats=self.stats,
+            resolver=self.resolver,
+            freezes=self.freezes,
         )
+        await self._begin()
         data_store = TimerDataStore(rounds)
         scheduler = AsyncScheduler(
             data_store,
@@ -81,34 +112,75 @@ class Timer:
             cleanup_interval=None,  # type: ignore[arg-type]  # documented, but not in the annotation
             logger=logging.getLogger("apscheduler"),
         )
-        self._window = rounds.window
+        self._rounds = rounds
         try:
             async with asyncio.TaskGroup() as tasks:
-                bell = tasks.create_task(self._ring(data_store.broker), name="timer bell")
+                beside = [
+                    tasks.create_task(self._ring(data_store.broker), name="timer bell"),
+                    tasks.create_task(rounds.turns.run(), name="timer turns"),
+                    tasks.create_task(self._watch_freezes(), name="timer freezes"),
+                ]
                 await scheduler.run_until_stopped()
-                bell.cancel()
+                for task in beside:
+                    task.cancel()
         except BaseExceptionGroup as group:
             # The groups are AsyncScheduler's and ours; who supervises this wants to read what went wrong.
             raise _innermost(group) from group
         finally:
-            self._window = None
+            self._rounds = None
+
+    async def _begin(self) -> None:
+        """What has to be known before the first round; and what fires at a start is due now."""
+        while True:
+            try:
+                await self.freezes.load()
+                if not self._started:
+                    await self._arm_starts()
+                    self._started = True
+            except StoreUnavailable as error:
+                self.stats.store_failures += 1
+                log.warning("timer_store_unavailable", error=str(error), retry_s=BEGIN_AGAIN_S)
+                await asyncio.sleep(BEGIN_AGAIN_S)
+            else:
+                return
+
+    async def _arm_starts(self) -> None:
+        rows = await self._store.read(schedules.starting)
+        due = [(row.id, row.generation, self.started_us) for row in rows]
+        if due:
+            await self._store.write(schedules.arm, due)
+
+    async def _watch_freezes(self) -> None:
+        while True:
+            await self._thaw.wait()
+            self._thaw.clear()
+            await self.freezes.load()
+            self._bell.set()
 
     def changed(self) -> None:
         """Look again now. Schedules that were written through the store are known of without it."""
         self._bell.set()
 
     def _on_commit(self, events: list[tuple[int, Event]]) -> None:
-        if self._window is None:
+        rounds = self._rounds
+        if rounds is None:
             # It will begin by reading everything.
             return
-        concerns = self._window.concerns
-        changed = [
-            event.id
-            for _, event in events
-            if event.kind in CHANGES and concerns(event.id, event.data.get("next_fire_us"))
-        ]
+        window, heard, tracking = rounds.window, rounds.turns.heard, rounds.turns.tracking
+        changed = []
+        for _, event in events:
+            kind = event.kind
+            if kind in CHANGES:
+                if window.concerns(event.id, event.data.get("next_fire_us")):
+                    changed.append(event.id)
+                heard(event)
+                tracking = rounds.turns.tracking
+            elif tracking and kind in FOLLOWED:
+                heard(event)
+            elif kind in FREEZES:
+                self._thaw.set()
         if changed:
-            self._window.changed(changed)
+            window.changed(changed)
             self._bell.set()
 
     async def _ring(self, broker: asyncio.Future[EventBroker]) -> None:

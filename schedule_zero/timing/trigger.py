@@ -38,6 +38,23 @@ class Trigger(ABC):
     def count(self, after_us: int, upto_us: int) -> int:
         """How many nominal times lie in ``(after_us, upto_us]``; arithmetic, never one step per nominal time."""
 
+    def reach(self, after_us: int) -> int | None:  # noqa: ARG002  # for those that have to count one by one
+        """The latest moment up to which ``count`` from ``after_us`` on is cheap; ``None``: any."""
+        return None
+
+    @property
+    def endless(self) -> bool:
+        """Whether nominal times may still come although ``next_after`` says ``None``."""
+        return False
+
+    def after_run(self, ended_us: int) -> int | None:  # noqa: ARG002  # for those that follow the last run
+        """The nominal time that follows the end of a run, for a trigger that waits for it."""
+        return None
+
+    def bound(self, started_us: int) -> Trigger:  # noqa: ARG002  # for those that fire at a start
+        """The same trigger in a server that was started then."""
+        return self
+
     @abstractmethod
     def document(self) -> dict[str, Any]:
         """The trigger as canonical data: everything is said, ``parse_trigger`` makes an equal trigger of it."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from schedule_zero.model import ScheduleState
+from schedule_zero.model import Schedule, ScheduleState
 from schedule_zero.store import schedules
 from schedule_zero.timing.alarm import Alarm
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from schedule_zero.store import Store
+    from schedule_zero.timing.trigger import Trigger
+
+TriggerOf: TypeAlias = "Callable[[Schedule], Trigger]"
 
 SPAN_US = 10_000_000
 # With less than this ahead, the horizon is moved: well before anything is due behind it.
@@ -37,8 +40,9 @@ _FIRING = frozenset({ScheduleState.ACTIVE, ScheduleState.PAUSED})
 class Window:
     """Alarms by id, and a queue of them by due time."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, trigger_of: TriggerOf) -> None:
         self._store = store
+        self._trigger_of = trigger_of
         self._alarms: dict[str, Alarm] = {}
         # (due, id); an entry that is not its alarm's ``queued_us`` any more is stale and skipped.
         self._queue: list[tuple[int, str]] = []
@@ -71,7 +75,7 @@ class Window:
                 self.horizon_us = -1
                 break
             try:
-                alarms = await self._read(partial(_read_changed, ids))
+                alarms = await self._read(partial(_read_changed, ids, self._trigger_of))
             except BaseException:
                 self._changed |= ids
                 raise
@@ -91,7 +95,7 @@ class Window:
 
     async def _extend(self, now_us: int) -> None:
         upto_us, after_us = now_us + SPAN_US, self.horizon_us
-        alarms = await self._read(partial(_read_due, after_us, upto_us))
+        alarms = await self._read(partial(_read_due, after_us, upto_us, self._trigger_of))
         for alarm in alarms:
             # One that is known already waits in the queue or is being written; a change comes with its own event.
             if alarm.row.id not in self._alarms:
@@ -158,9 +162,9 @@ class Window:
 # On a reader thread: parsing the triggers of 10,000 schedules must not keep the loop.
 
 
-def _read_changed(ids: Iterable[str], conn: Connection) -> list[Alarm]:
-    return [Alarm(row) for row in schedules.get_many(conn, list(ids)) if row.state in _FIRING]
+def _read_changed(ids: Iterable[str], trigger_of: TriggerOf, conn: Connection) -> list[Alarm]:
+    return [Alarm(row, trigger_of) for row in schedules.get_many(conn, list(ids)) if row.state in _FIRING]
 
 
-def _read_due(after_us: int, upto_us: int, conn: Connection) -> list[Alarm]:
-    return [Alarm(row) for row in schedules.due(conn, upto_us, ROWS, after_us=after_us)]
+def _read_due(after_us: int, upto_us: int, trigger_of: TriggerOf, conn: Connection) -> list[Alarm]:
+    return [Alarm(row, trigger_of) for row in schedules.due(conn, upto_us, ROWS, after_us=after_us)]

@@ -34,7 +34,9 @@ MORE_THAN_A_SCHEMA = {
     "compat_schedule", "compat_run_now", "schedules_create", "schedules_put", "schedules_patch", "schedules_delete",
     "triggers_preview", "executions_submit", "executions_search",
     # … that a cursor is one that a page came with.
-    "schedules_fires",
+    "schedules_search", "schedules_fires", "schedules_all_fires", "backfills_search",
+    # … that a moment has to lie ahead, or back.
+    "schedules_pause", "freezes_freeze", "backfills_begin",
 }  # fmt: skip
 # A schedule may be called "delete", so that its path takes GET and the others as well.
 MORE_METHODS = {"schedules_delete_many"}

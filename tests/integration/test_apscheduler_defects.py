@@ -27,7 +27,7 @@ from schedule_zero.store import schedules
 from schedule_zero.timing import parse_trigger, preview
 from schedule_zero.timing.instants import IntervalTrigger
 from tests.integration.timing_bed import HOUR, MINUTE, Bed, S, bed_in, one_round, running, write
-from tests.support import ManualClock, eventually
+from tests.support import ManualClock, eventually, nothing_owed
 
 pytestmark = pytest.mark.anyio
 
@@ -130,7 +130,7 @@ async def test_b7_a_replacement_during_processing_is_not_overwritten_by_the_rele
     clock.advance(3600)
     alarms = await rounds.take()
     replacement = still.row("a", {"type": "interval", "minutes": 10}, params=b'{"new":true}')
-    await still.store.write(schedules.put, schedules.Put(row=replacement))
+    await still.store.write(schedules.put, schedules.Put(row=replacement, handover=nothing_owed))
 
     await write(rounds, alarms)
 

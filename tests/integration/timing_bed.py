@@ -16,8 +16,11 @@ from schedule_zero.store import Store, executions, fires, schedules
 from schedule_zero.store.execution_reads import Filter as ExecutionFilter
 from schedule_zero.timing import Timer, parse_trigger
 from schedule_zero.timing.alarm import Alarm
+from schedule_zero.timing.freezes import FreezeBook
+from schedule_zero.timing.resolve import Resolver
 from schedule_zero.timing.rounds import Rounds
 from schedule_zero.timing.timer import TimerStats
+from tests.support import nothing_owed
 
 if TYPE_CHECKING:
     from schedule_zero.dispatch.dispatcher import Dispatcher
@@ -96,6 +99,7 @@ class Bed:
         self.clock = clock
         self.dispatcher = NotingDispatcher()
         self.stats = TimerStats()
+        self.freezes = FreezeBook(store)
 
     def rounds(self, config: TimingConfig | None = None) -> Rounds:
         """What the timer runs, without APScheduler around it."""
@@ -105,6 +109,8 @@ class Bed:
             clock=self.clock,
             config=config or TimingConfig(),
             stats=self.stats,
+            resolver=Resolver(self.clock.wall_us()),
+            freezes=self.freezes,
         )
 
     def timer(self, config: TimingConfig | None = None) -> Timer:
@@ -141,7 +147,7 @@ class Bed:
         await self.store.write(schedules.set_state, schedules.SetState(id=id_, state=state))
 
     async def delete(self, id_: str) -> None:
-        await self.store.write(schedules.delete, schedules.Delete(ids=[id_]))
+        await self.store.write(schedules.delete, schedules.Delete(ids=[id_], handover=nothing_owed))
 
     async def get(self, id_: str) -> Schedule:
         row = await self.store.read(lambda conn: schedules.get(conn, id_))

@@ -11,6 +11,7 @@ from schedule_zero.model import Fire, FireOutcome, Schedule, ScheduleState, Skip
 from schedule_zero.store import IdempotencyRecord, IdempotentReplay, Store, executions, fires, schedules
 from schedule_zero.store.schedules import Create, Delete, Put, ReleaseItem, ReleaseRefusal, SetState, Update, etag
 from tests.store.builders import T0, execution, insert, journal, release_item, schedule
+from tests.support import nothing_owed
 
 pytestmark = pytest.mark.anyio
 
@@ -106,7 +107,7 @@ async def test_a_key_that_was_refused_is_not_remembered(store: Store) -> None:
 
     with pytest.raises(AlreadyExists):
         await store.write(schedules.create, Create(rows=[schedule("a")], idem=record))
-    await store.write(schedules.delete, Delete(ids=["a"]))
+    await store.write(schedules.delete, Delete(handover=nothing_owed, ids=["a"]))
 
     assert isinstance(await store.write(schedules.create, Create(rows=[schedule("a")], idem=record)), list)
     assert isinstance(await store.write(schedules.create, Create(rows=[schedule("a")], idem=record)), IdempotentReplay)
@@ -116,10 +117,11 @@ async def test_a_key_that_was_refused_is_not_remembered(store: Store) -> None:
 
 
 async def test_put_creates_and_then_replaces_in_place(store: Store) -> None:
-    first = await store.write(schedules.put, Put(row=schedule("a", note="1")))
+    first = await store.write(schedules.put, Put(handover=nothing_owed, row=schedule("a", note="1")))
     await store.write(schedules.release, [release_item(first.schedule, "x1")])
     second = await store.write(
-        schedules.put, Put(row=schedule("a", note="2", created_us=T0 + 5, next_fire_us=T0 + SECOND))
+        schedules.put,
+        Put(handover=nothing_owed, row=schedule("a", note="2", created_us=T0 + 5, next_fire_us=T0 + SECOND)),
     )
 
     assert first.created
@@ -133,13 +135,13 @@ async def test_put_creates_and_then_replaces_in_place(store: Store) -> None:
 
 async def test_put_honours_its_preconditions(store: Store) -> None:
     with pytest.raises(PreconditionFailed):
-        await store.write(schedules.put, Put(row=schedule("a"), if_match="1-1"))
+        await store.write(schedules.put, Put(handover=nothing_owed, row=schedule("a"), if_match="1-1"))
     [a] = await create(store, schedule("a", note="1"))
 
     with pytest.raises(PreconditionFailed) as caught:
-        await store.write(schedules.put, Put(row=schedule("a", note="2"), if_match="1-2"))
+        await store.write(schedules.put, Put(handover=nothing_owed, row=schedule("a", note="2"), if_match="1-2"))
     with pytest.raises(AlreadyExists):
-        await store.write(schedules.put, Put(row=schedule("a", note="2"), create_only=True))
+        await store.write(schedules.put, Put(handover=nothing_owed, row=schedule("a", note="2"), create_only=True))
 
     assert caught.value.data == {"version": etag(a)}
     row = await get(store, "a")
@@ -199,8 +201,8 @@ async def test_deleting_says_what_was_there_and_keeps_the_ledger(store: Store) -
     [a, _] = await create(store, schedule("a"), schedule("b"))
     await store.write(schedules.release, [release_item(a, "x1")])
 
-    assert await store.write(schedules.delete, Delete(ids=["a", "nobody", "a"])) == ["a"]
-    assert await store.write(schedules.delete, Delete(ids=["a"])) == []
+    assert await store.write(schedules.delete, Delete(handover=nothing_owed, ids=["a", "nobody", "a"])) == ["a"]
+    assert await store.write(schedules.delete, Delete(handover=nothing_owed, ids=["a"])) == []
 
     assert await get(store, "a") is None
     assert [fire.nominal_us for fire in await ledger(store, "a")] == [T0]
@@ -209,11 +211,11 @@ async def test_deleting_says_what_was_there_and_keeps_the_ledger(store: Store) -
 
 async def test_deleting_and_pausing_honour_the_etag(store: Store) -> None:
     [old] = await create(store, schedule("a"))
-    await store.write(schedules.delete, Delete(ids=["a"], if_match=etag(old)))
+    await store.write(schedules.delete, Delete(handover=nothing_owed, ids=["a"], if_match=etag(old)))
     [new] = await create(store, schedule("a"))
 
     with pytest.raises(PreconditionFailed):
-        await store.write(schedules.delete, Delete(ids=["a"], if_match=etag(old)))
+        await store.write(schedules.delete, Delete(handover=nothing_owed, ids=["a"], if_match=etag(old)))
     with pytest.raises(PreconditionFailed):
         await store.write(schedules.set_state, SetState(id="a", state=ScheduleState.PAUSED, if_match=etag(old)))
 
@@ -226,7 +228,7 @@ async def test_many_are_created_and_deleted_at_once(store: Store) -> None:
     await create(store, *(schedule(id_) for id_ in ids))
     assert await store.read(schedules.count) == 1000
 
-    assert await store.write(schedules.delete, Delete(ids=ids)) == ids
+    assert await store.write(schedules.delete, Delete(handover=nothing_owed, ids=ids)) == ids
     assert await store.read(schedules.count) == 0
 
 
@@ -317,9 +319,9 @@ async def test_a_user_s_change_makes_a_release_in_flight_fail_its_fence(store: S
     elif what == "pause":
         await store.write(schedules.set_state, SetState(id="a", state=ScheduleState.PAUSED))
     elif what == "put":
-        await store.write(schedules.put, Put(row=schedule("a")))
+        await store.write(schedules.put, Put(handover=nothing_owed, row=schedule("a")))
     else:
-        await store.write(schedules.delete, Delete(ids=["a"]))
+        await store.write(schedules.delete, Delete(handover=nothing_owed, ids=["a"]))
         if what == "recreate":
             await create(store, schedule("a"))
     before = await get(store, "a")
@@ -361,7 +363,7 @@ async def test_a_release_that_names_a_time_twice_is_refused(store: Store) -> Non
 async def test_a_recreated_schedule_is_a_new_generation_with_a_ledger_of_its_own(store: Store) -> None:
     [old] = await create(store, schedule("a"))
     await store.write(schedules.release, [release_item(old, "x1")])
-    await store.write(schedules.delete, Delete(ids=["a"]))
+    await store.write(schedules.delete, Delete(handover=nothing_owed, ids=["a"]))
 
     [new] = await create(store, schedule("a"))
     assert await store.write(schedules.release, [release_item(new, "x2")]) == {}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedule_zero.model import FireOutcome, SkipReason
-from schedule_zero.rules.catchup import Decision, Plan, Policy, decide
+from schedule_zero.rules.catchup import ORDINARY, Circumstances, Decision, Plan, Policy, decide
 from schedule_zero.timing import parse_trigger
 
 EXECUTED, CAUGHT_UP, SKIPPED, MISSED = (
@@ -21,6 +21,7 @@ EXECUTED, CAUGHT_UP, SKIPPED, MISSED = (
 )
 S = 1_000_000
 HOUR = 3600 * S
+PAUSED = Circumstances(paused=True)
 DEFAULT = Policy(grace_us=10 * S, window_us=HOUR)
 
 
@@ -38,6 +39,9 @@ class Listed:
 
     def count(self, after_us: int, upto_us: int) -> int:
         return bisect_right(self.times, upto_us) - bisect_right(self.times, after_us)
+
+    def reach(self, after_us: int) -> int | None:
+        return None
 
 
 def outcomes(plan: Plan) -> list[tuple[int, FireOutcome, int]]:
@@ -109,7 +113,7 @@ def test_a_long_run_of_missed_fires_is_a_hundred_rows_and_one_with_the_count() -
 def test_the_fires_of_a_paused_schedule_are_skipped_whatever_their_lateness() -> None:
     times = Listed([minute * 60 * S for minute in range(10)])
 
-    plan = decide(times, 60 * S, 180 * S, DEFAULT, paused=True)
+    plan = decide(times, 60 * S, 180 * S, DEFAULT, PAUSED)
 
     assert plan.decisions == [Decision(minute * 60 * S, SKIPPED, SkipReason.PAUSED) for minute in (1, 2, 3)]
     assert plan.next_us == 240 * S
@@ -151,7 +155,7 @@ def test_a_due_time_ten_years_back_is_decided_at_once(document: dict[str, object
     assert due_us is not None
 
     before = time.process_time()
-    plan = decide(trigger, due_us, now_us, DEFAULT, paused=paused)
+    plan = decide(trigger, due_us, now_us, DEFAULT, PAUSED if paused else ORDINARY)
     taken_s = time.process_time() - before
 
     decided = sum(decision.count for decision in plan.decisions)
@@ -199,7 +203,7 @@ def test_expected_is_executed_caught_up_skipped_and_missed_together(
     decisions: list[Decision] = []
     due_us: int | None = expected[0]
     while due_us is not None and due_us <= now_us:
-        plan = decide(times, due_us, now_us, policy, paused=paused)
+        plan = decide(times, due_us, now_us, policy, PAUSED if paused else ORDINARY)
         ran = sum(decision.outcome is EXECUTED for decision in plan.decisions)
         assert ran <= max_runs
         assert len(plan.decisions) - ran <= max_rows + 2

@@ -31,6 +31,15 @@ POST /api/schedules/{id}/pause operator
 POST /api/schedules/{id}/resume operator
 POST /api/schedules/{id}/run operator
 GET /api/schedules/{id}/fires viewer
+GET /api/fires viewer
+POST /api/schedules/{id}/skip operator
+DELETE /api/schedules/{id}/skip operator
+POST /api/schedules/{id}/backfill operator
+GET /api/schedules/{id}/backfills viewer
+POST /api/backfills/{id}/cancel operator
+GET /api/freezes viewer
+POST /api/freeze operator
+POST /api/thaw operator
 POST /api/schedules/delete operator
 POST /api/triggers/preview viewer
 GET /api/executions viewer

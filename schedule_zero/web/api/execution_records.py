@@ -35,6 +35,8 @@ class ExecutionRecord(Record, kw_only=True):
     origin: Origin
     # The execution that this one retries.
     parent_id: str | None
+    # The backfill that it belongs to.
+    group_id: str | None
     nominal_time: Moment | None
     not_before: Moment | None
     created_at: Moment | None
@@ -229,6 +231,7 @@ def _execution_fields(execution: Execution) -> dict[str, Any]:
         "node_id": execution.node_id,
         "origin": execution.origin,
         "parent_id": execution.parent_id,
+        "group_id": execution.group_id,
         "nominal_time": rfc3339(execution.nominal_us),
         "not_before": rfc3339(execution.not_before_us),
         "created_at": rfc3339(execution.created_us),

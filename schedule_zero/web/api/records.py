@@ -10,9 +10,16 @@ from typing import Annotated
 
 from msgspec import Meta, Raw, Struct
 
+from schedule_zero.clock import rfc3339
+
 NULL = Raw(b"null")
 Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Count = Annotated[int, Meta(ge=0)]
+
+
+def moment(us: int) -> str:
+    """A moment that there is."""
+    return rfc3339(us) or ""
 
 
 def raw(payload: bytes | None) -> Raw:

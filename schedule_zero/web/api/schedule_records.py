@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Raw
+from msgspec import Raw, field
 
 from schedule_zero.clock import rfc3339
-from schedule_zero.model import Fire, FireOutcome, Schedule, ScheduleState, SkipReason
-from schedule_zero.service.specs import Preview
-from schedule_zero.web.api.records import Count, Moment, Record, raw
+from schedule_zero.model import (
+    Backfill,
+    BackfillState,
+    Fire,
+    FireOutcome,
+    Freeze,
+    Policies,
+    Schedule,
+    ScheduleState,
+    SkipReason,
+)
+from schedule_zero.rules.policies import policies_of, skips_of
+from schedule_zero.service.specs import BackfillCount, Preview
+from schedule_zero.web.api.records import Count, Moment, Record, moment, raw
 
 # --- shapes ---------------------------------------------------------------------------------------
 
@@ -24,16 +35,27 @@ class ScheduleRecord(Record, kw_only=True):
     args: list[Any]
     trigger: Raw
     options: Raw
+    policies: Policies
     state: ScheduleState
     # Why it is paused or quarantined.
     note: str | None
+    # Snoozed: when it goes on by itself.
+    paused_until: Moment | None
     misfire_grace_s: float
     next_fire_time: Moment | None
+    # The last that ran.
     last_fire_time: Moment | None
+    # Fires to come that are left out, as somebody asked.
+    skips: list[Moment]
+    # The execution whose end its next fire follows (an interval that is anchored at the end).
+    waits_for: str | None
+    # How often it has run.
+    runs: int
     generation: int
     version: int
     created_at: Moment | None
     updated_at: Moment | None
+    updated_by: str | None
 
 
 class SchedulePage(Record, kw_only=True):
@@ -82,12 +104,67 @@ class FireRecord(Record, kw_only=True):
     count: int
     last_nominal_time: Moment | None
     decided_at: Moment | None
+    # How long after its nominal time it was decided.
+    lateness_s: float
+    # More about the reason: which calendar, and what in it.
+    detail: str | None
 
 
 class FirePage(Record, kw_only=True):
     count: Count
     limit: int
     records: list[FireRecord]
+    next_cursor: str | None
+
+
+class FreezeRecord(Record, kw_only=True):
+    """A time in which no schedule fired."""
+
+    id: str
+    from_: Moment | None = field(name="from")
+    to: Moment | None
+    note: str | None
+    by: str | None
+    # What became of its fires: `none`, `latest`, `all`, or `policy` (each schedule's own).
+    catch_up: str
+
+
+class Freezes(Record, kw_only=True):
+    """The freeze in force, and all that there were, the newest first."""
+
+    current: FreezeRecord | None
+    freezes: list[FreezeRecord]
+
+
+class BackfillCounted(Record, kw_only=True):
+    """What a backfill would run."""
+
+    count: Count
+    first_time: Moment | None
+    last_time: Moment | None
+    takes_s: float
+
+
+class BackfillRecord(Record, kw_only=True):
+    """A past range that is run. Its executions have the origin `backfill`, and its id as `group_id`."""
+
+    id: str
+    schedule_id: str
+    from_: Moment | None = field(name="from")
+    to: Moment | None
+    next_time: Moment | None
+    rate_per_s: float
+    count: Count
+    created: Count
+    state: BackfillState
+    created_at: Moment | None
+    by: str | None
+
+
+class BackfillPage(Record, kw_only=True):
+    count: Count
+    limit: int
+    backfills: list[BackfillRecord]
     next_cursor: str | None
 
 
@@ -112,15 +189,21 @@ def schedule_record(schedule: Schedule) -> ScheduleRecord:
         args=[schedule.handler_id, schedule.job_method, params],
         trigger=Raw(schedule.trigger),
         options=raw(schedule.options),
+        policies=policies_of(schedule.policies),
         state=schedule.state,
         note=schedule.note,
+        paused_until=rfc3339(schedule.resume_us),
         misfire_grace_s=schedule.misfire_grace_s,
         next_fire_time=rfc3339(schedule.next_fire_us),
         last_fire_time=rfc3339(schedule.last_fire_us),
+        skips=[moment(us) for us in skips_of(schedule.skips)],
+        waits_for=schedule.waits_for,
+        runs=schedule.runs,
         generation=schedule.generation,
         version=schedule.version,
         created_at=rfc3339(schedule.created_us),
         updated_at=rfc3339(schedule.updated_us),
+        updated_by=schedule.updated_by,
     )
 
 
@@ -135,10 +218,46 @@ def fire_record(fire: Fire) -> FireRecord:
         count=fire.count,
         last_nominal_time=rfc3339(fire.last_nominal_us),
         decided_at=rfc3339(fire.decided_us),
+        lateness_s=(fire.decided_us - fire.nominal_us) / 1e6,
+        detail=fire.detail,
+    )
+
+
+def freeze_record(freeze: Freeze) -> FreezeRecord:
+    return FreezeRecord(
+        id=freeze.id,
+        from_=rfc3339(freeze.from_us),
+        to=rfc3339(freeze.to_us),
+        note=freeze.note,
+        by=freeze.by,
+        catch_up="policy" if freeze.catch_up is None else freeze.catch_up.value,
+    )
+
+
+def backfill_counted(counted: BackfillCount) -> BackfillCounted:
+    return BackfillCounted(
+        count=counted.total,
+        first_time=rfc3339(counted.first_us),
+        last_time=rfc3339(counted.last_us),
+        takes_s=counted.takes_s,
+    )
+
+
+def backfill_record(backfill: Backfill) -> BackfillRecord:
+    return BackfillRecord(
+        id=backfill.id,
+        schedule_id=backfill.schedule_id,
+        from_=rfc3339(backfill.from_us),
+        to=rfc3339(backfill.to_us),
+        next_time=rfc3339(backfill.next_us),
+        rate_per_s=backfill.rate_per_s,
+        count=backfill.total,
+        created=backfill.created,
+        state=backfill.state,
+        created_at=rfc3339(backfill.created_us),
+        by=backfill.by,
     )
 
 
 def preview_record(preview: Preview) -> PreviewRecord:
-    return PreviewRecord(
-        words=preview.words, trigger=preview.trigger, fires=[rfc3339(us) or "" for us in preview.times_us]
-    )
+    return PreviewRecord(words=preview.words, trigger=preview.trigger, fires=[moment(us) for us in preview.times_us])

@@ -22,6 +22,7 @@ from schedule_zero.web.api.schemas import (
     ScheduleBody,
     SchedulesBody,
     SchedulesQuery,
+    SkipBody,
     moment_us,
 )
 
@@ -122,13 +123,25 @@ async def delete_many(request: ApiRequest) -> Response:
 async def pause(request: ApiRequest) -> Response:
     """Stop executing; due fires go on being recorded, as skipped."""
     body: PauseBody | None = request.body
-    note = None if body is None else body.note
-    return _one(await request.service.schedules.pause(request.principal, request.id, note))
+    note, until = (None, None) if body is None else (body.note, body.until)
+    return _one(await request.service.schedules.pause(request.principal, request.id, note, moment_us(until)))
 
 
 async def resume(request: ApiRequest) -> Response:
     """Execute again, from the next nominal time on."""
     return _one(await request.service.schedules.resume(request.principal, request.id))
+
+
+async def skip(request: ApiRequest) -> Response:
+    """Leave out the next fires; the ledger will say so."""
+    body: SkipBody | None = request.body
+    count = 1 if body is None else body.count
+    return _one(await request.service.schedules.skip(request.principal, request.id, count))
+
+
+async def skip_none(request: ApiRequest) -> Response:
+    """Leave out none of the fires to come any more."""
+    return _one(await request.service.schedules.skip(request.principal, request.id, 0))
 
 
 async def run(request: ApiRequest) -> Response:
@@ -143,9 +156,18 @@ async def run(request: ApiRequest) -> Response:
 
 async def fires(request: ApiRequest) -> Response:
     """The ledger of one schedule, newest first; it outlives the schedule."""
+    return await _fires(request, request.id)
+
+
+async def all_fires(request: ApiRequest) -> Response:
+    """The ledger of all schedules, the newest decision first."""
+    return await _fires(request, None)
+
+
+async def _fires(request: ApiRequest, schedule_id: str | None) -> Response:
     query: FiresQuery = request.query
-    page = await request.service.schedules.fires(
-        request.id,
+    page = await request.service.ledger.find(
+        schedule_id,
         outcome=None if isinstance(query.outcome, UnsetType) else query.outcome,
         since_us=moment_us(query.since),
         cursor=given(query.cursor),

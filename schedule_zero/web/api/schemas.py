@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from schedule_zero.clock import to_us
-from schedule_zero.model import FireOutcome, JobOptions, Role, ScheduleState, State
+from schedule_zero.model import (
+    MAX_SKIPS,
+    NO_POLICIES,
+    CatchUp,
+    FireOutcome,
+    JobOptions,
+    Policies,
+    Role,
+    ScheduleState,
+    State,
+)
 from schedule_zero.service.specs import EMPTY_PARAMS, ScheduleSpec, SubmitItem
 from schedule_zero.wire.messages import Name
 
@@ -23,22 +33,40 @@ Cursor = Annotated[str, Meta(min_length=1, max_length=400, description="`next_cu
 Wait = Annotated[float, Meta(ge=0, le=86_400, description="Seconds; cut to the server's `http.max_wait_s`.")]
 Moment = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0, le=MAX_UNIX_S)]
 Params = Annotated[Raw, Meta(description="The job's parameters by name.", extra_json_schema={"type": "object"})]
-Trigger = Annotated[
+_TriggerObject = Annotated[
     dict[str, Any],
     Meta(
         description=(
             'Tagged by `type`: `{"type": "cron", "expression": "*/5 * * * *"}`, `{"type": "interval", "seconds": 10}`,'
-            ' `{"type": "date", "run_date": "2030-01-01T00:00:00Z"}`, `calendar`, `and`, `or`, `except`.'
+            ' `{"type": "date", "run_date": "2030-01-01T00:00:00Z"}`, `calendar`, `and`, `or`, `except`, `startup`,'
+            " `manual`."
         ),
         extra_json_schema={
             "required": ["type"],
             "properties": {
-                "type": {"enum": ["date", "interval", "cron", "calendar", "and", "or", "except"]},
+                "type": {
+                    "enum": [
+                        "date",
+                        "interval",
+                        "cron",
+                        "calendar",
+                        "and",
+                        "or",
+                        "except",
+                        "startup",
+                        "manual",
+                    ]
+                },
                 "timezone": {"type": "string"},
             },
         },
     ),
 ]
+Trigger = (
+    _TriggerObject
+    | Annotated[list[_TriggerObject], Meta(min_length=1, max_length=20, description="Several: each of them fires.")]
+)
+Zone = Annotated[str, Meta(min_length=1, max_length=64, description="An IANA zone, for triggers that name none.")]
 Note = Annotated[str, Meta(max_length=500, description="Why, for the people who will read it.")]
 Grace = Annotated[float, Meta(ge=0, le=86_400 * 365, description="Later than this, a fire counts as missed.")]
 JobKey = Annotated[
@@ -67,6 +95,11 @@ def moment_us(moment: datetime | float | UnsetType | None) -> int | None:
     us = to_us(moment) if isinstance(moment, datetime) else round(moment * 1e6)
     # Beyond that a moment can't be shown; "before 1970" and "at 1970" mean the same to every filter.
     return min(max(us, 0), MAX_UNIX_S * 1_000_000)
+
+
+def catch_up_of(word: str) -> CatchUp | None:
+    """What is made up for; ``None``: each schedule's own policy says."""
+    return None if word == "policy" else CatchUp(word)
 
 
 # --- executions -----------------------------------------------------------------------------------
@@ -138,7 +171,9 @@ class ScheduleBody(Body, frozen=True, kw_only=True):
     job_method: Name
     job_params: Params = field(default_factory=_no_params)
     trigger: Trigger
+    timezone: Zone | None = None
     options: JobOptions = JobOptions()
+    policies: Policies = NO_POLICIES
     misfire_grace_s: Grace | None = None
     paused: bool = False
     note: Note | None = None
@@ -150,7 +185,9 @@ class ScheduleBody(Body, frozen=True, kw_only=True):
             job_method=self.job_method,
             job_params=self.job_params,
             trigger=self.trigger,
+            timezone=self.timezone,
             options=self.options,
+            policies=self.policies,
             misfire_grace_s=self.misfire_grace_s,
             paused=self.paused,
             note=self.note,
@@ -169,8 +206,14 @@ class SchedulePatch(Body, frozen=True, kw_only=True):
     handler_id: Name | UnsetType = UNSET
     job_method: Name | UnsetType = UNSET
     job_params: Annotated[dict[str, Any], Meta(description="Merged member by member.")] | UnsetType | None = UNSET
-    trigger: Annotated[dict[str, Any], Meta(description="Merged member by member.")] | UnsetType = UNSET
+    trigger: (
+        Annotated[dict[str, Any], Meta(description="Merged member by member; a list replaces all of it.")]
+        | list[_TriggerObject]
+        | UnsetType
+    ) = UNSET
+    timezone: Zone | UnsetType | None = UNSET
     options: JobOptions | UnsetType | None = UNSET
+    policies: Annotated[dict[str, Any], Meta(description="Merged member by member.")] | UnsetType | None = UNSET
     misfire_grace_s: Grace | UnsetType | None = UNSET
     paused: bool | UnsetType | None = UNSET
     note: Note | UnsetType | None = UNSET
@@ -184,6 +227,50 @@ class DeleteBody(Body, frozen=True, kw_only=True):
 
 class PauseBody(Body, frozen=True, kw_only=True):
     note: Note | None = None
+    until: Annotated[Moment | None, Meta(description="When it goes on by itself.")] = None
+
+
+class SkipBody(Body, frozen=True, kw_only=True):
+    """Fires to be left out."""
+
+    count: Annotated[int, Meta(ge=1, le=MAX_SKIPS, description="How many of the next fires.")] = 1
+
+
+class FreezeBody(Body, frozen=True, kw_only=True):
+    """All schedules stand still."""
+
+    note: Note | None = None
+    until: Annotated[Moment | None, Meta(description="When they go on by themselves.")] = None
+    catch_up: Annotated[
+        Literal["none", "latest", "all", "policy"],
+        Meta(description="With `until`: what is made up for then. `policy`: what each schedule says."),
+    ] = "policy"
+
+
+class ThawBody(Body, frozen=True, kw_only=True):
+    """All schedules go on."""
+
+    catch_up: Annotated[
+        Literal["none", "latest", "all", "policy"],
+        Meta(description="Which fires of the frozen time are made up for. `policy`: what each schedule says."),
+    ]
+
+
+class BackfillBody(Body, frozen=True, kw_only=True):
+    """A past range of nominal times to be run."""
+
+    from_: Annotated[Moment, Meta(description="The first moment, included.")] = field(name="from")
+    to: Annotated[Moment, Meta(description="The last moment, included; not after now.")]
+    rate_per_s: Annotated[float, Meta(gt=0, le=1000, description="Executions created per second.")] = 10.0
+    count: (
+        Annotated[int, Meta(ge=1, description="The count that was agreed to; 409 if it is another one by now.")] | None
+    ) = None
+    dry_run: Annotated[bool, Meta(description="Only count.")] = False
+
+
+class PageQuery(Query, frozen=True, kw_only=True):
+    limit: Limit = DEFAULT_LIMIT
+    cursor: Cursor | UnsetType = UNSET
 
 
 class SchedulesQuery(Query, frozen=True, kw_only=True):
@@ -219,7 +306,8 @@ class EarlierScheduleBody(Body, frozen=True, kw_only=True):
     method_name: Annotated[Name, Meta(description="The same as `job_method`.")] | UnsetType = UNSET
     job_params: Params = field(default_factory=_no_params)
     trigger: Trigger | UnsetType = UNSET
-    trigger_config: Annotated[dict[str, Any], Meta(description="The same as `trigger`.")] | UnsetType = UNSET
+    # The same as ``trigger``.
+    trigger_config: Trigger | UnsetType = UNSET
     job_id: Name | None = None
 
 

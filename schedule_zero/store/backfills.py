@@ -1,0 +1,116 @@
+"""Backfills: a past range of nominal times, and how far its executions have been created.
+
+Executions and progress are written in one transaction, so that a crash neither repeats nor leaves out any. The ledger
+is not touched: it says what became of a nominal time when it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from sqlalchemy import bindparam, insert, select, text
+
+from schedule_zero.errors import NotFound, ScheduleZeroError, WrongState
+from schedule_zero.model import Backfill, BackfillState, Event, Execution
+from schedule_zero.store import executions, tables
+from schedule_zero.store.statements import Query, bulk_select, bulk_update
+from schedule_zero.store.tx import Page, Tx
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+B = tables.backfills.c
+_FIELDS = (
+    "id", "schedule_id", "generation", "version", "from_us", "to_us", "next_us", "rate_per_s", "total", "created",
+    "state", "created_us", "by",
+)  # fmt: skip
+_COLUMNS = tuple(B[name] for name in _FIELDS)
+_LOAD = bulk_select(tables.backfills, ("id",), _FIELDS)
+_ADVANCE = bulk_update(
+    tables.backfills,
+    ("id", "next_us"),
+    ("next_us", "created", "state"),
+    how={"created": "backfills.created + {v}"},
+    where="backfills.state = 'running'",
+)
+_STATE = bulk_update(tables.backfills, ("id",), ("state",), where="backfills.state = 'running'")
+_RUNNING = Query(select(*_COLUMNS).where(text("state = 'running'")).order_by(B.id))
+_OF_SCHEDULE = select(*_COLUMNS).where(B.schedule_id == bindparam("schedule"))
+_FIND = Query(_OF_SCHEDULE.order_by(B.id.desc()).limit(bindparam("most")))
+_FIND_BELOW = Query(_OF_SCHEDULE.where(B.id < bindparam("below")).order_by(B.id.desc()).limit(bindparam("most")))
+
+
+class Advance(Struct, kw_only=True):
+    """The next executions of a backfill. The fence is (id, ``at_us``): where it stood when they were computed."""
+
+    id: str
+    schedule_id: str
+    at_us: int
+    next_us: int | None
+    executions: list[Execution]
+
+
+def create(tx: Tx, args: list[Backfill]) -> list[Backfill]:
+    """Begin backfills. Emits ``backfill.created``."""
+    for row in args:
+        tx.execute(insert(tables.backfills).values({name: getattr(row, name) for name in _FIELDS}))
+        tx.emit(Event("backfill.created", row.id, {"schedule_id": row.schedule_id, "total": row.total, "by": row.by}))
+    return list(args)
+
+
+def advance(tx: Tx, args: list[Advance]) -> list[bool]:
+    """Create the executions and remember how far it is; False (nothing written) if it is not there any more.
+
+    Emits ``execution.created`` and, at its end, ``backfill.completed``.
+    """
+    done: list[bool] = []
+    for arg in args:
+        state = BackfillState.COMPLETED if arg.next_us is None else BackfillState.RUNNING
+        moved = tx.bulk(_ADVANCE, [(arg.id, arg.at_us, arg.next_us, len(arg.executions), state.value)])
+        done.append(bool(moved))
+        if moved:
+            executions.insert_born(tx, arg.executions)
+            if state is BackfillState.COMPLETED:
+                tx.emit(Event("backfill.completed", arg.id, {"schedule_id": arg.schedule_id}))
+    return done
+
+
+def cancel(tx: Tx, args: list[str]) -> list[Backfill | ScheduleZeroError]:
+    """Create no more executions; those that exist stay. ``NotFound``, ``WrongState`` if it is over."""
+    found = {row[0]: _backfill(row) for row in tx.lookup(_LOAD, [(id_,) for id_ in dict.fromkeys(args)])}
+    answers: list[Backfill | ScheduleZeroError] = []
+    for id_ in args:
+        row = found.get(id_)
+        if row is None:
+            answers.append(NotFound(f"there is no backfill {id_!r}", id=id_))
+        elif row.state is not BackfillState.RUNNING:
+            answers.append(WrongState(f"backfill {id_} is {row.state} already", id=id_))
+        else:
+            row.state = BackfillState.CANCELLED
+            tx.bulk(_STATE, [(id_, row.state.value)])
+            tx.emit(Event("backfill.cancelled", id_, {"schedule_id": row.schedule_id, "created": row.created}))
+            answers.append(row)
+    return answers
+
+
+def running(conn: Connection) -> list[Backfill]:
+    """Those that still have executions to create."""
+    return [_backfill(row) for row in _RUNNING.rows(conn)]
+
+
+def find(conn: Connection, schedule_id: str, *, cursor: str | None = None, limit: int = 50) -> Page[Backfill]:
+    """The backfills of a schedule, the newest first."""
+    if cursor is None:
+        rows = _FIND.rows(conn, schedule=schedule_id, most=limit + 1)
+    else:
+        rows = _FIND_BELOW.rows(conn, schedule=schedule_id, below=cursor, most=limit + 1)
+    page = [_backfill(row) for row in rows[:limit]]
+    return Page(page, page[-1].id if len(rows) > limit else None)
+
+
+def _backfill(row: Sequence[Any]) -> Backfill:
+    values = dict(zip(_FIELDS, row, strict=True))
+    values["state"] = BackfillState(values["state"])
+    return Backfill(**values)

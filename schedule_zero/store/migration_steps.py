@@ -1,0 +1,48 @@
+"""The steps from one schema version to the next, in literal SQL: what the tables look like later must not change them.
+
+``{name}`` is the type of names: byte order on both databases.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+
+def policies_and_history(conn: Connection) -> None:
+    """1 → 2: policies, snooze, skips and versions of schedules; freezes, backfills, the lives of the server."""
+    _run(
+        conn,
+        "ALTER TABLE executions ADD COLUMN group_id {name}",
+        "ALTER TABLE fires ADD COLUMN detail TEXT",
+        "ALTER TABLE schedules ADD COLUMN updated_by TEXT",
+        "ALTER TABLE schedules ADD COLUMN resume_us BIGINT",
+        "ALTER TABLE schedules ADD COLUMN waits_for {name}",
+        "ALTER TABLE schedules ADD COLUMN tracked SMALLINT NOT NULL DEFAULT 0",
+        "ALTER TABLE schedules ADD COLUMN policies TEXT",
+        "ALTER TABLE schedules ADD COLUMN skips TEXT",
+        "CREATE INDEX ix_schedules_resume ON schedules (resume_us) WHERE resume_us IS NOT NULL",
+        "CREATE INDEX ix_schedules_waiting ON schedules (waits_for) WHERE waits_for IS NOT NULL",
+        "CREATE INDEX ix_schedules_tracked ON schedules (id) WHERE tracked = 1",
+        """CREATE TABLE schedule_versions (
+            schedule_id {name} NOT NULL, generation BIGINT NOT NULL, version BIGINT NOT NULL,
+            from_us BIGINT NOT NULL, to_us BIGINT NOT NULL, deleted SMALLINT NOT NULL DEFAULT 0,
+            document TEXT NOT NULL, PRIMARY KEY (schedule_id, generation, version))""",
+        """CREATE TABLE server_runs (
+            epoch BIGINT NOT NULL, started_us BIGINT NOT NULL, alive_us BIGINT NOT NULL, stopped_us BIGINT,
+            PRIMARY KEY (epoch))""",
+        """CREATE TABLE freezes (
+            id {name} NOT NULL, from_us BIGINT NOT NULL, to_us BIGINT, note TEXT, "by" TEXT, catch_up TEXT,
+            PRIMARY KEY (id))""",
+        """CREATE TABLE backfills (
+            id {name} NOT NULL, schedule_id {name} NOT NULL, generation BIGINT NOT NULL, version BIGINT NOT NULL,
+            from_us BIGINT NOT NULL, to_us BIGINT NOT NULL, next_us BIGINT, rate_per_s FLOAT NOT NULL,
+            total BIGINT NOT NULL, created BIGINT NOT NULL, state {name} NOT NULL, created_us BIGINT NOT NULL,
+            "by" TEXT, PRIMARY KEY (id))""",
+        "CREATE INDEX ix_backfills_schedule ON backfills (schedule_id, id)",
+    )
+
+
+def _run(conn: Connection, *statements: str) -> None:
+    name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
+    for statement in statements:
+        conn.exec_driver_sql(statement.format(name=name))

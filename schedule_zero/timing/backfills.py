@@ -1,0 +1,167 @@
+"""Runs past ranges afterwards: creates the executions of running backfills, at their rates.
+
+What a backfill still has to do stands in the store, and is written together with the executions; this loop only
+knows how fast it may go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import structlog
+
+from schedule_zero.clock import Clock
+from schedule_zero.errors import InvalidTrigger, StoreUnavailable
+from schedule_zero.model import Backfill, Execution, Origin, Schedule, new_id
+from schedule_zero.rules.options import merged, options_said
+from schedule_zero.rules.policies import policies_of
+from schedule_zero.store import backfills, schedule_history, schedules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+    from schedule_zero.dispatch.dispatcher import Dispatcher
+    from schedule_zero.store import Store
+    from schedule_zero.timing.freezes import FreezeBook
+    from schedule_zero.timing.resolve import Resolver
+
+log = structlog.get_logger(__name__)
+
+TICK_S = 0.25
+# Executions of one backfill in one transaction.
+BATCH = 500
+MAX_TOTAL = 100_000
+
+
+def nominal_times(resolver: Resolver, row: Schedule, from_us: int, to_us: int) -> Iterator[int]:
+    """What a backfill runs: the nominal times in ``[from_us, to_us]`` that no named calendar forbids."""
+    trigger = resolver.trigger(row)
+    exclusions = resolver.exclusions(policies_of(row.policies))
+    nominal_us = trigger.next_after(from_us - 1)
+    while nominal_us is not None and nominal_us <= to_us:
+        if exclusions is None or exclusions.verdict(nominal_us) is None:
+            yield nominal_us
+        nominal_us = trigger.next_after(nominal_us)
+
+
+class Backfills:
+    """The loop; ``changed`` after one was begun or cancelled."""
+
+    def __init__(
+        self, *, store: Store, dispatcher: Dispatcher, clock: Clock, resolver: Resolver, freezes: FreezeBook
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._resolver = resolver
+        self._freezes = freezes
+        self._bell = asyncio.Event()
+        # id → when it last created any, and what it may create by now.
+        self._allowance: dict[str, tuple[float, float]] = {}
+
+    def changed(self) -> None:
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Create what is to be created, for ever."""
+        while True:
+            self._bell.clear()
+            try:
+                busy = await self.run_once()
+            except StoreUnavailable as error:
+                log.warning("backfills_postponed", reason=str(error)[:200])
+                busy = True
+            if busy:
+                await asyncio.sleep(TICK_S)
+            else:
+                await self._bell.wait()
+
+    async def run_once(self) -> bool:
+        """One step of each running backfill; whether there are any."""
+        found = await self._store.read(backfills.running)
+        self._allowance = {row.id: self._allowance[row.id] for row in found if row.id in self._allowance}
+        if self._freezes.at(self._clock.wall_us()) is None:
+            for row in found:
+                await self._step(row)
+        return bool(found)
+
+    async def _step(self, row: Backfill) -> None:
+        now_s = self._clock.mono_s()
+        then_s, saved = self._allowance.get(row.id, (now_s, 1.0))
+        # Never more than a second's worth at once, or one.
+        allowance = min(saved + (now_s - then_s) * row.rate_per_s, max(1.0, row.rate_per_s))
+        size = min(BATCH, int(allowance))
+        self._allowance[row.id] = (now_s, allowance - size)
+        at_us = row.next_us
+        if size < 1 or at_us is None:
+            return
+        schedule = await self._store.read(lambda conn: _as_it_was(conn, row))
+        if schedule is None:
+            log.error("backfill_without_schedule", backfill_id=row.id, schedule_id=row.schedule_id)
+            await self._store.write(backfills.cancel, row.id)
+            return
+        try:
+            *now, after = await asyncio.to_thread(self._next, schedule, row, at_us, size)
+        except InvalidTrigger as error:
+            log.error("backfill_failed", backfill_id=row.id, schedule_id=row.schedule_id, reason=str(error))
+            await self._store.write(backfills.cancel, row.id)
+            return
+        created = [self._execution(schedule, row.id, nominal_us) for nominal_us in now if nominal_us is not None]
+        self._dispatcher.place(created)
+        await self._write(
+            backfills.Advance(id=row.id, schedule_id=row.schedule_id, at_us=at_us, next_us=after, executions=created)
+        )
+
+    def _next(self, schedule: Schedule, row: Backfill, at_us: int, size: int) -> list[int | None]:
+        """The next ``size`` nominal times, and the one after them (None: that was all)."""
+        times: list[int | None] = list(islice(nominal_times(self._resolver, schedule, at_us, row.to_us), size + 1))
+        return times if len(times) > size else [*times, None]
+
+    async def _write(self, step: backfills.Advance) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def written(outcome: bool | Exception) -> None:
+            # Called even if nobody waits any more: the dispatcher must hear of it.
+            if outcome is True:
+                self._dispatcher.committed(step.executions)
+            else:
+                self._dispatcher.abandoned(step.executions)
+            if done.done():
+                return
+            if isinstance(outcome, Exception):
+                done.set_exception(outcome)
+            else:
+                done.set_result(None)
+
+        self._store.submit(backfills.advance, step, written)
+        await done
+
+    def _execution(self, schedule: Schedule, backfill_id: str, nominal_us: int) -> Execution:
+        method = self._dispatcher.registry.options(schedule.handler_id, schedule.job_method)
+        priority, options = merged(options_said(schedule.options), method)
+        return Execution(
+            id=new_id(),
+            handler_id=schedule.handler_id,
+            job_method=schedule.job_method,
+            params=schedule.params,
+            priority=priority,
+            origin=Origin.BACKFILL,
+            schedule_id=schedule.id,
+            group_id=backfill_id,
+            nominal_us=nominal_us,
+            options=options,
+            created_us=self._clock.wall_us(),
+        )
+
+
+def _as_it_was(conn: Connection, row: Backfill) -> Schedule | None:
+    """The schedule in the version that the backfill was asked for."""
+    current = schedules.get(conn, row.schedule_id)
+    if current is not None and (current.generation, current.version) == (row.generation, row.version):
+        return current
+    kept = schedule_history.get(conn, row.schedule_id, row.generation, row.version)
+    return None if kept is None else kept.schedule

@@ -1,0 +1,48 @@
+"""The times in which nothing fires, in memory: the one in force, and the past ones that what is due may lie in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schedule_zero.rules.catchup import Frozen
+from schedule_zero.store import freezes as store_freezes
+
+if TYPE_CHECKING:
+    from schedule_zero.model import Freeze
+    from schedule_zero.store import Store
+
+CHANGES = frozenset({"schedules.frozen", "schedules.thawed"})
+
+
+class FreezeBook:
+    """All freezes, as committed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._all: list[Freeze] = []
+        # The end of the latest one that is over, or in force with an end.
+        self._last_to_us = 0
+
+    async def load(self) -> None:
+        """Read them; to be called at the start and after each change."""
+        self._all = await self._store.read(store_freezes.all_freezes)
+        self._last_to_us = max((freeze.to_us for freeze in self._all if freeze.to_us is not None), default=0)
+
+    def at(self, now_us: int) -> Freeze | None:
+        """The one in force."""
+        last = self._all[-1] if self._all else None
+        if last is None or now_us < last.from_us or (last.to_us is not None and last.to_us <= now_us):
+            return None
+        return last
+
+    def any_since(self, us: int) -> bool:
+        """Whether any ended after that."""
+        return self._last_to_us > us
+
+    def since(self, us: int) -> list[Frozen]:
+        """Those that ended after that."""
+        return [
+            Frozen(from_us=freeze.from_us, to_us=freeze.to_us, catch_up=freeze.catch_up)
+            for freeze in self._all
+            if freeze.to_us is not None and freeze.to_us > us
+        ]

@@ -1,0 +1,101 @@
+"""What one version of a schedule owes when the next one, or nothing, takes its place.
+
+Each version answers for the nominal times after its ``updated_us`` up to the moment at which it ends (C2): what was due
+by then and is not decided gets its ledger rows here, in the transaction that ends it. A version with the same times
+just goes on where the old one stood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from schedule_zero.clock import Clock
+from schedule_zero.errors import InvalidTrigger
+from schedule_zero.model import Fire, FireOutcome, Schedule, ScheduleState, SkipReason
+from schedule_zero.rules.catchup import Decision, skip_all
+from schedule_zero.rules.policies import policies_of
+from schedule_zero.timing.parse import first_fire
+
+if TYPE_CHECKING:
+    from schedule_zero.timing.resolve import Resolver
+    from schedule_zero.timing.trigger import Trigger
+
+
+def handover_with(resolver: Resolver, clock: Clock) -> Callable[[Schedule, Schedule | None], list[Fire]]:
+    """The handover of ``store.schedules.Put`` and ``Delete``."""
+
+    def handover(old: Schedule, new: Schedule | None) -> list[Fire]:
+        if new is not None:
+            _keep_state(old, new)
+            if _same_times(old, new):
+                _go_on(old, new)
+                _end_if_spent(new)
+                return []
+        now_us = clock.wall_us() if new is None else new.updated_us
+        try:
+            trigger = resolver.trigger(old)
+        except InvalidTrigger:
+            # It is quarantined, or would have been: nothing is known of its times.
+            return []
+        if new is not None:
+            _begin_behind(trigger, old, new, resolver)
+            _end_if_spent(new)
+        return _owed(trigger, old, now_us)
+
+    return handover
+
+
+def _keep_state(old: Schedule, new: Schedule) -> None:
+    """A change of something else is no reason to wake a schedule before its time."""
+    if old.state is ScheduleState.PAUSED and new.state is ScheduleState.PAUSED:
+        new.resume_us = old.resume_us
+
+
+def _same_times(old: Schedule, new: Schedule) -> bool:
+    return old.trigger == new.trigger and (
+        policies_of(old.policies).business_days == policies_of(new.policies).business_days
+    )
+
+
+def _go_on(old: Schedule, new: Schedule) -> None:
+    if old.next_fire_us is not None or old.waits_for is not None:
+        new.next_fire_us, new.waits_for = old.next_fire_us, old.waits_for
+    new.skips = old.skips
+
+
+def _begin_behind(trigger: Trigger, old: Schedule, new: Schedule, resolver: Resolver) -> None:
+    """What the old version has decided already, the new one does not decide again."""
+    if old.next_fire_us is None:
+        return
+    decided_us = trigger.last_before(old.next_fire_us)
+    if decided_us is not None and decided_us > new.updated_us:
+        new.updated_us = decided_us
+        new.next_fire_us = first_fire(resolver.trigger(new), decided_us)
+
+
+def _end_if_spent(new: Schedule) -> None:
+    most = policies_of(new.policies).max_fires
+    if most is not None and new.runs >= most:
+        new.state, new.next_fire_us, new.note = ScheduleState.FINISHED, None, f"finished after {most} runs"
+
+
+def _owed(trigger: Trigger, old: Schedule, now_us: int) -> list[Fire]:
+    due_us = old.next_fire_us
+    if due_us is None or due_us > now_us:
+        return []
+    reason = SkipReason.PAUSED if old.state is ScheduleState.PAUSED else SkipReason.CHANGED
+    return [_fire(old, decision, now_us) for decision in skip_all(trigger, due_us, now_us, reason)]
+
+
+def _fire(row: Schedule, decision: Decision, now_us: int) -> Fire:
+    return Fire(
+        schedule_id=row.id,
+        generation=row.generation,
+        nominal_us=decision.nominal_us,
+        outcome=FireOutcome.SKIPPED,
+        reason=decision.reason,
+        count=decision.count,
+        last_nominal_us=decision.last_nominal_us,
+        decided_us=now_us,
+    )

@@ -1,0 +1,213 @@
+"""What is open of the schedules whose fires depend on their executions, and what follows when one is over.
+
+For the others (nearly all) nothing is kept here. For a *tracked* schedule (one with an overlap policy, a maximum of
+failures, or a fixed delay) it is known which of its executions are not over; known from the journal's events, in the
+order of the commits, so that what a round decides by is never older than what was committed before it.
+
+What follows the end of an execution (another one's turn, a pause after failures in a row, the next time after a
+fixed delay) is decided from the stored state alone: it may be decided again after a crash, and comes out the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from schedule_zero.clock import Clock
+from schedule_zero.errors import NotFound, PreconditionFailed, StoreUnavailable
+from schedule_zero.model import Event, Schedule, ScheduleState, State
+from schedule_zero.rules.overlap import next_step
+from schedule_zero.rules.policies import policies_of
+from schedule_zero.store import executions, schedules
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from schedule_zero.dispatch.dispatcher import Dispatcher
+    from schedule_zero.store import Store
+    from schedule_zero.timing.trigger import Trigger
+
+log = structlog.get_logger(__name__)
+
+# The journal's events of executions that matter here.
+FOLLOWED = frozenset({"execution.created", "execution.unblocked", "execution.finished"})
+FAILURES = frozenset({State.FAILED, State.TIMEOUT, State.DEAD})
+# After the store refused.
+PAUSE_S = 0.5
+
+
+class Turns:
+    """Keeps the open executions of tracked schedules, and sees to what follows their ends."""
+
+    def __init__(
+        self, *, store: Store, dispatcher: Dispatcher, clock: Clock, trigger_of: Callable[[Schedule], Trigger]
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._trigger_of = trigger_of
+        # schedule → its open executions in the order of their birth, and whether each is blocked.
+        self._open: dict[str, dict[str, bool]] = {}
+        # Being read: schedule → what ended meanwhile. Everything, before the first read.
+        self._unread: dict[str, set[str]] = {}
+        self._all_unread: set[str] | None = set()
+        self._asked: set[str] = set()
+        # To be looked at: schedule → whether an execution of it has failed.
+        self._look: dict[str, bool] = {}
+        self._bell = asyncio.Event()
+
+    # --- what is open -----------------------------------------------------------------------------------
+
+    @property
+    def tracking(self) -> bool:
+        """Whether events of executions have to be heard at all."""
+        return bool(self._open) or self._all_unread is not None
+
+    def heard(self, event: Event) -> None:
+        """A committed event of an execution or a schedule."""
+        kind, data = event.kind, event.data
+        if kind in ("schedule.created", "schedule.updated"):
+            if data.get("tracked") and event.id not in self._open:
+                self._open[event.id] = {}
+                if kind == "schedule.updated":
+                    self._unread[event.id] = set()
+            elif event.id in self._open:
+                # Its policy may have been changed.
+                self._to_look(event.id)
+            return
+        if kind not in FOLLOWED:
+            return
+        schedule_id = data.get("schedule_id")
+        if schedule_id is None:
+            return
+        open_ = self._open.get(schedule_id)
+        if kind == "execution.finished":
+            if self._all_unread is not None:
+                self._all_unread.add(event.id)
+            if open_ is None:
+                return
+            if schedule_id in self._unread:
+                self._unread[schedule_id].add(event.id)
+            open_.pop(event.id, None)
+            self._asked.discard(event.id)
+            self._to_look(schedule_id, failed=data.get("state") in FAILURES)
+        elif open_ is not None and kind == "execution.created":
+            open_[event.id] = data.get("state") == State.BLOCKED
+            if open_[event.id]:
+                self._to_look(schedule_id)
+        elif open_ is not None and kind == "execution.unblocked":
+            open_[event.id] = False
+
+    async def refresh(self) -> None:
+        """Read what is open of schedules that are tracked since a moment ago. Cheap if there is none."""
+        if self._all_unread is not None:
+            found, waiting = await self._store.read(_open_and_waiting)
+            ended, self._all_unread = self._all_unread, None
+            self._learn(found, ended)
+            for id_ in {*waiting, *self._open}:
+                self._open.setdefault(id_, {})
+                self._to_look(id_)
+        while self._unread:
+            id_ = next(iter(self._unread))
+            found = await self._store.read(partial(executions.open_of_schedules, schedule_id=id_))
+            self._learn(found, self._unread.pop(id_))
+            self._to_look(id_)
+
+    def _learn(self, found: Iterable[tuple[str, str, State]], ended: set[str]) -> None:
+        known = self._open
+        read: dict[str, dict[str, bool]] = {}
+        for schedule_id, execution_id, state in found:
+            if execution_id not in ended:
+                read.setdefault(schedule_id, {})[execution_id] = state is State.BLOCKED
+        for schedule_id, open_ in read.items():
+            # What was heard meanwhile is newer than what was read.
+            known[schedule_id] = open_ | known.get(schedule_id, {})
+
+    def count(self, schedule_id: str) -> tuple[int, int]:
+        """How many executions of a tracked schedule are open, and how many of these are blocked."""
+        open_ = self._open.get(schedule_id, {})
+        return len(open_), sum(open_.values())
+
+    # --- what follows -----------------------------------------------------------------------------------
+
+    def _to_look(self, schedule_id: str, *, failed: bool = False) -> None:
+        self._look[schedule_id] = self._look.get(schedule_id, False) or failed
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Look at what has ended, for ever."""
+        while True:
+            await self._bell.wait()
+            self._bell.clear()
+            look, self._look = self._look, {}
+            try:
+                rows = await self._store.read(partial(schedules.get_many, ids=list(look)))
+                found = {row.id: row for row in rows}
+                while look:
+                    id_, failed = next(iter(look.items()))
+                    await self._follow(id_, found.get(id_), failed=failed)
+                    del look[id_]
+            except StoreUnavailable as error:
+                log.warning("turns_postponed", reason=str(error)[:200])
+                for id_, failed in look.items():
+                    self._to_look(id_, failed=failed)
+                await asyncio.sleep(PAUSE_S)
+
+    async def _follow(self, schedule_id: str, row: Schedule | None, *, failed: bool) -> None:
+        open_ = self._open.get(schedule_id, {})
+        policies = policies_of(None if row is None else row.policies)
+        step = next_step(policies.overlap, open_)
+        asked = [id_ for id_ in step.cancel if id_ not in self._asked]
+        if asked:
+            self._asked.update(asked)
+            if step.only_unstarted:
+                await self._store.write(executions.cancel_unstarted, asked)
+            else:
+                await self._dispatcher.cancel(asked)
+        for id_ in step.unblock:
+            unblocked = await self._store.write(executions.unblock, id_)
+            if unblocked is not None:
+                self._dispatcher.committed([unblocked])
+        if row is None or not row.tracked:
+            if not open_:
+                self._open.pop(schedule_id, None)
+            return
+        if failed and policies.max_failures is not None and row.state is ScheduleState.ACTIVE:
+            await self._pause_if_failing(row, policies.max_failures)
+        if row.waits_for is not None and row.waits_for not in open_:
+            await self._rearm(row)
+
+    async def _pause_if_failing(self, row: Schedule, most: int) -> None:
+        ends = await self._store.read(lambda conn: executions.ended_of_schedule(conn, row.id, most))
+        # What was cancelled or came too late says nothing about the job.
+        if len(ends) < most or not FAILURES.issuperset(ends):
+            return
+        note = f"paused after {most} failed executions in a row" if most > 1 else "paused after a failed execution"
+        pause = schedules.SetState(
+            id=row.id, state=ScheduleState.PAUSED, note=note, if_match=schedules.etag(row), by="max_failures"
+        )
+        try:
+            await self._store.write(schedules.set_state, pause)
+        except (NotFound, PreconditionFailed):
+            # Somebody changed it just now; the next failure decides again.
+            return
+        log.warning("schedule_paused_by_failures", schedule_id=row.id, failures=most)
+
+    async def _rearm(self, row: Schedule) -> None:
+        execution_id = row.waits_for
+        assert execution_id is not None
+        found = await self._store.read(lambda conn: executions.get(conn, execution_id))
+        ended_us = None if found is None else found.execution.finished_us or found.execution.stored_us
+        next_us = self._trigger_of(row).after_run(self._clock.wall_us() if ended_us is None else ended_us)
+        await self._store.write(
+            schedules.rearm,
+            schedules.RearmItem(id=row.id, generation=row.generation, waits_for=execution_id, next_fire_us=next_us),
+        )
+
+
+def _open_and_waiting(conn: Connection) -> tuple[list[tuple[str, str, State]], list[str]]:
+    return executions.open_of_schedules(conn), schedules.waiting(conn)
