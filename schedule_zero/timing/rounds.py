@@ -58,6 +58,8 @@ class Rounds:
         stats: TimerStats,
         resolver: Resolver,
         freezes: FreezeBook,
+        window: Window,
+        turns: Turns,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
@@ -76,8 +78,8 @@ class Rounds:
         self._paused_until_s = 0.0
         # id → (generation, nominal time) that turned out to be in the ledger: stepped over, never repeated (C12).
         self._decided: dict[str, tuple[int, int]] = {}
-        self.window = Window(store, resolver.trigger)
-        self.turns = Turns(store=store, dispatcher=dispatcher, clock=clock, trigger_of=resolver.trigger)
+        self.window = window
+        self.turns = turns
         self._maker = ItemMaker(dispatcher.registry, self.turns)
 
     async def take(self) -> list[Alarm]:

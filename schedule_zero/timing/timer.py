@@ -20,7 +20,7 @@ from schedule_zero.timing.backfills import Backfills
 from schedule_zero.timing.freezes import CHANGES as FREEZES
 from schedule_zero.timing.freezes import FreezeBook
 from schedule_zero.timing.resolve import Resolver
-from schedule_zero.timing.turns import FOLLOWED
+from schedule_zero.timing.turns import FOLLOWED, Turns
 
 if TYPE_CHECKING:
     from apscheduler.abc import EventBroker
@@ -91,6 +91,7 @@ class Timer:
         from schedule_zero.timing.alarm import EXECUTOR
         from schedule_zero.timing.datastore import TimerDataStore
         from schedule_zero.timing.rounds import Rounds
+        from schedule_zero.timing.window import StoredAlarms, Window
 
         rounds = Rounds(
             store=self._store,
@@ -100,6 +101,13 @@ class Timer:
             stats=self.stats,
             resolver=self.resolver,
             freezes=self.freezes,
+            window=Window(StoredAlarms(self._store, self.resolver.trigger)),
+            turns=Turns(
+                store=self._store,
+                dispatcher=self._dispatcher,
+                clock=self._clock,
+                trigger_of=self.resolver.trigger,
+            ),
         )
         await self._begin()
         data_store = TimerDataStore(rounds)

@@ -8,22 +8,17 @@ tomorrow cost nothing, and no poll looks at what did not change. What is here ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from schedule_zero.model import Schedule, ScheduleState
 from schedule_zero.store import schedules
 from schedule_zero.timing.alarm import Alarm
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from schedule_zero.store import Store
     from schedule_zero.timing.trigger import Trigger
-
-TriggerOf: TypeAlias = "Callable[[Schedule], Trigger]"
 
 SPAN_US = 10_000_000
 # With less than this ahead, the horizon is moved: well before anything is due behind it.
@@ -34,15 +29,28 @@ MANY_CHANGES = 100
 # While there is always something due, the horizon is still moved this often, so that nobody starves behind it.
 PATIENCE_US = 1_000_000
 
-_FIRING = frozenset({ScheduleState.ACTIVE, ScheduleState.PAUSED})
+FIRING = frozenset({ScheduleState.ACTIVE, ScheduleState.PAUSED})
+
+
+class Source(Protocol):
+    """Where alarms come from."""
+
+    async def changed(self, ids: Iterable[str]) -> list[Alarm]:
+        """Those of these schedules that can fire at all."""
+        ...
+
+    async def due(self, after_us: int, upto_us: int) -> list[Alarm]:
+        """Those due in ``(after_us, upto_us]``, the earliest first, ``ROWS`` at most."""
+        ...
 
 
 class Window:
     """Alarms by id, and a queue of them by due time."""
 
-    def __init__(self, store: Store, trigger_of: TriggerOf) -> None:
-        self._store = store
-        self._trigger_of = trigger_of
+    def __init__(self, source: Source, *, span_us: int = SPAN_US) -> None:
+        self._source = source
+        # How far ahead it looks.
+        self._span_us = span_us
         self._alarms: dict[str, Alarm] = {}
         # (due, id); an entry that is not its alarm's ``queued_us`` any more is stale and skipped.
         self._queue: list[tuple[int, str]] = []
@@ -75,7 +83,7 @@ class Window:
                 self.horizon_us = -1
                 break
             try:
-                alarms = await self._read(partial(_read_changed, ids, self._trigger_of))
+                alarms = await self._read(self._source.changed(ids))
             except BaseException:
                 self._changed |= ids
                 raise
@@ -94,8 +102,8 @@ class Window:
         return next_us is None or next_us > now_us or abs(now_us - self._extended_us) > PATIENCE_US
 
     async def _extend(self, now_us: int) -> None:
-        upto_us, after_us = now_us + SPAN_US, self.horizon_us
-        alarms = await self._read(partial(_read_due, after_us, upto_us, self._trigger_of))
+        upto_us, after_us = now_us + self._span_us, self.horizon_us
+        alarms = await self._read(self._source.due(after_us, upto_us))
         for alarm in alarms:
             # One that is known already waits in the queue or is being written; a change comes with its own event.
             if alarm.row.id not in self._alarms:
@@ -105,10 +113,10 @@ class Window:
         self.horizon_us = upto_us if last_us is None else max(self.horizon_us, last_us - 1)
         self._extended_us = now_us
 
-    async def _read(self, query: Callable[[Connection], list[Alarm]]) -> list[Alarm]:
+    async def _read(self, alarms: Awaitable[list[Alarm]]) -> list[Alarm]:
         self._reading = True
         try:
-            return await self._store.read(query)
+            return await alarms
         finally:
             self._reading = False
 
@@ -148,7 +156,7 @@ class Window:
         if self._alarms.get(alarm.row.id) is not alarm:
             return
         due_us = alarm.row.next_fire_us
-        if alarm.row.state not in _FIRING or due_us is None or due_us > self.horizon_us:
+        if alarm.row.state not in FIRING or due_us is None or due_us > self.horizon_us:
             del self._alarms[alarm.row.id]
         else:
             self._enqueue(alarm)
@@ -159,12 +167,18 @@ class Window:
         self._changed.add(alarm.row.id)
 
 
-# On a reader thread: parsing the triggers of 10,000 schedules must not keep the loop.
+class StoredAlarms:
+    """The source of a server: its store. On a reader thread: parsing 10,000 triggers must not keep the loop."""
 
+    def __init__(self, store: Store, trigger_of: Callable[[Schedule], Trigger]) -> None:
+        self._store = store
+        self._trigger_of = trigger_of
 
-def _read_changed(ids: Iterable[str], trigger_of: TriggerOf, conn: Connection) -> list[Alarm]:
-    return [Alarm(row, trigger_of) for row in schedules.get_many(conn, list(ids)) if row.state in _FIRING]
+    async def changed(self, ids: Iterable[str]) -> list[Alarm]:
+        return await self._store.read(lambda conn: self._alarms(schedules.get_many(conn, list(ids))))
 
+    async def due(self, after_us: int, upto_us: int) -> list[Alarm]:
+        return await self._store.read(lambda conn: self._alarms(schedules.due(conn, upto_us, ROWS, after_us=after_us)))
 
-def _read_due(after_us: int, upto_us: int, trigger_of: TriggerOf, conn: Connection) -> list[Alarm]:
-    return [Alarm(row, trigger_of) for row in schedules.due(conn, upto_us, ROWS, after_us=after_us)]
+    def _alarms(self, rows: list[Schedule]) -> list[Alarm]:
+        return [Alarm(row, self._trigger_of) for row in rows if row.state in FIRING]

@@ -20,6 +20,8 @@ from schedule_zero.timing.freezes import FreezeBook
 from schedule_zero.timing.resolve import Resolver
 from schedule_zero.timing.rounds import Rounds
 from schedule_zero.timing.timer import TimerStats
+from schedule_zero.timing.turns import Turns
+from schedule_zero.timing.window import StoredAlarms, Window
 from tests.support import nothing_owed
 
 if TYPE_CHECKING:
@@ -103,14 +105,22 @@ class Bed:
 
     def rounds(self, config: TimingConfig | None = None) -> Rounds:
         """What the timer runs, without APScheduler around it."""
+        resolver = Resolver(self.clock.wall_us())
         return Rounds(
             store=cast("Store", self.faults),
             dispatcher=cast("Dispatcher", self.dispatcher),
             clock=self.clock,
             config=config or TimingConfig(),
             stats=self.stats,
-            resolver=Resolver(self.clock.wall_us()),
+            resolver=resolver,
             freezes=self.freezes,
+            window=Window(StoredAlarms(cast("Store", self.faults), resolver.trigger)),
+            turns=Turns(
+                store=cast("Store", self.faults),
+                dispatcher=cast("Dispatcher", self.dispatcher),
+                clock=self.clock,
+                trigger_of=resolver.trigger,
+            ),
         )
 
     def timer(self, config: TimingConfig | None = None) -> Timer:
