@@ -37,6 +37,7 @@ from schedule_zero.service import Service
 from schedule_zero.service.access import AccessService
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.executions import ExecutionService
+from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.metrics import server_metrics
@@ -99,6 +100,7 @@ class Server:
             ledger=LedgerService(store=self.store),
             freezes=FreezeService(store=self.store, timer=self.timer, clock=clock),
             backfills=BackfillService(store=self.store, timer=self.timer, clock=clock),
+            foresight=ForesightService(store=self.store, timer=self.timer),
             access=AccessService(store=self.store, curve=self.curve, clock=clock),
             system=SystemService(
                 store=self.store,

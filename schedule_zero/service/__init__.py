@@ -11,6 +11,7 @@ from msgspec import Struct
 from schedule_zero.service.access import AccessService
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.executions import ExecutionService
+from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.schedules import ScheduleService
@@ -49,5 +50,6 @@ class Service(Struct, frozen=True, kw_only=True):
     ledger: LedgerService
     freezes: FreezeService
     backfills: BackfillService
+    foresight: ForesightService
     access: AccessService
     system: SystemService

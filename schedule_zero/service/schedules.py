@@ -73,6 +73,10 @@ class ScheduleService:
         self._timing = timing
         self._handover = handover_with(timer.resolver, clock)
 
+    def now_us(self) -> int:
+        """The server's wall clock."""
+        return self._clock.wall_us()
+
     # --- write ------------------------------------------------------------------------------------
 
     async def create(

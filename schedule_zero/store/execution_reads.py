@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Subquery, bindparam, func, or_, select, te
 from schedule_zero.model import Attempt, Execution, State
 from schedule_zero.store import tables
 from schedule_zero.store.execution_rows import ATTEMPT_COLUMNS, COLUMNS, attempt, execution
-from schedule_zero.store.statements import Query, Seek
+from schedule_zero.store.statements import Query, Seek, ends
 from schedule_zero.store.tx import CLEARED, STORED_NOW, Page, parse_seq
 
 if TYPE_CHECKING:
@@ -155,6 +155,38 @@ def open_of_schedules(conn: Connection, schedule_id: str | None = None) -> list[
 def ended_of_schedule(conn: Connection, schedule_id: str, limit: int) -> list[State]:
     """How the newest executions of a schedule that are over have ended, the newest first."""
     return [State(row[0]) for row in _ENDED.rows(conn, wanted=schedule_id, most=limit)]
+
+
+_RUN_TIMES = (
+    select(E.schedule_id, E.handler_id, E.job_method, (E.finished_us - E.started_us).label("run_us"))
+    .where(E.seq > bindparam("above"), E.state == State.COMPLETED.value, E.started_us.is_not(None))
+    .subquery()
+)
+_MEAN_RUN_TIMES = Query(
+    select(
+        _RUN_TIMES.c.schedule_id,
+        _RUN_TIMES.c.handler_id,
+        _RUN_TIMES.c.job_method,
+        func.count(),
+        func.sum(_RUN_TIMES.c.run_us),
+    ).group_by(_RUN_TIMES.c.schedule_id, _RUN_TIMES.c.handler_id, _RUN_TIMES.c.job_method)
+)
+_ENDS = ends(tables.executions)
+
+
+def run_times(conn: Connection, newest: int) -> dict[tuple[str, str, str], float]:
+    """Mean seconds of the completed ones among the newest executions: by (schedule, handler, method), and with the
+    schedule ``""`` by method alone.
+    """
+    last = _ENDS.one(conn)
+    if last is None or last[1] is None:
+        return {}
+    sums: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for schedule_id, handler_id, job_method, n, run_us in _MEAN_RUN_TIMES.rows(conn, above=last[1] - newest):
+        for schedule in {schedule_id or "", ""}:
+            had = sums.get((schedule, handler_id, job_method), (0, 0))
+            sums[schedule, handler_id, job_method] = (had[0] + n, had[1] + int(run_us))
+    return {key: run_us / n / 1e6 for key, (n, run_us) in sums.items()}
 
 
 def get(conn: Connection, execution_id: str) -> Detail | None:

@@ -30,6 +30,7 @@ from schedule_zero.store.execution_reads import (
     open_of_schedules,
     pending_counts,
     pending_window,
+    run_times,
     running,
     stats,
 )
@@ -70,7 +71,7 @@ __all__ = [
     "pending_counts",
     "pending_window",
     "record_stale",
-    "release_due",
+    "release_due", "run_times",
     "running",
     "start",
     "stats",

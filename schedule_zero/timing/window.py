@@ -120,6 +120,10 @@ class Window:
         finally:
             self._reading = False
 
+    def add(self, alarm: Alarm) -> None:
+        """Take one in that was not here, or was forgotten."""
+        self._keep(alarm)
+
     def _keep(self, alarm: Alarm) -> None:
         self._alarms[alarm.row.id] = alarm
         self._enqueue(alarm)

@@ -38,6 +38,7 @@ POST /api/schedules/{id}/backfill operator
 GET /api/schedules/{id}/backfills viewer
 POST /api/backfills/{id}/cancel operator
 GET /api/freezes viewer
+GET /api/forecast viewer
 POST /api/freeze operator
 POST /api/thaw operator
 POST /api/schedules/delete operator

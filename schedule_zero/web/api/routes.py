@@ -9,6 +9,8 @@ from schedule_zero.web.api import (
     events,
     execution_records,
     executions,
+    foresight,
+    foresight_records,
     freezes,
     handlers,
     nodes,
@@ -89,6 +91,8 @@ ROUTES: tuple[Route, ...] = (
           {200: schedule_records.FreezeRecord}, body=schemas.FreezeBody, body_required=False, errors=(409,)),
     Route("POST", "/api/thaw", OPERATOR, freezes.thaw, "Let schedules fire again",
           {200: schedule_records.FreezeRecord}, body=schemas.ThawBody, errors=(409,)),
+    Route("GET", "/api/forecast", VIEWER, foresight.forecast, "The fires to come: in buckets, collisions, quiet times",
+          {200: foresight_records.ForecastRecord}, query=schemas.ForecastQuery),
     Route("POST", "/api/triggers/preview", VIEWER, triggers.preview, "A trigger in words, and its next fires",
           {200: schedule_records.PreviewRecord}, body=schemas.PreviewBody),
     # --- handlers and nodes ---

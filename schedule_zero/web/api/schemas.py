@@ -268,6 +268,18 @@ class BackfillBody(Body, frozen=True, kw_only=True):
     dry_run: Annotated[bool, Meta(description="Only count.")] = False
 
 
+class ForecastQuery(Query, frozen=True, kw_only=True):
+    from_: Annotated[Moment, Meta(description="From when on; now unless given.")] | UnsetType = field(
+        name="from", default=UNSET
+    )
+    to: Annotated[Moment, Meta(description="Until when; a day later unless given.")] | UnsetType = UNSET
+    bucket_s: Annotated[float, Meta(ge=1, le=31 * 86_400, description="Length of a bucket, in seconds.")] = 3600.0
+    quiet_s: (
+        Annotated[float, Meta(ge=1, le=366 * 86_400, description="Look for the quietest stretch of this length.")]
+        | UnsetType
+    ) = UNSET
+
+
 class PageQuery(Query, frozen=True, kw_only=True):
     limit: Limit = DEFAULT_LIMIT
     cursor: Cursor | UnsetType = UNSET

@@ -1,0 +1,87 @@
+"""What will happen: the forecast over all schedules."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from schedule_zero.errors import InvalidField, InvalidTrigger
+from schedule_zero.model import Schedule, ScheduleState
+from schedule_zero.store import Store
+from schedule_zero.store import executions as store_executions
+from schedule_zero.store import schedules as store_schedules
+from schedule_zero.timing import Timer
+from schedule_zero.timing.forecast import MAX_BUCKETS, Firing, Forecast, forecast
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+PAGE = 1000
+# The newest completed executions that say how long a job takes.
+HISTORY = 20_000
+MAX_RANGE_US = 366 * 86_400_000_000
+# How long the loop may have the interpreter to itself after each so many schedules.
+REST_EVERY = 20
+REST_S = 0.001
+
+
+class ForesightService:
+    """Reads only."""
+
+    def __init__(self, *, store: Store, timer: Timer) -> None:
+        self._store = store
+        self._timer = timer
+
+    async def forecast(self, from_us: int, to_us: int, bucket_us: int, quiet_us: int | None = None) -> Forecast:
+        """The fires of all active schedules in ``[from_us, to_us)``, with the run time that they are expected to take.
+
+        InvalidField: the range is empty, longer than a year, or has too many buckets.
+        """
+        if to_us <= from_us:
+            raise InvalidField("the end of the range does not lie after its start", parameter="to")
+        if to_us - from_us > MAX_RANGE_US:
+            raise InvalidField("expected a range of at most 366 days", parameter="to")
+        if (to_us - from_us) / bucket_us > MAX_BUCKETS:
+            raise InvalidField(f"expected at most {MAX_BUCKETS} buckets: make them longer", parameter="bucket_s")
+        if quiet_us is not None and quiet_us > to_us - from_us:
+            raise InvalidField("expected a window that fits into the range", parameter="quiet_s")
+        # A reader thread: counting for 100,000 schedules takes seconds, and the loop has to fire meanwhile.
+        return await self._store.read(
+            lambda conn: forecast(self._firings(conn), from_us, to_us, bucket_us, quiet_us=quiet_us, rest=_Rest())
+        )
+
+    def _firings(self, conn: Connection) -> Iterator[Firing]:
+        run_s = store_executions.run_times(conn, HISTORY)
+        for row in _active(conn):
+            try:
+                trigger = self._timer.resolver.trigger(row)
+            except InvalidTrigger:
+                continue
+            expected = run_s.get((row.id, row.handler_id, row.job_method))
+            if expected is None:
+                expected = run_s.get(("", row.handler_id, row.job_method))
+            yield Firing(schedule_id=row.id, trigger=trigger, run_s=expected)
+
+
+class _Rest:
+    """Called between schedules: lets go of the interpreter now and then."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._never = threading.Event()
+
+    def __call__(self) -> None:
+        self._calls += 1
+        if self._calls % REST_EVERY == 0:
+            self._never.wait(REST_S)
+
+
+def _active(conn: Connection) -> Iterator[Schedule]:
+    cursor: str | None = None
+    while True:
+        page = store_schedules.find(conn, cursor=cursor, limit=PAGE, state=ScheduleState.ACTIVE)
+        yield from page.rows
+        cursor = page.next_cursor
+        if cursor is None:
+            return
