@@ -126,15 +126,21 @@ class ScheduleRecord(Record, frozen=True):
     trigger: dict[str, Any]
     job_params: dict[str, Any] = {}
     options: dict[str, Any] | None = None
+    policies: dict[str, Any] = {}
     state: ScheduleState = ScheduleState.ACTIVE
     note: str | None = None
+    paused_until: datetime | None = None
     misfire_grace_s: float | None = None
     next_fire_time: datetime | None = None
     last_fire_time: datetime | None = None
+    skips: list[datetime] = []
+    waits_for: str | None = None
+    runs: int = 0
     generation: int = 1
     version: int = 1
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    updated_by: str | None = None
 
     @property
     def etag(self) -> str:
@@ -153,6 +159,8 @@ class FireRecord(Record, frozen=True):
     count: int = 1
     last_nominal_time: datetime | None = None
     decided_at: datetime | None = None
+    lateness_s: float = 0.0
+    detail: str | None = None
 
 
 class Page(Record, Generic[T], frozen=True):

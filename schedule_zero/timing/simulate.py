@@ -19,6 +19,7 @@ from schedule_zero.timing.window import FIRING, Window
 if TYPE_CHECKING:
     from schedule_zero.config import TimingConfig
     from schedule_zero.dispatch.dispatcher import Dispatcher
+    from schedule_zero.rules.catchup import Frozen
     from schedule_zero.store import Store
     from schedule_zero.store.schedules import ReleaseItem, ReleaseRefusal
     from schedule_zero.timing.freezes import FreezeBook
@@ -96,6 +97,9 @@ class _Nobody:
 
     def any_since(self, us: int) -> bool:  # noqa: ARG002
         return False
+
+    def since(self, us: int) -> tuple[Frozen, ...]:  # noqa: ARG002
+        return ()
 
 
 _NO_OPTIONS = JobOptions()
