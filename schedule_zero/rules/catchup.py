@@ -183,7 +183,8 @@ class _Group(Struct, eq=False):
     keep: int
     run: Fate
     rest: Fate
-    # More than this many do not fit in one round; the rest stays due.
+    # Up to when there may be newer ones that run instead; ``None``: those that are picked run in any case.
+    upto_us: int | None
     kept: int = 0
 
 
@@ -232,20 +233,21 @@ class _Round:
         reach_us = times.reach(due_us)
         # Where this round ends, itself excluded.
         self._end_us = now_us + 1 if reach_us is None else min(now_us, max(reach_us, due_us)) + 1
-        self._late = self._group(policy.catch_up, _skipped(SkipReason.CATCH_UP_LIMIT))
-        self._fresh = _Group(1 if policy.coalesce else policy.max_runs, EXECUTED, _skipped(SkipReason.COALESCED))
+        self._late = self._group(policy.catch_up, MISSED, now_us - policy.grace_us)
+        if policy.coalesce:
+            self._fresh = _Group(1, EXECUTED, _skipped(SkipReason.COALESCED), now_us + 1)
+        else:
+            self._fresh = _Group(policy.max_runs, EXECUTED, EXECUTED, None)
         self._frozen = [
-            (freeze, None if freeze.catch_up is None else self._group(freeze.catch_up, _skipped(SkipReason.FROZEN)))
+            (freeze, self._group(freeze.catch_up, _skipped(SkipReason.FROZEN), freeze.to_us))
             for freeze in around.freezes
+            if freeze.catch_up is not None
         ]
 
-    def _group(self, catch_up: CatchUp, rest: Fate) -> _Group:
+    def _group(self, catch_up: CatchUp, rest: Fate, upto_us: int) -> _Group:
         if catch_up is CatchUp.ALL:
-            return _Group(self._policy.catch_up_max, CAUGHT_UP, _skipped(SkipReason.CATCH_UP_LIMIT))
-        if catch_up is CatchUp.LATEST:
-            # What an outage swallowed was missed, although the latest is made up for.
-            return _Group(1, CAUGHT_UP, MISSED if rest[1] is SkipReason.CATCH_UP_LIMIT else rest)
-        return _Group(0, CAUGHT_UP, MISSED if rest[1] is SkipReason.CATCH_UP_LIMIT else rest)
+            return _Group(self._policy.catch_up_max, CAUGHT_UP, _skipped(SkipReason.CATCH_UP_LIMIT), upto_us)
+        return _Group(1 if catch_up is CatchUp.LATEST else 0, CAUGHT_UP, rest, upto_us)
 
     def plan(self) -> Plan:
         stretches = self._cut()
@@ -300,7 +302,7 @@ class _Round:
         if verdict is not None:
             return _Stretch(from_us, to_us, _skipped(verdict.reason, verdict.detail))
         for freeze, group in self._frozen:
-            if group is not None and freeze.from_us <= from_us < freeze.to_us:
+            if freeze.from_us <= from_us < freeze.to_us:
                 return _Stretch(from_us, to_us, group.rest, group)
         if from_us >= self._now_us - policy.grace_us:
             return _Stretch(from_us, to_us, self._fresh.rest, self._fresh)
@@ -314,7 +316,7 @@ class _Round:
         """What runs, in order. Brings the end forward where that can't be told, or isn't done, in this round."""
         if not self._policy.coalesce:
             self._fill(stretches)
-        runs: list[tuple[int, Fate]] = []
+        runs: list[tuple[int, _Group]] = []
         for stretch in reversed(stretches):
             group = stretch.group
             if group is None:
@@ -324,18 +326,17 @@ class _Round:
                 nominal_us = self._times.last_before(before_us)
                 if nominal_us is None or nominal_us < stretch.from_us:
                     break
-                runs.append((nominal_us, group.run))
+                runs.append((nominal_us, group))
                 group.kept += 1
                 before_us = nominal_us
         runs.reverse()
-        if runs and self._end_us <= self._now_us and runs[-1][1] is not EXECUTED:
-            # Newer ones may follow that are to run instead of these: they are left to the next round, unless
-            # nothing else is decided here.
-            held = [run for run in runs if run[1] is not EXECUTED]
-            if held[0][0] > self._due_us:
-                self._end_us = held[0][0]
-                runs = [run for run in runs if run[0] < self._end_us]
-        return runs
+        for nominal_us, group in runs:
+            if group.upto_us is not None and self._end_us < group.upto_us and nominal_us > self._due_us:
+                # Newer ones may follow that are to run instead: left to the next round. (Not if there is nothing
+                # else that could be decided here; but a round reaches farther than any maximum.)
+                self._end_us = nominal_us
+                break
+        return [(nominal_us, group.run) for nominal_us, group in runs if nominal_us < self._end_us]
 
     def _fill(self, stretches: list[_Stretch]) -> None:
         """Of fresh ones, the first ``max_runs`` run; the round ends before the one after that."""
