@@ -54,8 +54,8 @@ __all__ = [
     "set_state",
     "snoozed",
     "starting",
+    "tracked",
     "update",
-    "waiting",
 ]  # fmt: skip
 
 _S = tables.schedules.c
@@ -314,7 +314,7 @@ _SNOOZED = Query(
     .order_by(_S.resume_us)
     .limit(bindparam("most"))
 )
-_WAITING = Query(select(_S.id).where(text(tables.IS_AWAITING)))
+_TRACKED = Query(select(_S.id).where(text(tables.IS_TRACKED)))
 # The documents are canonical JSON; no other string in them can hold these characters unescaped.
 _STARTING = Query(select(*rows.COLUMNS).where(_S.trigger.contains('"type":"startup"'), _S.state != "quarantined"))
 _COUNT = Query(select(func.count()).select_from(tables.schedules))
@@ -388,9 +388,9 @@ def snoozed(conn: Connection, now_us: int, limit: int) -> list[Schedule]:
     return [rows.schedule(row) for row in _SNOOZED.rows(conn, now=now_us, most=limit)]
 
 
-def waiting(conn: Connection) -> list[str]:
-    """Those whose next fire follows the end of an execution."""
-    return [row[0] for row in _WAITING.rows(conn)]
+def tracked(conn: Connection) -> list[str]:
+    """Those whose fires depend on what becomes of their executions."""
+    return [row[0] for row in _TRACKED.rows(conn)]
 
 
 def starting(conn: Connection) -> list[Schedule]:
