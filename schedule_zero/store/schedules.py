@@ -131,7 +131,6 @@ CHANGEABLE = frozenset({"job_method", "params", "options", "note", "misfire_grac
 
 # --- statements -------------------------------------------------------------------------------------
 
-_INSERT = bulk_insert(tables.schedules, rows.FIELDS)
 # The ledger's totals are not among the fields: a replace keeps them.
 _REPLACE = bulk_insert(
     tables.schedules,
@@ -165,7 +164,7 @@ def create(tx: Tx, args: list[Create]) -> list[list[Schedule] | IdempotentReplay
         generation = tx.next_generation()
         for row in new:
             row.generation, row.version = generation, 1
-        tx.bulk(_INSERT, [rows.values(row) for row in new])
+        rows.insert(tx, new)
         tx.events.extend([_told("schedule.created", row) for row in new])
     keys.write()
     return answers
