@@ -61,7 +61,7 @@ def _took(milliseconds: float | None) -> str | None:
 @click.option("--wait-for", "wait_s", type=Duration(), help="Give up waiting after this long (implies --wait).")
 @with_caller
 def executions(caller: Caller, id: str | None, wait: bool, wait_s: float | None, **filters: Any) -> None:
-    r"""List executions, newest first, or show one with its attempts, result and error.
+    """List executions, newest first, or show one with its attempts, result and error.
 
     \b
     Examples:
