@@ -267,6 +267,17 @@ async def test_the_same_key_with_another_request_is_refused(api, known_demo):
     assert (await api.get("/api/executions")).json()["count"] == 1
 
 
+async def test_the_key_for_the_job_deduplicates_nothing_and_says_so(api, known_demo):
+    for _ in range(2):
+        await api.post("/api/executions", json={**NOOP, "idempotency_key": "invoice-7"})
+
+    page = (await api.get("/api/executions")).json()
+    shown = (await api.get("/api/openapi.json")).json()["components"]["schemas"]["SubmitBody"]
+
+    assert page["count"] == 2
+    assert "header `Idempotency-Key`" in json.dumps(shown["properties"]["idempotency_key"])
+
+
 async def test_repetitions_at_the_same_moment_make_one_execution(api, known_demo):
     answers = await asyncio.gather(
         *(api.post("/api/executions", json=NOOP, headers={"Idempotency-Key": "k1"}) for _ in range(8))
