@@ -75,7 +75,7 @@ JobKey = Annotated[
         min_length=1,
         max_length=200,
         description=(
-            "What the job sees as `ctx.idempotency_key` (its execution's id unless given), to do a side effect only once."
+            "What the job sees as `ctx.idempotency_key` (unless given: its id), to do a side effect only once."
             " The server compares it with nothing: two submissions with the same one are two executions."
             " What keeps a repeated request from being carried out twice is the header `Idempotency-Key`."
         ),
