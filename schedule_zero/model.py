@@ -377,6 +377,30 @@ class Backfill(Struct, kw_only=True):
     by: str | None = None
 
 
+class Calendar(Struct, kw_only=True):
+    """A named calendar as it is stored."""
+
+    name: str
+    # Canonical JSON (``timing.calendar_parse``).
+    document: bytes
+    # Grows with every change, also over deletion and re-creation; the ETag.
+    version: int = 1
+    created_us: int = 0
+    updated_us: int = 0
+
+
+class CalendarVersion(Struct, kw_only=True):
+    """What a named calendar was from ``from_us`` on, until the next version."""
+
+    name: str
+    version: int
+    from_us: int
+    # From then on there was none; ``document`` is what it had been.
+    deleted: bool = False
+    # ``None`` in lists.
+    document: bytes | None = None
+
+
 class JobMethod(Struct, kw_only=True):
     """One job method of a handler as a node declares it."""
 

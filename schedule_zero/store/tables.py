@@ -330,3 +330,25 @@ events = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
 )
+
+# Named calendars as they are now; every version, the current one too, is kept in ``calendar_versions``.
+calendars = Table(
+    "calendars",
+    metadata,
+    Column("name", Name, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+)
+
+# A deletion is a version as well, with the document that it ended; a calendar made anew goes on from there.
+calendar_versions = Table(
+    "calendar_versions",
+    metadata,
+    Column("name", Name, primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("from_us", BigInteger, nullable=False),
+    Column("deleted", SmallInteger, nullable=False, server_default=text("0")),
+    Column("document", Text, nullable=False),
+)
