@@ -216,6 +216,13 @@ def preview(caller: Caller, n: int, after: float | None, **given: Any) -> None:
         return
     click.echo(seen["words"])
     for fire in seen["fires"]:
-        click.echo(f"  {fire if '.000000Z' not in fire else short_moment(fire)}")
+        time = fire["time"] if ".000000Z" not in fire["time"] else short_moment(fire["time"])
+        notes = [*fire["marks"], *([fire["detail"]] if fire["detail"] else [])]
+        local = "" if seen["zone"] == "UTC" else f"  {fire['local']}"
+        click.echo(f"  {time}{local}" + (f"  ({', '.join(notes)})" if notes else ""))
     if not seen["fires"]:
         click.echo("  never")
+    for left_out in seen["left_out"]:
+        click.echo(f"  left out: {left_out['local']} {seen['zone']}, which the clock jumps over")
+    for warning in seen["warnings"]:
+        click.echo(f"warning: {warning}", err=True)

@@ -181,12 +181,23 @@ class SchedulePage(Record, frozen=True):
     next_cursor: str | None = None
 
 
+class PreviewFire(Record, frozen=True):
+    """A fire to come. Marks: ``dst_gap``, ``dst_fold``, ``shifted``; ``holiday``, ``blackout``: it will be skipped."""
+
+    time: datetime
+    local: str = ""
+    marks: list[str] = []
+    detail: str | None = None
+
+
 class Preview(Record, frozen=True):
-    """A trigger in words, as the server understood it, and its next nominal times."""
+    """A trigger in words, as the server understood it, its next nominal times, and what may be meant otherwise."""
 
     words: str
     trigger: dict[str, Any]
-    fires: list[datetime]
+    fires: list[PreviewFire]
+    zone: str = "UTC"
+    warnings: list[str] = []
 
 
 class HandlerRecord(Record, frozen=True):

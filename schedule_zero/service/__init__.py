@@ -18,7 +18,7 @@ from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.specs import (
     ExecutionView,
     IdemKey,
-    Preview,
+    PreviewSpec,
     Principal,
     RunNow,
     ScheduleSpec,
@@ -31,7 +31,7 @@ from schedule_zero.service.system import SystemService
 __all__ = [
     "ExecutionView",
     "IdemKey",
-    "Preview",
+    "PreviewSpec",
     "Principal",
     "RunNow",
     "ScheduleSpec",

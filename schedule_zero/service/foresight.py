@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from heapq import heappush, heapreplace
 from typing import TYPE_CHECKING
 
-from schedule_zero.errors import InvalidField, InvalidTrigger, NotFound
+from schedule_zero.errors import InvalidCalendar, InvalidField, InvalidTrigger, NotFound
 from schedule_zero.model import Schedule, ScheduleState
 from schedule_zero.rules.policies import policies_of, skips_of
 from schedule_zero.store import Store
@@ -76,7 +76,7 @@ class ForesightService:
             rest()
             try:
                 trigger = self._timer.resolver.trigger(row)
-            except InvalidTrigger:
+            except (InvalidTrigger, InvalidCalendar):
                 continue
             skips = frozenset(skips_of(row.skips))
             exclusions = self._timer.resolver.exclusions(policies_of(row.policies))
@@ -95,7 +95,7 @@ class ForesightService:
         for row in _active(conn):
             try:
                 trigger = self._timer.resolver.trigger(row)
-            except InvalidTrigger:
+            except (InvalidTrigger, InvalidCalendar):
                 continue
             expected = run_s.get((row.id, row.handler_id, row.job_method))
             if expected is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from schedule_zero.clock import Clock
-from schedule_zero.errors import InvalidTrigger, StoreUnavailable
+from schedule_zero.errors import InvalidCalendar, InvalidTrigger, StoreUnavailable
 from schedule_zero.model import Backfill, Execution, Origin, Schedule, new_id
 from schedule_zero.rules.options import merged, options_said
 from schedule_zero.rules.policies import policies_of
@@ -106,7 +106,7 @@ class Backfills:
             return
         try:
             *now, after = await asyncio.to_thread(self._next, schedule, row, at_us, size)
-        except InvalidTrigger as error:
+        except (InvalidTrigger, InvalidCalendar) as error:
             log.error("backfill_failed", backfill_id=row.id, schedule_id=row.schedule_id, reason=str(error))
             await self._store.write(backfills.cancel, row.id)
             return

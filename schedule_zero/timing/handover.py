@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from schedule_zero.clock import Clock
-from schedule_zero.errors import InvalidTrigger
+from schedule_zero.errors import InvalidCalendar, InvalidTrigger
 from schedule_zero.model import Fire, FireOutcome, Schedule, ScheduleState, SkipReason
 from schedule_zero.rules.catchup import Decision, skip_all
 from schedule_zero.rules.policies import policies_of
@@ -35,7 +35,7 @@ def handover_with(resolver: Resolver, clock: Clock) -> Callable[[Schedule, Sched
         now_us = clock.wall_us() if new is None else new.updated_us
         try:
             trigger = resolver.trigger(old)
-        except InvalidTrigger:
+        except (InvalidTrigger, InvalidCalendar):
             # It is quarantined, or would have been: nothing is known of its times.
             return []
         if new is not None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from schedule_zero.dispatch.dispatcher import Dispatcher
     from schedule_zero.store import Store
+    from schedule_zero.timing.calendar_book import CalendarBook
     from schedule_zero.timing.rounds import Rounds
 
 log = structlog.get_logger(__name__)
@@ -63,7 +64,15 @@ class TimerStats(Struct):
 class Timer:
     """Decides when. One ``run`` at a time; a ``run`` that died is simply called again (``ops.supervise``)."""
 
-    def __init__(self, *, store: Store, dispatcher: Dispatcher, clock: Clock, config: TimingConfig) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        config: TimingConfig,
+        book: CalendarBook | None = None,
+    ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._clock = clock
@@ -76,7 +85,7 @@ class Timer:
         self._started = False
         self.started_us = clock.wall_us()
         self.freezes = FreezeBook(store)
-        self.resolver = Resolver(self.started_us)
+        self.resolver = Resolver(self.started_us, book)
         self.backfills = Backfills(
             store=store, dispatcher=dispatcher, clock=clock, resolver=self.resolver, freezes=self.freezes
         )

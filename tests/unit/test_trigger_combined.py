@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from schedule_zero.errors import InvalidTrigger
-from schedule_zero.timing import Trigger, load_trigger, parse_trigger
-from schedule_zero.timing import combined as combined_module
+from schedule_zero.timing import Trigger, parse_trigger
 from schedule_zero.timing.combined import AndTrigger, Combination, ExceptTrigger, OrTrigger
 from tests.unit.trigger_bed import (
     DAY,
-    HOUR,
-    MINUTE,
     PLACES,
-    SECOND,
-    Document,
     backward,
     combinations,
     forward,

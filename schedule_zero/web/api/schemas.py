@@ -313,9 +313,12 @@ class FiresQuery(Query, frozen=True, kw_only=True):
 
 
 class PreviewBody(Body, frozen=True, kw_only=True):
-    """A trigger to be explained."""
+    """A trigger to be explained, as a schedule with these policies would have it."""
 
     trigger: Trigger
+    timezone: Zone | None = None
+    policies: Policies = NO_POLICIES
+    id: Annotated[Name, Meta(description="The schedule's id: what `H` in cron depends on.")] | None = None
     n: Annotated[int, Meta(ge=1, le=1000, description="How many fires.")] = 10
     after: Annotated[Moment | None, Meta(description="From when on; now unless given.")] = None
 
