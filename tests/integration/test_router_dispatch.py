@@ -77,6 +77,28 @@ async def test_jobs_wait_for_their_node_and_a_known_handler_keeps_accepting_them
         assert [item.id for item in await node.work(3)] == ids
 
 
+async def test_a_small_window_of_large_jobs_lets_everything_through(tmp_path):
+    # Two of the largest fit: so many are read, and released from waiting for their time, in one step.
+    dispatch = structs.replace(CONFIG.dispatch, window_bytes=2 * CONFIG.limits.params_bytes)
+    params = b'{"x":"%s"}' % (b"x" * (CONFIG.limits.params_bytes - 8))
+    async with running_bed(tmp_path, structs.replace(CONFIG, dispatch=dispatch)) as bed:
+        waiting = await bed.submit(7, params=params)
+        soon_us = bed.dispatcher._clock.wall_us() + 100_000
+        timed = await bed.submit(7, params=params, state=State.SCHEDULED, not_before_us=soon_us)
+        with Peer(bed) as node:
+            await node.ready(3)
+            done: list[str] = []
+
+            def turn():
+                while message := node.take(m.Dispatch):
+                    done.extend(item.id for item in message.items)
+                    node.report(*message.items)
+                return len(done) >= 14
+
+            await eventually(turn)
+            assert sorted(done) == sorted(waiting + timed)
+
+
 async def test_a_retry_comes_when_it_is_due(bed):
     options = msgspec.json.encode(JobOptions(max_attempts=2, retry_delay_s=0.2))
     with Peer(bed) as node:
