@@ -46,6 +46,12 @@ def test_every_command_has_help(invoke, path):
     assert "Show this message and exit." in done.output
 
 
+@pytest.mark.parametrize("path", every_command(), ids=" ".join)
+def test_examples_stand_on_lines_of_their_own(invoke, path):
+    lines = invoke(COMMANDS[path[0]], *path[1:], "--help").output.splitlines()
+    assert not [line for line in lines if "\\b" in line or line.count("schedule-zero ") > 1]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_knows_its_version(invoke, name):
     done = invoke(COMMANDS[name], "--version")
