@@ -37,6 +37,7 @@ from schedule_zero.ops.upkeep import Chore, repeat
 from schedule_zero.service import Service
 from schedule_zero.service.access import AccessService
 from schedule_zero.service.backfills import BackfillService
+from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
@@ -46,9 +47,11 @@ from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.system import SystemService
 from schedule_zero.state_dir import REGISTRY, SERVER_JSON, write_private
 from schedule_zero.store import Store
+from schedule_zero.store import calendars as store_calendars
 from schedule_zero.store import events as store_events
 from schedule_zero.store import idempotency as store_idempotency
 from schedule_zero.timing import Timer
+from schedule_zero.timing.calendar_book import CalendarBook
 from schedule_zero.web.app import HttpServer
 
 log = structlog.get_logger(__name__)
@@ -83,6 +86,7 @@ class Server:
         self.dispatcher = Dispatcher(
             store=self.store, config=config, curve=self.curve, declarations=declarations, clock=clock
         )
+        self.calendars = CalendarBook(self.store, clock)
         self.timer = Timer(store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.timing)
         executions = ExecutionService(
             store=self.store, dispatcher=self.dispatcher, hub=self.hub, clock=clock, limits=config.limits
@@ -102,6 +106,13 @@ class Server:
             freezes=FreezeService(store=self.store, timer=self.timer, clock=clock),
             backfills=BackfillService(store=self.store, timer=self.timer, clock=clock),
             foresight=ForesightService(store=self.store, timer=self.timer),
+            calendars=CalendarService(
+                store=self.store,
+                book=self.calendars,
+                clock=clock,
+                users=self._users_of_calendar,
+                changed=self._calendar_changed,
+            ),
             access=AccessService(store=self.store, curve=self.curve, clock=clock),
             system=SystemService(
                 store=self.store,
@@ -133,7 +144,10 @@ class Server:
         await self.dispatcher.start()
         # Before the loops: a port that is taken is said at once, and nothing was begun.
         port = self.http.listen()
+        # The timer must know them before it decides anything.
+        await self.calendars.load()
         self._keep("dispatch", self.dispatcher.run)
+        self._keep("calendars", self.calendars.run)
         self._keep("timer", self.timer.run)
         self._keep("backfills", self.timer.backfills.run)
         for chore in self._chores():
@@ -166,6 +180,12 @@ class Server:
     def _render_metrics(self) -> tuple[str, bytes]:
         return self._metrics.render()
 
+    async def _users_of_calendar(self, name: str) -> list[str]:
+        return await self.store.read(partial(store_calendars.users, name=name))
+
+    async def _calendar_changed(self, name: str) -> None:  # noqa: ARG002  # the timer looks at whatever is due
+        self.timer.changed()
+
     def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         self._loops[name] = asyncio.create_task(self.supervisor.keep(name, run), name=name)
 
@@ -196,6 +216,7 @@ class Server:
             Chore(name="events", every_s=60.0, run_once=prune_events),
             Chore(name="idempotency", every_s=60.0, run_once=prune_idempotency),
             Chore(name="snooze", every_s=1.0, run_once=self.service.schedules.wake),
+            Chore(name="calendars", every_s=3600.0, run_once=self.calendars.warm),
             Chore(name="registry_file", every_s=1.0, run_once=mirror_registry),
         ]
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Unpack
 
 from schedule_zero.client import answers, records
-from schedule_zero.client.asking import ANYTHING, POLL_S, Asking, Json, Moment, bulks, job, match, segment
+from schedule_zero.client.asking import ANYTHING, POLL_S, Json, Moment, bulks, job, match, segment
+from schedule_zero.client.calendar_verbs import CalendarVerbs
 from schedule_zero.client.flow import Flow
 from schedule_zero.client.records import ExecutionRecord, Job, Options, Page, ScheduleRecord
 from schedule_zero.client.verb import verb
@@ -18,7 +19,7 @@ from schedule_zero.errors import JobFailed, ScheduleZeroError
 from schedule_zero.model import new_id
 
 
-class Verbs(Asking):
+class Verbs(CalendarVerbs):
     """The methods of both clients. What each returns here, ``Client`` returns; ``AsyncClient`` returns a coroutine."""
 
     # --- jobs -------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from schedule_zero.service.access import AccessService
 from schedule_zero.service.backfills import BackfillService
+from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
@@ -51,5 +52,6 @@ class Service(Struct, frozen=True, kw_only=True):
     freezes: FreezeService
     backfills: BackfillService
     foresight: ForesightService
+    calendars: CalendarService
     access: AccessService
     system: SystemService

@@ -101,6 +101,14 @@ def merged(old: str, new: str) -> str:
     return head + "".join(zones) + "".join(kept) + end
 
 
+def zone_of(text: str) -> str | None:
+    """The IANA zone that a file says it was made in (``X-WR-TIMEZONE``); not part of RFC 5545, but common."""
+    for line in _unfolded(text[:MAX_BYTES]):
+        if line.name == "X-WR-TIMEZONE":
+            return _iana(line.value.strip())
+    return None
+
+
 class _Distiller:
     def __init__(self, pointer: str) -> None:
         self._pointer = pointer

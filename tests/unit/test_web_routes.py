@@ -44,6 +44,15 @@ POST /api/freeze operator
 POST /api/thaw operator
 POST /api/schedules/delete operator
 POST /api/triggers/preview viewer
+POST /api/calendars operator
+GET /api/calendars viewer
+GET /api/calendars/{id} viewer
+PUT /api/calendars/{id} operator
+DELETE /api/calendars/{id} operator
+POST /api/calendars/{id}/import operator
+GET /api/calendars/{id}/windows viewer
+GET /api/calendars/{id}/check viewer
+GET /api/calendars/{id}/versions viewer
 GET /api/executions viewer
 POST /api/executions operator
 GET /api/executions/stats viewer
