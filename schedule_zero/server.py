@@ -6,7 +6,8 @@ Reading order of the whole: DESIGN in ``docs/explanation/architecture.md``; the 
 Stop order, and why:
 
 1. *not ready*: load balancers look elsewhere; new writes are refused with 503.
-2. *timer*: no fire is decided any more; what is due is decided by the next start (catch-up).
+2. *timer*: no fire is decided any more; what is due is decided by the next start (catch-up). This is the end of the
+   life that the ledger's explanations speak of, so it is put on record here.
 3. *HTTP*: the listening socket closes; requests in flight finish, long polls are woken.
 4. *dispatch*: nothing new is sent; results that came are recorded and acknowledged; nodes get GOAWAY.
    Jobs that run go on: their nodes keep the results, and the next server re-attaches them (C11).
@@ -29,6 +30,8 @@ from schedule_zero.clock import Clock, SystemClock
 from schedule_zero.config import ServerConfig
 from schedule_zero.dispatch.curve import CurveKeys
 from schedule_zero.dispatch.dispatcher import Dispatcher
+from schedule_zero.errors import StoreUnavailable
+from schedule_zero.model import ServerRun
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.registry_file import RegistryEntry, RegistryFile
 from schedule_zero.ops.supervise import Supervisor
@@ -47,10 +50,14 @@ from schedule_zero.state_dir import REGISTRY, SERVER_JSON, write_private
 from schedule_zero.store import Store
 from schedule_zero.store import events as store_events
 from schedule_zero.store import idempotency as store_idempotency
+from schedule_zero.store import server_runs as store_server_runs
 from schedule_zero.timing import Timer
 from schedule_zero.web.app import HttpServer
 
 log = structlog.get_logger(__name__)
+
+# How exactly the end of a server that was killed is known.
+LIFE_S = 10.0
 
 
 class Addresses(Struct, frozen=True, kw_only=True):
@@ -154,12 +161,33 @@ class Server:
         log.info("server_stopping", deadline_s=deadline_s)
         for name in [name for name in self._loops if name != "dispatch"]:
             await self._end(name)
+        await self._seen(stopped=True)
         await self.http.stop(deadline_s / 2)
         await self.dispatcher.stop(deadline_s / 2)
         await self._end("dispatch")
         (self.state_dir / SERVER_JSON).unlink(missing_ok=True)
         await self.store.close()
         log.info("server_stopped")
+
+    async def abandon(self) -> None:
+        """Let go of a server whose start failed."""
+        await self._seen(stopped=True)
+        await self.store.close()
+
+    async def _seen(self, *, stopped: bool = False) -> None:
+        """Put on record that this server is there, or that it ends."""
+        now_us = self.clock.wall_us()
+        run = ServerRun(
+            epoch=self.store.epoch,
+            started_us=self.timer.started_us,
+            alive_us=now_us,
+            stopped_us=now_us if stopped else None,
+        )
+        try:
+            await self.store.write(store_server_runs.seen, run)
+        except StoreUnavailable as error:
+            # A stop goes on without it; the next start then knows only when the server was last seen.
+            log.warning("server_life_not_recorded", reason=error.message)
 
     def _render_metrics(self) -> tuple[str, bytes]:
         return self._metrics.render()
@@ -193,6 +221,7 @@ class Server:
         return [
             Chore(name="events", every_s=60.0, run_once=prune_events),
             Chore(name="idempotency", every_s=60.0, run_once=prune_idempotency),
+            Chore(name="life", every_s=LIFE_S, run_once=self._seen),
             Chore(name="snooze", every_s=1.0, run_once=self.service.schedules.wake),
             Chore(name="registry_file", every_s=1.0, run_once=mirror_registry),
         ]
@@ -223,7 +252,7 @@ async def serve(
     try:
         addresses = await server.start()
     except BaseException:
-        await server.store.close()
+        await server.abandon()
         raise
     if ready is not None:
         ready(addresses, server)
