@@ -38,6 +38,8 @@ from schedule_zero.ops.supervise import Supervisor
 from schedule_zero.ops.upkeep import Chore, repeat
 from schedule_zero.service import Service
 from schedule_zero.service.access import AccessService
+from schedule_zero.service.audit import AuditService
+from schedule_zero.service.audit_rounds import AuditRounds
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.foresight import ForesightService
@@ -58,6 +60,8 @@ log = structlog.get_logger(__name__)
 
 # How exactly the end of a server that was killed is known.
 LIFE_S = 10.0
+# How often it is seen to whether an audit of all schedules is due.
+AUDIT_LOOK_S = 60.0
 
 
 class Addresses(Struct, frozen=True, kw_only=True):
@@ -93,6 +97,10 @@ class Server:
         executions = ExecutionService(
             store=self.store, dispatcher=self.dispatcher, hub=self.hub, clock=clock, limits=config.limits
         )
+        audits = AuditService(store=self.store, timer=self.timer, clock=clock)
+        self.audit_rounds = AuditRounds(
+            store=self.store, timer=self.timer, audits=audits, clock=clock, every_s=config.audit.every_s
+        )
         self.service = Service(
             executions=executions,
             schedules=ScheduleService(
@@ -105,6 +113,7 @@ class Server:
                 timing=config.timing,
             ),
             ledger=LedgerService(store=self.store),
+            audits=audits,
             freezes=FreezeService(store=self.store, timer=self.timer, clock=clock),
             backfills=BackfillService(store=self.store, timer=self.timer, clock=clock),
             foresight=ForesightService(store=self.store, timer=self.timer),
@@ -126,6 +135,7 @@ class Server:
             timer=self.timer,
             hub=self.hub,
             supervisor=self.supervisor,
+            audit=self.audit_rounds.stats,
             requests=lambda: self.http.stats.requests,
         )
         self.addresses = Addresses(http="", zmq="", curve=False, state_dir=str(state_dir), pid=os.getpid())
@@ -221,6 +231,11 @@ class Server:
         return [
             Chore(name="events", every_s=60.0, run_once=prune_events),
             Chore(name="idempotency", every_s=60.0, run_once=prune_idempotency),
+            Chore(
+                name="audit",
+                every_s=min(AUDIT_LOOK_S, self.config.audit.every_s),
+                run_once=self.audit_rounds.run_if_due,
+            ),
             Chore(name="life", every_s=LIFE_S, run_once=self._seen),
             Chore(name="snooze", every_s=1.0, run_once=self.service.schedules.wake),
             Chore(name="registry_file", every_s=1.0, run_once=mirror_registry),

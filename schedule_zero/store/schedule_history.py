@@ -89,10 +89,10 @@ def get(conn: Connection, schedule_id: str, generation: int, version: int) -> Sc
     return None if row is None else _version(row)
 
 
-def newest(conn: Connection, schedule_id: str) -> ScheduleVersion | None:
-    """The one that ended last."""
-    rows = _find_query(False).rows(conn, schedule=schedule_id, most=1)
-    return _version(rows[0]) if rows else None
+def last_of(conn: Connection, schedule_id: str, generation: int) -> ScheduleVersion | None:
+    """The version of a generation that ended last."""
+    row = _LAST_OF.one(conn, schedule=schedule_id, generation=generation)
+    return None if row is None else _version(row)
 
 
 def deleted(conn: Connection, after: Deleted, upto_us: int, *, limit: int) -> list[Deleted]:
@@ -108,6 +108,12 @@ _GET = Query(
         V.generation == bindparam("generation"),
         V.version == bindparam("version"),
     )
+)
+_LAST_OF = Query(
+    select(*_COLUMNS)
+    .where(V.schedule_id == bindparam("schedule"), V.generation == bindparam("generation"))
+    .order_by(V.version.desc())
+    .limit(1)
 )
 _PLACE = (V.to_us, V.schedule_id, V.generation)
 _DELETED = Query(

@@ -286,8 +286,9 @@ def delete(tx: Tx, args: list[Delete]) -> list[list[str] | ScheduleZeroError]:
         answers.append([row.id for row in there])
         for row in there:
             del stored[row.id]
-            owed += arg.handover(row, None)
-            over.append((row, max(tx.now_us, row.updated_us), arg.by))
+            fires = arg.handover(row, None)
+            owed += fires
+            over.append((row, _ended_us(tx, row, fires), arg.by))
             tx.emit(Event("schedule.deleted", row.id, {"by": arg.by}))
     history.keep(tx, over, deleted=True)
     tx.bulk(_DELETE, [(row.id,) for row, _, _ in over])
@@ -417,6 +418,11 @@ def count(conn: Connection) -> int:
 
 def _load(tx: Tx, ids: Iterable[str]) -> dict[str, Schedule]:
     return {row[0]: rows.schedule(row) for row in tx.lookup(_LOAD, rows.unique(ids))}
+
+
+def _ended_us(tx: Tx, row: Schedule, fires: list[Fire]) -> int:
+    """When a version ends that is deleted now: it answers for what it just recorded as well."""
+    return max(tx.now_us, row.updated_us, *(fire.last_nominal_us or fire.nominal_us for fire in fires))
 
 
 def _first_taken(wanted: list[Schedule], taken: set[str]) -> str | None:
