@@ -77,6 +77,11 @@ class RetentionConfig(_Section, frozen=True):
     idempotency_s: Seconds = 86_400.0
 
 
+class AuditConfig(_Section, frozen=True):
+    # How often all schedules are audited: is there a ledger row for each nominal time since the last audit?
+    every_s: Seconds = 3600.0
+
+
 class LogConfig(_Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
@@ -103,6 +108,7 @@ class ServerConfig(_Section, frozen=True):
     limits: LimitsConfig = LimitsConfig()
     timing: TimingConfig = TimingConfig()
     retention: RetentionConfig = RetentionConfig()
+    audit: AuditConfig = AuditConfig()
     log: LogConfig = LogConfig()
 
 

@@ -327,6 +327,7 @@ class ScheduleVersion(Struct, kw_only=True):
     to_us: int
     # It was deleted then, not replaced.
     deleted: bool = False
+    ended_by: str | None = None
 
 
 class ServerRun(Struct, kw_only=True):

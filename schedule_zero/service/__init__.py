@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from schedule_zero.service.access import AccessService
+from schedule_zero.service.audit import AuditService
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.executions import ExecutionService
@@ -49,6 +50,7 @@ class Service(Struct, frozen=True, kw_only=True):
     executions: ExecutionService
     schedules: ScheduleService
     ledger: LedgerService
+    audits: AuditService
     freezes: FreezeService
     backfills: BackfillService
     foresight: ForesightService

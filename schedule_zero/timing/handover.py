@@ -28,17 +28,18 @@ def handover_with(resolver: Resolver, clock: Clock) -> Callable[[Schedule, Sched
     def handover(old: Schedule, new: Schedule | None) -> list[Fire]:
         if new is not None:
             _keep_state(old, new)
-            if _same_times(old, new):
+            if same_times(old, new):
                 _go_on(old, new)
                 _end_if_spent(new)
-                return []
+                if new.next_fire_us is not None or old.next_fire_us is None:
+                    return []
         now_us = clock.wall_us() if new is None else new.updated_us
         try:
             trigger = resolver.trigger(old)
         except (InvalidTrigger, InvalidCalendar):
             # It is quarantined, or would have been: nothing is known of its times.
             return []
-        if new is not None:
+        if new is not None and not same_times(old, new):
             _begin_behind(trigger, old, new, resolver)
             _end_if_spent(new)
         return _owed(trigger, old, now_us)
@@ -52,7 +53,8 @@ def _keep_state(old: Schedule, new: Schedule) -> None:
         new.resume_us = old.resume_us
 
 
-def _same_times(old: Schedule, new: Schedule) -> bool:
+def same_times(old: Schedule, new: Schedule) -> bool:
+    """Whether two versions have the same nominal times."""
     return old.trigger == new.trigger and (
         policies_of(old.policies).business_days == policies_of(new.policies).business_days
     )

@@ -10,6 +10,8 @@ from schedule_zero.rules.policies import policies_of
 from schedule_zero.timing.parse import load_trigger
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from schedule_zero.model import Policies, Schedule
     from schedule_zero.timing.calendar_book import CalendarBook
     from schedule_zero.timing.calendars import Exclusions, NamedCalendar
@@ -35,6 +37,22 @@ class Resolver:
         if business is None or business.rule is DayRule.SKIP:
             return trigger
         return self.moved(trigger, self.calendar(business.calendar), business.rule)
+
+    def trigger_then(self, conn: Connection, row: Schedule) -> Trigger:
+        """The trigger of a version that may be over, on the business days of the calendar's version that it had."""
+        business = policies_of(row.policies).business_days
+        if business is None or business.rule is DayRule.SKIP or business.version is None:
+            return self.trigger(row)
+        if business.version == self.calendar_version(business.calendar):
+            return self.trigger(row)
+        from schedule_zero.store import calendars
+        from schedule_zero.timing.calendar_parse import load_calendar
+
+        then = calendars.get_version(conn, business.calendar, business.version)
+        if then is None or then.document is None:
+            raise InvalidCalendar(f"version {business.version} of calendar {business.calendar!r} is not kept")
+        calendar = load_calendar(then.document, business.calendar)
+        return self.moved(load_trigger(row.trigger).bound(self._started_us), calendar, business.rule)
 
     @staticmethod
     def moved(trigger: Trigger, calendar: NamedCalendar, rule: DayRule) -> Trigger:

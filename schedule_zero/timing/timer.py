@@ -14,8 +14,8 @@ from msgspec import Struct
 from schedule_zero.clock import Clock
 from schedule_zero.config import TimingConfig
 from schedule_zero.errors import StoreUnavailable
-from schedule_zero.model import Event
-from schedule_zero.store import schedules
+from schedule_zero.model import Event, ServerRun
+from schedule_zero.store import schedules, server_runs
 from schedule_zero.timing.backfills import Backfills
 from schedule_zero.timing.freezes import CHANGES as FREEZES
 from schedule_zero.timing.freezes import FreezeBook
@@ -154,7 +154,7 @@ class Timer:
             try:
                 await self.freezes.load()
                 if not self._started:
-                    await self._arm_starts()
+                    await self._begin_life()
                     self._started = True
             except StoreUnavailable as error:
                 self.stats.store_failures += 1
@@ -163,11 +163,12 @@ class Timer:
             else:
                 return
 
-    async def _arm_starts(self) -> None:
+    async def _begin_life(self) -> None:
         rows = await self._store.read(schedules.starting)
-        due = [(row.id, row.generation, self.started_us) for row in rows]
-        if due:
-            await self._store.write(schedules.arm, due)
+        run = ServerRun(epoch=self._store.epoch, started_us=self.started_us, alive_us=self._clock.wall_us())
+        # What is made while the server starts waits for the next start.
+        due = [(row.id, row.generation, self.started_us) for row in rows if row.updated_us <= self.started_us]
+        await self._store.write(server_runs.begin, server_runs.Begin(run=run, due=due))
 
     async def _watch_freezes(self) -> None:
         while True:

@@ -55,6 +55,7 @@ async def test_a_startup_schedule_fires_once_at_each_start_and_never_between(bed
 
 async def test_a_schedule_made_while_the_server_runs_waits_for_the_next_start(bed: Bed, clock: ManualClock) -> None:
     async with timer_over(bed, clock):
+        clock.advance(1)
         await create(bed, {"type": "startup"})
         await bed.create(bed.row("b", {"type": "interval", "seconds": 1}))
         clock.advance(1)

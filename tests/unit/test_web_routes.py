@@ -31,6 +31,7 @@ POST /api/schedules/{id}/pause operator
 POST /api/schedules/{id}/resume operator
 POST /api/schedules/{id}/run operator
 GET /api/schedules/{id}/fires viewer
+GET /api/schedules/{id}/audit viewer
 GET /api/fires viewer
 POST /api/schedules/{id}/skip operator
 DELETE /api/schedules/{id}/skip operator

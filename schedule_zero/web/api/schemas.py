@@ -312,6 +312,13 @@ class FiresQuery(Query, frozen=True, kw_only=True):
     since: Annotated[Moment, Meta(description="With a nominal time at this moment or later.")] | UnsetType = UNSET
 
 
+class AuditQuery(Query, frozen=True, kw_only=True):
+    since: Annotated[Moment, Meta(description="Nominal times at this moment or later; a day before `until`.")] | (
+        UnsetType
+    ) = UNSET
+    until: Annotated[Moment, Meta(description="Nominal times at this moment or earlier; now.")] | UnsetType = UNSET
+
+
 class PreviewBody(Body, frozen=True, kw_only=True):
     """A trigger to be explained, as a schedule with these policies would have it."""
 
