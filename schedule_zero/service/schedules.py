@@ -284,7 +284,7 @@ class ScheduleService:
             updated_us=now_us,
             updated_by=principal.name,
         )
-        trigger = self._timer.resolver.trigger(row)
+        trigger = self._timer.resolver.bind(trigger, spec.policies)
         row.next_fire_us = first_fire(trigger, now_us)
         # A date that passed just now is late, not wrong: it is caught up. One from before that can only be a mistake.
         too_old_us = now_us - round(self._timing.catch_up_window_s * 1e6)

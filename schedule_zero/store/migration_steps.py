@@ -21,7 +21,6 @@ def policies_and_history(conn: Connection) -> None:
         "ALTER TABLE schedules ADD COLUMN policies TEXT",
         "ALTER TABLE schedules ADD COLUMN skips TEXT",
         "CREATE INDEX ix_schedules_resume ON schedules (resume_us) WHERE resume_us IS NOT NULL",
-        "CREATE INDEX ix_schedules_waiting ON schedules (waits_for) WHERE waits_for IS NOT NULL",
         "CREATE INDEX ix_schedules_tracked ON schedules (id) WHERE tracked = 1",
         """CREATE TABLE schedule_versions (
             schedule_id {name} NOT NULL, generation BIGINT NOT NULL, version BIGINT NOT NULL,

@@ -54,8 +54,8 @@ __all__ = [
     "set_state",
     "snoozed",
     "starting",
+    "tracked",
     "update",
-    "waiting",
 ]  # fmt: skip
 
 _S = tables.schedules.c
@@ -131,7 +131,6 @@ CHANGEABLE = frozenset({"job_method", "params", "options", "note", "misfire_grac
 
 # --- statements -------------------------------------------------------------------------------------
 
-_INSERT = bulk_insert(tables.schedules, rows.FIELDS)
 # The ledger's totals are not among the fields: a replace keeps them.
 _REPLACE = bulk_insert(
     tables.schedules,
@@ -165,7 +164,7 @@ def create(tx: Tx, args: list[Create]) -> list[list[Schedule] | IdempotentReplay
         generation = tx.next_generation()
         for row in new:
             row.generation, row.version = generation, 1
-        tx.bulk(_INSERT, [rows.values(row) for row in new])
+        rows.insert(tx, new)
         tx.events.extend([_told("schedule.created", row) for row in new])
     keys.write()
     return answers
@@ -314,7 +313,7 @@ _SNOOZED = Query(
     .order_by(_S.resume_us)
     .limit(bindparam("most"))
 )
-_WAITING = Query(select(_S.id).where(text(tables.IS_AWAITING)))
+_TRACKED = Query(select(_S.id).where(text(tables.IS_TRACKED)))
 # The documents are canonical JSON; no other string in them can hold these characters unescaped.
 _STARTING = Query(select(*rows.COLUMNS).where(_S.trigger.contains('"type":"startup"'), _S.state != "quarantined"))
 
@@ -387,9 +386,9 @@ def snoozed(conn: Connection, now_us: int, limit: int) -> list[Schedule]:
     return [rows.schedule(row) for row in _SNOOZED.rows(conn, now=now_us, most=limit)]
 
 
-def waiting(conn: Connection) -> list[str]:
-    """Those whose next fire follows the end of an execution."""
-    return [row[0] for row in _WAITING.rows(conn)]
+def tracked(conn: Connection) -> list[str]:
+    """Those whose fires depend on what becomes of their executions."""
+    return [row[0] for row in _TRACKED.rows(conn)]
 
 
 def starting(conn: Connection) -> list[Schedule]:

@@ -49,7 +49,6 @@ IS_STARTABLE = f"state IN {_states(STARTABLE)}"
 IS_TERMINAL = f"state IN {_states(TERMINAL)}"
 IS_DUE_ABLE = "state IN ('active', 'paused')"
 IS_SNOOZED = "resume_us IS NOT NULL"
-IS_AWAITING = "waits_for IS NOT NULL"
 IS_TRACKED = "tracked = 1"
 IS_BLOCKED = "state = 'blocked'"
 IS_EXCEPTIONAL = "outcome <> 'executed'"
@@ -158,9 +157,8 @@ schedules = Table(
 )
 _partial("ix_schedules_next", schedules, "next_fire_us", where=IS_DUE_ABLE)
 Index("ix_schedules_handler", schedules.c.handler_id, schedules.c.id)
-# "Which snoozed ones are to go on?", "which wait for the end of a run?", "whose executions matter?"
+# "Which snoozed ones are to go on?", "whose executions matter?"
 _partial("ix_schedules_resume", schedules, "resume_us", where=IS_SNOOZED)
-_partial("ix_schedules_waiting", schedules, "waits_for", where=IS_AWAITING)
 _partial("ix_schedules_tracked", schedules, "id", where=IS_TRACKED)
 
 # What a schedule was before each change, as JSON (``Schedule``); the one in force is in ``schedules``.

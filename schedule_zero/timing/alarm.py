@@ -16,7 +16,7 @@ import msgspec
 
 from schedule_zero.clock import from_us
 from schedule_zero.errors import InvalidTrigger
-from schedule_zero.model import NO_POLICIES, JobOptions, ScheduleState
+from schedule_zero.model import NO_POLICIES, JobOptions, Overlap, ScheduleState
 from schedule_zero.rules.policies import policies_of, skips_of
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class Alarm(apscheduler.abc.Trigger):
     """A schedule's row with its trigger ready to be asked, and what was decided in the current round."""
 
     __slots__ = (
-        "_answer", "broken", "options", "plain", "plan", "policies", "policy", "queued_us", "row", "schedule",
-        "skips", "trigger",
+        "_answer", "broken", "options", "ordinary", "plain", "plan", "policies", "policy", "queued_us", "row",
+        "schedule", "skips", "trigger",
     )  # fmt: skip
 
     def __init__(self, row: Schedule, trigger_of: Callable[[Schedule], Trigger]) -> None:
@@ -86,6 +86,8 @@ class Alarm(apscheduler.abc.Trigger):
             and not policies.require
             and policies.business_days is None
         )
+        # … and each of them starts as soon as it is due.
+        self.ordinary = self.plain and policies.overlap is Overlap.ALLOW
 
     def released(self, item: ReleaseItem) -> None:
         """A round of it is committed: the row is what the store has now."""

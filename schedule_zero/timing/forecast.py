@@ -86,17 +86,16 @@ def forecast(
     starts = range(from_us, to_us, bucket_us)
     buckets = [Bucket(from_us=start) for start in starts]
     # (trigger) → its counts; a hundred schedules at the same time are one piece of arithmetic.
-    counted: dict[Trigger, list[int]] = {}
+    counted: dict[Trigger, tuple[list[int], list[int] | None]] = {}
     moments: dict[int, list[str]] = defaultdict(list)
     busy: Counter[int] = Counter()
     looked_at, complete, schedules = 0, True, 0
     for firing in firings:
         trigger = firing.trigger
-        counts = counted.get(trigger)
-        if counts is None:
-            counts = counted[trigger] = [
-                trigger.count(start - 1, min(start + bucket_us, to_us) - 1) for start in starts
-            ]
+        known = counted.get(trigger)
+        if known is None:
+            known = counted[trigger] = _count(trigger, starts, to_us)
+        counts, times = known
         total = sum(counts)
         rest()
         if not total:
@@ -106,17 +105,15 @@ def forecast(
         for bucket, count in zip(buckets, counts, strict=True):
             bucket.fires += count
             bucket.busy_s += count * run_s
-        if total > MAX_MOMENTS:
+        if times is None:
             continue
         if looked_at + total > MAX_ALL_MOMENTS:
             complete = False
             continue
         looked_at += total
-        nominal_us = trigger.next_after(from_us - 1)
-        while nominal_us is not None and nominal_us < to_us:
+        for nominal_us in times:
             moments[nominal_us].append(firing.schedule_id)
             busy[nominal_us] += round(run_s * 1e6)
-            nominal_us = trigger.next_after(nominal_us)
     return Forecast(
         buckets=buckets,
         bucket_us=bucket_us,
@@ -127,6 +124,21 @@ def forecast(
         quietest=None if quiet_us is None else quietest(buckets, bucket_us, quiet_us),
         complete=complete,
     )
+
+
+def _count(trigger: Trigger, starts: range, to_us: int) -> tuple[list[int], list[int] | None]:
+    """How often it fires in each bucket, and its moments if they are few."""
+    from_us, bucket_us = starts.start, starts.step
+    if trigger.count(from_us - 1, to_us - 1) > MAX_MOMENTS:
+        return [trigger.count(start - 1, min(start + bucket_us, to_us) - 1) for start in starts], None
+    counts = [0] * len(starts)
+    times: list[int] = []
+    nominal_us = trigger.next_after(from_us - 1)
+    while nominal_us is not None and nominal_us < to_us:
+        counts[(nominal_us - from_us) // bucket_us] += 1
+        times.append(nominal_us)
+        nominal_us = trigger.next_after(nominal_us)
+    return counts, times
 
 
 def _peaks(moments: dict[int, list[str]], busy: Counter[int]) -> list[Peak]:

@@ -21,8 +21,10 @@ class Resolver:
 
     def trigger(self, row: Schedule) -> Trigger:
         """The trigger in force. InvalidTrigger if the stored one can't be read."""
-        trigger = load_trigger(row.trigger)
-        policies_of(row.policies)
+        return self.bind(load_trigger(row.trigger), policies_of(row.policies))
+
+    def bind(self, trigger: Trigger, policies: Policies) -> Trigger:  # noqa: ARG002
+        """A trigger by itself with what else it stands on."""
         return trigger.bound(self._started_us)
 
     def exclusions(self, policies: Policies) -> Exclusions | None:  # noqa: ARG002

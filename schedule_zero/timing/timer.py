@@ -39,6 +39,8 @@ CHANGES = frozenset(
     }
 )  # fmt: skip
 
+WATCHED = CHANGES | FREEZES
+FOLLOWED_TOO = WATCHED | FOLLOWED
 # After the store could not be read at the start.
 BEGIN_AGAIN_S = 0.2
 
@@ -174,19 +176,20 @@ class Timer:
         if rounds is None:
             # It will begin by reading everything.
             return
-        window, heard, tracking = rounds.window, rounds.turns.heard, rounds.turns.tracking
+        # Nearly all events are of executions, and nearly never does one of them matter here.
+        watched = FOLLOWED_TOO if rounds.turns.tracking else WATCHED
+        relevant = [event for _, event in events if event.kind in watched]
+        if not relevant:
+            return
+        window, turns = rounds.window, rounds.turns
         changed = []
-        for _, event in events:
-            kind = event.kind
-            if kind in CHANGES:
-                if window.concerns(event.id, event.data.get("next_fire_us")):
-                    changed.append(event.id)
-                heard(event)
-                tracking = rounds.turns.tracking
-            elif tracking and kind in FOLLOWED:
-                heard(event)
-            elif kind in FREEZES:
+        for event in relevant:
+            if event.kind in FREEZES:
                 self._thaw.set()
+                continue
+            turns.heard(event)
+            if event.kind in CHANGES and window.concerns(event.id, event.data.get("next_fire_us")):
+                changed.append(event.id)
         if changed:
             window.changed(changed)
             self._bell.set()

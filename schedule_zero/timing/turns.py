@@ -69,47 +69,47 @@ class Turns:
 
     def heard(self, event: Event) -> None:
         """A committed event of an execution or a schedule."""
-        kind, data = event.kind, event.data
-        if kind in ("schedule.created", "schedule.updated"):
-            if data.get("tracked") and event.id not in self._open:
-                self._open[event.id] = {}
-                if kind == "schedule.updated":
-                    self._unread[event.id] = set()
-            elif event.id in self._open:
-                # Its policy may have been changed.
-                self._to_look(event.id)
+        if event.kind in FOLLOWED:
+            schedule_id = event.data.get("schedule_id")
+            if schedule_id is not None:
+                self._heard_of_execution(event, schedule_id)
+        elif event.id in self._open:
+            # Its policy may have been changed, or it was deleted.
+            self._to_look(event.id)
+        elif event.data.get("tracked") and event.kind in ("schedule.created", "schedule.updated"):
+            self._open[event.id] = {}
+            if event.kind == "schedule.updated":
+                self._unread[event.id] = set()
+
+    def _heard_of_execution(self, event: Event, schedule_id: str) -> None:
+        kind, open_ = event.kind, self._open.get(schedule_id)
+        if kind == "execution.finished" and self._all_unread is not None:
+            self._all_unread.add(event.id)
+        if open_ is None:
             return
-        if kind not in FOLLOWED:
-            return
-        schedule_id = data.get("schedule_id")
-        if schedule_id is None:
-            return
-        open_ = self._open.get(schedule_id)
-        if kind == "execution.finished":
-            if self._all_unread is not None:
-                self._all_unread.add(event.id)
-            if open_ is None:
-                return
+        if kind == "execution.created":
+            open_[event.id] = event.data.get("state") == State.BLOCKED
+            if open_[event.id]:
+                self._to_look(schedule_id)
+        elif kind == "execution.unblocked":
+            open_[event.id] = False
+        else:
             if schedule_id in self._unread:
                 self._unread[schedule_id].add(event.id)
             open_.pop(event.id, None)
             self._asked.discard(event.id)
-            self._to_look(schedule_id, failed=data.get("state") in FAILURES)
-        elif open_ is not None and kind == "execution.created":
-            open_[event.id] = data.get("state") == State.BLOCKED
-            if open_[event.id]:
-                self._to_look(schedule_id)
-        elif open_ is not None and kind == "execution.unblocked":
-            open_[event.id] = False
+            self._to_look(schedule_id, failed=event.data.get("state") in FAILURES)
 
     async def refresh(self) -> None:
         """Read what is open of schedules that are tracked since a moment ago. Cheap if there is none."""
         if self._all_unread is not None:
-            found, waiting = await self._store.read(_open_and_waiting)
+            found, tracked = await self._store.read(_open_and_tracked)
             ended, self._all_unread = self._all_unread, None
             self._learn(found, ended)
-            for id_ in {*waiting, *self._open}:
+            for id_ in tracked:
                 self._open.setdefault(id_, {})
+            # What was under way when the last server ended.
+            for id_ in self._open:
                 self._to_look(id_)
         while self._unread:
             id_ = next(iter(self._unread))
@@ -209,5 +209,5 @@ class Turns:
         )
 
 
-def _open_and_waiting(conn: Connection) -> tuple[list[tuple[str, str, State]], list[str]]:
-    return executions.open_of_schedules(conn), schedules.waiting(conn)
+def _open_and_tracked(conn: Connection) -> tuple[list[tuple[str, str, State]], list[str]]:
+    return executions.open_of_schedules(conn), schedules.tracked(conn)

@@ -156,6 +156,9 @@ class Bed:
     async def set_state(self, id_: str, state: ScheduleState) -> None:
         await self.store.write(schedules.set_state, schedules.SetState(id=id_, state=state))
 
+    async def replace(self, row: Schedule) -> None:
+        await self.store.write(schedules.put, schedules.Put(row=row, handover=nothing_owed))
+
     async def delete(self, id_: str) -> None:
         await self.store.write(schedules.delete, schedules.Delete(ids=[id_], handover=nothing_owed))
 

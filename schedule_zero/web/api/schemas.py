@@ -276,6 +276,11 @@ class BackfillBody(Body, frozen=True, kw_only=True):
     dry_run: Annotated[bool, Meta(description="Only count.")] = False
 
 
+class FeedQuery(Query, frozen=True, kw_only=True):
+    days: Annotated[float, Meta(gt=0, le=366, description="How far ahead.")] = 30.0
+    schedule_id: Name | UnsetType = UNSET
+
+
 class ForecastQuery(Query, frozen=True, kw_only=True):
     from_: Annotated[Moment, Meta(description="From when on; now unless given.")] | UnsetType = field(
         name="from", default=UNSET
