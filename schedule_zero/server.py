@@ -36,7 +36,7 @@ from schedule_zero.model import ServerRun
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.registry_file import RegistryEntry, RegistryFile
 from schedule_zero.ops.supervise import Supervisor
-from schedule_zero.ops.upkeep import Chore, repeat
+from schedule_zero.ops.upkeep import Chore, repeat, until_done
 from schedule_zero.service import Service
 from schedule_zero.service.access import AccessService
 from schedule_zero.service.audit import AuditService
@@ -241,24 +241,24 @@ class Server:
     def _chores(self) -> list[Chore]:
         retention = self.config.retention
 
-        async def prune_events() -> None:
+        async def prune_events() -> int:
             oldest_us = self.clock.wall_us() - round(retention.events_s * 1e6)
-            await self.store.write(
+            return await self.store.write(
                 store_events.prune, store_events.Prune(before_us=oldest_us, keep_rows=retention.events_rows)
             )
 
         async def mirror_registry() -> None:
             await asyncio.to_thread(self.registry_file.write, self._registry_entries())
 
-        async def prune_idempotency() -> None:
-            await self.store.write(
+        async def prune_idempotency() -> int:
+            return await self.store.write(
                 store_idempotency.prune,
                 store_idempotency.Prune(before_us=self.clock.wall_us() - round(retention.idempotency_s * 1e6)),
             )
 
         return [
-            Chore(name="events", every_s=60.0, run_once=prune_events),
-            Chore(name="idempotency", every_s=60.0, run_once=prune_idempotency),
+            Chore(name="events", every_s=60.0, run_once=partial(until_done, prune_events)),
+            Chore(name="idempotency", every_s=60.0, run_once=partial(until_done, prune_idempotency)),
             Chore(
                 name="audit",
                 every_s=min(AUDIT_LOOK_S, self.config.audit.every_s),

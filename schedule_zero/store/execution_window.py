@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 STEP_ROWS = 1_000
+STEP_BYTES = 16 << 20
 
 
 def fill_window(
@@ -18,15 +19,15 @@ def fill_window(
 ) -> tuple[list[Execution], bool]:
     """The next ones until there are ``limit``, or ``max_bytes`` of parameters; and whether there may be more.
 
-    At least one, however large. Read in steps that hold ``max_bytes`` at most even where each row has ``row_bytes``:
-    the database hands over each answer as one string, which is in memory as a whole (and never over 1 GB in SQLite).
+    At least one, however large. Read in steps of ``STEP_BYTES``, even where each row has ``row_bytes``: the database
+    hands over each answer as one string, of which there are four copies in memory for a moment (and in SQLite none
+    over 1 GB).
     """
-    step = min(STEP_ROWS, max(1, max_bytes // row_bytes))
     rows: list[Execution] = []
     size = 0
     after: tuple[int, str] | None = None
     while len(rows) < limit and size < max_bytes:
-        wanted = min(step, limit - len(rows))
+        wanted = min(STEP_ROWS, limit - len(rows), max(1, min(STEP_BYTES, max_bytes - size) // row_bytes))
         found = pending_window(conn, handler_id, job_method, wanted, after)
         rows += found
         size += sum(len(row.params) for row in found)

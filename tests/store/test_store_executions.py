@@ -440,9 +440,9 @@ async def test_the_pending_window_goes_on_after_a_row(store: Store) -> None:
         (9, 10_000, 100, "bdface", False),
         (6, 10_000, 100, "bdface", True),
         (4, 10_000, 100, "bdfa", True),
-        # One by one, two by two; the row that reaches the bound is the last.
+        # One by one, two and one; the row that reaches the bound is the last.
         (9, 250, 250, "bdf", True),
-        (9, 250, 125, "bdfa", True),
+        (9, 250, 125, "bdf", True),
         (9, 300, 300, "bdf", True),
         # At least one, however large.
         (9, 1, 100, "b", True),
