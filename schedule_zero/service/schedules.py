@@ -267,6 +267,7 @@ class ScheduleService:
             zone=spec.timezone or "UTC",
             min_interval_ms=self._timing.min_interval_ms,
             now_us=now_us,
+            seed=id_,
         )
         row = Schedule(
             id=id_,
