@@ -1,161 +1,29 @@
-"""``or``, ``and``, ``except``: exact sets of nominal times, equal to the microsecond.
-
-Firing asks single triggers and takes the earliest, the common one, or the next one that isn't left out. Where that
-could take forever, it is bounded: a question takes at most ``SEARCH_STEPS`` questions to single triggers, and looks
-at most ``SEARCH_US`` ahead or back; what it hasn't found by then, it says isn't there. What has to be counted one by
-one says how far that is cheap (``reach``). See decision record 0012.
-"""
+"""``or``, ``and``, ``except``: exact sets of nominal times, equal to the microsecond."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import cycle
 from typing import Any, ClassVar
 
+from schedule_zero.timing.combination import (
+    AGREE_STEPS,
+    SEARCH_STEPS,
+    SEARCH_US,
+    Combination,
+    Steps,
+    ask_last,
+    ask_next,
+    density,
+    earliest_of,
+    has_time,
+)
 from schedule_zero.timing.instants import IntervalTrigger
 from schedule_zero.timing.overlap import agree_since, agree_until, common_interval
-from schedule_zero.timing.trigger import DAY_US, LATEST_US, OPEN, Span, Trigger
+from schedule_zero.timing.trigger import OPEN, Span, Trigger
 from schedule_zero.timing.walltime import Days
-
-# A question to a single trigger takes some 5 µs.
-SEARCH_STEPS = 4000
-REACH_STEPS = 2000
-# What ``overlap.agree_until`` takes.
-AGREE_STEPS = 4
-SEARCH_YEARS = 50
-SEARCH_US = SEARCH_YEARS * 366 * DAY_US
-MAX_LEAVES = 20
-MAX_DEPTH = 5
-
-
-class Steps:
-    """How many questions to single triggers an answer has taken so far."""
-
-    __slots__ = ("taken",)
-
-    def __init__(self) -> None:
-        self.taken = 0
-
-
-class Combination(Trigger):
-    """A set made of other sets, cut to a span."""
-
-    span: Span
-
-    @property
-    @abstractmethod
-    def parts(self) -> tuple[Trigger, ...]:
-        """What it is made of, in the order of the document."""
-
-    @abstractmethod
-    def _next(self, us: int, upto_us: int, steps: Steps) -> int | None:
-        """The first time in ``(us, upto_us]``, the span open."""
-
-    @abstractmethod
-    def _last(self, us: int, from_us: int, steps: Steps) -> int | None:
-        """The last time in ``[from_us, us)``, the span open."""
-
-    @abstractmethod
-    def _walk(self, after_us: int, upto_us: int, limit: int | None) -> tuple[int, int]:
-        """Count ``(after_us, upto_us]``, the span open; with a limit, only so far as it takes that many steps."""
-
-    def search_next(self, us: int, upto_us: int, steps: Steps) -> int | None:
-        us, upto_us = self._cut(us, upto_us)
-        return self._next(us, upto_us, steps) if us < upto_us else None
-
-    def search_last(self, us: int, from_us: int, steps: Steps) -> int | None:
-        # The same cut, seen from the other side: what lies in ``(from_us - 1, us - 1]``.
-        after_us, upto_us = self._cut(from_us - 1, us - 1)
-        return self._last(upto_us + 1, after_us + 1, steps) if after_us < upto_us else None
-
-    def next_after(self, us: int) -> int | None:
-        return self.search_next(us, LATEST_US, Steps())
-
-    def last_before(self, us: int) -> int | None:
-        return self.search_last(us, 0, Steps())
-
-    def count(self, after_us: int, upto_us: int) -> int:
-        after_us, upto_us = self._cut(after_us, upto_us)
-        return self._walk(after_us, upto_us, None)[0] if upto_us > after_us else 0
-
-    def reach(self, after_us: int, upto_us: int = LATEST_US) -> int | None:
-        low_us, high_us = self._cut(after_us, upto_us)
-        if high_us - low_us <= self._cheap_us:
-            return None
-        far_us = min(high_us, low_us + SEARCH_US)
-        reached_us = self._walk(low_us, far_us, REACH_STEPS)[1]
-        return None if reached_us >= high_us else reached_us
-
-    def _cut(self, after_us: int, upto_us: int) -> tuple[int, int]:
-        """``(after_us, upto_us]`` within the span."""
-        start_us, end_us = self.span.start_us, self.span.end_us
-        if start_us is not None and after_us < start_us:
-            after_us = start_us - 1
-        if end_us is not None and upto_us > end_us:
-            upto_us = end_us
-        return after_us, upto_us
-
-    @cached_property
-    def leaves(self) -> tuple[Trigger, ...]:
-        """The single triggers in it."""
-        return tuple(leaf for part in self.parts for leaf in leaves_of(part))
-
-    @cached_property
-    def _cheap_us(self) -> int:
-        """A length that can be counted in some ``REACH_STEPS`` steps wherever it lies."""
-        rates = sorted(leaf.per_day for leaf in self.leaves)
-        # The densest of them is counted by arithmetic, or stepped over by the others.
-        steps_per_day = len(rates) * sum(rates[:-1])
-        return int(REACH_STEPS / steps_per_day * DAY_US) if steps_per_day else LATEST_US
-
-    @property
-    def zone_key(self) -> str:
-        return self.parts[0].zone_key
-
-    def marks(self, us: int) -> tuple[str, ...]:
-        found = (mark for part in self.parts if part.has(us) for mark in part.marks(us))
-        return tuple(dict.fromkeys(found))
-
-    def _words_of_parts(self) -> list[str]:
-        return [f"({part.words()})" if isinstance(part, Combination) else part.words() for part in self.parts]
-
-
-def leaves_of(trigger: Trigger) -> tuple[Trigger, ...]:
-    """The single triggers in one that may be a combination."""
-    return trigger.leaves if isinstance(trigger, Combination) else (trigger,)
-
-
-def _ask_next(trigger: Trigger, us: int, upto_us: int, steps: Steps) -> int | None:
-    if isinstance(trigger, Combination):
-        return trigger.search_next(us, upto_us, steps)
-    steps.taken += 1
-    found = trigger.next_after(us)
-    return found if found is not None and found <= upto_us else None
-
-
-def _ask_last(trigger: Trigger, us: int, from_us: int, steps: Steps) -> int | None:
-    if isinstance(trigger, Combination):
-        return trigger.search_last(us, from_us, steps)
-    steps.taken += 1
-    found = trigger.last_before(us)
-    return found if found is not None and found >= from_us else None
-
-
-def _has(trigger: Trigger, us: int, steps: Steps) -> bool:
-    return _ask_next(trigger, us - 1, us, steps) is not None
-
-
-def _earliest(triggers: Iterable[Trigger], us: int, upto_us: int, steps: Steps) -> int | None:
-    """The first time of any of them. Give the densest first: nobody searches behind what is found already."""
-    earliest: int | None = None
-    for trigger in triggers:
-        found = _ask_next(trigger, us, upto_us, steps)
-        if found is not None:
-            earliest, upto_us = found, found - 1
-    return earliest
 
 
 def _alternatives(trigger: Trigger) -> tuple[Trigger, ...]:
@@ -180,15 +48,15 @@ class OrTrigger(Combination):
 
     @cached_property
     def _by_density(self) -> tuple[Trigger, ...]:
-        return tuple(sorted(self.members, key=_per_day, reverse=True))
+        return tuple(sorted(self.members, key=density, reverse=True))
 
     def _next(self, us: int, upto_us: int, steps: Steps) -> int | None:
-        return _earliest(self._by_density, us, upto_us, steps)
+        return earliest_of(self._by_density, us, upto_us, steps)
 
     def _last(self, us: int, from_us: int, steps: Steps) -> int | None:
         latest: int | None = None
         for member in self._by_density:
-            found = _ask_last(member, us, from_us, steps)
+            found = ask_last(member, us, from_us, steps)
             if found is not None:
                 latest, from_us = found, found + 1
         return latest
@@ -205,12 +73,12 @@ class OrTrigger(Combination):
     def _walk(self, after_us: int, upto_us: int, limit: int | None) -> tuple[int, int]:
         densest, steps, at_us, more = self._densest, Steps(), after_us, 0
         while True:
-            found = _earliest(self._others, at_us, upto_us, steps)
+            found = earliest_of(self._others, at_us, upto_us, steps)
             if found is None:
                 at_us = upto_us
                 break
             at_us = found
-            if densest is None or not _has(densest, found, steps):
+            if densest is None or not has_time(densest, found, steps):
                 more += 1
             if limit is not None and steps.taken >= limit:
                 break
@@ -218,7 +86,7 @@ class OrTrigger(Combination):
 
     @property
     def per_day(self) -> float:
-        return sum(map(_per_day, self.members))
+        return sum(member.per_day for member in self.members)
 
     @property
     def endless(self) -> bool:
@@ -267,7 +135,7 @@ class AndTrigger(Combination):
             if together is None:
                 return None
             members = [together, *(member for member in members if not isinstance(member, IntervalTrigger))]
-        return tuple(sorted(members, key=_per_day))
+        return tuple(sorted(members, key=density))
 
     def _flat(self) -> Iterator[Trigger]:
         for member in self.members:
@@ -286,7 +154,7 @@ class AndTrigger(Combination):
         target_us, agreeing = us + 1, 0
         # Leapfrog: whoever is asked says where it fires next, and the others have to come up to that.
         for member in cycle(self._meeting or ()):
-            found = _ask_next(member, target_us - 1, upto_us, steps)
+            found = ask_next(member, target_us - 1, upto_us, steps)
             if found is None:
                 break
             agreeing = agreeing + 1 if found == target_us else 1
@@ -301,7 +169,7 @@ class AndTrigger(Combination):
         most, from_us = steps.taken + SEARCH_STEPS, max(from_us, us - SEARCH_US)
         target_us, agreeing = us - 1, 0
         for member in cycle(self._meeting or ()):
-            found = _ask_last(member, target_us + 1, from_us, steps)
+            found = ask_last(member, target_us + 1, from_us, steps)
             if found is None:
                 break
             agreeing = agreeing + 1 if found == target_us else 1
@@ -333,7 +201,7 @@ class AndTrigger(Combination):
 
     @property
     def per_day(self) -> float:
-        return min(map(_per_day, self.members))
+        return min(member.per_day for member in self.members)
 
     def with_days(self, change: Callable[[Days], Days]) -> AndTrigger:
         return replace(self, members=tuple(member.with_days(change) for member in self.members))
@@ -372,10 +240,10 @@ class ExceptTrigger(Combination):
     def _next(self, us: int, upto_us: int, steps: Steps) -> int | None:
         most, upto_us = steps.taken + SEARCH_STEPS, min(upto_us, us + SEARCH_US)
         while steps.taken < most:
-            found = _ask_next(self.trigger, us, upto_us, steps)
+            found = ask_next(self.trigger, us, upto_us, steps)
             if found is None:
                 break
-            removing = next((part for part in self._removing if _has(part, found, steps)), None)
+            removing = next((part for part in self._removing if has_time(part, found, steps)), None)
             if removing is None:
                 return found
             us = _agree(agree_until, self.trigger, removing, found, steps)
@@ -384,10 +252,10 @@ class ExceptTrigger(Combination):
     def _last(self, us: int, from_us: int, steps: Steps) -> int | None:
         most, from_us = steps.taken + SEARCH_STEPS, max(from_us, us - SEARCH_US)
         while steps.taken < most:
-            found = _ask_last(self.trigger, us, from_us, steps)
+            found = ask_last(self.trigger, us, from_us, steps)
             if found is None:
                 break
-            removing = next((part for part in self._removing if _has(part, found, steps)), None)
+            removing = next((part for part in self._removing if has_time(part, found, steps)), None)
             if removing is None:
                 return found
             us = _agree(agree_since, self.trigger, removing, found, steps)
@@ -426,10 +294,6 @@ class ExceptTrigger(Combination):
         return f"{trigger}; except {removed}{self.span.words()}"
 
 
-def _per_day(trigger: Trigger) -> float:
-    return trigger.per_day
-
-
 def _agree(far: Callable[[Trigger, Trigger, int], int], base: Trigger, other: Trigger, us: int, steps: Steps) -> int:
     """``agree_until`` or ``agree_since``; a combination has no grid."""
     if isinstance(base, Combination) or isinstance(other, Combination):
@@ -440,5 +304,5 @@ def _agree(far: Callable[[Trigger, Trigger, int], int], base: Trigger, other: Tr
 
 def _agreed_until(base: Trigger, other: Trigger, us: int, steps: Steps) -> int:
     """The furthest that ``base`` agrees with any of the alternatives that ``other`` is."""
-    parts = (part for part in _alternatives(other) if _has(part, us, steps))
+    parts = (part for part in _alternatives(other) if has_time(part, us, steps))
     return max((_agree(agree_until, base, part, us, steps) for part in parts), default=us)

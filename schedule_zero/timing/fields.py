@@ -199,5 +199,6 @@ def _escaped(name: str) -> str:
 
 def kind_of(value: object) -> str:
     """What kind of JSON it is, for error messages."""
-    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string"}
+    names |= {list: "a list", dict: "an object"}
     return names.get(type(value), type(value).__name__)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from schedule_zero.clock import rfc3339
 from schedule_zero.timing.calendar import CalendarTrigger
-from schedule_zero.timing.combined import AndTrigger, Combination, ExceptTrigger
+from schedule_zero.timing.combination import Combination
+from schedule_zero.timing.combined import AndTrigger, ExceptTrigger
 from schedule_zero.timing.cron import CronTrigger
 from schedule_zero.timing.cron_text import DAY, DAY_OF_WEEK, FIELDS, HOUR, MINUTE, MONTH, SECOND
 from schedule_zero.timing.hashed import field_values

@@ -17,16 +17,8 @@ from schedule_zero.clock import rfc3339
 from schedule_zero.errors import InvalidTrigger
 from schedule_zero.timing import cron_text
 from schedule_zero.timing.calendar_fields import calendar_trigger
-from schedule_zero.timing.combined import (
-    MAX_DEPTH,
-    MAX_LEAVES,
-    SEARCH_STEPS,
-    SEARCH_YEARS,
-    AndTrigger,
-    Combination,
-    ExceptTrigger,
-    OrTrigger,
-)
+from schedule_zero.timing.combination import MAX_DEPTH, MAX_LEAVES, SEARCH_STEPS, SEARCH_YEARS, Combination
+from schedule_zero.timing.combined import AndTrigger, ExceptTrigger, OrTrigger
 from schedule_zero.timing.cron import CronTrigger
 from schedule_zero.timing.fields import Around, Fields, kind_of
 from schedule_zero.timing.hashed import is_hashed

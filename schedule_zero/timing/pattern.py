@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from math import gcd
-from typing import ClassVar
 
 from schedule_zero.clock import EPOCH
 
@@ -38,7 +37,7 @@ class Days(ABC):
     __slots__ = ()
 
     # How far ahead the next one may be.
-    patience_years: ClassVar[int] = SEARCH_YEARS
+    patience_years: int = SEARCH_YEARS
 
     @abstractmethod
     def of_year(self, year: int) -> Sequence[int]:

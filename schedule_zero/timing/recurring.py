@@ -10,7 +10,8 @@ from calendar import monthrange
 from collections.abc import Iterator, Sequence
 from datetime import date
 from enum import IntEnum
-from typing import ClassVar, NamedTuple
+from math import lcm
+from typing import NamedTuple
 
 from schedule_zero.timing.walltime import CachedDays, day_number
 
@@ -85,16 +86,15 @@ class DayOfMonth(NamedTuple):
 class Every(CachedDays):
     """Every ``amount`` ``unit``, counted from the first day. Subclasses: one per kind of unit."""
 
-    __slots__ = ("amount", "first", "last")
-
-    # It knows where it begins and ends; and a rule such as "every 25 years on 29 February" pauses for centuries.
-    patience_years: ClassVar[int] = 10_000
+    __slots__ = ("amount", "first", "last", "patience_years")
 
     def __init__(self, amount: int, first: date, last: date | None) -> None:
         super().__init__()
         self.amount = amount
         self.first = first
         self.last = last
+        # It knows where it begins and ends: it need not be asked again and again.
+        self.patience_years = 10_000
 
     def select(self, year: int) -> Sequence[int]:
         low = max(day_number(date(year, 1, 1)), day_number(self.first))
@@ -157,6 +157,9 @@ class EveryMonths(Every):
         super().__init__(amount, first, last)
         self.on = tuple(on) or (DayOfMonth(first.day, "day"),)
         self.anchor = first.year * 12 + (month or first.month) - 1
+        # "Every 25 years on 29 February" pauses for centuries. But the calendar repeats itself after 400 years, 4800
+        # months: what has not come until then and its own repetition, never comes.
+        self.patience_years = lcm(4800, amount) // 12
 
     def _between(self, year: int, low: int, high: int) -> Sequence[int]:
         days = {rule.day(year, month) for month in self._months(year) for rule in self.on}

@@ -98,7 +98,7 @@ class Trigger(ABC):
         return "UTC"
 
     def marks(self, us: int) -> tuple[str, ...]:  # noqa: ARG002  # for those on the wall of a zone
-        """Of a nominal time: ``dst_gap`` (made up for: the local time doesn't exist), ``dst_fold`` (it occurs twice)."""
+        """Of a nominal time: ``dst_gap`` (its local time doesn't exist), ``dst_fold`` (its local time comes twice)."""
         return ()
 
     def encoded(self) -> bytes:

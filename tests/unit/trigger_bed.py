@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -135,6 +136,7 @@ def dates(middle: int) -> st.SearchStrategy[Document]:
     return st.builds(lambda run: {"type": "date", "run_date": run}, moments)
 
 
+@lru_cache
 def singles(zone: str, day: str) -> st.SearchStrategy[Document]:
     middle = middle_us(day)
     plain = dates(middle) | intervals(middle) | crons(zone) | crons(zone) | calendars(zone, day)
@@ -145,6 +147,7 @@ def singles(zone: str, day: str) -> st.SearchStrategy[Document]:
     )
 
 
+@lru_cache
 def combinations(zone: str, day: str) -> st.SearchStrategy[Document]:
     """One to three levels of them, around singles."""
     middle = middle_us(day)
@@ -165,6 +168,7 @@ def combinations(zone: str, day: str) -> st.SearchStrategy[Document]:
     return around(st.recursive(singles(zone, day), around, max_leaves=4))
 
 
+@lru_cache
 def any_document(zone: str, day: str) -> st.SearchStrategy[Document]:
     """Of every type that has nominal times of its own."""
     return singles(zone, day) | combinations(zone, day)
