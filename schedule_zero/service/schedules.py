@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -39,21 +39,25 @@ from schedule_zero.service.specs import (
     SubmitItem,
     Submitted,
 )
-from schedule_zero.store import Store
+from schedule_zero.store import Store, Verb
 from schedule_zero.store import calendars as store_calendars
 from schedule_zero.store import schedules as store_schedules
 from schedule_zero.store.idempotency import IdempotentReplay
 from schedule_zero.store.schedules import etag
 from schedule_zero.store.tx import Page
 from schedule_zero.timing import Timer, first_fire, load_trigger, parse_trigger
-from schedule_zero.timing.handover import handover_with
+from schedule_zero.timing.handover import handover_with, settle_with
 from schedule_zero.timing.preview import Preview, preview_of
+
+C = TypeVar("C")
 
 MAX_PREVIEW = 1000
 # Snoozed schedules that are resumed in one go.
 WAKE = 500
 # Schedules that follow a changed calendar, read at once.
 REPIN = 200
+# How often a change is decided anew because somebody else was faster.
+CHANGE_ATTEMPTS = 5
 
 
 class ScheduleService:
@@ -78,6 +82,7 @@ class ScheduleService:
         self._limits = limits
         self._timing = timing
         self._handover = handover_with(timer.resolver, clock)
+        self._settle = settle_with(timer.resolver, clock)
 
     def now_us(self) -> int:
         """The server's wall clock."""
@@ -136,7 +141,10 @@ class ScheduleService:
     async def patch(
         self, principal: Principal, schedule_id: str, patch: dict[str, Any], if_match: str | None = None
     ) -> Schedule:
-        """RFC 7386 merge patch of the schedule as the API shows it. A change meanwhile is a PreconditionFailed."""
+        """RFC 7386 merge patch of the schedule as the API shows it. A change meanwhile is a PreconditionFailed.
+
+        What comes out being no schedule is a ``msgspec.ValidationError`` with the path to what is wrong.
+        """
         old = await self.get(schedule_id)
         document = msgspec.to_builtins(spec_of(old), builtin_types=(msgspec.Raw,))
         document["job_params"] = msgspec.json.decode(old.params)
@@ -145,10 +153,7 @@ class ScheduleService:
             raise InvalidField(f"a schedule has no field {unknown[0]!r}", pointer=f"/{unknown[0]}")
         merged = merge_patch(document, patch)
         merged["job_params"] = msgspec.Raw(msgspec.json.encode(merged.get("job_params") or {}))
-        try:
-            spec = msgspec.convert(merged, ScheduleSpec)
-        except msgspec.ValidationError as error:
-            raise InvalidField(str(error)) from error
+        spec = msgspec.convert(merged, ScheduleSpec)
         # Without If-Match, what was read is what has to be there still: a patch never loses another's change.
         row, _ = await self.put(principal, schedule_id, spec, if_match or etag(old))
         return row
@@ -177,15 +182,35 @@ class ScheduleService:
     async def pause(
         self, principal: Principal, schedule_id: str, note: str | None = None, until_us: int | None = None
     ) -> Schedule:
-        """Stop executing; due fires go on being recorded, as skipped. With ``until_us`` it goes on by itself then."""
+        """Stop executing; due fires go on being recorded, as skipped. With ``until_us`` it goes on by itself then.
+
+        WrongState: it is finished or quarantined, and doesn't fire anyway.
+        """
         if until_us is not None and until_us <= self._clock.wall_us():
             raise InvalidField("expected a moment to come", pointer="/until")
-        note = note or f"paused by {principal.name}"
-        return await self._set_state(principal.name, schedule_id, ScheduleState.PAUSED, note, until_us)
+
+        def change(old: Schedule) -> store_schedules.SetState:
+            if old.state not in (ScheduleState.ACTIVE, ScheduleState.PAUSED):
+                raise WrongState(f"schedule {schedule_id!r} is {old.state}: there is nothing to pause")
+            return store_schedules.SetState(
+                id=schedule_id,
+                state=ScheduleState.PAUSED,
+                note=note or f"paused by {principal.name}",
+                resume_us=until_us,
+                if_match=etag(old),
+                by=principal.name,
+            )
+
+        return await self._change(schedule_id, store_schedules.set_state, change)
 
     async def resume(self, principal: Principal, schedule_id: str) -> Schedule:
-        """Execute again from the next nominal time on; also releases a quarantined schedule."""
-        return await self._set_state(principal.name, schedule_id, ScheduleState.ACTIVE, None)
+        """Execute again from the next nominal time on; also releases a quarantined schedule.
+
+        WrongState, InvalidTrigger: it has no fire left.
+        """
+        return await self._change(
+            schedule_id, store_schedules.set_state, lambda old: self._resumption(old, principal.name)
+        )
 
     async def wake(self) -> int:
         """Resume those whose snooze is over; how many. What is due already is the timer's, which wakes it as well."""
@@ -193,47 +218,70 @@ class ScheduleService:
         snoozed = await self._store.read(lambda conn: store_schedules.snoozed(conn, now_us, WAKE))
         woken = 0
         for row in snoozed:
-            if row.next_fire_us is None or row.next_fire_us > now_us:
-                with suppress(NotFound, PreconditionFailed):
-                    await self._set_state("snooze", row.id, ScheduleState.ACTIVE, None)
-                    woken += 1
+            if row.next_fire_us is not None and row.next_fire_us <= now_us:
+                continue
+            try:
+                change = self._resumption(row, store_schedules.SNOOZE)
+            except (InvalidTrigger, WrongState) as error:
+                # It stays as it is, without being looked at every second; its owner reads why.
+                change = store_schedules.SetState(
+                    id=row.id, state=row.state, note=error.message, if_match=etag(row), by=store_schedules.SNOOZE
+                )
+            with suppress(NotFound, PreconditionFailed):
+                await self._store.write(store_schedules.set_state, change)
+                woken += change.state is ScheduleState.ACTIVE
+        if woken:
+            self._timer.changed()
         return woken
 
-    async def _set_state(
-        self, by: str, schedule_id: str, state: ScheduleState, note: str | None, until_us: int | None = None
-    ) -> Schedule:
-        old = await self.get(schedule_id)
-        next_fire_us: int | None = store_schedules.UNSET_FIRE
-        if state is ScheduleState.ACTIVE and old.next_fire_us is None and old.waits_for is None:
+    def _resumption(self, old: Schedule, by: str) -> store_schedules.SetState:
+        change = store_schedules.SetState(
+            id=old.id, state=ScheduleState.ACTIVE, settle=self._settle, if_match=etag(old), by=by
+        )
+        if old.next_fire_us is None and old.waits_for is None:
             # Finished, or quarantined without a next time: see whether the trigger has one now.
             trigger = self._timer.resolver.trigger(old)
-            next_fire_us = first_fire(trigger, max(self._clock.wall_us(), old.last_fire_us or 0))
             most = policies_of(old.policies).max_fires
             if most is not None and old.runs >= most:
-                raise WrongState(f"schedule {schedule_id!r} has run {old.runs} times, and may run {most} times")
-            if next_fire_us is None and not trigger.endless:
-                raise InvalidTrigger(f"schedule {schedule_id!r} has no fire left: its trigger has run out")
-        changed = await self._store.write(
-            store_schedules.set_state,
-            store_schedules.SetState(
-                id=schedule_id,
-                state=state,
-                note=note,
-                resume_us=until_us,
-                next_fire_us=next_fire_us,
-                if_match=etag(old),
-                by=by,
-            ),
-        )
-        self._timer.changed()
-        return changed
+                raise WrongState(f"schedule {old.id!r} has run {old.runs} times, and may run {most} times")
+            change.next_fire_us = trigger.next_after(max(self._clock.wall_us(), old.last_fire_us or 0))
+            if change.next_fire_us is None and not trigger.endless:
+                raise InvalidTrigger(f"schedule {old.id!r} has no fire left: its trigger has run out")
+            # There was nothing to become due in a pause.
+            change.settle = None
+        return change
+
+    async def _change(self, schedule_id: str, verb: Verb[C, Schedule], change: Callable[[Schedule], C]) -> Schedule:
+        """Write what follows from the schedule as it is; decided anew if somebody else changes it meanwhile."""
+        attempt = 1
+        while True:
+            old = await self.get(schedule_id)
+            try:
+                changed = await self._store.write(verb, change(old))
+            except PreconditionFailed:
+                if attempt == CHANGE_ATTEMPTS:
+                    raise
+                attempt += 1
+            else:
+                self._timer.changed()
+                return changed
 
     async def skip(self, principal: Principal, schedule_id: str, count: int = 1) -> Schedule:
         """Leave out the next ``count`` nominal times that are not left out already. Zero: leave out none any more."""
-        old = await self.get(schedule_id)
-        skips = skips_of(old.skips) if count else []
-        at_us = max(skips, default=None) if skips else None
-        if at_us is None and count:
+
+        def change(old: Schedule) -> store_schedules.Update:
+            skips = self._skips(old, count) if count else []
+            return store_schedules.Update(
+                id=schedule_id, changes={"skips": stored_skips(skips)}, if_match=etag(old), by=principal.name
+            )
+
+        return await self._change(schedule_id, store_schedules.update, change)
+
+    def _skips(self, old: Schedule, count: int) -> list[int]:
+        """What is left out after ``count`` more. WrongState: there are not so many to come."""
+        skips = skips_of(old.skips)
+        at_us = max(skips, default=None)
+        if at_us is None:
             at_us = old.next_fire_us
             if at_us is not None:
                 skips.append(at_us)
@@ -242,16 +290,11 @@ class ScheduleService:
         for _ in range(count):
             at_us = None if at_us is None else trigger.next_after(at_us)
             if at_us is None:
-                raise WrongState(f"schedule {schedule_id!r} has only {len(skips)} fires to come that could be skipped")
+                raise WrongState(f"schedule {old.id!r} has only {len(skips)} fires to come that could be skipped")
             skips.append(at_us)
         if len(skips) > MAX_SKIPS:
             raise InvalidField(f"expected at most {MAX_SKIPS} skipped fires in all, got {len(skips)}", pointer="/count")
-        change = store_schedules.Update(
-            id=schedule_id, changes={"skips": stored_skips(skips)}, if_match=etag(old), by=principal.name
-        )
-        changed: Schedule = await self._store.write(store_schedules.update, change)
-        self._timer.changed()
-        return changed
+        return skips
 
     async def run(self, principal: Principal, schedule_id: str, idem: IdemKey | None = None) -> Submitted:
         """One execution of the schedule's job now, beside its fires; the ledger is not touched."""

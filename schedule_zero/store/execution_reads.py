@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Subquery, bindparam, func, or_, select, text
 
-from schedule_zero.model import Attempt, Execution, State
+from schedule_zero.model import Attempt, Execution, Origin, State
 from schedule_zero.store import tables
 from schedule_zero.store.execution_rows import ATTEMPT_COLUMNS, COLUMNS, attempt, execution
 from schedule_zero.store.statements import Query, Seek, ends
@@ -117,12 +117,15 @@ _OPEN_COUNTS = Query(
 )
 
 
+# What a backfill made is beside the schedule's fires.
+_NOT_BACKFILL = text(f"origin <> '{Origin.BACKFILL.value}'")
 _OPEN = Query(
     select(E.schedule_id, E.id, E.state)
     .where(
         text(tables.NOT_COMPLETED),
         text(tables.IS_OPEN),
         E.schedule_id.is_not(None),
+        _NOT_BACKFILL,
         or_(
             text(f"executions.{tables.IS_BLOCKED}"),
             E.schedule_id.in_(select(tables.schedules.c.id).where(text(tables.IS_TRACKED))),
@@ -132,12 +135,16 @@ _OPEN = Query(
 )
 _OPEN_OF_ONE = Query(
     select(E.schedule_id, E.id, E.state)
-    .where(E.schedule_id == bindparam("wanted"), text(tables.NOT_COMPLETED), text(tables.IS_OPEN))
+    .where(E.schedule_id == bindparam("wanted"), text(tables.NOT_COMPLETED), text(tables.IS_OPEN), _NOT_BACKFILL)
     .order_by(E.seq)
 )
 _ENDED = Query(
-    select(E.state)
-    .where(E.schedule_id == bindparam("wanted"), text(f"NOT {tables.IS_OPEN}"))
+    select(E.state, E.stored_us)
+    .where(
+        E.schedule_id == bindparam("wanted"),
+        text(tables.IS_TELLING),
+        _NOT_BACKFILL,
+    )
     .order_by(E.seq.desc())
     .limit(bindparam("most"))
 )
@@ -146,15 +153,19 @@ _ENDED = Query(
 def open_of_schedules(conn: Connection, schedule_id: str | None = None) -> list[tuple[str, str, State]]:
     """(schedule, execution, state) of what is not over, oldest first: of one schedule, or of all tracked ones.
 
-    Those that are blocked are there even if nobody tracks their schedule any more.
+    Those that are blocked are there even if nobody tracks their schedule any more, those of backfills never.
     """
     rows = _OPEN.rows(conn) if schedule_id is None else _OPEN_OF_ONE.rows(conn, wanted=schedule_id)
     return [(row[0], row[1], State(row[2])) for row in rows]
 
 
-def ended_of_schedule(conn: Connection, schedule_id: str, limit: int) -> list[State]:
-    """How the newest executions of a schedule that are over have ended, the newest first."""
-    return [State(row[0]) for row in _ENDED.rows(conn, wanted=schedule_id, most=limit)]
+def ended_of_schedule(conn: Connection, schedule_id: str, limit: int, *, after_us: int = -1) -> list[State]:
+    """How the newest executions of a schedule have ended, the newest first; without those up to ``after_us``.
+
+    Only completions and failures: what was cancelled or came too late says nothing about the job.
+    """
+    # Not a condition of the query: the walk would go on through all the older ones.
+    return [State(row[0]) for row in _ENDED.rows(conn, wanted=schedule_id, most=limit) if (row[1] or 0) > after_us]
 
 
 _RUN_TIMES = (

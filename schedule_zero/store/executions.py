@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from schedule_zero.errors import ScheduleZeroError
-from schedule_zero.model import Event, Execution, State
+from schedule_zero.model import Event, Execution, Origin, State
 from schedule_zero.store import execution_rows as rows
 from schedule_zero.store import tables
 from schedule_zero.store.execution_clearing import Clear, Cleared, clear, clear_all
@@ -71,7 +71,8 @@ __all__ = [
     "pending_counts",
     "pending_window",
     "record_stale",
-    "release_due", "run_times",
+    "release_due",
+    "run_times",
     "running",
     "start",
     "stats",
@@ -191,12 +192,19 @@ def insert_born(tx: Tx, born: Sequence[Execution]) -> None:
                 row.id,
                 {"handler_id": row.handler_id, "job_method": row.job_method, "state": row.state}
                 if row.schedule_id is None
-                else {"handler_id": row.handler_id, "job_method": row.job_method, "state": row.state,
-                      "schedule_id": row.schedule_id},
+                else _told_of_schedule(row),
             )
             for row in born
         ]
-    )  # fmt: skip
+    )
+
+
+def _told_of_schedule(row: Execution) -> dict[str, Any]:
+    told: dict[str, Any] = {"handler_id": row.handler_id, "job_method": row.job_method, "state": row.state,
+                            "schedule_id": row.schedule_id}  # fmt: skip
+    if row.origin is Origin.BACKFILL:
+        told["origin"] = row.origin
+    return told
 
 
 def start(tx: Tx, args: list[list[StartItem]]) -> list[set[str]]:

@@ -14,6 +14,9 @@ from schedule_zero.store import schedule_rows as rows
 from schedule_zero.store.statements import bulk_insert, bulk_select, bulk_update
 from schedule_zero.store.tx import Tx, Undo
 
+# Who resumes a schedule when its snooze is over.
+SNOOZE = "snooze"
+
 
 class ReleaseItem(Struct, kw_only=True):
     """One schedule whose due fires were decided. The fence is (id, generation, version, ``due_us``)."""
@@ -35,6 +38,8 @@ class ReleaseItem(Struct, kw_only=True):
     waits_for: str | None = None
     # Nothing of the four above is or was set: the common case.
     plain: bool = True
+    # Its snooze ends with this round.
+    resumed: bool = False
     fires: list[Fire]
     executions: list[Execution]
 
@@ -108,7 +113,8 @@ def release(tx: Tx, args: list[list[ReleaseItem]]) -> list[dict[str, ReleaseRefu
     """Ledger rows, executions and the schedules' new times in one transaction (C1); the ids refused, each with why.
 
     Nothing of a refused item is written. Emits ``execution.created`` for each execution, ``schedule.skipped`` or
-    ``schedule.missed`` for a fire without one, and ``schedule.finished``/``schedule.quarantined``.
+    ``schedule.missed`` for a fire without one, ``schedule.finished``/``schedule.quarantined``, and
+    ``schedule.resumed`` where a snooze ends.
     """
     items = args[0] if len(args) == 1 else [item for arg in args for item in arg]
     refused: list[dict[str, ReleaseRefusal]] = [{} for _ in args]
@@ -120,6 +126,9 @@ def release(tx: Tx, args: list[list[ReleaseItem]]) -> list[dict[str, ReleaseRefu
     for item in items:
         if item.state in rows.ENDED:
             tx.emit(Event(rows.STATE_EVENT[item.state], item.id, {"note": item.note}))
+        elif item.resumed:
+            told = {"state": item.state, "version": item.version, "next_fire_us": item.next_fire_us, "by": SNOOZE}
+            tx.emit(Event(rows.STATE_EVENT[item.state], item.id, told))
         _tell_fires(tx, item.fires)
     return refused
 
@@ -132,7 +141,11 @@ def _tell_fires(tx: Tx, fires: list[Fire]) -> None:
 
 
 def write_owed(tx: Tx, fires: list[Fire]) -> None:
-    """Ledger rows of versions that end here: what was due, and nobody will decide any more. None of them ran."""
+    """Ledger rows of what was due and nobody will decide any more. None of them ran; what is there stays as it is."""
+    if not fires:
+        return
+    known = {tuple(row) for row in tx.lookup(_IN_LEDGER, list(dict.fromkeys(map(_key, fires))))}
+    fires = [fire for fire in fires if _key(fire) not in known]
     tx.bulk(_DECIDED, [_decided(fire) for fire in fires])
     totals: dict[tuple[str, int], Counter[str]] = {}
     for fire in fires:
@@ -202,6 +215,10 @@ def _release_all(tx: Tx, items: list[ReleaseItem]) -> bool:
     return trial.kept
 
 
+def _key(fire: Fire) -> tuple[str, int, int]:
+    return (fire.schedule_id, fire.generation, fire.nominal_us)
+
+
 def _decided(f: Fire) -> tuple[Any, ...]:
     reason = None if f.reason is None else f.reason.value
     what = (f.execution_id, f.count, f.last_nominal_us, f.decided_us, f.detail)
@@ -217,15 +234,13 @@ def _sort_out(tx: Tx, args: list[list[ReleaseItem]], refused: list[dict[str, Rel
         tuple(row)
         for row in tx.lookup(
             _IN_LEDGER,
-            list(
-                dict.fromkeys((f.schedule_id, f.generation, f.nominal_us) for arg in args for i in arg for f in i.fires)
-            ),
+            list(dict.fromkeys(_key(fire) for arg in args for item in arg for fire in item.fires)),
         )
     }
     accepted: list[ReleaseItem] = []
     for arg, refusals in zip(args, refused, strict=True):
         for item in arg:
-            times = [(fire.schedule_id, fire.generation, fire.nominal_us) for fire in item.fires]
+            times = [_key(fire) for fire in item.fires]
             if now.get(item.id) != (item.id, item.generation, item.version, item.due_us):
                 refusals[item.id] = ReleaseRefusal.FENCE
             elif len(set(times)) < len(times) or not ledger.isdisjoint(times):

@@ -6,7 +6,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,7 +18,16 @@ from schedule_zero.store import schedule_history as history
 from schedule_zero.store import schedule_rows as rows
 from schedule_zero.store import tables
 from schedule_zero.store.idempotency import Keys
-from schedule_zero.store.schedule_release import RearmItem, ReleaseItem, ReleaseRefusal, arm, rearm, release, write_owed
+from schedule_zero.store.schedule_release import (
+    SNOOZE,
+    RearmItem,
+    ReleaseItem,
+    ReleaseRefusal,
+    arm,
+    rearm,
+    release,
+    write_owed,
+)
 from schedule_zero.store.statements import Query, bulk_delete, bulk_insert, bulk_select
 from schedule_zero.store.tx import IdempotencyRecord, IdempotentReplay, Page, Tx
 
@@ -27,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHANGEABLE",
+    "SNOOZE",
     "UNSET_FIRE",
     "Create",
     "Delete",
@@ -37,6 +47,9 @@ __all__ = [
     "ReleaseItem",
     "ReleaseRefusal",
     "SetState",
+    "Settle",
+    "Settled",
+    "Tracked",
     "Update",
     "arm",
     "count",
@@ -77,6 +90,20 @@ class Create(Struct, kw_only=True):
 Handover = Callable[[Schedule, Schedule | None], list[Fire]]
 
 
+class Settled(Struct, kw_only=True):
+    """What a pause leaves behind when it ends."""
+
+    # The ledger rows of what came due in it and is not decided yet.
+    fires: list[Fire]
+    # The nominal time after those.
+    next_fire_us: int | None
+    # There is none any more, and none can come.
+    finished: bool = False
+
+
+Settle = Callable[[Schedule], Settled]
+
+
 class Put(Struct, kw_only=True):
     """Replace or create one schedule as a whole."""
 
@@ -111,6 +138,8 @@ class SetState(Struct, kw_only=True):
     resume_us: int | None = None
     # With a resume: the time it goes on from. ``UNSET_FIRE`` (default) leaves ``next_fire_us`` alone.
     next_fire_us: int | None = -1
+    # With a resume of a paused one.
+    settle: Settle | None = None
     if_match: str | None = None
     by: str | None = None
 
@@ -248,27 +277,33 @@ def set_state(tx: Tx, args: list[SetState]) -> list[Schedule | ScheduleZeroError
     answers: list[Schedule | ScheduleZeroError] = []
     changed: dict[str, Schedule] = {}
     over: list[history.Over] = []
+    owed: list[Fire] = []
     for arg in args:
         row = stored.get(arg.id)
         refusal = _mismatch(arg.id, row, arg.if_match)
         if row is None or refusal is not None:
             answers.append(refusal or _not_found(arg.id))
             continue
+        state = arg.state
         next_fire_us = row.next_fire_us if arg.next_fire_us == UNSET_FIRE else arg.next_fire_us
-        if (row.state, row.note, row.resume_us, row.next_fire_us) != (
-            arg.state, arg.note, arg.resume_us, next_fire_us,
-        ):  # fmt: skip
+        if arg.settle is not None and row.state is ScheduleState.PAUSED:
+            settled = arg.settle(row)
+            owed += settled.fires
+            next_fire_us = settled.next_fire_us
+            state = ScheduleState.FINISHED if settled.finished else state
+        if (row.state, row.note, row.resume_us, row.next_fire_us) != (state, arg.note, arg.resume_us, next_fire_us):
             now_us = max(tx.now_us, row.updated_us)
             over.append((row, now_us, arg.by))
             row = replace(
-                row, state=arg.state, note=arg.note, resume_us=arg.resume_us, next_fire_us=next_fire_us,
+                row, state=state, note=arg.note, resume_us=arg.resume_us, next_fire_us=next_fire_us,
                 updated_us=now_us, updated_by=arg.by, version=row.version + 1,
             )  # fmt: skip
             stored[arg.id] = changed[arg.id] = row
-            tx.emit(_told(rows.STATE_EVENT[arg.state], row))
+            tx.emit(_told(rows.STATE_EVENT[state], row))
         answers.append(copy(row))
     history.keep(tx, over)
     tx.bulk(_REPLACE, [rows.values(row) for row in changed.values()])
+    write_owed(tx, owed)
     return answers
 
 
@@ -313,11 +348,11 @@ _NEXT_DUE = Query(
 )
 _SNOOZED = Query(
     select(*rows.COLUMNS)
-    .where(text(tables.IS_SNOOZED), _S.resume_us <= bindparam("now"))
+    .where(text(tables.IS_SNOOZED), _S.state == ScheduleState.PAUSED.value, _S.resume_us <= bindparam("now"))
     .order_by(_S.resume_us)
     .limit(bindparam("most"))
 )
-_TRACKED = Query(select(_S.id).where(text(tables.IS_TRACKED)))
+_TRACKED = Query(select(_S.id, _S.waits_for, _S.policies).where(text(tables.IS_TRACKED)))
 # The documents are canonical JSON; no other string in them can hold these characters unescaped.
 _STARTING = Query(select(*rows.COLUMNS).where(_S.trigger.contains('"type":"startup"'), _S.state != "quarantined"))
 
@@ -390,9 +425,20 @@ def snoozed(conn: Connection, now_us: int, limit: int) -> list[Schedule]:
     return [rows.schedule(row) for row in _SNOOZED.rows(conn, now=now_us, most=limit)]
 
 
-def tracked(conn: Connection) -> list[str]:
+class Tracked(NamedTuple):
+    """A schedule whose fires depend on what becomes of its executions."""
+
+    id: str
+    # The end of one may matter although nothing is open: a fixed delay, or a maximum of failures.
+    matters: bool
+
+
+def tracked(conn: Connection) -> list[Tracked]:
     """Those whose fires depend on what becomes of their executions."""
-    return [row[0] for row in _TRACKED.rows(conn)]
+    return [
+        Tracked(id_, waits_for is not None or "max_failures" in (policies or ""))
+        for id_, waits_for, policies in _TRACKED.rows(conn)
+    ]
 
 
 def starting(conn: Connection) -> list[Schedule]:

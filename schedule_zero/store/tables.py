@@ -46,6 +46,8 @@ IS_TIMED = "not_before_us IS NOT NULL AND state IN ('scheduled', 'retry_schedule
 IS_WAITING = f"state IN {_states(WAITING)}"
 IS_OPEN = f"state IN {_states(set(State) - TERMINAL)}"
 IS_STARTABLE = f"state IN {_states(STARTABLE)}"
+# Over, and it says something about the job: what was cancelled or came too late doesn't.
+IS_TELLING = f"state IN {_states({State.COMPLETED, State.FAILED, State.TIMEOUT, State.DEAD})}"
 IS_TERMINAL = f"state IN {_states(TERMINAL)}"
 IS_DUE_ABLE = "state IN ('active', 'paused')"
 IS_SNOOZED = "resume_us IS NOT NULL"

@@ -7,13 +7,14 @@ knows how fast it may go.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import structlog
 
 from schedule_zero.clock import Clock
-from schedule_zero.errors import InvalidCalendar, InvalidTrigger, StoreUnavailable
+from schedule_zero.errors import StoreUnavailable, WrongState
 from schedule_zero.model import Backfill, Execution, Origin, Schedule, new_id
 from schedule_zero.rules.options import merged, options_said
 from schedule_zero.rules.policies import policies_of
@@ -41,11 +42,13 @@ def nominal_times(resolver: Resolver, row: Schedule, from_us: int, to_us: int) -
     """What a backfill runs: the nominal times in ``[from_us, to_us]`` that no named calendar forbids."""
     trigger = resolver.trigger(row)
     exclusions = resolver.exclusions(policies_of(row.policies))
-    nominal_us = trigger.next_after(from_us - 1)
-    while nominal_us is not None and nominal_us <= to_us:
-        if exclusions is None or exclusions.verdict(nominal_us) is None:
+    whole = [(from_us, to_us + 1, None)]
+    for low_us, high_us, verdict in whole if exclusions is None else exclusions.segments(from_us, to_us + 1):
+        # Not one by one through what is forbidden: that may be all of a range of ten years.
+        nominal_us = trigger.next_after(low_us - 1) if verdict is None else None
+        while nominal_us is not None and nominal_us < high_us:
             yield nominal_us
-        nominal_us = trigger.next_after(nominal_us)
+            nominal_us = trigger.next_after(nominal_us)
 
 
 class Backfills:
@@ -102,19 +105,24 @@ class Backfills:
         schedule = await self._store.read(lambda conn: _as_it_was(conn, row))
         if schedule is None:
             log.error("backfill_without_schedule", backfill_id=row.id, schedule_id=row.schedule_id)
-            await self._store.write(backfills.cancel, row.id)
+            await self._give_up(row)
             return
         try:
             *now, after = await asyncio.to_thread(self._next, schedule, row, at_us, size)
-        except (InvalidTrigger, InvalidCalendar) as error:
-            log.error("backfill_failed", backfill_id=row.id, schedule_id=row.schedule_id, reason=str(error))
-            await self._store.write(backfills.cancel, row.id)
+        except Exception as error:  # a trigger's own failure: its backfill ends, the others go on
+            log.exception("backfill_failed", backfill_id=row.id, schedule_id=row.schedule_id, reason=str(error))
+            await self._give_up(row)
             return
         created = [self._execution(schedule, row.id, nominal_us) for nominal_us in now if nominal_us is not None]
         self._dispatcher.place(created)
         await self._write(
             backfills.Advance(id=row.id, schedule_id=row.schedule_id, at_us=at_us, next_us=after, executions=created)
         )
+
+    async def _give_up(self, row: Backfill) -> None:
+        # WrongState: somebody has cancelled it meanwhile.
+        with suppress(WrongState):
+            await self._store.write(backfills.cancel, row.id)
 
     def _next(self, schedule: Schedule, row: Backfill, at_us: int, size: int) -> list[int | None]:
         """The next ``size`` nominal times, and the one after them (None: that was all)."""

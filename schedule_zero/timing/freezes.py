@@ -29,11 +29,9 @@ class FreezeBook:
         self._last_to_us = max((freeze.to_us for freeze in self._all if freeze.to_us is not None), default=0)
 
     def at(self, now_us: int) -> Freeze | None:
-        """The one in force."""
+        """The one in force. It began when it was committed, even if the clock was set back since."""
         last = self._all[-1] if self._all else None
-        if last is None or now_us < last.from_us or (last.to_us is not None and last.to_us <= now_us):
-            return None
-        return last
+        return None if last is None or (last.to_us is not None and last.to_us <= now_us) else last
 
     def any_since(self, us: int) -> bool:
         """Whether any ended after that."""

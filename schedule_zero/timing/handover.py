@@ -15,9 +15,11 @@ from schedule_zero.errors import InvalidCalendar, InvalidTrigger
 from schedule_zero.model import Fire, FireOutcome, Schedule, ScheduleState, SkipReason
 from schedule_zero.rules.catchup import Decision, skip_all
 from schedule_zero.rules.policies import policies_of
+from schedule_zero.store.schedules import Settled
 from schedule_zero.timing.parse import first_fire
 
 if TYPE_CHECKING:
+    from schedule_zero.store.schedules import Settle
     from schedule_zero.timing.resolve import Resolver
     from schedule_zero.timing.trigger import Trigger
 
@@ -45,6 +47,28 @@ def handover_with(resolver: Resolver, clock: Clock) -> Callable[[Schedule, Sched
         return _owed(trigger, old, now_us)
 
     return handover
+
+
+def settle_with(resolver: Resolver, clock: Clock) -> Settle:
+    """The settlement of ``store.schedules.SetState``: what came due in a pause belongs to it, however late it ends."""
+
+    def settle(row: Schedule) -> Settled:
+        due_us, now_us = row.next_fire_us, clock.wall_us()
+        if due_us is None or due_us > now_us:
+            return Settled(fires=[], next_fire_us=due_us)
+        trigger = resolver.trigger(row)
+        upto_us = now_us if row.resume_us is None else min(now_us, row.resume_us - 1)
+        decisions = skip_all(trigger, due_us, upto_us, SkipReason.PAUSED)
+        if not decisions:
+            return Settled(fires=[], next_fire_us=due_us)
+        next_us = trigger.next_after(max(one.last_nominal_us or one.nominal_us for one in decisions))
+        return Settled(
+            fires=[_fire(row, decision, now_us) for decision in decisions],
+            next_fire_us=trigger.after_run(now_us) if next_us is None else next_us,
+            finished=next_us is None and trigger.after_run(now_us) is None and not trigger.endless,
+        )
+
+    return settle
 
 
 def _keep_state(old: Schedule, new: Schedule) -> None:
@@ -80,14 +104,25 @@ def _end_if_spent(new: Schedule) -> None:
     most = policies_of(new.policies).max_fires
     if most is not None and new.runs >= most:
         new.state, new.next_fire_us, new.note = ScheduleState.FINISHED, None, f"finished after {most} runs"
+        new.resume_us = None
 
 
 def _owed(trigger: Trigger, old: Schedule, now_us: int) -> list[Fire]:
     due_us = old.next_fire_us
     if due_us is None or due_us > now_us:
         return []
-    reason = SkipReason.PAUSED if old.state is ScheduleState.PAUSED else SkipReason.CHANGED
-    return [_fire(old, decision, now_us) for decision in skip_all(trigger, due_us, now_us, reason)]
+    return [_fire(old, decision, now_us) for decision in _decisions(trigger, old, due_us, now_us)]
+
+
+def _decisions(trigger: Trigger, old: Schedule, due_us: int, now_us: int) -> list[Decision]:
+    if old.state is not ScheduleState.PAUSED:
+        return skip_all(trigger, due_us, now_us, SkipReason.CHANGED)
+    if old.resume_us is None or old.resume_us > now_us:
+        return skip_all(trigger, due_us, now_us, SkipReason.PAUSED)
+    # Its snooze is over, which nobody has written down yet.
+    paused = skip_all(trigger, due_us, old.resume_us - 1, SkipReason.PAUSED) if due_us < old.resume_us else []
+    next_us = trigger.next_after(old.resume_us - 1) if paused else due_us
+    return paused if next_us is None else paused + skip_all(trigger, next_us, now_us, SkipReason.CHANGED)
 
 
 def _fire(row: Schedule, decision: Decision, now_us: int) -> Fire:

@@ -145,7 +145,7 @@ def _go_on(alarm: Alarm, plan: Plan, item: ReleaseItem, now_us: int) -> None:
     item.resume_us, item.waits_for = row.resume_us, row.waits_for
     item.skips = stored_skips(us for us in alarm.skips if us > plan.last_us) if alarm.skips else None
     if row.state is ScheduleState.PAUSED and row.resume_us is not None and row.resume_us <= now_us:
-        item.state, item.resume_us, item.note = ScheduleState.ACTIVE, None, ""
+        item.state, item.resume_us, item.note, item.resumed = ScheduleState.ACTIVE, None, "", True
     if policies.max_fires is None:
         return
     if row.runs + len(item.executions) >= policies.max_fires:
@@ -170,8 +170,11 @@ def _run_out(alarm: Alarm, item: ReleaseItem, now_us: int) -> None:
         else:
             item.next_fire_us = follows_us
     elif not trigger.endless or isinstance(trigger, DelayTrigger):
-        # A delay that leads beyond its end is over as well.
-        item.state = ScheduleState.FINISHED
+        # (A delay that leads beyond its end is over as well.)
+        if item.state is ScheduleState.PAUSED:
+            # There is nothing to go on with when its snooze ends, and why it was paused is of the past.
+            item.resume_us, item.note = None, ""
+        item.state, item.resumed = ScheduleState.FINISHED, False
 
 
 def _quarantine(alarm: Alarm, due_us: int, now_us: int) -> ReleaseItem:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import structlog
 
 from schedule_zero.clock import Clock
 from schedule_zero.errors import NotFound, PreconditionFailed, StoreUnavailable
-from schedule_zero.model import Event, Schedule, ScheduleState, State
+from schedule_zero.model import Event, Origin, Schedule, ScheduleState, State
 from schedule_zero.rules.overlap import next_step
 from schedule_zero.rules.policies import policies_of
 from schedule_zero.store import executions, schedules
@@ -36,6 +37,8 @@ log = structlog.get_logger(__name__)
 # The journal's events of executions that matter here.
 FOLLOWED = frozenset({"execution.created", "execution.unblocked", "execution.finished"})
 FAILURES = frozenset({State.FAILED, State.TIMEOUT, State.DEAD})
+# Schedules that are looked at side by side.
+AT_ONCE = 200
 # After the store refused.
 PAUSE_S = 0.5
 
@@ -88,9 +91,11 @@ class Turns:
         if open_ is None:
             return
         if kind == "execution.created":
-            open_[event.id] = event.data.get("state") == State.BLOCKED
-            if open_[event.id]:
-                self._to_look(schedule_id)
+            # Those of a backfill are beside the schedule's fires: none waits for the other, or ends it.
+            if event.data.get("origin") != Origin.BACKFILL:
+                open_[event.id] = event.data.get("state") == State.BLOCKED
+                if open_[event.id]:
+                    self._to_look(schedule_id)
         elif kind == "execution.unblocked":
             open_[event.id] = False
         else:
@@ -106,11 +111,13 @@ class Turns:
             found, tracked = await self._store.read(_open_and_tracked)
             ended, self._all_unread = self._all_unread, None
             self._learn(found, ended)
-            for id_ in tracked:
-                self._open.setdefault(id_, {})
-            # What was under way when the last server ended.
-            for id_ in self._open:
-                self._to_look(id_)
+            for row in tracked:
+                self._open.setdefault(row.id, {})
+                if row.matters:
+                    # Its last end may not have been followed up before the last server ended.
+                    self._to_look(row.id, failed=True)
+            for schedule_id, _, _ in found:
+                self._to_look(schedule_id)
         while self._unread:
             id_ = next(iter(self._unread))
             found = await self._store.read(partial(executions.open_of_schedules, schedule_id=id_))
@@ -144,18 +151,35 @@ class Turns:
             await self._bell.wait()
             self._bell.clear()
             look, self._look = self._look, {}
-            try:
-                rows = await self._store.read(partial(schedules.get_many, ids=list(look)))
-                found = {row.id: row for row in rows}
-                while look:
-                    id_, failed = next(iter(look.items()))
-                    await self._follow(id_, found.get(id_), failed=failed)
-                    del look[id_]
-            except StoreUnavailable as error:
-                log.warning("turns_postponed", reason=str(error)[:200])
-                for id_, failed in look.items():
-                    self._to_look(id_, failed=failed)
-                await asyncio.sleep(PAUSE_S)
+            waiting = iter(look.items())
+            # Side by side, so that what they write shares a commit.
+            while batch := dict(islice(waiting, AT_ONCE)):
+                await self._follow_all(batch)
+
+    async def _follow_all(self, look: dict[str, bool]) -> None:
+        try:
+            rows = await self._store.read(partial(schedules.get_many, ids=list(look)))
+        except StoreUnavailable as error:
+            await self._postpone(look, error)
+            return
+        found = {row.id: row for row in rows}
+        outcomes = await asyncio.gather(
+            *(self._follow(id_, found.get(id_), failed=failed) for id_, failed in look.items()), return_exceptions=True
+        )
+        postponed: dict[str, bool] = {}
+        for (id_, failed), outcome in zip(look.items(), outcomes, strict=True):
+            if isinstance(outcome, StoreUnavailable):
+                postponed[id_] = failed
+            elif outcome is not None:
+                raise outcome
+        if postponed:
+            await self._postpone(postponed, next(one for one in outcomes if isinstance(one, StoreUnavailable)))
+
+    async def _postpone(self, look: dict[str, bool], error: StoreUnavailable) -> None:
+        log.warning("turns_postponed", reason=str(error)[:200])
+        for id_, failed in look.items():
+            self._to_look(id_, failed=failed)
+        await asyncio.sleep(PAUSE_S)
 
     async def _follow(self, schedule_id: str, row: Schedule | None, *, failed: bool) -> None:
         open_ = self._open.get(schedule_id, {})
@@ -163,11 +187,7 @@ class Turns:
         step = next_step(policies.overlap, open_)
         asked = [id_ for id_ in step.cancel if id_ not in self._asked]
         if asked:
-            self._asked.update(asked)
-            if step.only_unstarted:
-                await self._store.write(executions.cancel_unstarted, asked)
-            else:
-                await self._dispatcher.cancel(asked)
+            await self._cancel(asked, only_unstarted=step.only_unstarted)
         for id_ in step.unblock:
             unblocked = await self._store.write(executions.unblock, id_)
             if unblocked is not None:
@@ -178,36 +198,57 @@ class Turns:
             return
         if failed and policies.max_failures is not None and row.state is ScheduleState.ACTIVE:
             await self._pause_if_failing(row, policies.max_failures)
-        if row.waits_for is not None and row.waits_for not in open_:
+        if row.waits_for is not None and row.waits_for not in open_ and row.state is not ScheduleState.QUARANTINED:
             await self._rearm(row)
 
+    async def _cancel(self, ids: list[str], *, only_unstarted: bool) -> None:
+        self._asked.update(ids)
+        try:
+            if only_unstarted:
+                await self._store.write(executions.cancel_unstarted, ids)
+            else:
+                await self._dispatcher.cancel(ids)
+        except StoreUnavailable:
+            self._asked.difference_update(ids)
+            raise
+
     async def _pause_if_failing(self, row: Schedule, most: int) -> None:
-        ends = await self._store.read(lambda conn: executions.ended_of_schedule(conn, row.id, most))
-        # What was cancelled or came too late says nothing about the job.
+        # A change of the schedule, or its resumption, begins a new count.
+        ends = await self._store.read(
+            lambda conn: executions.ended_of_schedule(conn, row.id, most, after_us=row.updated_us)
+        )
         if len(ends) < most or not FAILURES.issuperset(ends):
             return
         note = f"paused after {most} failed executions in a row" if most > 1 else "paused after a failed execution"
-        pause = schedules.SetState(
-            id=row.id, state=ScheduleState.PAUSED, note=note, if_match=schedules.etag(row), by="max_failures"
-        )
-        try:
-            await self._store.write(schedules.set_state, pause)
-        except (NotFound, PreconditionFailed):
-            # Somebody changed it just now; the next failure decides again.
-            return
-        log.warning("schedule_paused_by_failures", schedule_id=row.id, failures=most)
+        if await self._set_state(row, ScheduleState.PAUSED, note, by="max_failures"):
+            log.warning("schedule_paused_by_failures", schedule_id=row.id, failures=most)
 
     async def _rearm(self, row: Schedule) -> None:
         execution_id = row.waits_for
         assert execution_id is not None
         found = await self._store.read(lambda conn: executions.get(conn, execution_id))
         ended_us = None if found is None else found.execution.finished_us or found.execution.stored_us
-        next_us = self._trigger_of(row).after_run(self._clock.wall_us() if ended_us is None else ended_us)
+        try:
+            next_us = self._trigger_of(row).after_run(self._clock.wall_us() if ended_us is None else ended_us)
+        except Exception as error:  # a trigger's own failure: its schedule is quarantined, the others go on
+            log.exception("trigger_failed", schedule_id=row.id)
+            note = f"the trigger failed: {type(error).__name__}: {error}"[:500]
+            await self._set_state(row, ScheduleState.QUARANTINED, note, by="timer")
+            return
         await self._store.write(
             schedules.rearm,
             schedules.RearmItem(id=row.id, generation=row.generation, waits_for=execution_id, next_fire_us=next_us),
         )
 
+    async def _set_state(self, row: Schedule, state: ScheduleState, note: str, *, by: str) -> bool:
+        """False: somebody has changed it meanwhile; what follows from that is told by an event of its own."""
+        change = schedules.SetState(id=row.id, state=state, note=note, if_match=schedules.etag(row), by=by)
+        try:
+            await self._store.write(schedules.set_state, change)
+        except (NotFound, PreconditionFailed):
+            return False
+        return True
 
-def _open_and_tracked(conn: Connection) -> tuple[list[tuple[str, str, State]], list[str]]:
+
+def _open_and_tracked(conn: Connection) -> tuple[list[tuple[str, str, State]], list[schedules.Tracked]]:
     return executions.open_of_schedules(conn), schedules.tracked(conn)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from msgspec import structs
 
+from schedule_zero.clock import Clock
 from schedule_zero.config import HttpConfig, ServerConfig, StoreConfig, ZmqConfig
 from schedule_zero.model import Handler, JobMethod
 from schedule_zero.server import Server
@@ -23,10 +24,12 @@ TEST_CONFIG = ServerConfig(
 
 
 @asynccontextmanager
-async def running_server(state_dir: Path, config: ServerConfig = TEST_CONFIG) -> AsyncIterator[Server]:
+async def running_server(
+    state_dir: Path, config: ServerConfig = TEST_CONFIG, clock: Clock | None = None
+) -> AsyncIterator[Server]:
     """A started server; stopped in order at the end."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    server = Server(config, state_dir)
+    server = Server(config, state_dir, clock=clock)
     await server.start()
     try:
         yield server

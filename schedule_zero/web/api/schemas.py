@@ -269,7 +269,7 @@ class BackfillBody(Body, frozen=True, kw_only=True):
 
     from_: Annotated[Moment, Meta(description="The first moment, included.")] = field(name="from")
     to: Annotated[Moment, Meta(description="The last moment, included; not after now.")]
-    rate_per_s: Annotated[float, Meta(gt=0, le=1000, description="Executions created per second.")] = 10.0
+    rate_per_s: Annotated[float, Meta(ge=0.001, le=1000, description="Executions created per second.")] = 10.0
     count: (
         Annotated[int, Meta(ge=1, description="The count that was agreed to; 409 if it is another one by now.")] | None
     ) = None

@@ -1,0 +1,434 @@
+"""Snoozes, skips, freezes, maxima and jitter on a whole server, also over its restarts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from schedule_zero.errors import InvalidField, InvalidTrigger, WrongState
+from schedule_zero.model import CatchUp, Overlap, ScheduleState, SkipReason, Spread, State
+from schedule_zero.rules.jitter import jitter_us
+from schedule_zero.rules.policies import skips_of
+from schedule_zero.store import events
+from tests.integration.policy_bed import (
+    ANN,
+    CAUGHT_UP,
+    EXECUTED,
+    MINUTE,
+    MISSED,
+    SKIPPED,
+    Life,
+    S,
+    life,
+)
+from tests.support import ManualClock, eventually
+
+pytestmark = pytest.mark.anyio
+
+PAUSED, REQUESTED, FROZEN = (SKIPPED, SkipReason.PAUSED), (SKIPPED, SkipReason.REQUESTED), (SKIPPED, SkipReason.FROZEN)
+RAN, MADE_UP, GONE = (EXECUTED, None), (CAUGHT_UP, None), (MISSED, None)
+EVERY_MINUTE = {"type": "interval", "minutes": 1}
+
+
+async def kinds(run: Life, id_: str = "a") -> list[str]:
+    rows = await run.server.store.read(lambda conn: events.read_after(conn, 0, 10_000))
+    return [event.kind for _, row in rows for event in row if event.id == id_]
+
+
+# --- snooze ------------------------------------------------------------------------------------------
+
+
+async def test_a_snoozed_schedule_goes_on_by_itself(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a")
+        await run.pass_(1)
+        await run.schedules.pause(ANN, "a", "maintenance", clock.wall_us() + 2 * S + 1)
+        await run.pass_(4, step_s=1)
+
+        row = await run.get()
+        assert await run.outcomes() == [RAN, PAUSED, PAUSED, RAN, RAN]
+        assert (row.state, row.note, row.resume_us) == (ScheduleState.ACTIVE, None, None)
+        assert (await kinds(run)).count("schedule.resumed") == 1
+
+
+async def test_a_snooze_ends_although_nothing_is_due_then(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", {"type": "interval", "days": 1})
+        await run.schedules.pause(ANN, "a", None, clock.wall_us() + MINUTE)
+
+        await run.pass_(59)
+        assert await run.schedules.wake() == 0
+        await run.pass_(1)
+        await run.schedules.wake()
+
+        row = await run.get()
+        assert (row.state, row.resume_us, row.updated_by) == (ScheduleState.ACTIVE, None, "snooze")
+
+
+async def test_a_snooze_that_ended_while_no_server_was_there_is_over_then_not_later(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", EVERY_MINUTE, catch_up=CatchUp.ALL)
+        await run.schedules.pause(ANN, "a", None, clock.wall_us() + 150 * S)
+    clock.advance(241)
+
+    async with life(tmp_path, clock) as run:
+        await run.decided()
+
+        assert await run.outcomes() == [PAUSED, PAUSED, MADE_UP, RAN]
+        assert (await run.get()).state is ScheduleState.ACTIVE
+
+
+async def test_a_schedule_that_ran_out_while_it_was_snoozed_is_finished_and_wakes_nobody(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", {"type": "date", "run_date": (clock.wall_us() + 5 * S) / 1e6})
+        await run.put("b", {"type": "interval", "days": 1})
+        for id_ in ("a", "b"):
+            await run.schedules.pause(ANN, id_, None, clock.wall_us() + MINUTE)
+        await run.pass_(10)
+        row = await run.get()
+        assert (row.state, row.note, row.resume_us) == (ScheduleState.FINISHED, None, None)
+
+        await run.pass_(60)
+        await run.schedules.wake()
+
+        assert (await run.get("b")).state is ScheduleState.ACTIVE
+        assert await run.outcomes() == [PAUSED]
+
+
+async def test_what_is_over_or_broken_can_not_be_paused(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", {"type": "date", "run_date": (clock.wall_us() + S) / 1e6})
+        await run.pass_(2)
+
+        with pytest.raises(WrongState, match="finished"):
+            await run.schedules.pause(ANN, "a", None, clock.wall_us() + MINUTE)
+        with pytest.raises(InvalidTrigger, match="no fire left"):
+            await run.schedules.resume(ANN, "a")
+
+        assert (await run.get()).state is ScheduleState.FINISHED
+
+
+async def test_whoever_pauses_a_snoozed_schedule_again_is_not_woken_by_the_old_snooze(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", {"type": "interval", "days": 1})
+        await run.schedules.pause(ANN, "a", None, clock.wall_us() + S)
+        await run.schedules.pause(ANN, "a", "for good")
+        await run.pass_(5)
+        await run.schedules.wake()
+
+        row = await run.get()
+        assert (row.state, row.note, row.resume_us) == (ScheduleState.PAUSED, "for good", None)
+
+
+async def test_a_moment_that_has_passed_is_no_end_of_a_snooze(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a")
+
+        with pytest.raises(InvalidField) as caught:
+            await run.schedules.pause(ANN, "a", None, clock.wall_us())
+
+        assert caught.value.pointer == "/until"
+
+
+# --- skip --------------------------------------------------------------------------------------------
+
+
+async def test_the_next_fires_are_skipped_on_request_and_no_others(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a")
+        await run.schedules.skip(ANN, "a")
+        row = await run.schedules.skip(ANN, "a", 1)
+        assert skips_of(row.skips) == [clock.wall_us() + S, clock.wall_us() + 2 * S]
+        await run.pass_(3, step_s=1)
+
+        assert await run.outcomes() == [REQUESTED, REQUESTED, RAN]
+        assert (await run.get()).skips is None
+
+
+async def test_a_skip_outlives_a_restart_and_is_taken_back_by_none(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a")
+        await run.put("b")
+        for id_ in ("a", "b"):
+            await run.schedules.skip(ANN, id_, 2)
+        await run.schedules.skip(ANN, "b", 0)
+    async with life(tmp_path, clock) as run:
+        await run.pass_(3, step_s=1)
+
+        assert await run.outcomes("a") == [REQUESTED, REQUESTED, RAN]
+        assert await run.outcomes("b") == [RAN, RAN, RAN]
+
+
+async def test_no_more_fires_can_be_skipped_than_there_are(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", {"type": "date", "run_date": (clock.wall_us() + S) / 1e6})
+        with pytest.raises(WrongState, match="only 1"):
+            await run.schedules.skip(ANN, "a", 2)
+
+        await run.put("b")
+        await run.schedules.skip(ANN, "b", 60)
+        with pytest.raises(InvalidField, match="at most 100"):
+            await run.schedules.skip(ANN, "b", 60)
+
+
+# --- freeze ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (CatchUp.NONE, [RAN, FROZEN, FROZEN, FROZEN, RAN]),
+        (CatchUp.LATEST, [RAN, FROZEN, FROZEN, MADE_UP, RAN]),
+        (CatchUp.ALL, [RAN, MADE_UP, MADE_UP, MADE_UP, RAN]),
+        (None, [RAN, GONE, GONE, MADE_UP, RAN]),
+    ],
+)
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_freeze_stops_everything_and_whoever_thaws_chooses_what_is_made_up_for(
+    tmp_path: Path, clock: ManualClock, choice: CatchUp | None, expected: list[object], restart: bool
+) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", EVERY_MINUTE)
+        await run.pass_(60)
+        await run.freezes.freeze(ANN, "release")
+        if not restart:
+            clock.advance(200)
+            assert await run.freezes_hold()
+            await run.freezes.thaw(ANN, choice)
+            await run.decided()
+    if restart:
+        clock.advance(200)
+        async with life(tmp_path, clock) as run:
+            assert await run.freezes_hold()
+            await run.freezes.thaw(ANN, choice)
+            await run.decided()
+    async with life(tmp_path, clock) as run:
+        await run.pass_(40)
+
+        assert await run.outcomes() == expected
+        [frozen] = (await run.freezes.all())[1]
+        assert (frozen.note, frozen.by, frozen.catch_up) == ("release", "ann", choice)
+
+
+async def test_a_freeze_with_an_end_thaws_by_itself(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", EVERY_MINUTE)
+        await run.freezes.freeze(ANN, None, clock.wall_us() + 150 * S, CatchUp.ALL)
+        await run.pass_(240)
+
+        assert await run.outcomes() == [MADE_UP, MADE_UP, MADE_UP, RAN]
+        assert (await run.freezes.all())[0] is None
+
+
+async def test_a_freeze_holds_although_the_clock_is_set_back(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", EVERY_MINUTE)
+        await run.freezes.freeze(ANN)
+        clock.advance(61)
+        clock.step_wall(-90)
+
+        current, _ = await run.freezes.all()
+        assert current is not None
+        with pytest.raises(WrongState):
+            await run.freezes.freeze(ANN)
+
+
+async def test_there_is_one_freeze_at_a_time(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        with pytest.raises(WrongState):
+            await run.freezes.thaw(ANN, None)
+        first = await run.freezes.freeze(ANN, None, clock.wall_us() + S)
+        with pytest.raises(WrongState) as caught:
+            await run.freezes.freeze(ANN)
+        assert caught.value.data == {"id": first.id}
+
+        clock.advance(1)
+        with pytest.raises(WrongState):
+            await run.freezes.thaw(ANN, None)
+        await run.freezes.freeze(ANN)
+
+
+async def test_what_came_due_in_a_pause_stays_skipped_if_the_pause_ends_before_the_thaw(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", EVERY_MINUTE)
+        await run.freezes.freeze(ANN)
+        await run.schedules.pause(ANN, "a")
+        clock.advance(130)
+        resumed = await run.schedules.resume(ANN, "a")
+        assert (resumed.state, resumed.next_fire_us) == (ScheduleState.ACTIVE, clock.wall_us() + 50 * S)
+        clock.advance(60)
+        await run.freezes.thaw(ANN, CatchUp.ALL)
+        await run.decided()
+
+        assert await run.outcomes() == [PAUSED, PAUSED, MADE_UP]
+        counts = await run.server.service.ledger.counts("a")
+        assert (counts.skipped, counts.caught_up) == (2, 1)
+
+
+async def test_a_pause_that_ends_behind_the_last_fire_leaves_the_schedule_finished(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", {"type": "date", "run_date": (clock.wall_us() + S) / 1e6})
+        await run.freezes.freeze(ANN)
+        await run.schedules.pause(ANN, "a")
+        clock.advance(5)
+
+        resumed = await run.schedules.resume(ANN, "a")
+
+        assert (resumed.state, resumed.next_fire_us) == (ScheduleState.FINISHED, None)
+        assert await run.outcomes() == [PAUSED]
+
+
+# --- maxima ------------------------------------------------------------------------------------------
+
+
+async def test_a_schedule_is_finished_after_its_maximum_of_runs_also_over_a_restart(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", max_fires=3)
+        await run.pass_(1)
+        await run.schedules.skip(ANN, "a")
+        await run.pass_(1)
+    async with life(tmp_path, clock) as run:
+        await run.pass_(3, step_s=1)
+
+        row = await run.get()
+        assert await run.outcomes() == [RAN, REQUESTED, RAN, RAN]
+        assert (row.state, row.note, row.next_fire_us) == (ScheduleState.FINISHED, "finished after 3 runs", None)
+        with pytest.raises(WrongState, match="may run 3 times"):
+            await run.schedules.resume(ANN, "a")
+
+
+async def test_what_is_skipped_because_of_overlap_is_not_one_of_its_runs(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", max_fires=2, overlap=Overlap.SKIP)
+        await run.pass_(3, step_s=1)
+        assert (await run.get()).state is ScheduleState.ACTIVE
+        await run.end((await run.executions())[0])
+        await run.pass_(1)
+
+        overlap = (SKIPPED, SkipReason.OVERLAP)
+        assert await run.outcomes() == [RAN, overlap, overlap, RAN]
+        assert (await run.get()).state is ScheduleState.FINISHED
+
+
+async def test_more_runs_can_be_granted_afterwards(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", max_fires=1)
+        await run.pass_(1)
+        row = await run.schedules.patch(ANN, "a", {"policies": {"max_fires": 2}, "note": None})
+        assert (row.state, row.note) == (ScheduleState.ACTIVE, None)
+        await run.pass_(1)
+
+        assert await run.outcomes() == [RAN, RAN]
+        assert (await run.get()).state is ScheduleState.FINISHED
+
+
+async def paused_by_failures(run: Life) -> bool:
+    return (await run.get()).state is ScheduleState.PAUSED
+
+
+async def fire_and_end(run: Life, state: State) -> None:
+    await run.pass_(1)
+    await run.end((await run.executions())[-1], state)
+
+
+async def test_after_a_resume_failures_are_counted_anew(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", max_failures=2)
+        await fire_and_end(run, State.FAILED)
+        await fire_and_end(run, State.DEAD)
+        await eventually(lambda: paused_by_failures(run))
+        await run.schedules.resume(ANN, "a")
+
+        await fire_and_end(run, State.FAILED)
+        await fire_and_end(run, State.COMPLETED)
+        await fire_and_end(run, State.FAILED)
+        assert not await paused_by_failures(run)
+        await fire_and_end(run, State.FAILED)
+
+        await eventually(lambda: paused_by_failures(run))
+
+
+async def test_a_cancelled_execution_neither_counts_as_a_failure_nor_ends_a_row_of_them(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", max_failures=2)
+        await fire_and_end(run, State.FAILED)
+        await run.pass_(1)
+        await run.server.service.executions.cancel(ANN, (await run.executions())[-1].id)
+        await fire_and_end(run, State.FAILED)
+
+        await eventually(lambda: paused_by_failures(run))
+
+
+async def test_failures_that_nobody_followed_up_pause_the_schedule_at_the_next_start(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", max_failures=1)
+        await run.pass_(1)
+        [row] = await run.executions()
+        # As if the server had died between the commit of the failure and what follows from it.
+        run.server.timer._rounds = None
+        await run.end(row, State.FAILED)
+        assert (await run.get()).state is ScheduleState.ACTIVE
+
+    async with life(tmp_path, clock) as run:
+        await eventually(lambda: paused_by_failures(run))
+
+
+# --- jitter ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spread", list(Spread))
+async def test_with_jitter_an_execution_waits_for_its_moment_and_its_nominal_time_stays(
+    tmp_path: Path, clock: ManualClock, spread: Spread
+) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", EVERY_MINUTE, jitter_s=30, jitter=spread)
+        await run.pass_(120, step_s=60)
+
+        found = await run.executions()
+        nominal = [fire.nominal_us for fire in await run.ledger()]
+        assert [row.nominal_us for row in found] == nominal
+        assert [row.not_before_us for row in found] == [us + jitter_us(spread, 30, "a", us) for us in nominal]
+        assert [row.state for row in found][-1] is State.SCHEDULED
+        await run.pass_(31)
+        await run.until(State.PENDING, State.PENDING)
+
+
+async def test_what_has_to_wait_its_turn_keeps_its_jitter(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", EVERY_MINUTE, jitter_s=3600, jitter=Spread.HASH, overlap=Overlap.BUFFER_ALL)
+        await run.pass_(120, step_s=60)
+        await run.until(State.SCHEDULED, State.BLOCKED)
+        first, second = await run.executions()
+        assert second.not_before_us is not None
+
+        await run.end(first)
+        await run.until(State.COMPLETED, State.SCHEDULED)
+
+
+# --- overlap and backfills, run-now ------------------------------------------------------------------
+
+
+async def test_a_run_by_hand_counts_as_open(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", overlap=Overlap.SKIP)
+        await run.schedules.run(ANN, "a")
+        await run.pass_(1)
+
+        assert await run.outcomes() == [(SKIPPED, SkipReason.OVERLAP)]
