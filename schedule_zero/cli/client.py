@@ -8,6 +8,7 @@ from schedule_zero.cli import (
     client_foresight,
     client_jobs,
     client_nodes,
+    client_policies,
     client_schedules,
 )
 from schedule_zero.cli.api import main
@@ -18,6 +19,7 @@ __all__ = [
     "client_foresight",
     "client_jobs",
     "client_nodes",
+    "client_policies",
     "client_schedules",
     "main",
 ]
