@@ -41,7 +41,7 @@ FILE = click.argument("file", type=click.Path(allow_dash=True, path_type=Path))
 @main.group(cls=ApiGroup, invoke_without_command=True)
 @click.pass_context
 def calendars(ctx: click.Context) -> None:
-    r"""Named calendars: holidays, own dates, blackout windows, iCalendar files. Lists them without a subcommand.
+    """Named calendars: holidays, own dates, blackout windows, iCalendar files. Lists them without a subcommand.
 
     \b
     Examples:

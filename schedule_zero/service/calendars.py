@@ -28,13 +28,15 @@ from schedule_zero.timing.calendar_rules import DAY_US
 from schedule_zero.timing.calendars import CalendarWindow, NamedCalendar
 from schedule_zero.timing.ical_text import distil, merged, zone_of
 from schedule_zero.timing.trigger import LATEST_US
-from schedule_zero.timing.walltime import from_day_number
+from schedule_zero.timing.walltime import LAST_YEAR, day_number, from_day_number
 
 log = structlog.get_logger(__name__)
 
 # The longest range in which windows are listed: an empty calendar has to be looked through as well.
 LONGEST_RANGE_US = 5 * 366 * DAY_US
 SHOWN_USERS = 10
+# Calendars go to the last year in which every zone has a whole year.
+END_US = day_number(date(LAST_YEAR + 1, 1, 1)) * DAY_US
 # How far the next business day is looked for.
 FARTHEST_DAYS = 366
 
@@ -230,6 +232,8 @@ class CalendarService:
     async def check(self, name: str, at_us: int | None = None) -> CalendarCheck:
         """Whether a moment (now) is covered, and by what; whether its day is a business day."""
         at = self._clock.wall_us() if at_us is None else at_us
+        if at >= END_US:
+            raise InvalidField("expected a moment before the year 9999", parameter="at")
         calendar = await self._calendar(name)
         return await asyncio.to_thread(_check, calendar, at)
 

@@ -260,6 +260,7 @@ async def test_a_wrong_document_is_refused_with_a_pointer_and_changes_nothing(ap
         ("GET", "/de/windows?cursor=x", None, "cursor"),
         ("GET", "/de/windows?until=5", None, "until"),
         ("GET", "/de/check?at=2026-01-01", None, "at"),
+        ("GET", "/de/check?at=9999-01-01T00:00:00Z", None, "at"),
         ("GET", "/de/versions?version=0", None, "version"),
         ("GET", "/de/versions?cursor=x", None, "cursor"),
         ("GET", "?limit=0", None, "limit"),
@@ -363,6 +364,8 @@ async def test_a_moment_is_checked(api):
         False, None, "2026-12-24", True,
     )  # fmt: skip
     assert (await api.get("/api/calendars/de/check")).status_code == 200
+    assert (await api.get("/api/calendars/de/check?at=0")).json()["day"] == "1970-01-01"
+    assert (await api.get("/api/calendars/de/check?at=9998-12-31T23:59:59Z")).json()["day"] == "9999-01-01"
 
 
 async def test_an_answer_never_comes_from_the_calendar_before(api):

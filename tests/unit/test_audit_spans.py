@@ -100,7 +100,7 @@ def ask(*versions: Version, until_s: int = 1000, lives: list[int] | None = None,
         versions,
         -1,
         until_s * S,
-        resolver=RESOLVER,
+        trigger_of=RESOLVER.trigger,
         lives=[ServerRun(epoch=n, started_us=s * S, alive_us=s * S) for n, s in enumerate(lives or [0])],
         decided_upto=lambda _: None if decided_s is None else decided_s * S,
     )
@@ -215,6 +215,8 @@ def test_decided_upto_is_asked_only_of_what_has_ended():
         raise AssertionError
 
     asked: Callable[[int], int | None] = never
-    found = owed([version("tens", 5, None, next_s=60)], -1, 55 * S, resolver=RESOLVER, lives=[], decided_upto=asked)
+    found = owed(
+        [version("tens", 5, None, next_s=60)], -1, 55 * S, trigger_of=RESOLVER.trigger, lives=[], decided_upto=asked
+    )
 
     assert times(found) == [10, 20, 30, 40, 50]

@@ -356,7 +356,7 @@ REFUSED: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("text", "said"), REFUSED, ids=[said[:40] for _, said in REFUSED])
 def test_what_cannot_be_used_is_refused_soon_and_says_why(text: str, said: str) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
 
     with pytest.raises(InvalidCalendar) as caught:
         parse_calendar({"ical": text}, "c")
@@ -364,8 +364,7 @@ def test_what_cannot_be_used_is_refused_soon_and_says_why(text: str, said: str) 
     assert said in caught.value.message
     assert caught.value.pointer == "/ical"
     assert len(caught.value.message) < 600
-    # Alone it takes 0.5 s at most; other tests run beside it.
-    assert time.perf_counter() - started < 5
+    assert time.thread_time() - started < 5
 
 
 SOUND = file(
@@ -426,9 +425,9 @@ def test_a_large_calendar_is_ready_in_a_moment() -> None:
         )
         for n in range(1000)
     ]
-    started = time.perf_counter()
+    started = time.thread_time()
 
     made: Any = calendar(*events)
     made.covering(FROM)
 
-    assert time.perf_counter() - started < 10
+    assert time.thread_time() - started < 10
