@@ -47,7 +47,7 @@ from schedule_zero.store.schedules import etag
 from schedule_zero.store.tx import Page
 from schedule_zero.timing import Timer, first_fire, load_trigger, parse_trigger
 from schedule_zero.timing.handover import handover_with, settle_with
-from schedule_zero.timing.preview import Preview, preview_of
+from schedule_zero.timing.previews import Preview, preview_of
 
 C = TypeVar("C")
 

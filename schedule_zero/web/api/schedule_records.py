@@ -20,7 +20,7 @@ from schedule_zero.model import (
 )
 from schedule_zero.rules.policies import policies_of, skips_of
 from schedule_zero.service.specs import BackfillCount
-from schedule_zero.timing.preview import Preview
+from schedule_zero.timing.previews import Preview
 from schedule_zero.web.api.records import Count, Moment, Record, moment, raw
 
 # --- shapes ---------------------------------------------------------------------------------------
