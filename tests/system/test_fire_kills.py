@@ -9,9 +9,10 @@ left undecided; and as it runs. (strace counts for each thread by itself; one th
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +24,9 @@ from tests.system.fire_ledger import FireLedger
 from tests.system.processes import NodeProcess, ServerProcess
 from tests.system.test_kills import CHAOS, Own
 
-# A server calls the first two with each commit, the others where it makes its log, cuts it or copies it back.
-CALLS = ("pwrite64", "fdatasync", "fsync", "ftruncate", "write")
+# What each commit calls, and what is called where the log is made, cut or copied back, if at all.
+COMMIT_CALLS = ("pwrite64", "fdatasync")
+CALLS = (*COMMIT_CALLS, "fsync", "ftruncate", "write")
 INTERVAL_US = 200_000
 INTERVALS = dict.fromkeys(("interval", "paused", "overlap"), INTERVAL_US)
 # A sweep as it runs ends when so many fires were committed before the kill: that is more than one turn of everything.
@@ -101,15 +103,18 @@ class Victim:
             except subprocess.TimeoutExpired:
                 tracer.kill()
                 raise AssertionError(f"{point} was never reached: {tracer.communicate()[1]}") from None
+        assert self._server.popen.returncode == -signal.SIGKILL, self._server.output()[-2000:]
         return self._judged(point).executed("interval") - before
 
     def kill_starting(self, point: Point) -> bool:
         """Start it and kill it at a point of the start; False if it was up and fired before it came to the point."""
+        self._server.kill()
         before = self._judged(point).executed("interval")
         self._start(under=(self._strace, "-D", *self._injection(point)), wait=False)
         eventually_sync(lambda: not self._server.alive() or self._caught_up(before), within_s=30)
         died = not self._server.alive()
         self._server.kill()
+        assert self._server.popen.returncode == -signal.SIGKILL, self._server.output()[-2000:]
         self._judged(point)
         return died
 
@@ -210,22 +215,17 @@ def test_a_server_killed_at_every_write_of_the_fire_path_loses_no_fire_and_doubl
     victim: Victim, call: str
 ) -> None:
     """The complete sweep for one call, as the server runs and as it starts, until a run gets past the last point."""
-    running, starting = _sweep(call), _sweep(call)
-    if call in CALLS[:2]:
-        for point in running:
-            fired = victim.kill_running(point)
+    if call in COMMIT_CALLS:
+        for n in count(1):
+            fired = victim.kill_running(Point(call, n))
             victim.restart()
             victim.run_briefly()
             if fired >= FIRES_AT_THE_END:
                 break
-    for point in starting:
-        victim_died = victim.kill_starting(point)
+    for n in count(1):
+        died = victim.kill_starting(Point(call, n))
         victim.restart()
         victim.run_briefly()
-        if not victim_died:
+        if not died:
             break
     victim.finish()
-
-
-def _sweep(call: str) -> Iterator[Point]:
-    return (Point(call, n) for n in range(1, 500))
