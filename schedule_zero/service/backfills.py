@@ -84,8 +84,11 @@ class BackfillService:
         return cancelled
 
     async def find(self, schedule_id: str, *, cursor: str | None = None, limit: int = 50) -> Page[Backfill]:
-        """Those of one schedule, the newest first."""
-        return await self._store.read(lambda conn: store_backfills.find(conn, schedule_id, cursor=cursor, limit=limit))
+        """Those of one schedule, the newest first; they outlive it. NotFound: there never was one."""
+        page = await self._store.read(lambda conn: store_backfills.find(conn, schedule_id, cursor=cursor, limit=limit))
+        if not page.rows and cursor is None:
+            await self._schedule(schedule_id)
+        return page
 
     async def _schedule(self, schedule_id: str) -> Schedule:
         found = await self._store.read(lambda conn: store_schedules.get(conn, schedule_id))

@@ -130,7 +130,10 @@ class ScheduleService:
     async def patch(
         self, principal: Principal, schedule_id: str, patch: dict[str, Any], if_match: str | None = None
     ) -> Schedule:
-        """RFC 7386 merge patch of the schedule as the API shows it. A change meanwhile is a PreconditionFailed."""
+        """RFC 7386 merge patch of the schedule as the API shows it. A change meanwhile is a PreconditionFailed.
+
+        What is no schedule any more is a ``msgspec.ValidationError``: whoever has the patch can say where in it.
+        """
         old = await self.get(schedule_id)
         document = msgspec.to_builtins(spec_of(old), builtin_types=(msgspec.Raw,))
         document["job_params"] = msgspec.json.decode(old.params)
@@ -139,10 +142,7 @@ class ScheduleService:
             raise InvalidField(f"a schedule has no field {unknown[0]!r}", pointer=f"/{unknown[0]}")
         merged = merge_patch(document, patch)
         merged["job_params"] = msgspec.Raw(msgspec.json.encode(merged.get("job_params") or {}))
-        try:
-            spec = msgspec.convert(merged, ScheduleSpec)
-        except msgspec.ValidationError as error:
-            raise InvalidField(str(error)) from error
+        spec = msgspec.convert(merged, ScheduleSpec)
         # Without If-Match, what was read is what has to be there still: a patch never loses another's change.
         row, _ = await self.put(principal, schedule_id, spec, if_match or etag(old))
         return row
@@ -172,8 +172,12 @@ class ScheduleService:
         self, principal: Principal, schedule_id: str, note: str | None = None, until_us: int | None = None
     ) -> Schedule:
         """Stop executing; due fires go on being recorded, as skipped. With ``until_us`` it goes on by itself then."""
-        if until_us is not None and until_us <= self._clock.wall_us():
-            raise InvalidField("expected a moment to come", pointer="/until")
+        if until_us is not None:
+            if until_us <= self._clock.wall_us():
+                raise InvalidField("expected a moment to come", pointer="/until")
+            old = await self.get(schedule_id)
+            if old.state in (ScheduleState.FINISHED, ScheduleState.QUARANTINED):
+                raise WrongState(f"schedule {schedule_id!r} is {old.state}: there is nothing to resume by itself")
         note = note or f"paused by {principal.name}"
         return await self._set_state(principal.name, schedule_id, ScheduleState.PAUSED, note, until_us)
 
@@ -189,9 +193,16 @@ class ScheduleService:
         for row in snoozed:
             if row.next_fire_us is None or row.next_fire_us > now_us:
                 with suppress(NotFound, PreconditionFailed):
-                    await self._set_state("snooze", row.id, ScheduleState.ACTIVE, None)
+                    await self._wake(row.id)
                     woken += 1
         return woken
+
+    async def _wake(self, schedule_id: str) -> None:
+        try:
+            await self._set_state("snooze", schedule_id, ScheduleState.ACTIVE, None)
+        except (InvalidTrigger, WrongState) as error:
+            # Nothing is left to resume. Said once, in its note, rather than found again at every look.
+            await self._set_state("snooze", schedule_id, ScheduleState.FINISHED, error.message)
 
     async def _set_state(
         self, by: str, schedule_id: str, state: ScheduleState, note: str | None, until_us: int | None = None
@@ -199,9 +210,10 @@ class ScheduleService:
         old = await self.get(schedule_id)
         next_fire_us: int | None = store_schedules.UNSET_FIRE
         if state is ScheduleState.ACTIVE and old.next_fire_us is None and old.waits_for is None:
-            # Finished, or quarantined without a next time: see whether the trigger has one now.
+            # Finished, or quarantined without a next time: see whether the trigger has one now. All until now are
+            # decided, so that a date which has passed is none.
             trigger = self._timer.resolver.trigger(old)
-            next_fire_us = first_fire(trigger, max(self._clock.wall_us(), old.last_fire_us or 0))
+            next_fire_us = trigger.next_after(max(self._clock.wall_us(), old.last_fire_us or 0))
             most = policies_of(old.policies).max_fires
             if most is not None and old.runs >= most:
                 raise WrongState(f"schedule {schedule_id!r} has run {old.runs} times, and may run {most} times")

@@ -12,6 +12,7 @@ from schedule_zero.errors import AlreadyExists, InvalidField, NotFound, Precondi
 from schedule_zero.model import Schedule
 from schedule_zero.store.schedules import etag
 from schedule_zero.web.api import schedule_records as records
+from schedule_zero.web.api.decode import explain
 from schedule_zero.web.api.execution_records import Created
 from schedule_zero.web.api.executions import given
 from schedule_zero.web.api.request import ApiRequest, Response, pointing_into, replayed
@@ -101,7 +102,11 @@ async def patch(request: ApiRequest) -> Response:
     """Change what the merge patch names, leave the rest."""
     # The Struct has said that names and types are right; null and absence are told apart in the document itself.
     document = msgspec.json.decode(request.raw_body, type=dict)
-    schedule = await request.service.schedules.patch(request.principal, request.id, document, await _if_match(request))
+    if_match = await _if_match(request)
+    try:
+        schedule = await request.service.schedules.patch(request.principal, request.id, document, if_match)
+    except msgspec.ValidationError as error:
+        raise explain(error, request.raw_body, ScheduleBody) from None
     return _one(schedule)
 
 
