@@ -309,7 +309,7 @@ _NEXT_DUE = Query(
 )
 _SNOOZED = Query(
     select(*rows.COLUMNS)
-    .where(text(tables.IS_SNOOZED), _S.resume_us <= bindparam("now"))
+    .where(text(tables.IS_SNOOZED), _S.resume_us <= bindparam("now"), _S.state == "paused")
     .order_by(_S.resume_us)
     .limit(bindparam("most"))
 )

@@ -84,8 +84,16 @@ def _owed(trigger: Trigger, old: Schedule, now_us: int) -> list[Fire]:
     due_us = old.next_fire_us
     if due_us is None or due_us > now_us:
         return []
-    reason = SkipReason.PAUSED if old.state is ScheduleState.PAUSED else SkipReason.CHANGED
-    return [_fire(old, decision, now_us) for decision in skip_all(trigger, due_us, now_us, reason)]
+    decisions: list[Decision] = []
+    if old.state is ScheduleState.PAUSED:
+        # A snooze that is over explains what lay in it, and no more.
+        paused_to_us = now_us if old.resume_us is None else min(now_us, old.resume_us - 1)
+        if due_us <= paused_to_us:
+            decisions = skip_all(trigger, due_us, paused_to_us, SkipReason.PAUSED)
+            due_us = trigger.next_after(paused_to_us)
+    if due_us is not None and due_us <= now_us:
+        decisions += skip_all(trigger, due_us, now_us, SkipReason.CHANGED)
+    return [_fire(old, decision, now_us) for decision in decisions]
 
 
 def _fire(row: Schedule, decision: Decision, now_us: int) -> Fire:
