@@ -41,6 +41,12 @@ def policies_and_history(conn: Connection) -> None:
             total BIGINT NOT NULL, created BIGINT NOT NULL, state {name} NOT NULL, created_us BIGINT NOT NULL,
             "by" TEXT, PRIMARY KEY (id))""",
         "CREATE INDEX ix_backfills_schedule ON backfills (schedule_id, id)",
+        """CREATE TABLE calendars (
+            name {name} NOT NULL, version BIGINT NOT NULL, created_us BIGINT NOT NULL, updated_us BIGINT NOT NULL,
+            document TEXT NOT NULL, PRIMARY KEY (name))""",
+        """CREATE TABLE calendar_versions (
+            name {name} NOT NULL, version BIGINT NOT NULL, from_us BIGINT NOT NULL,
+            deleted SMALLINT NOT NULL DEFAULT 0, document TEXT NOT NULL, PRIMARY KEY (name, version))""",
     )
 
 
