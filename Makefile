@@ -60,11 +60,11 @@ fmt: setup ## format, fix what ruff can fix, write the generated pages anew
 	@$(BIN)/python tools/gen_docs.py
 
 .PHONY: bench
-bench: setup var ## W1…W7 of the performance budget against real processes, beside the bare loop
+bench: setup var ## W1…W8 of the performance budget against real processes, beside the bare loop
 	@$(BIN)/python -m benchmarks run $(ARGS)
 
 .PHONY: bench-quick
-bench-quick: setup var ## the same in under a minute
+bench-quick: setup var ## the same in about a minute
 	@$(BIN)/python -m benchmarks run --quick $(ARGS)
 
 # Results go to var/bench; the demo's state directory is the same var/, and has to be private from the start.
