@@ -32,6 +32,8 @@ from schedule_zero.model import CatchUp, FireOutcome, SkipReason
 MAX_RUNS = 1000
 # Stretches cut in one round: a year's outage of a schedule with a blackout each night is one round.
 MAX_STRETCHES = 1000
+# Nominal times looked at one by one to see whether the first of a round is to run.
+MAX_AHEAD = 2000
 MAX_ROUNDS = 50
 
 
@@ -239,7 +241,7 @@ class _Round:
         else:
             self._fresh = _Group(policy.max_runs, EXECUTED, EXECUTED, None)
         self._frozen = [
-            (freeze, self._group(freeze.catch_up, _skipped(SkipReason.FROZEN), freeze.to_us))
+            (freeze, self._group(freeze.catch_up, _skipped(SkipReason.FROZEN), min(freeze.to_us, now_us + 1)))
             for freeze in around.freezes
             if freeze.catch_up is not None
         ]
@@ -330,13 +332,35 @@ class _Round:
                 group.kept += 1
                 before_us = nominal_us
         runs.reverse()
+        if runs and runs[0][0] == self._due_us and self._is_replaced(runs[0][1]):
+            # It can't be left to the next round: a round decides at least one.
+            del runs[0]
         for nominal_us, group in runs:
-            if group.upto_us is not None and self._end_us < group.upto_us and nominal_us > self._due_us:
-                # Newer ones may follow that are to run instead: left to the next round. (Not if there is nothing
-                # else that could be decided here; but a round reaches farther than any maximum.)
+            if nominal_us > self._due_us and self._may_be_replaced(group):
+                # Left to the next round, which sees farther.
                 self._end_us = nominal_us
                 break
         return [(nominal_us, group.run) for nominal_us, group in runs if nominal_us < self._end_us]
+
+    def _may_be_replaced(self, group: _Group) -> bool:
+        """Whether newer ones, behind the end of this round, may be to run instead of what it has picked."""
+        return group.upto_us is not None and self._end_us < group.upto_us
+
+    def _is_replaced(self, group: _Group) -> bool:
+        """Whether so many of a group follow ``due_us`` that it is none of those that run."""
+        if not self._may_be_replaced(group):
+            return False
+        exclusions, newer = self._around.exclusions, 0
+        nominal_us = self._times.next_after(self._due_us)
+        for _ in range(MAX_AHEAD):
+            if nominal_us is None or group.upto_us is None or nominal_us >= group.upto_us:
+                break
+            verdict = None if exclusions is None else exclusions.verdict(nominal_us)
+            newer += self._stretch(nominal_us, nominal_us + 1, verdict).group is group
+            if newer >= group.keep:
+                return True
+            nominal_us = self._times.next_after(nominal_us)
+        return False
 
     def _fill(self, stretches: list[_Stretch]) -> None:
         """Of fresh ones, the first ``max_runs`` run; the round ends before the one after that."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -46,6 +47,16 @@ class Listed:
 
 def outcomes(plan: Plan) -> list[tuple[int, FireOutcome, int]]:
     return [(decision.nominal_us, decision.outcome, decision.count) for decision in plan.decisions]
+
+
+def timed(decision: Callable[[], Plan]) -> tuple[Plan, float]:
+    """The plan, and the CPU seconds that it takes: the least of three, as a collection may come between."""
+    taken_s = []
+    for _ in range(3):
+        before = time.process_time()
+        plan = decision()
+        taken_s.append(time.process_time() - before)
+    return plan, min(taken_s)
 
 
 def covered(times: Listed, decision: Decision) -> list[int]:
@@ -154,9 +165,7 @@ def test_a_due_time_ten_years_back_is_decided_at_once(document: dict[str, object
     due_us = trigger.next_after(now_us - 10 * 365 * 86_400 * S)
     assert due_us is not None
 
-    before = time.process_time()
-    plan = decide(trigger, due_us, now_us, DEFAULT, PAUSED if paused else ORDINARY)
-    taken_s = time.process_time() - before
+    plan, taken_s = timed(lambda: decide(trigger, due_us, now_us, DEFAULT, PAUSED if paused else ORDINARY))
 
     decided = sum(decision.count for decision in plan.decisions)
     assert decided == 1 + trigger.count(due_us, plan.last_us)
