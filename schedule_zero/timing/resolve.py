@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from schedule_zero.errors import InvalidCalendar
 from schedule_zero.model import DayRule
@@ -13,15 +13,26 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from schedule_zero.model import Policies, Schedule
-    from schedule_zero.timing.calendar_book import CalendarBook
     from schedule_zero.timing.calendars import Exclusions, NamedCalendar
     from schedule_zero.timing.trigger import Trigger
+
+
+class Calendars(Protocol):
+    """Where named calendars come from: a server's ``CalendarBook``, or a copy of it."""
+
+    def get(self, name: str) -> NamedCalendar | None:
+        """The calendar in force; ``None``: there is none of that name."""
+        ...
+
+    def current_version(self, name: str) -> int | None:
+        """Its version."""
+        ...
 
 
 class Resolver:
     """Triggers and calendars as this server has them: a ``startup`` is the moment at which it was started."""
 
-    def __init__(self, started_us: int, book: CalendarBook | None = None) -> None:
+    def __init__(self, started_us: int, book: Calendars | None = None) -> None:
         self._started_us = started_us
         # None: where no schedule may use a calendar.
         self._book = book
