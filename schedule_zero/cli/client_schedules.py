@@ -50,7 +50,7 @@ def trigger_options(command: F) -> F:
         click.option("--every", type=Duration(), metavar="DURATION", help="At an interval: 10s, 250ms, 1h30m."),
         click.option("--at", type=Moment(), metavar="MOMENT", help="Once: 2030-01-01T00:00:00Z, unix seconds, +10m."),
         click.option(
-            "--trigger", metavar="JSON", help='Any trigger: {"type": "calendar", …}; @FILE, - standard input.'
+            "--trigger", metavar="JSON", help='Any trigger: {"type": "calendar", …}, or a list; @FILE, - for stdin.'
         ),
         click.option("--timezone", metavar="ZONE", help="Of the trigger, if it names none: Europe/Berlin. [UTC]"),
         click.option("--start", type=Moment(), metavar="MOMENT", help="Not before this moment."),
