@@ -193,6 +193,21 @@ def test_the_policies_for_gap_and_fold() -> None:
     assert berlin("0 * * * *", AUTUMN, dst_fold="first")[:5] == ["22:00", "23:00", "00:00", "02:00", "03:00"]
 
 
+def test_a_trigger_that_begins_at_the_very_end_of_a_gap_begins_with_what_is_made_up_for() -> None:
+    document = {
+        "type": "cron",
+        "expression": "30 2 * * *",
+        "timezone": "Europe/Berlin",
+        "start": "2027-03-28T01:00:00Z",
+    }
+    trigger = parse_trigger(document)
+    seam_us = to_us(datetime(2027, 3, 28, 1, tzinfo=UTC))
+
+    assert trigger.next_after(0) == seam_us
+    assert trigger.last_before(seam_us + 1) == seam_us
+    assert trigger.count(0, seam_us) == 1
+
+
 def test_a_calendar_trigger_follows_the_same_policies() -> None:
     def days(at: str, **policy: str) -> list[str]:
         document = {"type": "calendar", "days": 1, "at": at, "timezone": "Europe/Berlin", "start_date": "2027-01-01"}
