@@ -122,6 +122,8 @@ class ApiCommand(click.Command):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.params.extend(_connection_options())
+        # click wants the character before a paragraph that is to keep its lines; docstrings here are raw ones.
+        self.help = self.help and self.help.replace("\\b\n", "\b\n")
 
 
 class ApiGroup(click.Group):

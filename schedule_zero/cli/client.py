@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from schedule_zero.cli import client_executions, client_foresight, client_jobs, client_nodes, client_schedules
+from schedule_zero.cli import (
+    client_executions,
+    client_foresight,
+    client_jobs,
+    client_nodes,
+    client_policies,
+    client_schedules,
+)
 from schedule_zero.cli.api import main
 
-__all__ = ["client_executions", "client_foresight", "client_jobs", "client_nodes", "client_schedules", "main"]
+__all__ = [
+    "client_executions",
+    "client_foresight",
+    "client_jobs",
+    "client_nodes",
+    "client_policies",
+    "client_schedules",
+    "main",
+]
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""``schedule-zero schedule``, ``schedules``, ``pause``, ``resume``, ``delete``, ``fires`` and ``preview``."""
+"""``schedule-zero schedule``, ``schedules``, ``delete``, ``fires`` and ``preview``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from schedule_zero.cli.api import Caller, main, with_caller
 from schedule_zero.cli.arguments import Duration, Moment, job_params, job_target, trigger_document
 from schedule_zero.cli.client_executions import each
 from schedule_zero.cli.client_jobs import PARAMS, TARGET, job_options, split_options
+from schedule_zero.cli.client_policies import policy_options, take_policies
 from schedule_zero.cli.output import Column, moment, short_moment, show_fields, show_json, show_table, trigger_words
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,13 +28,14 @@ COLUMNS: list[Column] = [
     ("NOTE", lambda record: record.get("note") or ""),
 ]
 FIELDS = (
-    "id", "state", "note", "handler_id", "job_method", "job_params", "trigger", "options", "misfire_grace_s",
-    "next_fire_time", "last_fire_time", "generation", "version", "created_at", "updated_at",
+    "id", "state", "note", "paused_until", "handler_id", "job_method", "job_params", "trigger", "options", "policies",
+    "misfire_grace_s", "next_fire_time", "waits_for", "skips", "last_fire_time", "runs", "generation", "version",
+    "created_at", "updated_at", "updated_by",
 )  # fmt: skip
 FIRES: list[Column] = [
     ("NOMINAL", moment("nominal_time")),
     ("OUTCOME", "outcome"),
-    ("REASON", "reason"),
+    ("REASON", lambda record: " ".join(filter(None, (record["reason"], record["detail"]))) or None),
     ("COUNT", "count"),
     ("EXECUTION", "execution_id"),
 ]
@@ -50,7 +52,7 @@ def trigger_options(command: F) -> F:
         click.option(
             "--trigger", metavar="JSON", help='Any trigger: {"type": "calendar", …}; @FILE, - standard input.'
         ),
-        click.option("--timezone", metavar="ZONE", help="Of --cron: Europe/Berlin. [UTC]"),
+        click.option("--timezone", metavar="ZONE", help="Of the trigger, if it names none: Europe/Berlin. [UTC]"),
         click.option("--start", type=Moment(), metavar="MOMENT", help="Not before this moment."),
         click.option("--end", type=Moment(), metavar="MOMENT", help="Not after this moment."),
     )
@@ -74,6 +76,7 @@ def _take_trigger(given: dict[str, Any]) -> dict[str, Any]:
 @click.option("--paused", is_flag=True, help="Create it paused.")
 @click.option("--note", help="Why, for the people who will read it.")
 @click.option("--misfire-grace", "misfire_grace_s", type=Duration(), help="Later than this, a fire counts as missed.")
+@policy_options
 @job_options
 @with_caller
 def schedule(
@@ -95,11 +98,16 @@ def schedule(
     handler_id, method, pairs = job_target(words)
     arguments = job_params(pairs, params)
     options = split_options(given)
+    policies = take_policies(given)
+    # Of the schedule: a trigger that names a zone of its own keeps it.
+    timezone, given["timezone"] = given["timezone"], None
     trigger = _take_trigger(given)
     if replace and schedule_id is None:
         raise click.UsageError("--replace needs an --id")
     body = {"handler_id": handler_id, "job_method": method, "job_params": arguments, "trigger": trigger}
     body |= {"options": options} if options else {}
+    body |= {"policies": policies} if policies else {}
+    body |= {} if timezone is None else {"timezone": timezone}
     body |= {name: value for name, value in given.items() if value not in (None, False)}
     with caller.client() as client:
         if replace:
@@ -139,28 +147,6 @@ def schedules(caller: Caller, id: str | None, **filters: Any) -> None:
 
 @main.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--note", help="Why, for the people who will read it.")
-@with_caller
-def pause(caller: Caller, ids: tuple[str, ...], note: str | None) -> None:
-    """Pause schedules: their fires go on being recorded, as skipped."""
-    body = None if note is None else {"note": note}
-    each(caller, ids, lambda client, which: _act(client, which, "pause", body), lambda _: "paused")
-
-
-@main.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@with_caller
-def resume(caller: Caller, ids: tuple[str, ...]) -> None:
-    """Resume schedules, from their next nominal time on."""
-    each(caller, ids, lambda client, which: _act(client, which, "resume", None), lambda _: "resumed")
-
-
-def _act(client: Any, id: str, verb: str, body: Any) -> Any:
-    return client.request("POST", f"/api/schedules/{quote(id, safe='')}/{verb}", body=body, repeatable=True)
-
-
-@main.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Don't ask, however many they are.")
 @with_caller
 def delete(caller: Caller, ids: tuple[str, ...], yes: bool) -> None:
@@ -176,7 +162,7 @@ def delete(caller: Caller, ids: tuple[str, ...], yes: bool) -> None:
 
 
 @main.command()
-@click.argument("id")
+@click.argument("id", required=False)
 @click.option(
     "--outcome", type=click.Choice(["executed", "caught_up", "skipped", "missed"]), help="Only with this outcome."
 )
@@ -184,14 +170,16 @@ def delete(caller: Caller, ids: tuple[str, ...], yes: bool) -> None:
 @click.option("--limit", type=click.IntRange(1, 500), default=50, help="At most so many. [50]")
 @click.option("--cursor", help="Continue after the page that gave this cursor.")
 @with_caller
-def fires(caller: Caller, id: str, **filters: Any) -> None:
-    """Show the ledger of a schedule: what became of each of its nominal times, newest first."""
+def fires(caller: Caller, id: str | None, **filters: Any) -> None:
+    """Show the ledger of a schedule, or of all: what became of each nominal time, newest first."""
+    path = "/api/fires" if id is None else f"/api/schedules/{quote(id, safe='')}/fires"
     with caller.client() as client:
-        page = client.request("GET", f"/api/schedules/{quote(id, safe='')}/fires", query=filters)
+        page = client.request("GET", path, query=filters)
     if caller.json:
         show_json(page)
         return
-    show_table(page["records"], FIRES, none="no fires")
+    columns = FIRES if id is not None else [("SCHEDULE", "schedule_id"), *FIRES]
+    show_table(page["records"], columns, none="no fires")
     if page.get("next_cursor"):
         click.echo(f"more: --cursor {page['next_cursor']}", err=True)
 

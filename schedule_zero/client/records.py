@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Generic, TypedDict, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from schedule_zero.errors import JobFailed
-from schedule_zero.model import AttemptOutcome, FireOutcome, OnLost, ScheduleState, SkipReason, State
+from schedule_zero.model import AttemptOutcome, BackfillState, FireOutcome, OnLost, ScheduleState, SkipReason, State
 
 T = TypeVar("T")
 
@@ -175,6 +175,58 @@ class SchedulePage(Record, frozen=True):
 
     schedules: list[ScheduleRecord]
     count: int = 0
+    next_cursor: str | None = None
+
+
+class FreezeRecord(Record, frozen=True):
+    """A time in which no schedule fired; ``to`` is None while it is in force without an end."""
+
+    id: str
+    from_: datetime = field(name="from")
+    to: datetime | None = None
+    note: str | None = None
+    by: str | None = None
+    # What became of its fires: none, latest, all, or policy (each schedule's own).
+    catch_up: str = "policy"
+
+
+class Freezes(Record, frozen=True):
+    """The freeze in force, and all that there were, the newest first."""
+
+    current: FreezeRecord | None
+    freezes: list[FreezeRecord]
+
+
+class BackfillCount(Record, frozen=True):
+    """What a backfill would run."""
+
+    count: int
+    first_time: datetime | None = None
+    last_time: datetime | None = None
+    takes_s: float = 0.0
+
+
+class BackfillRecord(Record, frozen=True):
+    """A past range that is run; its executions have its id as ``group_id``."""
+
+    id: str
+    schedule_id: str
+    state: BackfillState
+    from_: datetime = field(name="from")
+    to: datetime
+    rate_per_s: float
+    count: int
+    created: int = 0
+    # The first nominal time that has no execution yet.
+    next_time: datetime | None = None
+    created_at: datetime | None = None
+    by: str | None = None
+
+
+class BackfillPage(Record, frozen=True):
+    """One page of a schedule's backfills; ``next_cursor`` None on the last."""
+
+    backfills: list[BackfillRecord]
     next_cursor: str | None = None
 
 

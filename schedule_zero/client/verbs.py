@@ -10,15 +10,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Unpack
 
 from schedule_zero.client import answers, records
-from schedule_zero.client.asking import ANYTHING, POLL_S, Asking, Json, Moment, bulks, job, match, segment
+from schedule_zero.client.asking import ANYTHING, POLL_S, Json, Moment, bulks, job, match, segment
 from schedule_zero.client.flow import Flow
+from schedule_zero.client.policy_verbs import PolicyVerbs
 from schedule_zero.client.records import ExecutionRecord, Job, Options, Page, ScheduleRecord
 from schedule_zero.client.verb import verb
 from schedule_zero.errors import JobFailed, ScheduleZeroError
 from schedule_zero.model import new_id
 
 
-class Verbs(Asking):
+class Verbs(PolicyVerbs):
     """The methods of both clients. What each returns here, ``Client`` returns; ``AsyncClient`` returns a coroutine."""
 
     # --- jobs -------------------------------------------------------------------------------------
@@ -150,15 +151,21 @@ class Verbs(Asking):
         job_params: Json | None = None,
         *,
         trigger: Json,
+        timezone: str | None = None,
         id: str | None = None,
+        policies: Json | None = None,
         misfire_grace_s: float | None = None,
         paused: bool = False,
         note: str | None = None,
         **options: Unpack[Options],
     ) -> Flow[ScheduleRecord]:
-        """Create a schedule. Raises AlreadyExists for an ``id`` that is taken; None: the server makes one."""
-        more = {"id": id, "trigger": trigger, "misfire_grace_s": misfire_grace_s, "paused": paused, "note": note}
-        body = job(handler_id, job_method, job_params, options, **more)
+        """Create a schedule. Raises AlreadyExists for an ``id`` that is taken; None: the server makes one.
+
+        ``timezone`` is that of triggers which name none; ``policies`` (``overlap``, ``catch_up`` …) say what happens
+        to the fires.
+        """
+        more = _schedule(trigger, timezone, policies, misfire_grace_s=misfire_grace_s, paused=paused, note=note)
+        body = job(handler_id, job_method, job_params, options, id=id, **more)
         made = yield from self.ask("POST", "/api/schedules", answers.Schedules, body=body, key=new_id())
         return made.schedules[0]
 
@@ -180,6 +187,8 @@ class Verbs(Asking):
         job_params: Json | None = None,
         *,
         trigger: Json,
+        timezone: str | None = None,
+        policies: Json | None = None,
         misfire_grace_s: float | None = None,
         paused: bool = False,
         note: str | None = None,
@@ -192,7 +201,7 @@ class Verbs(Asking):
         Raises PreconditionFailed where it isn't (any more) the one whose ``etag`` is ``if_match``, or where
         ``create_only`` and there is one.
         """
-        more = {"trigger": trigger, "misfire_grace_s": misfire_grace_s, "paused": paused, "note": note}
+        more = _schedule(trigger, timezone, policies, misfire_grace_s=misfire_grace_s, paused=paused, note=note)
         body = job(handler_id, job_method, job_params, options, **more)
         headers = match(if_match) + ((("If-None-Match", "*"),) if create_only else ())
         path = f"/api/schedules/{segment(id)}"
@@ -237,9 +246,9 @@ class Verbs(Asking):
         return deleted
 
     @verb
-    def pause_schedule(self, id: str, note: str | None = None) -> Flow[ScheduleRecord]:
-        """Stop executing; due fires go on being recorded, as skipped."""
-        body = None if note is None else {"note": note}
+    def pause_schedule(self, id: str, note: str | None = None, *, until: Moment | None = None) -> Flow[ScheduleRecord]:
+        """Stop executing; due fires go on being recorded, as skipped. It goes on by itself at ``until``."""
+        body = {"note": note, "until": until}
         return (yield from self.ask("POST", f"/api/schedules/{segment(id)}/pause", ScheduleRecord, body=body))
 
     @verb
@@ -308,3 +317,8 @@ class Verbs(Asking):
         """Any request, as decoded JSON: for what has no verb here. A POST is not repeated unless ``repeatable``."""
         again = method != "POST" if repeatable is None else repeatable
         return (yield from self.ask(method, path, ANYTHING, query=query, body=body, repeatable=again))
+
+
+def _schedule(trigger: Json, timezone: str | None, policies: Json | None, **more: Any) -> dict[str, Any]:
+    """The fields of a schedule's body beside its job's; None stays out."""
+    return {"trigger": trigger, "timezone": timezone, "policies": policies, **more}

@@ -82,7 +82,9 @@ _RELEASE = bulk_update(
 )
 _WAITING = ("id", "generation", "waits_for")
 _REARM = bulk_update(tables.schedules, _WAITING, ("next_fire_us",), also="waits_for = NULL")
-_RUN_OUT = bulk_update(tables.schedules, _WAITING, ("next_fire_us",), also="waits_for = NULL, state = 'finished'")
+_RUN_OUT = bulk_update(
+    tables.schedules, _WAITING, ("next_fire_us",), also="waits_for = NULL, resume_us = NULL, state = 'finished'"
+)
 _ARM = bulk_update(
     tables.schedules,
     ("id", "generation"),

@@ -143,17 +143,22 @@ def _go_on(alarm: Alarm, plan: Plan, item: ReleaseItem, now_us: int) -> None:
     item.plain = False
     item.resume_us, item.waits_for = row.resume_us, row.waits_for
     item.skips = stored_skips(us for us in alarm.skips if us > plan.last_us) if alarm.skips else None
-    if row.state is ScheduleState.PAUSED and row.resume_us is not None and row.resume_us <= now_us:
+    if row.state is ScheduleState.PAUSED and _is_over(row.resume_us, plan, now_us):
         item.state, item.resume_us, item.note, item.resumed = ScheduleState.ACTIVE, None, "", True
     if policies.max_fires is None:
         return
     if row.runs + len(item.executions) >= policies.max_fires:
         item.next_fire_us = None
         item.note = f"finished after {policies.max_fires} runs"
-        item.state = ScheduleState.FINISHED
+        item.state, item.resume_us = ScheduleState.FINISHED, None
     elif plan.finished and alarm.trigger is not None:
         # Some of what was to be its last runs had to be skipped: it has others left.
         item.next_fire_us = alarm.trigger.next_after(plan.last_us)
+
+
+def _is_over(resume_us: int | None, plan: Plan, now_us: int) -> bool:
+    """Whether a snooze has ended, and all that lay in it is decided: a round may have been too short for that."""
+    return resume_us is not None and resume_us <= now_us and (plan.next_us is None or plan.next_us >= resume_us)
 
 
 def _run_out(alarm: Alarm, item: ReleaseItem, now_us: int) -> None:

@@ -46,6 +46,10 @@ def test_every_command_has_help(invoke, path):
     assert "Show this message and exit." in done.output
 
 
+def test_examples_in_the_help_keep_their_lines(invoke):
+    assert "\n  Example:\n    schedule-zero backfill nightly" in invoke(client.main, "backfill", "--help").output
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_knows_its_version(invoke, name):
     done = invoke(COMMANDS[name], "--version")
@@ -189,6 +193,9 @@ def test_a_bad_address_is_a_usage_error(invoke, value):
         (["schedule", "demo.noop", "--every", "1s", "--replace"], "--replace needs an --id"),
         (["schedule", "demo.noop", "--every", "soon"], "expected a duration such as 10s"),
         (["run", "demo"], "expected a job as HANDLER.METHOD"),
+        (["skip", "s", "--none", "--count", "2"], "expected one of --count and --none, got both"),
+        (["freeze", "--catch-up", "all"], "--catch-up needs --until"),
+        (["thaw"], "expected --catch-up with one of none, latest, all, policy: there is nobody to ask"),
     ],
 )
 def test_misuse_is_explained_without_asking_a_server(invoke, args, said):

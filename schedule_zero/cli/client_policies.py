@@ -1,0 +1,264 @@
+"""What happens to fires: the policies of ``schedule``, and ``pause``, ``resume``, ``skip``, ``freeze``, ``thaw``,
+``backfill``, ``backfills`` and ``backfill-cancel``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import click
+
+from schedule_zero.cli.api import Caller, main, with_caller
+from schedule_zero.cli.arguments import Duration, Moment
+from schedule_zero.cli.client_executions import each
+from schedule_zero.cli.output import Column, moment, short_moment, show_json, show_table
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OVERLAPS = ("allow", "skip", "buffer_one", "buffer_all", "cancel_running", "replace_pending")
+CATCH_UPS = ("none", "latest", "all")
+# What a thaw can do about the fires of the frozen time, in the words of somebody who is asked.
+THAWS = {
+    "none": "they stay skipped",
+    "latest": "the newest of each schedule runs",
+    "all": "all of them run, up to each schedule's catch_up_max",
+    "policy": "what each schedule's own catch_up says",
+}
+BACKFILLS: list[Column] = [
+    ("ID", "id"),
+    ("STATE", "state"),
+    ("FROM", moment("from")),
+    ("TO", moment("to")),
+    ("CREATED", lambda record: f"{record['created']}/{record['count']}"),
+    ("RATE", lambda record: f"{record['rate_per_s']:g}/s"),
+    ("BY", "by"),
+]
+
+
+# --- the policies of a schedule -----------------------------------------------------------------------
+
+
+def policy_options(command: F) -> F:
+    """What happens to its fires: for the command that makes a schedule."""
+    options = (
+        click.option("--overlap", type=click.Choice(OVERLAPS), help="What a fire does while an earlier run goes on."),
+        click.option("--catch-up", type=click.Choice(CATCH_UPS), help="Which missed fires run late. [latest]"),
+        click.option("--catch-up-max", type=click.IntRange(1), help="With --catch-up all: the newest so many. [100]"),
+        click.option("--coalesce", is_flag=True, help="Of several due at once, run the latest only."),
+        click.option("--max-fires", type=click.IntRange(1), help="Finished after so many runs."),
+        click.option("--max-failures", type=click.IntRange(1), help="Paused after so many failed runs in a row."),
+        click.option("--jitter", "jitter_s", type=Duration(), metavar="DURATION", help="Start up to so much later."),
+        click.option("--exclude", multiple=True, metavar="CALENDAR", help="No fire in it (may be repeated)."),
+        click.option("--require", multiple=True, metavar="CALENDAR", help="No fire outside it (may be repeated)."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def take_policies(given: dict[str, Any]) -> dict[str, Any]:
+    """Take what ``policy_options`` gave out of ``given``: the ``policies`` of the API, what wasn't said left out."""
+    names = (
+        "overlap", "catch_up", "catch_up_max", "coalesce", "max_fires", "max_failures", "jitter_s", "exclude",
+        "require",
+    )  # fmt: skip
+    taken = {name: given.pop(name) for name in names}
+    return {name: value for name, value in taken.items() if value not in (None, False, ())}
+
+
+# --- one schedule -------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--note", help="Why, for the people who will read it.")
+@click.option("--until", type=Moment(), metavar="MOMENT", help="Snooze: resume by itself at this moment.")
+@with_caller
+def pause(caller: Caller, ids: tuple[str, ...], note: str | None, until: float | None) -> None:
+    r"""Pause schedules: their fires go on being recorded, as skipped.
+
+    \b
+    Example:
+      schedule-zero pause nightly report --until +2h --note 'the database moves'
+    """
+    body = {name: value for name, value in (("note", note), ("until", until)) if value is not None}
+
+    def words(record: Any) -> str:
+        return f"paused until {short_moment(record['paused_until'])}" if record["paused_until"] else "paused"
+
+    each(caller, ids, lambda client, which: _act(client, which, "pause", body or None), words)
+
+
+@main.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@with_caller
+def resume(caller: Caller, ids: tuple[str, ...]) -> None:
+    """Resume schedules, from their next nominal time on."""
+    each(caller, ids, lambda client, which: _act(client, which, "resume", None), lambda _: "resumed")
+
+
+@main.command()
+@click.argument("id")
+@click.option("--count", type=click.IntRange(1, 100), help="So many of the next fires. [1]")
+@click.option("--none", "none", is_flag=True, help="Skip none of those to come any more.")
+@with_caller
+def skip(caller: Caller, id: str, count: int | None, none: bool) -> None:
+    """Skip the next fire of a schedule, or several; once more, the ones after those."""
+    if none and count is not None:
+        raise click.UsageError("expected one of --count and --none, got both")
+    with caller.client() as client:
+        if none:
+            record = client.request("DELETE", _path(id, "skip"))
+        else:
+            # Twice is twice as many: not repeated where an answer was lost.
+            record = client.request("POST", _path(id, "skip"), body={"count": count or 1})
+    if caller.json:
+        show_json(record)
+        return
+    times = ", ".join(map(short_moment, record["skips"]))
+    click.echo(f"{id}: skips {times}" if times else f"{id}: skips none")
+
+
+def _act(client: Any, id: str, verb: str, body: Any) -> Any:
+    return client.request("POST", _path(id, verb), body=body, repeatable=True)
+
+
+def _path(schedule_id: str, what: str) -> str:
+    return f"/api/schedules/{quote(schedule_id, safe='')}/{what}"
+
+
+# --- all schedules ------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--until", type=Moment(), metavar="MOMENT", help="Thaw by itself at this moment.")
+@click.option("--note", help="Why, for the people who will read it.")
+@click.option(
+    "--catch-up",
+    type=click.Choice(tuple(THAWS)),
+    help="With --until: what is made up for then. [policy: what each schedule says]",
+)
+@with_caller
+def freeze(caller: Caller, until: float | None, note: str | None, catch_up: str | None) -> None:
+    """Let no schedule fire, until `thaw` (or --until). Jobs that were created already go on."""
+    if catch_up is not None and until is None:
+        raise click.UsageError("--catch-up needs --until: without an end, `thaw` asks for it")
+    given = {"until": until, "note": note, "catch_up": catch_up}
+    with caller.client() as client:
+        body = {name: value for name, value in given.items() if value is not None}
+        frozen = client.request("POST", "/api/freeze", body=body)
+    if caller.json:
+        show_json(frozen)
+    elif frozen["to"]:
+        click.echo(f"all schedules are frozen until {short_moment(frozen['to'])}")
+    else:
+        click.echo("all schedules are frozen; schedule-zero thaw lets them go on")
+
+
+@main.command()
+@click.option(
+    "--catch-up",
+    type=click.Choice(tuple(THAWS)),
+    help="Which fires of the frozen time run now: none, the latest or all; policy: as each schedule says.",
+)
+@with_caller
+def thaw(caller: Caller, catch_up: str | None) -> None:
+    """Let schedules fire again. Asks what to make up for, unless --catch-up says it."""
+    catch_up = catch_up or _asked_how_to_thaw()
+    with caller.client() as client:
+        thawed = client.request("POST", "/api/thaw", body={"catch_up": catch_up})
+    if caller.json:
+        show_json(thawed)
+    else:
+        click.echo(f"frozen from {short_moment(thawed['from'])} to {short_moment(thawed['to'])}: {THAWS[catch_up]}")
+
+
+def _somebody_there() -> bool:
+    return sys.stdin.isatty()
+
+
+def _asked_how_to_thaw() -> str:
+    if not _somebody_there():
+        raise click.UsageError(f"expected --catch-up with one of {', '.join(THAWS)}: there is nobody to ask")
+    click.echo("What becomes of the fires that were due meanwhile?", err=True)
+    for word, meaning in THAWS.items():
+        click.echo(f"  {word:<7} {meaning}", err=True)
+    answer: str = click.prompt("Catch up", type=click.Choice(tuple(THAWS)), err=True)
+    return answer
+
+
+# --- backfills ----------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("id")
+@click.option("--from", "from_", type=Moment(), metavar="MOMENT", required=True, help="The first moment, included.")
+@click.option("--to", type=Moment(), metavar="MOMENT", required=True, help="The last moment, included; not after now.")
+@click.option("--rate", type=click.FloatRange(0, 1000, min_open=True), help="Executions created per second. [10]")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@with_caller
+def backfill(caller: Caller, id: str, from_: float, to: float, rate: float | None, yes: bool) -> None:
+    r"""Run the nominal times of a past range afterwards. Says how many they are first, and asks.
+
+    \b
+    Example:
+      schedule-zero backfill nightly --from 2030-01-01T00:00:00Z --to 2030-01-31T23:59:59Z --rate 1
+    """
+    body = {"from": from_, "to": to} | ({} if rate is None else {"rate_per_s": rate})
+    with caller.client() as client:
+        counted = client.request("POST", _path(id, "backfill"), body={**body, "dry_run": True}, repeatable=True)
+        if counted["count"]:
+            click.echo(_count_words(id, counted), err=True)
+            if not yes:
+                _confirm()
+        # What was agreed to is what is run; and of none at all, the server says why that is wrong.
+        agreed = {"count": counted["count"]} if counted["count"] else {}
+        begun = client.request("POST", _path(id, "backfill"), body=body | agreed)
+    if caller.json:
+        show_json(begun)
+    else:
+        click.echo(begun["id"])
+
+
+def _count_words(schedule_id: str, counted: dict[str, Any]) -> str:
+    first, last = short_moment(counted["first_time"]), short_moment(counted["last_time"])
+    return f"{counted['count']} executions of {schedule_id}, {first} to {last}, in {counted['takes_s']:.0f} s"
+
+
+def _confirm() -> None:
+    if not _somebody_there():
+        raise click.UsageError("expected --yes: there is nobody to ask")
+    click.confirm("Run them?", abort=True, err=True)
+
+
+@main.command()
+@click.argument("id")
+@click.option("--limit", type=click.IntRange(1, 500), default=50, help="At most so many. [50]")
+@click.option("--cursor", help="Continue after the page that gave this cursor.")
+@with_caller
+def backfills(caller: Caller, id: str, **query: Any) -> None:
+    """List the backfills of a schedule, newest first."""
+    with caller.client() as client:
+        page = client.request("GET", _path(id, "backfills"), query=query)
+    if caller.json:
+        show_json(page)
+        return
+    show_table(page["backfills"], BACKFILLS, none="no backfills")
+    if page.get("next_cursor"):
+        click.echo(f"more: --cursor {page['next_cursor']}", err=True)
+
+
+@main.command()
+@click.argument("id")
+@with_caller
+def backfill_cancel(caller: Caller, id: str) -> None:
+    """Create no more executions of a backfill; those that were created stay."""
+    with caller.client() as client:
+        cancelled = client.request("POST", f"/api/backfills/{quote(id, safe='')}/cancel")
+    if caller.json:
+        show_json(cancelled)
+    else:
+        click.echo(f"{id}: cancelled after {cancelled['created']} of {cancelled['count']}")
