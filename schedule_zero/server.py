@@ -7,7 +7,8 @@ Stop order, and why:
 
 1. *not ready*: load balancers look elsewhere; new writes are refused with 503.
 2. *timer*: no fire is decided any more; what is due is decided by the next start (catch-up).
-3. *HTTP*: the listening socket closes; requests in flight finish, long polls are woken.
+3. *HTTP*: the listening socket closes; requests in flight finish. Nobody waits for the end of a job any longer: a
+   run-now answers that it goes on, a long poll that the server stops.
 4. *dispatch*: nothing new is sent; results that came are recorded and acknowledged; nodes get GOAWAY.
    Jobs that run go on: their nodes keep the results, and the next server re-attaches them (C11).
 5. *store*: the writer drains its queue, checkpoints and closes the file.
@@ -154,6 +155,7 @@ class Server:
         log.info("server_stopping", deadline_s=deadline_s)
         for name in [name for name in self._loops if name != "dispatch"]:
             await self._end(name)
+        self.hub.close()
         await self.http.stop(deadline_s / 2)
         await self.dispatcher.stop(deadline_s / 2)
         await self._end("dispatch")

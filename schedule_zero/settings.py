@@ -22,8 +22,9 @@ from schedule_zero.masking import is_secret_name, mask_text
 PREFIX = "SCHEDULE_ZERO_"
 DEFAULT_FILE = "config.yaml"
 
-# Variables of ours that are no settings of the server: for clients, for handler processes, for this module's callers.
-RESERVED = frozenset({"CONFIG", "URL", "TOKEN", "SERVER", "NODE_ID", "SLOTS", "CURVE"})
+# Variables of ours that are no settings of the server: for clients, for handler processes (CHAOS_LEDGER: for the chaos
+# handler), for this module's callers. Whoever exports them in a shell may start a server from it as well.
+RESERVED = frozenset({"CONFIG", "URL", "TOKEN", "SERVER", "NODE_ID", "SLOTS", "CURVE", "CHAOS_LEDGER"})
 # One name for every process, where a server would also understand LOG__LEVEL.
 ALIASES = {"LOG_LEVEL": "log.level", "LOG_FORMAT": "log.format", "LOG_FILE": "log.file"}
 # A Kubernetes service named schedule-zero puts these into every pod's environment, unasked.

@@ -87,10 +87,14 @@ def job_params(pairs: Iterable[str], document: str | None) -> dict[str, Any]:
         params = json_document(document, "--params")
         if not isinstance(params, dict):
             raise click.UsageError("--params: expected a JSON object")
+    given: set[str] = set()
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise click.UsageError(f'expected a parameter as key=value, got "{pair}"')
+        if name in given:
+            raise click.UsageError(f"the parameter {name!r} is given twice")
+        given.add(name)
         params[name] = json_or_text(value)
     return params
 
@@ -110,11 +114,20 @@ def json_document(text: str, what: str) -> Any:
             text = sys.stdin.read()
         elif text.startswith("@"):
             text = Path(text[1:]).read_text(encoding="utf-8")
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_members)
     except OSError as error:
         raise click.UsageError(f"{what}: {error.filename}: {error.strerror}") from None
     except ValueError as error:
         raise click.UsageError(f"{what}: not JSON: {error}") from None
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; one of two members of the same name would be lost silently."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        twice = next(key for index, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:index]))
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return members
 
 
 def _no_constant(name: str) -> Any:

@@ -61,7 +61,7 @@ def _took(milliseconds: float | None) -> str | None:
 @click.option("--wait-for", "wait_s", type=Duration(), help="Give up waiting after this long (implies --wait).")
 @with_caller
 def executions(caller: Caller, id: str | None, wait: bool, wait_s: float | None, **filters: Any) -> None:
-    r"""List executions, newest first, or show one with its attempts, result and error.
+    """List executions, newest first, or show one with its attempts, result and error.
 
     \b
     Examples:
@@ -117,7 +117,11 @@ def _show(caller: Caller, record: dict[str, Any]) -> None:
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @with_caller
 def cancel(caller: Caller, ids: tuple[str, ...]) -> None:
-    """Cancel executions: those that wait at once; of those that run, the node is told, and confirms."""
+    """Cancel executions: those that wait at once; of those that run, the node is told, and confirms.
+
+    An async method is interrupted. A plain one can't be: it has to look at ctx.cancelled. If it takes no notice, the
+    execution counts as cancelled after 30 s, but the method goes on and holds its node's slot until it returns.
+    """
     said = {
         "cancelled": "cancelled",
         "requested": "its node is told; it ends when the node confirms",

@@ -45,7 +45,7 @@ FIRES: list[Column] = [
 @click.option("--quiet", "quiet_s", type=Duration(), help="Look for the quietest stretch of this length.")
 @with_caller
 def forecast(caller: Caller, from_: float | None, **query: Any) -> None:
-    r"""Say what comes: how many fires when, where they collide, and when it is quiet.
+    """Say what comes: how many fires when, where they collide, and when it is quiet.
 
     \b
     Example:
@@ -78,7 +78,7 @@ def forecast(caller: Caller, from_: float | None, **query: Any) -> None:
 @click.option("--limit", type=click.IntRange(1), default=1000, help="With --list: at most so many lines. [1000]")
 @with_caller
 def simulate(caller: Caller, from_: float | None, to: float, ids: tuple[str, ...], list_: bool, limit: int) -> None:
-    r"""Run the stored schedules on a clock that jumps, and say what would fire. Nothing is run, nothing is stored.
+    """Run the stored schedules on a clock that jumps, and say what would fire. Nothing is run, nothing is stored.
 
     The scheduler's own decisions, with pauses, skips, calendars and maxima as they are now. A run takes no time here,
     so no fire overlaps the one before.

@@ -64,7 +64,7 @@ def run(
     idempotency_key: str | None,
     **given: Any,
 ) -> None:
-    r"""Run a job now, wait for it and print its result.
+    """Run a job now, wait for it and print its result.
 
     JOB is HANDLER.METHOD (or HANDLER METHOD). A VALUE is JSON where it can be read as JSON, else text.
     Ends with 1 if the job failed, with 5 if it isn't over in time.
@@ -85,7 +85,7 @@ def run(
             execution_id = ran.execution_id
         except WaitTimeout as late:
             execution_id = late.data["execution_id"]
-            (record,) = wait_for(client, [execution_id], timeout_s=wait_s - quick_s)
+            (record,) = wait_for(client, [execution_id], timeout_s=wait_s, waited_s=quick_s)
             try:
                 value = record.value()
             except JobFailed as failed:
@@ -133,7 +133,7 @@ def submit(
     wait_s: float | None,
     **given: Any,
 ) -> None:
-    r"""Have a job run, and print its execution's id as soon as it is stored.
+    """Have a job run, and print its execution's id as soon as it is stored.
 
     \b
     Examples:

@@ -87,7 +87,7 @@ def schedule(
     replace: bool,
     **given: Any,
 ) -> None:
-    r"""Create a schedule: a JOB (HANDLER.METHOD) with its parameters, and when.
+    """Create a schedule: a JOB (HANDLER.METHOD) with its parameters, and when.
 
     \b
     Examples:
@@ -190,7 +190,7 @@ def fires(caller: Caller, id: str | None, **filters: Any) -> None:
 @click.option("--after", type=Moment(), help="From this moment on. [now]")
 @with_caller
 def preview(caller: Caller, n: int, after: float | None, **given: Any) -> None:
-    r"""Say a trigger in words, and when it would fire next.
+    """Say a trigger in words, and when it would fire next.
 
     \b
     Example:

@@ -24,13 +24,22 @@ PAGE = 500
 
 
 def wait_for(
-    client: Client, ids: Sequence[str], *, timeout_s: float | None, clock: Clock | None = None
+    client: Client,
+    ids: Sequence[str],
+    *,
+    timeout_s: float | None,
+    waited_s: float = 0.0,
+    clock: Clock | None = None,
 ) -> list[ExecutionRecord]:
-    """The executions once all are over, in order. Raises WaitTimeout after ``timeout_s``."""
+    """The executions once all are over, in order. Raises WaitTimeout after ``timeout_s``.
+
+    ``waited_s``: so much of it has passed already.
+    """
     clock = clock or SystemClock()
     wait = _Wait(client, ids)
-    started_s = clock.mono_s()
-    listed_s = started_s - LOOK_S
+    now_s = clock.mono_s()
+    started_s = now_s - waited_s
+    listed_s = now_s - LOOK_S
     bar = _Bar(len(ids))
     try:
         while wait.pending:

@@ -33,7 +33,11 @@ class Options(TypedDict, total=False):
 
 
 class Job(Struct, kw_only=True, omit_defaults=True):
-    """One job to be submitted, for ``submit_many``. The fields are those of ``POST /api/executions``."""
+    """One job to be submitted, for ``submit_many``. The fields are those of ``POST /api/executions``.
+
+    ``idempotency_key`` is for the job itself (``ctx.idempotency_key``). Here it keeps nothing from being submitted
+    twice: two jobs with the same one are two executions, unlike in ``submit`` and ``run``.
+    """
 
     handler_id: str
     job_method: str
@@ -41,7 +45,6 @@ class Job(Struct, kw_only=True, omit_defaults=True):
     options: Options = {}
     # Not before this moment (unix seconds, or aware); None: at once.
     not_before: datetime | float | None = None
-    # What the job may use to do its side effect only once.
     idempotency_key: str | None = None
 
 

@@ -37,6 +37,7 @@ class Verbs(PolicyVerbs):
     ) -> Flow[records.RunResult]:
         """Run a job now and return its result.
 
+        The same ``idempotency_key`` again runs nothing, and gives the same result; the job sees it as well.
         Raises JobFailed where it ended without one, WaitTimeout where it isn't over after ``wait_s`` (it goes on;
         ``data["execution_id"]`` says which).
         """
@@ -78,7 +79,8 @@ class Verbs(PolicyVerbs):
         """Have many jobs run; their ids, in order.
 
         They are stored up to 10,000 (or 8 MiB) at a time, each such chunk wholly or not at all. An error leaves the
-        chunks before it stored; ``data["ids"]`` has their ids.
+        chunks before it stored; ``data["ids"]`` has their ids. What is sent again because an answer was lost is stored
+        once; a second call submits everything again, whatever ``idempotency_key`` its jobs carry.
         """
         ids: list[str] = []
         for body in bulks("executions", jobs):

@@ -123,6 +123,7 @@ class Dispatcher:
         await self._curve.load()
         known, rows, running, waiting = await self._store.read(_load)
         self.registry.learn(known)
+        self._forget_who_served(rows)
         self._core.restore(rows, running, waiting, self._now())
         if running:
             log.info("attempts_restored", count=len(running))
@@ -135,6 +136,14 @@ class Dispatcher:
             raise
         self._due.start()
         self._perform()
+
+    def _forget_who_served(self, known: list[Node]) -> None:
+        """Nodes that were here when the last server ended are not, until they come back: their handlers show that."""
+        here = [node for node in known if node.state in (NodeState.ONLINE, NodeState.SUSPECT)]
+        handler_ids = sorted({handler_id for node in here for handler_id in node.handlers})
+        now_us = self._clock.wall_us()
+        self.registry.moved(handler_ids, now_us)
+        self._recorder.handlers_moved(handler_ids, now_us)
 
     async def _listen(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         curve = self._curve
@@ -326,7 +335,8 @@ class Dispatcher:
     def _node_changed(self, effect: fx.NodeChanged) -> None:
         node = effect.node
         if node.state in (NodeState.LOST, NodeState.OFFLINE):
-            self.registry.serving(node.node_id, ())
+            now_us = self._clock.wall_us()
+            self._recorder.handlers_moved(self.registry.serving(node.node_id, (), now_us), now_us)
         if node.state is NodeState.LOST:
             self.stats.nodes_lost += 1
         speak = log.warning if node.state in (NodeState.LOST, NodeState.SUSPECT) else log.info

@@ -149,7 +149,8 @@ class Inbound:
         self._core.hello(peer, hello, served, self._now(), key=key)
         session = self._core.sessions.get(peer)
         if session is not None and session.node.node_id == hello.node_id:
-            self._registry.serving(hello.node_id, declared)
+            now_us = self._clock.wall_us()
+            self._recorder.handlers_moved(self._registry.serving(hello.node_id, declared, now_us), now_us)
 
     def _deny(self, peer: bytes, hello: m.Hello, denial: m.Deny) -> None:
         self._stats.nodes_denied += 1

@@ -18,7 +18,7 @@ from schedule_zero.dispatch.core import Core
 from schedule_zero.dispatch.views import DispatchStats, ProgressView
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.ops.histogram import Histogram
-from schedule_zero.store import Store, executions, nodes
+from schedule_zero.store import Store, executions, handlers, nodes
 from schedule_zero.store.executions import CancelAnswer, CancelOutcome, Refusal
 from schedule_zero.store.tx import Verb
 from schedule_zero.wire.messages import ServerMessage
@@ -210,6 +210,11 @@ class Recorder:
 
     def node_changed(self, effect: fx.NodeChanged) -> None:
         self.submit(nodes.upsert, effect.node, ignore)
+
+    def handlers_moved(self, handler_ids: list[str], now_us: int) -> None:
+        """Other nodes than before serve these handlers."""
+        if handler_ids:
+            self.submit(handlers.touch, handlers.Touch(handler_ids=handler_ids, now_us=now_us), ignore)
 
     def node_forgotten(self, effect: fx.NodeForgotten) -> None:
         self.submit(nodes.forget, effect.node_id, ignore)

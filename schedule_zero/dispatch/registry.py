@@ -41,6 +41,7 @@ class HandlerView(Struct, kw_only=True):
     # Nodes that serve it now.
     node_ids: list[str]
     registered_us: int
+    # When methods or nodes changed last.
     updated_us: int
 
 
@@ -213,15 +214,29 @@ class Registry:
                     log.error(
                         "schema_unusable", handler_id=handler.handler_id, job_method=method.name, reason=str(error)
                     )
+            if before is not None:
+                # A move that the store could not be told was one all the same.
+                handler.updated_us = max(handler.updated_us, before.handler.updated_us)
             self._known[handler.handler_id] = _Known(handler, methods)
 
-    def serving(self, node_id: str, declared: Iterable[HandlerDeclaration]) -> None:
-        """What ``node_id`` serves from now on (nothing: it is away)."""
+    def serving(self, node_id: str, declared: Iterable[HandlerDeclaration], now_us: int) -> list[str]:
+        """What ``node_id`` serves from now on (nothing: it is away). Returns the handlers that it joins or leaves."""
         declarations = {declaration.handler_id: declaration for declaration in declared}
+        before = self._serving.get(node_id, {})
         if declarations:
             self._serving[node_id] = declarations
         else:
             self._serving.pop(node_id, None)
+        moved = sorted(before.keys() ^ declarations.keys())
+        self.moved(moved, now_us)
+        return moved
+
+    def moved(self, handler_ids: Iterable[str], now_us: int) -> None:
+        """What these handlers show has changed just now."""
+        for handler_id in handler_ids:
+            known = self._known.get(handler_id)
+            if known is not None:
+                known.handler.updated_us = max(known.handler.updated_us, now_us)
 
 
 def _compile(schema: bytes) -> jsonschema_rs.Draft202012Validator | None:

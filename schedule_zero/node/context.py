@@ -147,7 +147,8 @@ class JobContext:
         A plain method can't be interrupted: it has to look here (an ``async`` one is cancelled as well, unless
         only the lease is over). Having seen True here and then ended, a job counts as having reacted: it is
         reported as ``cancelled`` (or handed back), whatever it returned. One that never looks and completes is
-        reported as ``completed``: the work was done.
+        reported as ``completed``: the work was done. One that is still busy 30 s after a cancel is reported as
+        ``cancelled`` without waiting for it.
         """
         return self._stop.look()
 

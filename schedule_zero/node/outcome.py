@@ -80,6 +80,15 @@ def cancelled() -> Outcome:
     return Outcome(AttemptOutcome.CANCELLED, error=_job_error("Cancelled", "the attempt was cancelled", ""))
 
 
+def still_busy(ended: Outcome, node_id: str) -> Outcome:
+    """The same, said of an attempt whose method went on although it was to stop."""
+    error = ended.error
+    if error is None:
+        return ended
+    busy = f"; its method did not stop, and holds a slot of node {node_id!r} until it ends"
+    return ended._replace(error=JobError(type=error.type, message=error.message + busy, traceback=error.traceback))
+
+
 def handed_back(reason: str) -> Outcome:
     return Outcome(AttemptOutcome.HANDED_BACK, error=_job_error("HandedBack", reason, ""))
 

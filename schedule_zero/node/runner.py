@@ -6,13 +6,15 @@ ends one takes the next plain one itself, without a turn of the loop, and hands 
 task, no future and no wake-up per job.
 
 Each attempt gets exactly one outcome, whoever is first: the job itself, its timeout, its cancellation.
-A plain method can't be stopped: after its timeout it is reported, and its slot stays taken until it returns.
+A plain method can't be stopped. At its timeout, or some time after a cancel that it took no notice of, it is reported
+without it, and its slot stays taken until it returns: what it still does counts for nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import queue
 import threading
 from collections import deque
@@ -29,8 +31,11 @@ from schedule_zero.node.outcome import Outcome
 
 log = structlog.get_logger(__name__)
 
-# A cancelled ``async`` method may clean up for so long before it is reported without it.
+# An ``async`` method that was cancelled may clean up for so long before it is reported without it.
 ASYNC_GRACE_S = 5.0
+# A plain method gets longer to look at ``ctx.cancelled``, or to come to its own end, which then counts: a cancel has to
+# end (C21), but an end that is told while the work goes on is the worse one of two.
+PLAIN_GRACE_S = 30.0
 
 
 class Runner:
@@ -141,10 +146,13 @@ class Runner:
         """End what took too long; return when to look again, if anything has a deadline."""
         next_s: float | None = None
         for attempt in self._running():
-            asked = attempt.stop.reason not in (None, StopReason.LEASE)
+            reason = attempt.stop.reason
+            asked = reason not in (None, StopReason.LEASE)
             due_s = attempt.deadline_s
             if asked and attempt.task is not None:
                 due_s = attempt.stop_since_s + ASYNC_GRACE_S
+            elif reason is StopReason.CANCEL:
+                due_s = min(attempt.stop_since_s + PLAIN_GRACE_S, due_s or math.inf)
             if due_s is None:
                 continue
             if now_s >= due_s:
@@ -312,8 +320,13 @@ class Runner:
 
     def _give_up_on(self, attempt: LiveAttempt) -> None:
         """Report an attempt that does not end by itself. It keeps its slot for as long as it really runs."""
+        reason = attempt.stop.reason or StopReason.DRAIN
+        ended = stopped(reason, attempt.item.timeout_s)
+        # At the end of a drain the process ends, and the method with it.
+        if reason is not StopReason.DRAIN:
+            ended = outcome.still_busy(ended, self._node_id)
         with self._lock:
-            ours = self._close(attempt, stopped(attempt.stop.reason or StopReason.DRAIN, attempt.item.timeout_s))
+            ours = self._close(attempt, ended)
             if ours:
                 self.overdue.add(attempt)
         if ours:
@@ -322,7 +335,7 @@ class Runner:
                 execution_id=attempt.item.id,
                 handler_id=attempt.item.handler_id,
                 job_method=attempt.item.job_method,
-                reason=attempt.stop.reason,
+                reason=reason,
                 slots_held=len(self.overdue),
             )
             self._deliver(attempt)

@@ -55,6 +55,7 @@ class EventHub:
     def __init__(self) -> None:
         self._subscriptions: set[Subscription] = set()
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+        self._closed = False
         self.last_seq = 0
 
     def publish(self, events: Sequence[tuple[int, Event]]) -> None:
@@ -82,8 +83,14 @@ class EventHub:
         self._subscriptions.discard(subscription)
 
     def wait_terminal(self, execution_id: str) -> asyncio.Future[None]:
-        """A future that is done once the execution's end is committed. Ask before looking at its state."""
+        """A future that is done once the execution's end is committed. Ask before looking at its state.
+
+        It is cancelled if the hub is closed first: nobody will say any more.
+        """
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            waiter.cancel()
+            return waiter
         self._waiters.setdefault(execution_id, []).append(waiter)
         return waiter
 
@@ -96,6 +103,13 @@ class EventHub:
             waiters.remove(waiter)
         if not waiters:
             del self._waiters[execution_id]
+
+    def close(self) -> None:
+        """The server stops: let nobody wait any longer. Safe to call twice."""
+        self._closed = True
+        waiters, self._waiters = self._waiters, {}
+        for waiter in [one for those in waiters.values() for one in those]:
+            waiter.cancel()
 
     def _wake(self, execution_id: str) -> None:
         for waiter in self._waiters.pop(execution_id, ()):

@@ -172,7 +172,7 @@ class ExecutionService:
                 view = await self.get(stored[0], wait_s)
                 return RunNow(execution_id=stored[0], execution=_if_over(view.execution), replayed=True)
             await asyncio.wait([waiter], timeout=wait_s)
-            if not waiter.done():
+            if not waiter.done() or waiter.cancelled():
                 return RunNow(execution_id=row.id, execution=None)
         finally:
             self._hub.forget(row.id, waiter)

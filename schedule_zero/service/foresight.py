@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from heapq import heappush, heapreplace
 from typing import TYPE_CHECKING
 
-from schedule_zero.errors import InvalidField, InvalidTrigger
+from schedule_zero.errors import InvalidField, InvalidTrigger, NotFound
 from schedule_zero.model import Schedule, ScheduleState
+from schedule_zero.rules.policies import policies_of, skips_of
 from schedule_zero.store import Store
 from schedule_zero.store import executions as store_executions
 from schedule_zero.store import schedules as store_schedules
@@ -21,6 +23,9 @@ PAGE = 1000
 # The newest completed executions that say how long a job takes.
 HISTORY = 20_000
 MAX_RANGE_US = 366 * 86_400_000_000
+# Entries of a feed, and of one schedule in it.
+MAX_COMING = 2000
+MAX_OF_ONE = 500
 # How long the loop may have the interpreter to itself after each so many schedules.
 REST_EVERY = 20
 REST_S = 0.001
@@ -51,6 +56,40 @@ class ForesightService:
             lambda conn: forecast(self._firings(conn), from_us, to_us, bucket_us, quiet_us=quiet_us, rest=_Rest())
         )
 
+    async def coming(
+        self, from_us: int, to_us: int, schedule_id: str | None = None, limit: int = MAX_COMING
+    ) -> list[tuple[Schedule, int]]:
+        """The nominal times in ``[from_us, to_us)`` of one schedule or of all active ones, the earliest first.
+
+        At most ``limit``, and of one schedule at most ``MAX_OF_ONE``: whoever fires each second fills no diary.
+        NotFound: there is no such schedule.
+        """
+        return await self._store.read(lambda conn: self._coming(conn, from_us, to_us, schedule_id, limit))
+
+    def _coming(
+        self, conn: Connection, from_us: int, to_us: int, schedule_id: str | None, limit: int
+    ) -> list[tuple[Schedule, int]]:
+        rest = _Rest()
+        # The latest one is on top: what lies behind ``limit`` others is let go at once.
+        kept: list[tuple[int, int, Schedule]] = []
+        for place, row in enumerate(_active(conn) if schedule_id is None else [_one(conn, schedule_id)]):
+            rest()
+            try:
+                trigger = self._timer.resolver.trigger(row)
+            except InvalidTrigger:
+                continue
+            skips = frozenset(skips_of(row.skips))
+            exclusions = self._timer.resolver.exclusions(policies_of(row.policies))
+            nominal_us = trigger.next_after(from_us - 1)
+            for _ in range(MAX_OF_ONE):
+                if nominal_us is None or nominal_us >= to_us or (len(kept) == limit and -nominal_us <= kept[0][0]):
+                    break
+                if nominal_us not in skips and (exclusions is None or exclusions.verdict(nominal_us) is None):
+                    entry = (-nominal_us, -place, row)
+                    heappush(kept, entry) if len(kept) < limit else heapreplace(kept, entry)
+                nominal_us = trigger.next_after(nominal_us)
+        return [(row, -nominal_us) for nominal_us, _, row in sorted(kept, key=_moment, reverse=True)]
+
     def _firings(self, conn: Connection) -> Iterator[Firing]:
         run_s = store_executions.run_times(conn, HISTORY)
         for row in _active(conn):
@@ -62,6 +101,17 @@ class ForesightService:
             if expected is None:
                 expected = run_s.get(("", row.handler_id, row.job_method))
             yield Firing(schedule_id=row.id, trigger=trigger, run_s=expected)
+
+
+def _moment(entry: tuple[int, int, Schedule]) -> tuple[int, int]:
+    return entry[:2]
+
+
+def _one(conn: Connection, schedule_id: str) -> Schedule:
+    row = store_schedules.get(conn, schedule_id)
+    if row is None:
+        raise NotFound(f"there is no schedule {schedule_id!r}")
+    return row
 
 
 class _Rest:

@@ -359,11 +359,11 @@ class ScheduleService:
         cursor: str | None = None,
         limit: int = 50,
     ) -> tuple[Page[Schedule], int]:
-        """A page of schedules by id, and how many there are in all."""
+        """A page of schedules by id, and how many there are on all pages."""
         return await self._store.read(
             lambda conn: (
                 store_schedules.find(conn, cursor=cursor, limit=limit, handler_id=handler_id, state=state),
-                store_schedules.count(conn),
+                store_schedules.count(conn, handler_id=handler_id, state=state),
             )
         )
 

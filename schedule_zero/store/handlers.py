@@ -32,6 +32,18 @@ class Declare(Struct, kw_only=True):
     now_us: int
 
 
+class Touch(Struct, kw_only=True):
+    handler_ids: list[str]
+    now_us: int
+
+
+def touch(tx: Tx, args: list[Touch]) -> list[None]:
+    """Note that what these handlers show has changed: who serves them, and so whether they are connected."""
+    for arg in args:
+        tx.execute(update(tables.handlers).where(H.handler_id.in_(arg.handler_ids)).values(updated_us=arg.now_us))
+    return [None] * len(args)
+
+
 def declare(tx: Tx, args: list[list[Declare]]) -> list[list[Handler]]:
     """Register what a node serves; the handlers as stored, with the methods' versions, in order.
 

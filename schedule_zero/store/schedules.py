@@ -354,7 +354,6 @@ _FOLLOWERS = Query(
 )
 # The documents are canonical JSON; no other string in them can hold these characters unescaped.
 _STARTING = Query(select(*rows.COLUMNS).where(_S.trigger.contains('"type":"startup"'), _S.state != "quarantined"))
-_COUNT = Query(select(func.count()).select_from(tables.schedules))
 
 
 def get(conn: Connection, schedule_id: str) -> Schedule | None:
@@ -446,10 +445,18 @@ def next_due_us(conn: Connection) -> int | None:
     return None if row is None else int(row[0])
 
 
-def count(conn: Connection) -> int:
-    """How many schedules there are."""
-    row = _COUNT.one(conn)
+def count(conn: Connection, *, handler_id: str | None = None, state: ScheduleState | None = None) -> int:
+    """How many schedules there are of this handler, in this state. By state it reads them all: 0.1 ms per thousand."""
+    given = {"handler_id": handler_id, "state": None if state is None else state.value}
+    values = {name: value for name, value in given.items() if value is not None}
+    row = _count_query(tuple(values)).one(conn, **values)
     return 0 if row is None else int(row[0])
+
+
+@cache
+def _count_query(given: tuple[str, ...]) -> Query:
+    query = select(func.count()).select_from(tables.schedules)
+    return Query(query.where(*(_S[name] == bindparam(name) for name in given)))
 
 
 # --- what the verbs share ---------------------------------------------------------------------------

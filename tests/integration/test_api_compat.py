@@ -118,6 +118,19 @@ async def test_run_now_is_done_once_for_one_key(api, start_node):
     assert (await api.get("/api/executions")).json()["count"] == 1
 
 
+async def test_a_repeated_run_now_may_be_more_patient_than_the_first(api, known_demo):
+    body = {"handler_id": "demo", "job_method": "echo", "job_params": {"a": 1}}
+    key = {"Idempotency-Key": "k"}
+    first = await api.post("/api/run_now", json={**body, "wait_s": 0}, headers=key)
+
+    second = await api.post("/api/run_now", json={**body, "wait_s": 0.01}, headers=key)
+    another = await api.post("/api/run_now", json={**body, "job_params": {"a": 2}}, headers=key)
+
+    assert second.json()["execution_id"] == first.json()["execution_id"]
+    assert another.status_code == 422
+    assert (await api.get("/api/executions")).json()["count"] == 1
+
+
 async def test_handlers_are_shown_connected_and_disconnected(api, start_node):
     assert (await api.get("/api/handlers")).json() == {"handlers": [], "count": 0}
     node = await start_node("n1")

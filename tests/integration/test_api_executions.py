@@ -8,6 +8,7 @@ import json
 import httpx
 import pytest
 
+from schedule_zero.node import runner
 from tests.support import eventually
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +26,10 @@ async def submit(api: httpx.AsyncClient, *items: dict, **headers: str) -> list[s
     answer = await api.post("/api/executions", json={"executions": list(items)}, headers=headers)
     assert answer.status_code == 202, answer.text
     return answer.json()["ids"]
+
+
+async def started(api: httpx.AsyncClient, id_: str) -> bool:
+    return (await api.get(f"/api/executions/{id_}")).json()["started_at"] is not None
 
 
 # --- with a node ------------------------------------------------------------------------------------
@@ -117,6 +122,20 @@ async def test_a_running_job_is_cancelled_by_way_of_its_node(api, start_node):
     assert answer.json()["outcome"] == "requested"
     assert (await ended(api, id_))["status"] == "cancelled"
     assert (await api.post(f"/api/executions/{id_}/cancel")).json()["outcome"] == "terminal"
+
+
+async def test_a_cancel_ends_although_the_job_takes_no_notice_of_it(api, start_node, monkeypatch):
+    monkeypatch.setattr(runner, "PLAIN_GRACE_S", 0.1)
+    await start_node("n1", "schedule_zero.handlers.chaos:ChaosHandler")
+    [id_] = await submit(api, {"handler_id": "chaos", "job_method": "hang", "job_params": {"seconds": 2}})
+    await eventually(lambda: started(api, id_))
+
+    assert (await api.post(f"/api/executions/{id_}/cancel")).json()["outcome"] == "requested"
+    shown = await ended(api, id_)
+
+    assert shown["status"] == "cancelled"
+    assert "did not stop, and holds a slot of node 'n1' until it ends" in shown["error"]["message"]
+    assert [one["outcome"] for one in shown["attempts"]] == ["cancelled"]
 
 
 async def test_retry_is_a_new_execution_of_the_same_work(api, start_node):
@@ -246,6 +265,17 @@ async def test_the_same_key_with_another_request_is_refused(api, known_demo):
     assert answer.status_code == 422
     assert answer.json()["error"]["code"] == "idempotency_mismatch"
     assert (await api.get("/api/executions")).json()["count"] == 1
+
+
+async def test_the_key_for_the_job_deduplicates_nothing_and_says_so(api, known_demo):
+    for _ in range(2):
+        await api.post("/api/executions", json={**NOOP, "idempotency_key": "invoice-7"})
+
+    page = (await api.get("/api/executions")).json()
+    shown = (await api.get("/api/openapi.json")).json()["components"]["schemas"]["SubmitBody"]
+
+    assert page["count"] == 2
+    assert "header `Idempotency-Key`" in json.dumps(shown["properties"]["idempotency_key"])
 
 
 async def test_repetitions_at_the_same_moment_make_one_execution(api, known_demo):

@@ -89,8 +89,18 @@ async def test_pages_go_by_id(api, known_demo):
 
     assert [record["id"] for record in first["schedules"] + second["schedules"]] == ["s0", "s1", "s2", "s3", "s4"]
     assert (first["count"], second["count"], second["next_cursor"]) == (5, 5, None)
-    assert (await api.get("/api/schedules?state=paused")).json()["schedules"] == []
-    assert (await api.get("/api/schedules?handler_id=other")).json()["schedules"] == []
+    other = (await api.get("/api/schedules?handler_id=other")).json()
+    assert (other["schedules"], other["count"]) == ([], 0)
+
+
+async def test_the_count_is_that_of_all_pages_of_what_was_asked_for(api, known_demo):
+    rows = [{**NOOP, "id": f"s{n}", "paused": n % 2 == 0} for n in range(5)]
+    await api.post("/api/schedules", json={"schedules": rows})
+
+    page = (await api.get("/api/schedules?state=paused&handler_id=demo&limit=1")).json()
+
+    assert (len(page["schedules"]), page["count"]) == (1, 3)
+    assert (await api.get("/api/schedules?state=quarantined")).json()["count"] == 0
 
 
 # --- replace, patch, delete -------------------------------------------------------------------------

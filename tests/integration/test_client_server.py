@@ -286,7 +286,7 @@ async def test_jobs_come_from_a_file(client, command, tmp_path):
 async def test_waiting_gives_up_in_time_with_5(client, command):
     done = await command("run", "demo.sleep", "seconds=1", "--wait-for", "50ms")
     assert done.exit_code == 5
-    assert "not over after" in done.stderr
+    assert "not over after 0.05 s" in done.stderr
 
 
 async def test_schedules_by_command(client, command):

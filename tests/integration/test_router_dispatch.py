@@ -15,7 +15,7 @@ from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.peers import PATIENCE
 from schedule_zero.errors import NotFound
 from schedule_zero.model import AttemptOutcome, JobMethod, JobOptions, NodeState, State
-from schedule_zero.store import executions
+from schedule_zero.store import executions, handlers
 from schedule_zero.wire import messages as m
 from tests.integration.dispatch_bed import CONFIG, NOOP, Peer, running_bed
 from tests.support import eventually
@@ -285,7 +285,6 @@ async def test_c19_the_same_declaration_twice_writes_nothing(bed):
     with Peer(bed) as node:
         await node.ready()
         [before] = bed.dispatcher.registry.handlers()
-        node.reconnect()
         await node.ready()
         [after] = bed.dispatcher.registry.handlers()
         assert before.updated_us == after.updated_us
@@ -294,6 +293,42 @@ async def test_c19_the_same_declaration_twice_writes_nothing(bed):
         node.reconnect()
         await node.ready(handlers=[m.HandlerDeclaration(handler_id="demo", methods=[changed])])
         assert [method.version for method in bed.dispatcher.registry.handlers()[0].methods] == [2]
+
+
+async def test_a_handler_was_updated_when_its_nodes_come_and_go(bed):
+    def updated_us() -> int:
+        [handler] = bed.dispatcher.registry.handlers()
+        return handler.updated_us
+
+    async def stored_us() -> int:
+        [handler] = await bed.store.read(handlers.all)
+        return handler.updated_us
+
+    with Peer(bed, "n1") as first, Peer(bed, "n2") as second:
+        await first.ready()
+        moments = [updated_us()]
+        await second.ready()
+        moments.append(updated_us())
+        second.send(m.Bye(s=second.s))
+        await eventually(lambda: bed.view("n2").state is NodeState.OFFLINE)
+        moments.append(updated_us())
+        assert moments == sorted(set(moments))
+        await eventually(lambda: _is(stored_us, moments[-1]))
+
+
+async def test_a_server_that_starts_again_shows_since_when_its_nodes_are_away(tmp_path):
+    async with running_bed(tmp_path) as bed:
+        with Peer(bed) as node:
+            await node.ready()
+            [before] = bed.dispatcher.registry.handlers()
+    async with running_bed(tmp_path) as bed:
+        [after] = bed.dispatcher.registry.handlers()
+        assert (before.node_ids, after.node_ids) == (["n1"], [])
+        assert after.updated_us > before.updated_us
+
+
+async def _is(read, wanted) -> bool:
+    return await read() == wanted
 
 
 async def test_a_method_that_is_not_allowed_is_ignored_and_the_rest_is_served(tmp_path):

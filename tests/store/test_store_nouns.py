@@ -67,6 +67,17 @@ async def test_declaring_twice_changes_nothing(store: Store) -> None:
     assert await journal(store) == [("handler.registered", "demo")]
 
 
+async def test_a_touched_handler_was_updated_and_says_nothing_new(store: Store) -> None:
+    await store.write(handlers.declare, declared(method("a")))
+    await store.write(handlers.declare, declared(method("a"), handler_id="other"))
+
+    await store.write(handlers.touch, handlers.Touch(handler_ids=["demo", "unknown"], now_us=T0 + 9))
+
+    found = await store.read(handlers.all)
+    assert [(one.handler_id, one.updated_us) for one in found] == [("demo", T0 + 9), ("other", T0)]
+    assert [kind for kind, _ in await journal(store)] == ["handler.registered", "handler.registered"]
+
+
 async def test_a_changed_schema_is_a_new_version_and_another_text_is_not(store: Store) -> None:
     await store.write(handlers.declare, declared(method("a"), method("b")))
 

@@ -255,6 +255,27 @@ async def test_schedules_are_listed_by_id_in_pages(store: Store) -> None:
     assert [row.id for row in paused.rows] == ["a2"]
 
 
+async def test_schedules_are_counted_by_what_is_asked_for(store: Store) -> None:
+    paused = {"state": ScheduleState.PAUSED}
+    await create(
+        store,
+        schedule("a"),
+        schedule("b", **paused),
+        schedule("c", handler_id="other", **paused),
+        schedule("d", handler_id="other"),
+        schedule("e", handler_id="other", **paused),
+    )
+
+    for wanted, many in [
+        ({}, 5),
+        ({"handler_id": "demo"}, 2),
+        (paused, 3),
+        ({"handler_id": "other", **paused}, 2),
+        ({"handler_id": "nobody"}, 0),
+    ]:
+        assert await store.read(lambda conn, wanted=wanted: schedules.count(conn, **wanted)) == many, wanted
+
+
 async def test_the_due_ones_come_earliest_first_paused_ones_too(store: Store) -> None:
     await create(
         store,

@@ -46,8 +46,10 @@ def test_every_command_has_help(invoke, path):
     assert "Show this message and exit." in done.output
 
 
-def test_examples_in_the_help_keep_their_lines(invoke):
-    assert "\n  Example:\n    schedule-zero backfill nightly" in invoke(client.main, "backfill", "--help").output
+@pytest.mark.parametrize("path", every_command(), ids=" ".join)
+def test_examples_stand_on_lines_of_their_own(invoke, path):
+    lines = invoke(COMMANDS[path[0]], *path[1:], "--help").output.splitlines()
+    assert not [line for line in lines if "\\b" in line or line.count("schedule-zero ") > 1]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -19,7 +19,7 @@ from schedule_zero.node.attempt import LiveAttempt
 from schedule_zero.node.context import StopReason
 from schedule_zero.node.lease import Lease
 from schedule_zero.node.methods import describe
-from schedule_zero.node.runner import ASYNC_GRACE_S, Runner
+from schedule_zero.node.runner import ASYNC_GRACE_S, PLAIN_GRACE_S, Runner
 from schedule_zero.wire.messages import DispatchItem
 from tests.support import ManualClock, eventually
 
@@ -355,6 +355,8 @@ async def test_a_plain_job_that_times_out_is_reported_at_once_and_keeps_its_slot
     [ended] = await r.ended()
     assert ended.outcome is not None
     assert ended.outcome.kind == "timeout"
+    assert ended.outcome.error is not None
+    assert "its timeout of 5 s; its method did not stop" in ended.outcome.error.message
     assert attempt.stop.reason is StopReason.TIMEOUT
     r.submit("ok")
     await anyio.sleep(0.02)
@@ -439,6 +441,47 @@ async def test_a_plain_job_that_never_looks_is_completed_although_cancelled(rig:
     [ended] = await r.ended()
     assert ended.outcome is not None
     assert (ended.outcome.kind, ended.outcome.result) == ("completed", b'"done"')
+
+
+async def test_a_plain_job_that_takes_no_notice_of_its_cancel_is_reported_after_a_grace(
+    rig: Make, clock: ManualClock
+) -> None:
+    r = rig(slots=1)
+    [attempt] = r.submit("held")
+    await eventually(lambda: r.jobs.running == 1)
+    r.runner.cancel(attempt.token)
+    assert r.runner.check_deadlines(clock.mono_s()) == clock.mono_s() + PLAIN_GRACE_S
+    clock.advance(PLAIN_GRACE_S - 0.1)
+    r.runner.cancel(attempt.token)  # the server repeats itself: the grace does not begin anew
+    r.runner.check_deadlines(clock.mono_s())
+    assert not r.delivered
+
+    clock.advance(0.1)
+    r.runner.check_deadlines(clock.mono_s())
+    [ended] = await r.ended()
+    assert ended.outcome is not None
+    assert ended.outcome.kind == "cancelled"
+    assert ended.outcome.error is not None
+    assert "did not stop, and holds a slot of node 'n1' until it ends" in ended.outcome.error.message
+    assert (r.runner.busy, r.runner.overdue) == (1, {attempt})
+
+    r.jobs.gate.set()
+    await eventually(lambda: r.runner.busy == 0 and not r.runner.overdue)
+    assert len(r.delivered) == 1
+
+
+async def test_a_timeout_within_the_grace_ends_a_cancelled_plain_job_as_cancelled(
+    rig: Make, clock: ManualClock
+) -> None:
+    r = rig()
+    [attempt] = r.submit("held", timeout_s=5.0)
+    await eventually(lambda: attempt.started_s is not None)
+    r.runner.cancel(attempt.token)
+    clock.advance(5.0)
+    r.runner.check_deadlines(clock.mono_s())
+    [ended] = await r.ended()
+    assert ended.outcome is not None
+    assert ended.outcome.kind == "cancelled"
 
 
 async def test_an_async_job_cancelled_before_its_first_step_is_cancelled(rig: Make) -> None:

@@ -11,6 +11,7 @@ from schedule_zero.errors import InvalidParams, UnknownHandler, UnknownMethod
 from schedule_zero.model import Handler, JobMethod, JobOptions
 from schedule_zero.wire.messages import HandlerDeclaration
 
+T0 = 1_700_000_000_000_000
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -185,28 +186,54 @@ def test_c19_a_changed_declaration_is_a_change(registry, change):
 
 
 def test_a_rolling_upgrade_keeps_what_the_old_nodes_still_serve(registry):
-    registry.serving("old", [declared(method(), method("anything", {}))])
+    registry.serving("old", [declared(method(), method("anything", {}))], now_us=T0)
     [merged] = registry.changes("new", [declared(method(), method("extra"))])
     assert {one.name for one in merged.methods} == {"bill", "extra", "anything"}
     registry.learn([Handler(handler_id="billing", methods=merged.methods)])
-    registry.serving("new", [declared(method(), method("extra"))])
+    registry.serving("new", [declared(method(), method("extra"))], now_us=T0)
     assert registry.changes("old", [declared(method(), method("anything", {}))]) == []
-    registry.serving("old", ())
+    registry.serving("old", (), now_us=T0)
     [after] = registry.changes("new", [declared(method(), method("extra"))])
     assert {one.name for one in after.methods} == {"bill", "extra"}
 
 
 def test_handlers_show_who_serves_them_now(registry):
-    registry.serving("n2", [declared(method())])
-    registry.serving("n1", [declared(method())])
+    registry.serving("n2", [declared(method())], now_us=T0)
+    registry.serving("n1", [declared(method())], now_us=T0)
     assert [(view.handler_id, view.node_ids) for view in registry.handlers()] == [("billing", ["n1", "n2"])]
-    registry.serving("n1", ())
+    registry.serving("n1", (), now_us=T0)
     assert registry.handlers()[0].node_ids == ["n2"]
 
 
+def test_a_handler_was_updated_when_other_nodes_than_before_serve_it(registry):
+    def updated():
+        return registry.handlers()[0].updated_us
+
+    assert registry.serving("n1", [declared(method())], now_us=T0 + 1) == ["billing"]
+    assert updated() == T0 + 1
+    # Saying the same again changes nothing (C19).
+    assert registry.serving("n1", [declared(method())], now_us=T0 + 2) == []
+    assert updated() == T0 + 1
+    assert registry.serving("n2", [declared(method()), declared(method(), handler_id="other")], now_us=T0 + 3) == [
+        "billing",
+        "other",
+    ]
+    assert updated() == T0 + 3
+    assert registry.serving("n2", (), now_us=T0 + 4) == ["billing", "other"]
+    assert registry.serving("n2", (), now_us=T0 + 5) == []
+    assert updated() == T0 + 4
+
+
+def test_the_moment_of_an_update_never_goes_back(registry):
+    registry.serving("n1", [declared(method())], now_us=T0 + 5)
+    registry.moved(["billing", "unknown"], T0)
+    registry.learn([Handler(handler_id="billing", methods=[method()], updated_us=T0)])
+    assert registry.handlers()[0].updated_us == T0 + 5
+
+
 def test_a_known_handler_keeps_accepting_jobs_while_its_nodes_are_away(registry):
-    registry.serving("n1", [declared(method())])
-    registry.serving("n1", ())
+    registry.serving("n1", [declared(method())], now_us=T0)
+    registry.serving("n1", (), now_us=T0)
     assert registry.validate("billing", "bill", {"customer": "c"}).name == "bill"
 
 

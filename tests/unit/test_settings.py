@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
+from schedule_zero.handlers.chaos import LEDGER
 
 from schedule_zero import settings
 from schedule_zero.config import ServerConfig, is_loopback
@@ -123,6 +124,10 @@ def test_a_variable_is_read_by_the_type_of_its_setting(load, variable, text, pat
 def test_the_exact_variable_wins_over_the_short_name(load):
     environ = {"SCHEDULE_ZERO_LOG_LEVEL": "debug", "SCHEDULE_ZERO_LOG__LEVEL": "error"}
     assert load(None, environ).config.log.level == "error"
+
+
+def test_a_shell_that_exports_the_chaos_ledger_may_start_a_server(load):
+    load(None, {LEDGER: "/tmp/ledger.jsonl"})
 
 
 def test_variables_of_clients_nodes_and_kubernetes_are_no_settings(load):

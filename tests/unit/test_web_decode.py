@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from schedule_zero.errors import BadRequest, InvalidField, MalformedJson, TooDeep
 from schedule_zero.web.api import schemas
-from schedule_zero.web.api.decode import BodyDecoder, QueryDecoder, check_depth
+from schedule_zero.web.api.decode import BodyDecoder, QueryDecoder, check_depth, check_keys
 from schedule_zero.web.api.routes import CREATE, SUBMIT
 
 MAX_DEPTH = 8
@@ -38,9 +40,57 @@ def test_one_object_and_a_list_of_them_are_told_apart():
 
 
 def test_parameters_are_kept_byte_for_byte():
-    body = one_or_many.decode('{%s,"job_params":{"b": 1.10, "a":"\\u00e9é", "a": 1}}'.encode() % JOB)
+    body = one_or_many.decode('{%s,"job_params":{"b": 1.10, "a":"\\u00e9é", "B": 1}}'.encode() % JOB)
 
-    assert bytes(body.item().job_params) == '{"b": 1.10, "a":"\\u00e9é", "a": 1}'.encode()
+    assert bytes(body.item().job_params) == '{"b": 1.10, "a":"\\u00e9é", "B": 1}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        (b'{%s,"handler_id":"demo"}' % JOB, "/handler_id"),
+        (b'{%s,"job_params":{"a":{"b":1,"c":[{},{"d/e":1,"d/e":1}]}}}' % JOB, "/job_params/a/c/1/d~1e"),
+        (b'{"executions":[{%s},{%s,"job_params":{"a":1,"b":2,"a":1}}]}' % (JOB, JOB), "/executions/1/job_params/a"),
+        (b'{"executions":[{%s}],"executions":[{%s}]}' % (JOB, JOB), "/executions"),
+        # The same key in other letters; and colons that are no separators.
+        (rb'{%s,"job_params":{"\u0061":1,"a":2}}' % JOB, "/job_params/a"),
+        (rb'{%s,"job_params":{"x":1,"x":"\u003a"}}' % JOB, "/job_params/x"),
+        (rb'{%s,"job_params":{"x":1,"x":"\u003A:"}}' % JOB, "/job_params/x"),
+        (rb'{%s,"job_params":{"x":"\":\"","x":2}}' % JOB, "/job_params/x"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_its_place(body, pointer):
+    error = refusal(body)
+
+    assert isinstance(error, InvalidField)
+    assert error.pointer == pointer
+    assert "stands twice" in error.message
+
+
+# Pieces of JSON with colons in all their disguises, and keys that repeat now and then.
+pieces = st.recursive(
+    st.sampled_from(["1", "null", '":"', r'"\u003a"', r'"\\"', r'"\":\""', '"é"', "1e3"]),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]")
+        | st.lists(st.tuples(st.sampled_from(["a", "b", ":", r"\u0061"]), inner), max_size=3).map(
+            lambda members: "{" + ",".join(f'"{key}":{value}' for key, value in members) + "}"
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(pieces)
+@settings(max_examples=300, deadline=None)
+def test_every_repetition_is_found_and_nothing_else(text):
+    repeated = []
+    json.loads(text, object_pairs_hook=lambda members: repeated.append(len(dict(members)) != len(members)))
+    try:
+        check_keys(text.encode())
+    except InvalidField:
+        assert any(repeated)
+    else:
+        assert not any(repeated)
 
 
 def test_absent_parameters_are_an_empty_object():

@@ -14,7 +14,7 @@ from schedule_zero.web.api.execution_records import Ran
 from schedule_zero.web.api.records import NULL, raw
 from schedule_zero.web.api.request import ApiRequest, Response, replayed
 from schedule_zero.web.api.schedule_records import Scheduled
-from schedule_zero.web.api.schemas import EarlierScheduleBody, RunNowBody
+from schedule_zero.web.api.schemas import DEFAULT_WAIT_S, EarlierScheduleBody, RunNowBody
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ async def run_now(request: ApiRequest) -> Response:
         idempotency_key=body.idempotency_key,
     )
     ran = await request.service.executions.run_now(
-        request.principal, item, request.wait_s(body.wait_s), request.idempotency_key()
+        request.principal, item, request.wait_s(body.wait_s), request.idempotency_key(_work(body))
     )
     headers = replayed(ran.replayed)
     if ran.execution is not None:
@@ -73,6 +73,11 @@ async def run_now(request: ApiRequest) -> Response:
         status=202,
         headers=(("Location", f"/api/executions/{ran.execution_id}"), *headers),
     )
+
+
+def _work(body: RunNowBody) -> bytes:
+    """What is to be run. How long its sender waits for it is no part of that: who repeats may be more patient."""
+    return msgspec.json.encode(msgspec.structs.replace(body, wait_s=DEFAULT_WAIT_S))
 
 
 def _over(item: SubmitItem, execution: Execution) -> Ran:

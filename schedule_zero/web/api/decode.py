@@ -1,8 +1,8 @@
 """From the bytes of a request to typed values, or to an error that says what was expected, what came, and where.
 
-msgspec checks types and bounds while it decodes. What it leaves over is done here: depth, UTF-8 inside payloads
-that are kept as they came, RFC 6901 pointers, and what an unknown field may have been meant to be.
-A key given twice in one object: the last one counts.
+msgspec checks types and bounds while it decodes. What it leaves over is done here: depth, keys given twice in one
+object, UTF-8 inside payloads that are kept as they came, RFC 6901 pointers, and what an unknown field may have been
+meant to be.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import difflib
 import json
 import math
 import re
+from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
@@ -33,6 +34,9 @@ _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING_FIELD = re.compile(r"Object missing required field `(.*)`")
 _BYTE = re.compile(r"JSON is malformed: (.*) \(byte (\d+)\)")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+
+_decode_any = msgspec.json.Decoder().decode
+_encode_any = msgspec.json.Encoder().encode
 
 # Opening brackets as +1, closing ones as -1 (of a signed byte), everything else removed.
 _BRACKETS = bytes.maketrans(b"{[}]", b"\x01\x01\xff\xff")
@@ -72,6 +76,7 @@ class BodyDecoder:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise explain(error, body, shape) from None
         check_depth(body, self._max_depth)
+        check_keys(body)
         return document
 
 
@@ -80,9 +85,47 @@ def check_depth(body: bytes, max_depth: int) -> None:
     # Nearly every body has fewer brackets than it may have levels.
     if body.count(b"{") + body.count(b"[") <= max_depth:
         return
-    signs = _STRING.sub(b"", body).translate(_BRACKETS, _NOT_BRACKETS)
+    # Splitting at the quotes takes a quarter of the time, and nearly no body has an escaped one.
+    bare = _STRING.sub(b"", body) if b"\\" in body else b"".join(body.split(b'"')[::2])
+    signs = bare.translate(_BRACKETS, _NOT_BRACKETS)
     if max(accumulate(memoryview(signs).cast("b")), default=0) > max_depth:
         raise _too_deep(body, f"nested deeper than {max_depth} levels", lambda _, depth: depth > max_depth)
+
+
+def check_keys(body: bytes) -> None:
+    """Refuse a (well-formed) body in which a key stands twice in one object: one of the two would be lost silently.
+
+    Read into dicts and written again it has as many colons as before, or one was lost. That is done in C, for a
+    third of a microsecond a job. (Only an escaped colon is counted differently; a closer look settles it.)
+    """
+    try:
+        kept = _encode_any(_decode_any(body)).count(b":")
+    except msgspec.DecodeError:
+        # A payload that is kept as it came isn't sound. Whoever reads it tells that.
+        return
+    if kept != body.count(b":") or b"\\u003a" in body or b"\\u003A" in body:
+        _refuse_repetition(body)
+
+
+class _Members(list[tuple[str, Any]]):
+    """The members of one object, as they came."""
+
+
+def _refuse_repetition(body: bytes) -> None:
+    todo: deque[tuple[object, list[str | int]]] = deque([(json.loads(body, object_pairs_hook=_Members), [])])
+    while todo:
+        value, steps = todo.popleft()
+        if isinstance(value, _Members):
+            seen: set[str] = set()
+            for key, child in value:
+                if key in seen:
+                    raise InvalidField(
+                        f"the key {key[:100]!r} stands twice in one object", pointer=_pointer([*steps, key])
+                    )
+                seen.add(key)
+                todo.append((child, [*steps, key]))
+        elif isinstance(value, list):
+            todo.extend((child, [*steps, index]) for index, child in enumerate(value))
 
 
 def _too_deep(body: bytes, message: str, culprit: Callable[[object, int], bool]) -> TooDeep:

@@ -252,16 +252,18 @@ def _attempts(view: ExecutionView) -> list[AttemptRecord]:
     records = [_attempt_record(attempt) for attempt in view.attempts]
     current = view.execution
     if current.token and not any(record.token == current.token for record in records):
+        outcome = _OUTCOMES.get(current.state)
         records.append(
             AttemptRecord(
                 attempt=current.attempt,
                 token=current.token,
                 node_id=current.node_id,
-                outcome=_OUTCOMES.get(current.state),
+                outcome=outcome,
                 dispatched_at=rfc3339(current.dispatched_us),
                 started_at=rfc3339(current.started_us),
                 finished_at=rfc3339(current.finished_us),
-                error=raw(current.error),
+                # While it runs, the execution still shows the error of the attempt before.
+                error=NULL if outcome is None else raw(current.error),
             )
         )
     return records

@@ -6,9 +6,23 @@ from msgspec import UnsetType
 
 from schedule_zero.web.api import foresight_records as records
 from schedule_zero.web.api.request import ApiRequest, Response
-from schedule_zero.web.api.schemas import ForecastQuery, moment_us
+from schedule_zero.web.api.schemas import FeedQuery, ForecastQuery, moment_us
 
 DAY_S = 86_400.0
+
+
+async def feed(request: ApiRequest) -> Response:
+    """The fires to come as an iCalendar feed (RFC 5545), for a diary."""
+    from schedule_zero.web.api.ical import calendar_of
+
+    query: FeedQuery = request.query
+    now_us = request.service.schedules.now_us()
+    to_us = now_us + round(query.days * DAY_S * 1e6)
+    schedule_id = None if isinstance(query.schedule_id, UnsetType) else query.schedule_id
+    coming = await request.service.foresight.coming(now_us, to_us, schedule_id)
+    return Response(
+        calendar_of(request.config.instance_name, coming, now_us), content_type="text/calendar; charset=utf-8"
+    )
 
 
 async def forecast(request: ApiRequest) -> Response:

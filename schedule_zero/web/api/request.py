@@ -49,8 +49,8 @@ class ApiRequest(Struct):
         """How long this request may wait: what the client wants, cut to the server's limit."""
         return min(wanted_s, self.config.http.max_wait_s)
 
-    def idempotency_key(self) -> IdemKey | None:
-        """The key that the client gave this write, bound to what it wrote."""
+    def idempotency_key(self, body: bytes | None = None) -> IdemKey | None:
+        """The key that the client gave this write, bound to what it wrote: ``body``, else the body as it came."""
         key = self.headers.get(IDEMPOTENCY_KEY)
         if key is None:
             return None
@@ -60,7 +60,7 @@ class ApiRequest(Struct):
                 header=IDEMPOTENCY_KEY,
             )
         digest = hashlib.sha256(f"{self.method} {self.path}\n".encode())
-        digest.update(self.raw_body)
+        digest.update(self.raw_body if body is None else body)
         return IdemKey(key=key, fingerprint=digest.hexdigest())
 
 

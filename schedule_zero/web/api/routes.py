@@ -28,7 +28,7 @@ VIEWER, OPERATOR, ADMIN = Access.VIEWER, Access.OPERATOR, Access.ADMIN
 
 SUBMIT = OneOrMany(schemas.SubmitBody, schemas.SubmitManyBody, "executions")
 CREATE = OneOrMany(schemas.ScheduleBody, schemas.SchedulesBody, "schedules")
-TEXT, EVENTS = "text/plain", "text/event-stream"
+TEXT, EVENTS, CALENDAR = "text/plain", "text/event-stream", "text/calendar"
 
 ROUTES: tuple[Route, ...] = (
     # --- executions ---
@@ -91,6 +91,8 @@ ROUTES: tuple[Route, ...] = (
           {200: schedule_records.FreezeRecord}, body=schemas.FreezeBody, body_required=False, errors=(409,)),
     Route("POST", "/api/thaw", OPERATOR, freezes.thaw, "Let schedules fire again",
           {200: schedule_records.FreezeRecord}, body=schemas.ThawBody, errors=(409,)),
+    Route("GET", "/api/fires.ics", VIEWER, foresight.feed, "The fires to come, for a diary (iCalendar)",
+          {200: CALENDAR}, query=schemas.FeedQuery, errors=(404,)),
     Route("GET", "/api/forecast", VIEWER, foresight.forecast, "The fires to come: in buckets, collisions, quiet times",
           {200: foresight_records.ForecastRecord}, query=schemas.ForecastQuery),
     Route("POST", "/api/triggers/preview", VIEWER, triggers.preview, "A trigger in words, and its next fires",

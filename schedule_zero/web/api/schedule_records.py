@@ -59,7 +59,7 @@ class ScheduleRecord(Record, kw_only=True):
 
 
 class SchedulePage(Record, kw_only=True):
-    """``count`` is that of all schedules, not of this page."""
+    """``count`` is that of all pages: of all schedules that the filters let through."""
 
     schedules: list[ScheduleRecord]
     count: Count

@@ -71,7 +71,15 @@ Note = Annotated[str, Meta(max_length=500, description="Why, for the people who 
 Grace = Annotated[float, Meta(ge=0, le=86_400 * 365, description="Later than this, a fire counts as missed.")]
 JobKey = Annotated[
     str,
-    Meta(min_length=1, max_length=200, description="What the job may use to do its side effect only once."),
+    Meta(
+        min_length=1,
+        max_length=200,
+        description=(
+            "What the job sees as `ctx.idempotency_key` (unless given: its id), to do a side effect only once."
+            " The server compares it with nothing: two submissions with the same one are two executions."
+            " What keeps a repeated request from being carried out twice is the header `Idempotency-Key`."
+        ),
+    ),
 ]
 
 
@@ -266,6 +274,11 @@ class BackfillBody(Body, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=1, description="The count that was agreed to; 409 if it is another one by now.")] | None
     ) = None
     dry_run: Annotated[bool, Meta(description="Only count.")] = False
+
+
+class FeedQuery(Query, frozen=True, kw_only=True):
+    days: Annotated[float, Meta(gt=0, le=366, description="How far ahead.")] = 30.0
+    schedule_id: Name | UnsetType = UNSET
 
 
 class ForecastQuery(Query, frozen=True, kw_only=True):
