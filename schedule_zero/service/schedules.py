@@ -243,7 +243,10 @@ class ScheduleService:
             most = policies_of(old.policies).max_fires
             if most is not None and old.runs >= most:
                 raise WrongState(f"schedule {old.id!r} has run {old.runs} times, and may run {most} times")
-            change.next_fire_us = trigger.next_after(max(self._clock.wall_us(), old.last_fire_us or 0))
+            now_us = self._clock.wall_us()
+            next_us = trigger.next_after(max(now_us, old.last_fire_us or 0))
+            # One that follows its runs begins as if one had ended now.
+            change.next_fire_us = trigger.after_run(now_us) if next_us is None else next_us
             if change.next_fire_us is None and not trigger.endless:
                 raise InvalidTrigger(f"schedule {old.id!r} has no fire left: its trigger has run out")
             # There was nothing to become due in a pause.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from schedule_zero.errors import InvalidTrigger, WrongState
-from schedule_zero.model import CatchUp, Overlap, ScheduleState, SkipReason, Spread, State
+from schedule_zero.model import CatchUp, Origin, Overlap, ScheduleState, SkipReason, Spread, State
 from schedule_zero.rules.policies import skips_of
 from schedule_zero.store import events
 from tests.integration.policy_bed import (
     ANN,
     CAUGHT_UP,
+    EVERY_SECOND,
     EXECUTED,
     MINUTE,
     MISSED,
@@ -329,13 +331,80 @@ async def test_what_has_to_wait_its_turn_keeps_its_jitter(tmp_path: Path, clock:
         await run.until(State.COMPLETED, State.SCHEDULED)
 
 
-# --- overlap and backfills, run-now ------------------------------------------------------------------
+# --- beside the fires ----------------------------------------------------------------------------------
 
 
-async def test_a_run_by_hand_counts_as_open(tmp_path: Path, clock: ManualClock) -> None:
+@pytest.mark.parametrize("overlap", [Overlap.SKIP, Overlap.BUFFER_ONE])
+async def test_a_run_by_hand_counts_as_open(tmp_path: Path, clock: ManualClock, overlap: Overlap) -> None:
     async with life(tmp_path, clock) as run:
-        await run.put("a", overlap=Overlap.SKIP)
+        await run.put("a", overlap=overlap)
         await run.schedules.run(ANN, "a")
         await run.pass_(1)
 
-        assert await run.outcomes() == [(SKIPPED, SkipReason.OVERLAP)]
+        if overlap is Overlap.SKIP:
+            assert await run.outcomes() == [(SKIPPED, SkipReason.OVERLAP)]
+        else:
+            await run.until(State.PENDING, State.BLOCKED)
+
+
+async def backfilled(run: Life, n: int) -> None:
+    """The last ``n`` seconds once more, all of them created."""
+    now_us = run.clock.wall_us()
+    await run.backfills.begin(ANN, "a", now_us - (n - 1) * S, now_us, 1000.0)
+
+    async def created() -> bool:
+        run.clock.advance(0.001)
+        return sum(row.origin is Origin.BACKFILL for row in await run.executions()) == n
+
+    await eventually(created)
+
+
+@pytest.mark.parametrize("overlap", [one for one in Overlap if one is not Overlap.ALLOW])
+@pytest.mark.parametrize("restart", [False, True])
+async def test_fires_neither_wait_for_a_backfill_nor_end_it(
+    tmp_path: Path, clock: ManualClock, overlap: Overlap, restart: bool
+) -> None:
+    async with life(tmp_path, clock) as run:
+        # There were times before the schedule was made.
+        await run.put("a", {**EVERY_SECOND, "start": clock.wall_us() / 1e6 - 10}, overlap=overlap)
+        await backfilled(run, 5)
+        if not restart:
+            await run.pass_(1)
+    if restart:
+        clock.advance(1)
+    async with life(tmp_path, clock) as run:
+        await run.decided()
+
+        assert await run.outcomes() == [RAN]
+        assert await run.states() == [State.PENDING] * 6
+
+
+async def test_failures_of_a_backfill_do_not_pause_its_schedule(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", max_failures=2)
+        await run.pass_(3, step_s=1)
+        await backfilled(run, 3)
+        for row in await run.executions():
+            await run.end(row, State.FAILED if row.origin is Origin.BACKFILL else State.COMPLETED)
+        await run.pass_(1)
+
+        assert (await run.outcomes())[-1] == RAN
+        assert (await run.get()).state is ScheduleState.ACTIVE
+
+
+# --- at the same time ----------------------------------------------------------------------------------
+
+
+async def test_those_who_pause_skip_and_resume_at_once_all_succeed(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a")
+
+        await asyncio.gather(
+            run.schedules.pause(ANN, "a", "one"),
+            run.schedules.skip(ANN, "a"),
+            run.schedules.pause(ANN, "a", "two"),
+            run.schedules.skip(ANN, "a"),
+        )
+
+        row = await run.get()
+        assert (row.state, len(skips_of(row.skips)), row.version) == (ScheduleState.PAUSED, 2, 5)
