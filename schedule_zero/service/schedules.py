@@ -143,7 +143,7 @@ class ScheduleService:
     ) -> Schedule:
         """RFC 7386 merge patch of the schedule as the API shows it. A change meanwhile is a PreconditionFailed.
 
-        What comes out being no schedule is a ``msgspec.ValidationError`` with the path to what is wrong.
+        What is no schedule any more is a ``msgspec.ValidationError``: whoever has the patch can say where in it.
         """
         old = await self.get(schedule_id)
         document = msgspec.to_builtins(spec_of(old), builtin_types=(msgspec.Raw,))
@@ -223,13 +223,17 @@ class ScheduleService:
             try:
                 change = self._resumption(row, store_schedules.SNOOZE)
             except (InvalidTrigger, WrongState) as error:
-                # It stays as it is, without being looked at every second; its owner reads why.
+                # Nothing is left to resume. Said once, in its note, rather than found again at every look.
                 change = store_schedules.SetState(
-                    id=row.id, state=row.state, note=error.message, if_match=etag(row), by=store_schedules.SNOOZE
+                    id=row.id,
+                    state=ScheduleState.FINISHED,
+                    note=error.message,
+                    if_match=etag(row),
+                    by=store_schedules.SNOOZE,
                 )
             with suppress(NotFound, PreconditionFailed):
                 await self._store.write(store_schedules.set_state, change)
-                woken += change.state is ScheduleState.ACTIVE
+                woken += 1
         if woken:
             self._timer.changed()
         return woken
@@ -239,12 +243,16 @@ class ScheduleService:
             id=old.id, state=ScheduleState.ACTIVE, settle=self._settle, if_match=etag(old), by=by
         )
         if old.next_fire_us is None and old.waits_for is None:
-            # Finished, or quarantined without a next time: see whether the trigger has one now.
+            # Finished, or quarantined without a next time: see whether the trigger has one now. All until now are
+            # decided, so that a date which has passed is none.
             trigger = self._timer.resolver.trigger(old)
             most = policies_of(old.policies).max_fires
             if most is not None and old.runs >= most:
                 raise WrongState(f"schedule {old.id!r} has run {old.runs} times, and may run {most} times")
-            change.next_fire_us = trigger.next_after(max(self._clock.wall_us(), old.last_fire_us or 0))
+            now_us = self._clock.wall_us()
+            next_us = trigger.next_after(max(now_us, old.last_fire_us or 0))
+            # One that follows its runs begins as if one had ended now.
+            change.next_fire_us = trigger.after_run(now_us) if next_us is None else next_us
             if change.next_fire_us is None and not trigger.endless:
                 raise InvalidTrigger(f"schedule {old.id!r} has no fire left: its trigger has run out")
             # There was nothing to become due in a pause.

@@ -6,7 +6,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -49,7 +49,6 @@ __all__ = [
     "SetState",
     "Settle",
     "Settled",
-    "Tracked",
     "Update",
     "arm",
     "count",
@@ -58,6 +57,7 @@ __all__ = [
     "due",
     "etag",
     "find",
+    "followers",
     "get",
     "get_many",
     "next_due_us",
@@ -352,7 +352,10 @@ _SNOOZED = Query(
     .order_by(_S.resume_us)
     .limit(bindparam("most"))
 )
-_TRACKED = Query(select(_S.id, _S.waits_for, _S.policies).where(text(tables.IS_TRACKED)))
+_TRACKED = Query(select(_S.id).where(text(tables.IS_TRACKED)))
+_FOLLOWERS = Query(
+    select(_S.id).where(text(tables.IS_TRACKED), _S.waits_for.is_not(None) | _S.policies.contains('"max_failures":'))
+)
 # The documents are canonical JSON; no other string in them can hold these characters unescaped.
 _STARTING = Query(select(*rows.COLUMNS).where(_S.trigger.contains('"type":"startup"'), _S.state != "quarantined"))
 
@@ -425,20 +428,14 @@ def snoozed(conn: Connection, now_us: int, limit: int) -> list[Schedule]:
     return [rows.schedule(row) for row in _SNOOZED.rows(conn, now=now_us, most=limit)]
 
 
-class Tracked(NamedTuple):
-    """A schedule whose fires depend on what becomes of its executions."""
-
-    id: str
-    # The end of one may matter although nothing is open: a fixed delay, or a maximum of failures.
-    matters: bool
-
-
-def tracked(conn: Connection) -> list[Tracked]:
+def tracked(conn: Connection) -> list[str]:
     """Those whose fires depend on what becomes of their executions."""
-    return [
-        Tracked(id_, waits_for is not None or "max_failures" in (policies or ""))
-        for id_, waits_for, policies in _TRACKED.rows(conn)
-    ]
+    return [row[0] for row in _TRACKED.rows(conn)]
+
+
+def followers(conn: Connection) -> list[str]:
+    """The tracked ones for which an end may matter although nothing is open: fixed delays, maxima of failures."""
+    return [row[0] for row in _FOLLOWERS.rows(conn)]
 
 
 def starting(conn: Connection) -> list[Schedule]:

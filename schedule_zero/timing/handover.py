@@ -111,18 +111,16 @@ def _owed(trigger: Trigger, old: Schedule, now_us: int) -> list[Fire]:
     due_us = old.next_fire_us
     if due_us is None or due_us > now_us:
         return []
-    return [_fire(old, decision, now_us) for decision in _decisions(trigger, old, due_us, now_us)]
-
-
-def _decisions(trigger: Trigger, old: Schedule, due_us: int, now_us: int) -> list[Decision]:
-    if old.state is not ScheduleState.PAUSED:
-        return skip_all(trigger, due_us, now_us, SkipReason.CHANGED)
-    if old.resume_us is None or old.resume_us > now_us:
-        return skip_all(trigger, due_us, now_us, SkipReason.PAUSED)
-    # Its snooze is over, which nobody has written down yet.
-    paused = skip_all(trigger, due_us, old.resume_us - 1, SkipReason.PAUSED) if due_us < old.resume_us else []
-    next_us = trigger.next_after(old.resume_us - 1) if paused else due_us
-    return paused if next_us is None else paused + skip_all(trigger, next_us, now_us, SkipReason.CHANGED)
+    decisions: list[Decision] = []
+    if old.state is ScheduleState.PAUSED:
+        # A snooze that is over explains what lay in it, and no more.
+        paused_to_us = now_us if old.resume_us is None else min(now_us, old.resume_us - 1)
+        if due_us <= paused_to_us:
+            decisions = skip_all(trigger, due_us, paused_to_us, SkipReason.PAUSED)
+            due_us = trigger.next_after(paused_to_us)
+    if due_us is not None and due_us <= now_us:
+        decisions += skip_all(trigger, due_us, now_us, SkipReason.CHANGED)
+    return [_fire(old, decision, now_us) for decision in decisions]
 
 
 def _fire(row: Schedule, decision: Decision, now_us: int) -> Fire:

@@ -108,16 +108,16 @@ class Turns:
     async def refresh(self) -> None:
         """Read what is open of schedules that are tracked since a moment ago. Cheap if there is none."""
         if self._all_unread is not None:
-            found, tracked = await self._store.read(_open_and_tracked)
+            found, tracked, followers = await self._store.read(_as_stored)
             ended, self._all_unread = self._all_unread, None
             self._learn(found, ended)
-            for row in tracked:
-                self._open.setdefault(row.id, {})
-                if row.matters:
-                    # Its last end may not have been followed up before the last server ended.
-                    self._to_look(row.id, failed=True)
+            for id_ in tracked:
+                self._open.setdefault(id_, {})
+            # What was under way when the last server ended, and ends that it did not come to follow up.
             for schedule_id, _, _ in found:
                 self._to_look(schedule_id)
+            for id_ in followers:
+                self._to_look(id_, failed=True)
         while self._unread:
             id_ = next(iter(self._unread))
             found = await self._store.read(partial(executions.open_of_schedules, schedule_id=id_))
@@ -250,5 +250,5 @@ class Turns:
         return True
 
 
-def _open_and_tracked(conn: Connection) -> tuple[list[tuple[str, str, State]], list[schedules.Tracked]]:
-    return executions.open_of_schedules(conn), schedules.tracked(conn)
+def _as_stored(conn: Connection) -> tuple[list[tuple[str, str, State]], list[str], list[str]]:
+    return executions.open_of_schedules(conn), schedules.tracked(conn), schedules.followers(conn)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from schedule_zero.errors import InvalidField, InvalidTrigger, WrongState
-from schedule_zero.model import CatchUp, Overlap, ScheduleState, SkipReason, Spread, State
-from schedule_zero.rules.jitter import jitter_us
+from schedule_zero.errors import InvalidTrigger, WrongState
+from schedule_zero.model import CatchUp, Origin, Overlap, ScheduleState, SkipReason, Spread, State
 from schedule_zero.rules.policies import skips_of
 from schedule_zero.store import events
 from tests.integration.policy_bed import (
     ANN,
     CAUGHT_UP,
+    EVERY_SECOND,
     EXECUTED,
     MINUTE,
     MISSED,
@@ -50,35 +51,6 @@ async def test_a_snoozed_schedule_goes_on_by_itself(tmp_path: Path, clock: Manua
         assert await run.outcomes() == [RAN, PAUSED, PAUSED, RAN, RAN]
         assert (row.state, row.note, row.resume_us) == (ScheduleState.ACTIVE, None, None)
         assert (await kinds(run)).count("schedule.resumed") == 1
-
-
-async def test_a_snooze_ends_although_nothing_is_due_then(tmp_path: Path, clock: ManualClock) -> None:
-    async with life(tmp_path, clock) as run:
-        await run.put("a", {"type": "interval", "days": 1})
-        await run.schedules.pause(ANN, "a", None, clock.wall_us() + MINUTE)
-
-        await run.pass_(59)
-        assert await run.schedules.wake() == 0
-        await run.pass_(1)
-        await run.schedules.wake()
-
-        row = await run.get()
-        assert (row.state, row.resume_us, row.updated_by) == (ScheduleState.ACTIVE, None, "snooze")
-
-
-async def test_a_snooze_that_ended_while_no_server_was_there_is_over_then_not_later(
-    tmp_path: Path, clock: ManualClock
-) -> None:
-    async with life(tmp_path, clock) as run:
-        await run.put("a", EVERY_MINUTE, catch_up=CatchUp.ALL)
-        await run.schedules.pause(ANN, "a", None, clock.wall_us() + 150 * S)
-    clock.advance(241)
-
-    async with life(tmp_path, clock) as run:
-        await run.decided()
-
-        assert await run.outcomes() == [PAUSED, PAUSED, MADE_UP, RAN]
-        assert (await run.get()).state is ScheduleState.ACTIVE
 
 
 async def test_a_schedule_that_ran_out_while_it_was_snoozed_is_finished_and_wakes_nobody(
@@ -127,16 +99,6 @@ async def test_whoever_pauses_a_snoozed_schedule_again_is_not_woken_by_the_old_s
         assert (row.state, row.note, row.resume_us) == (ScheduleState.PAUSED, "for good", None)
 
 
-async def test_a_moment_that_has_passed_is_no_end_of_a_snooze(tmp_path: Path, clock: ManualClock) -> None:
-    async with life(tmp_path, clock) as run:
-        await run.put("a")
-
-        with pytest.raises(InvalidField) as caught:
-            await run.schedules.pause(ANN, "a", None, clock.wall_us())
-
-        assert caught.value.pointer == "/until"
-
-
 # --- skip --------------------------------------------------------------------------------------------
 
 
@@ -150,32 +112,6 @@ async def test_the_next_fires_are_skipped_on_request_and_no_others(tmp_path: Pat
 
         assert await run.outcomes() == [REQUESTED, REQUESTED, RAN]
         assert (await run.get()).skips is None
-
-
-async def test_a_skip_outlives_a_restart_and_is_taken_back_by_none(tmp_path: Path, clock: ManualClock) -> None:
-    async with life(tmp_path, clock) as run:
-        await run.put("a")
-        await run.put("b")
-        for id_ in ("a", "b"):
-            await run.schedules.skip(ANN, id_, 2)
-        await run.schedules.skip(ANN, "b", 0)
-    async with life(tmp_path, clock) as run:
-        await run.pass_(3, step_s=1)
-
-        assert await run.outcomes("a") == [REQUESTED, REQUESTED, RAN]
-        assert await run.outcomes("b") == [RAN, RAN, RAN]
-
-
-async def test_no_more_fires_can_be_skipped_than_there_are(tmp_path: Path, clock: ManualClock) -> None:
-    async with life(tmp_path, clock) as run:
-        await run.put("a", {"type": "date", "run_date": (clock.wall_us() + S) / 1e6})
-        with pytest.raises(WrongState, match="only 1"):
-            await run.schedules.skip(ANN, "a", 2)
-
-        await run.put("b")
-        await run.schedules.skip(ANN, "b", 60)
-        with pytest.raises(InvalidField, match="at most 100"):
-            await run.schedules.skip(ANN, "b", 60)
 
 
 # --- freeze ------------------------------------------------------------------------------------------
@@ -215,16 +151,6 @@ async def test_a_freeze_stops_everything_and_whoever_thaws_chooses_what_is_made_
         assert await run.outcomes() == expected
         [frozen] = (await run.freezes.all())[1]
         assert (frozen.note, frozen.by, frozen.catch_up) == ("release", "ann", choice)
-
-
-async def test_a_freeze_with_an_end_thaws_by_itself(tmp_path: Path, clock: ManualClock) -> None:
-    async with life(tmp_path, clock) as run:
-        await run.put("a", EVERY_MINUTE)
-        await run.freezes.freeze(ANN, None, clock.wall_us() + 150 * S, CatchUp.ALL)
-        await run.pass_(240)
-
-        assert await run.outcomes() == [MADE_UP, MADE_UP, MADE_UP, RAN]
-        assert (await run.freezes.all())[0] is None
 
 
 async def test_a_freeze_holds_although_the_clock_is_set_back(tmp_path: Path, clock: ManualClock) -> None:
@@ -393,23 +319,6 @@ async def test_failures_that_nobody_followed_up_pause_the_schedule_at_the_next_s
 # --- jitter ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spread", list(Spread))
-async def test_with_jitter_an_execution_waits_for_its_moment_and_its_nominal_time_stays(
-    tmp_path: Path, clock: ManualClock, spread: Spread
-) -> None:
-    async with life(tmp_path, clock) as run:
-        await run.put("a", EVERY_MINUTE, jitter_s=30, jitter=spread)
-        await run.pass_(120, step_s=60)
-
-        found = await run.executions()
-        nominal = [fire.nominal_us for fire in await run.ledger()]
-        assert [row.nominal_us for row in found] == nominal
-        assert [row.not_before_us for row in found] == [us + jitter_us(spread, 30, "a", us) for us in nominal]
-        assert [row.state for row in found][-1] is State.SCHEDULED
-        await run.pass_(31)
-        await run.until(State.PENDING, State.PENDING)
-
-
 async def test_what_has_to_wait_its_turn_keeps_its_jitter(tmp_path: Path, clock: ManualClock) -> None:
     async with life(tmp_path, clock) as run:
         await run.put("a", EVERY_MINUTE, jitter_s=3600, jitter=Spread.HASH, overlap=Overlap.BUFFER_ALL)
@@ -422,13 +331,80 @@ async def test_what_has_to_wait_its_turn_keeps_its_jitter(tmp_path: Path, clock:
         await run.until(State.COMPLETED, State.SCHEDULED)
 
 
-# --- overlap and backfills, run-now ------------------------------------------------------------------
+# --- beside the fires ----------------------------------------------------------------------------------
 
 
-async def test_a_run_by_hand_counts_as_open(tmp_path: Path, clock: ManualClock) -> None:
+@pytest.mark.parametrize("overlap", [Overlap.SKIP, Overlap.BUFFER_ONE])
+async def test_a_run_by_hand_counts_as_open(tmp_path: Path, clock: ManualClock, overlap: Overlap) -> None:
     async with life(tmp_path, clock) as run:
-        await run.put("a", overlap=Overlap.SKIP)
+        await run.put("a", overlap=overlap)
         await run.schedules.run(ANN, "a")
         await run.pass_(1)
 
-        assert await run.outcomes() == [(SKIPPED, SkipReason.OVERLAP)]
+        if overlap is Overlap.SKIP:
+            assert await run.outcomes() == [(SKIPPED, SkipReason.OVERLAP)]
+        else:
+            await run.until(State.PENDING, State.BLOCKED)
+
+
+async def backfilled(run: Life, n: int) -> None:
+    """The last ``n`` seconds once more, all of them created."""
+    now_us = run.clock.wall_us()
+    await run.backfills.begin(ANN, "a", now_us - (n - 1) * S, now_us, 1000.0)
+
+    async def created() -> bool:
+        run.clock.advance(0.001)
+        return sum(row.origin is Origin.BACKFILL for row in await run.executions()) == n
+
+    await eventually(created)
+
+
+@pytest.mark.parametrize("overlap", [one for one in Overlap if one is not Overlap.ALLOW])
+@pytest.mark.parametrize("restart", [False, True])
+async def test_fires_neither_wait_for_a_backfill_nor_end_it(
+    tmp_path: Path, clock: ManualClock, overlap: Overlap, restart: bool
+) -> None:
+    async with life(tmp_path, clock) as run:
+        # There were times before the schedule was made.
+        await run.put("a", {**EVERY_SECOND, "start": clock.wall_us() / 1e6 - 10}, overlap=overlap)
+        await backfilled(run, 5)
+        if not restart:
+            await run.pass_(1)
+    if restart:
+        clock.advance(1)
+    async with life(tmp_path, clock) as run:
+        await run.decided()
+
+        assert await run.outcomes() == [RAN]
+        assert await run.states() == [State.PENDING] * 6
+
+
+async def test_failures_of_a_backfill_do_not_pause_its_schedule(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", max_failures=2)
+        await run.pass_(3, step_s=1)
+        await backfilled(run, 3)
+        for row in await run.executions():
+            await run.end(row, State.FAILED if row.origin is Origin.BACKFILL else State.COMPLETED)
+        await run.pass_(1)
+
+        assert (await run.outcomes())[-1] == RAN
+        assert (await run.get()).state is ScheduleState.ACTIVE
+
+
+# --- at the same time ----------------------------------------------------------------------------------
+
+
+async def test_those_who_pause_skip_and_resume_at_once_all_succeed(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a")
+
+        await asyncio.gather(
+            run.schedules.pause(ANN, "a", "one"),
+            run.schedules.skip(ANN, "a"),
+            run.schedules.pause(ANN, "a", "two"),
+            run.schedules.skip(ANN, "a"),
+        )
+
+        row = await run.get()
+        assert (row.state, len(skips_of(row.skips)), row.version) == (ScheduleState.PAUSED, 2, 5)

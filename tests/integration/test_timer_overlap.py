@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from schedule_zero.config import TimingConfig
+from schedule_zero.errors import StoreUnavailable
 from schedule_zero.model import AttemptOutcome, FireOutcome, Overlap, Policies, ScheduleState, SkipReason, State
 from schedule_zero.rules.policies import stored_policies
 from schedule_zero.store import executions
@@ -233,6 +234,24 @@ async def test_cancel_running_ends_the_one_before_and_waits_for_its_end(bed: Bed
         assert await run.states() == [State.RUNNING, State.BLOCKED]
 
         await run.end(0, State.CANCELLED)
+        await run.until(State.CANCELLED, State.PENDING)
+
+
+async def test_a_cancel_that_the_store_refuses_is_asked_for_again(
+    bed: Bed, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create(bed, overlap=Overlap.CANCEL_RUNNING)
+    cancel, refusals = CancellingDispatcher.cancel, [StoreUnavailable("database or disk is full")]
+
+    async def refuses_once(self: CancellingDispatcher, ids: list[str]) -> list[executions.CancelAnswer]:
+        if refusals:
+            raise refusals.pop()
+        return await cancel(self, ids)
+
+    monkeypatch.setattr(CancellingDispatcher, "cancel", refuses_once)
+    async with timer_over(bed, clock) as run:
+        await run.fire()
+        await run.fire()
         await run.until(State.CANCELLED, State.PENDING)
 
 

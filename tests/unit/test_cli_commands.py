@@ -52,10 +52,6 @@ def test_examples_stand_on_lines_of_their_own(invoke, path):
     assert not [line for line in lines if "\\b" in line or line.count("schedule-zero ") > 1]
 
 
-def test_examples_in_the_help_keep_their_lines(invoke):
-    assert "\n  Example:\n    schedule-zero backfill nightly" in invoke(client.main, "backfill", "--help").output
-
-
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_knows_its_version(invoke, name):
     done = invoke(COMMANDS[name], "--version")

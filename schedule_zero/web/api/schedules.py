@@ -9,7 +9,6 @@ from msgspec import UnsetType
 
 from schedule_zero.errors import AlreadyExists, PreconditionFailed
 from schedule_zero.model import Schedule
-from schedule_zero.service.specs import ScheduleSpec
 from schedule_zero.store.schedules import etag
 from schedule_zero.web.api import etags
 from schedule_zero.web.api import schedule_records as records
@@ -102,7 +101,7 @@ async def patch(request: ApiRequest) -> Response:
     try:
         schedule = await request.service.schedules.patch(request.principal, request.id, document, if_match)
     except msgspec.ValidationError as error:
-        raise explain(error, request.raw_body, ScheduleSpec) from None
+        raise explain(error, request.raw_body, ScheduleBody) from None
     return _one(schedule)
 
 
