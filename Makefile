@@ -27,9 +27,18 @@ dev: setup ## like demo, and restarts what runs whenever a source file changes
 	@$(BIN)/python tools/demo.py --reload $(ARGS)
 
 .PHONY: test
-test: lint ## everything CI runs: lint, then the whole test suite
+test: lint strace ## everything CI runs: lint, then the whole test suite
 	@echo "== pytest"
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+.PHONY: test-long
+test-long: setup strace ## the tests that take minutes: complete sweeps, long runs
+	@$(BIN)/pytest -n $(JOBS) --dist loadgroup -m long $(ARGS)
+
+# Kills a process at a chosen system call. Root gets it installed; for others the tests that need it say so and skip.
+.PHONY: strace
+strace:
+	@sh tools/strace.sh
 
 .PHONY: lint
 lint: setup ## style, format, types, layers, generated pages
@@ -51,11 +60,11 @@ fmt: setup ## format, fix what ruff can fix, write the generated pages anew
 	@$(BIN)/python tools/gen_docs.py
 
 .PHONY: bench
-bench: setup var ## W1…W7 of the performance budget against real processes, beside the bare loop
+bench: setup var ## W1…W8 of the performance budget against real processes, beside the bare loop
 	@$(BIN)/python -m benchmarks run $(ARGS)
 
 .PHONY: bench-quick
-bench-quick: setup var ## the same in under a minute
+bench-quick: setup var ## the same in about a minute
 	@$(BIN)/python -m benchmarks run --quick $(ARGS)
 
 # Results go to var/bench; the demo's state directory is the same var/, and has to be private from the start.

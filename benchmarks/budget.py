@@ -28,7 +28,7 @@ class Line(Struct, frozen=True, kw_only=True):
     key: str
     work: str
     what: str
-    unit: Literal["/s", "s", "MB", "rows"]
+    unit: Literal["/s", "s", "MB", "rows", "share"]
     higher_is_better: bool
     must: Bound
     aim: Bound
@@ -92,6 +92,18 @@ def _memory(key: str, what: str, must_mb: float, aim_mb: float) -> Line:
     )
 
 
+def _share(key: str, work: str, what: str, must: float, aim: float) -> Line:
+    return Line(
+        key=key,
+        work=work,
+        what=what,
+        unit="share",
+        higher_is_better=False,
+        must=_fixed(must, f"≤ {must:.0%}"),
+        aim=_fixed(aim, f"≤ {aim:.0%}"),
+    )
+
+
 def _none_missing(key: str, work: str, what: str) -> Line:
     return Line(
         key=key,
@@ -138,4 +150,7 @@ BUDGET: tuple[Line, ...] = (
     _memory("w5_node_idle_mb", "node, idle", 45, 30),
     _within("w6_first_job_s", "W6", "cold start: command → first job completed", 3.0, 1.5),
     _within("w7_read_p95_s", "W7", "API list and detail reads with 1 M executions, p95", 0.15, 0.05),
+    _within("w8_start_s", "W8", "100,000 schedules: server's command → /readyz 200", 5.0, 1.5),
+    _share("w8_idle_cpu_share", "W8", "100,000 schedules: CPU of the server, idle", 0.02, 0.01),
+    _within("w8_list_p95_s", "W8", "100,000 schedules: a page of their list, p95", 0.05, 0.02),
 )

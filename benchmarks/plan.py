@@ -27,6 +27,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     history_rows: int = 1_000_000
     history_rounds: int = 3
     read_repeats: int = 40
+    stored_schedules: int = 100_000
+    stored_rounds: int = 3
+    idle_s: float = 10.0
     settle_s: float = 3.0
 
 
@@ -47,5 +50,8 @@ QUICK = Plan(
     history_rows=100_000,
     history_rounds=1,
     read_repeats=20,
+    stored_schedules=20_000,
+    stored_rounds=1,
+    idle_s=4.0,
     settle_s=1.0,
 )

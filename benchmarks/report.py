@@ -7,7 +7,8 @@ The JSON document (``format`` = ``schedule-zero-benchmark/1``; seconds, megabyte
 * ``reference``: ``floor_jobs_s`` and ``fsync_s``, the units of the relative bounds
 * ``budget``: one object per line of the budget: ``key, work, what, unit``, ``median, low, high, spread, rounds``,
   ``must, must_met, aim, aim_met`` (bounds as numbers on this machine), ``must_text, aim_text`` (as in the design)
-* ``figures``: every measured figure by name → ``median, low, high, spread, rounds`` and ``values`` (in round order)
+* ``figures``: every measured figure by name → ``median, low, high, spread, rounds`` and ``values`` (in round order);
+  a ``…_share`` is of one core (``neighbours_share``: of all of them), ``…_us_…`` are microseconds
 * ``cpu_s_per_1000``: work → process → median CPU seconds per 1,000 jobs (schedules, fires)
 * ``notes``: what a reader has to know (a work left out, fires that were skipped …)
 """
@@ -24,6 +25,8 @@ from benchmarks.budget import BUDGET, Line, Reference, Verdict, judge
 from benchmarks.stats import Summary, summarise
 
 FORMAT = "schedule-zero-benchmark/1"
+# A figure's name ends with its unit; the first that fits counts.
+_UNITS = {"per_s": "/s", "_s": "s", "_mb": "MB", "_share": "share"}
 
 
 class Judged(Struct, frozen=True, kw_only=True):
@@ -84,6 +87,8 @@ def show(value: float, unit: str) -> str:
         return f"{value * 1000:,.2f} ms" if value < 0.1 else f"{value:,.2f} s"
     if unit == "MB":
         return f"{value:,.1f} MB"
+    if unit == "share":
+        return f"{value:.1%}"
     return f"{value:,.0f}"
 
 
@@ -188,7 +193,7 @@ def _figures_table(measured: Measured, known: set[str]) -> Table:
         if key in known:
             continue
         summary = summarise(values)
-        unit = "/s" if key.endswith("per_s") else "s" if key.endswith("_s") else "MB" if key.endswith("_mb") else ""
+        unit = next((unit for ending, unit in _UNITS.items() if key.endswith(ending)), "")
         cells = [
             show(value, unit) if unit else f"{value:,.2f}" for value in (summary.median, summary.low, summary.high)
         ]

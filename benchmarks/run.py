@@ -22,11 +22,11 @@ from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.procs import Deployment, deployment
 from benchmarks.report import Measured, document, judge_all, missed, print_report
 from benchmarks.stats import paired_ratios
-from benchmarks.workloads import fires, history, jobs, schedules
+from benchmarks.workloads import fires, history, jobs, schedules, stored
 
 # More than this share of the machine used by others spoils the run.
 BUSY = 0.1
-WORKS = ("W1", "W2", "W3", "W4", "W4b", "W5", "W7")
+WORKS = ("W1", "W2", "W3", "W4", "W4b", "W5", "W7", "W8")
 
 
 class Run:
@@ -54,6 +54,9 @@ class Run:
         if self.works & {"W5", "W7"}:
             self.console.print(f"history of {self.plan.history_rows:,} executions")
             self._history(self.folder / "history")
+        if "W8" in self.works:
+            self.console.print(f"{self.plan.stored_schedules:,} stored schedules")
+            self._stored(self.folder / "stored")
 
     def _round(self, folder: Path) -> None:
         plan, measured = self.plan, self.measured
@@ -142,6 +145,21 @@ class Run:
                 measured.add("w6_with_history_s", deployed.start())
                 self.step("W7", lambda: history.browse(deployed, measured, repeats=plan.read_repeats))
                 deployed.stop()
+
+    def _stored(self, folder: Path) -> None:
+        plan, measured = self.plan, self.measured
+        with deployment(folder) as (deployed, cold_s):
+            measured.add("w6_first_job_s", cold_s)
+            self.step("create", lambda: stored.create(deployed, schedules=plan.stored_schedules))
+            if plan.stored_schedules < FULL.stored_schedules:
+                measured.note(f"W8 with {plan.stored_schedules:,} schedules only")
+            for _ in range(plan.stored_rounds):
+                deployed.stop()
+                self.step("W8 start", lambda: stored.start(deployed, measured))
+                self.step(
+                    "W8 idle", lambda: stored.idle(deployed, measured, settle_s=plan.settle_s, seconds=plan.idle_s)
+                )
+                self.step("W8 lists", lambda: stored.browse(deployed, measured, repeats=plan.read_repeats))
 
     def reference(self) -> Reference:
         """The floor is the best batch size's median; the fsync is the cheapest this disk was seen to do at p50."""

@@ -48,8 +48,10 @@ class DispatchConfig(_Section, frozen=True):
     lease_s: Seconds = 15.0
     lease_margin_s: Seconds = 1.0
     resend_s: Seconds = 2.0
-    # Pending executions per handler held in memory; the rest waits in the store.
+    # Pending executions per method held in memory; the rest waits in the store.
     window: Annotated[int, Meta(ge=10, le=1_000_000)] = 10_000
+    # So many bytes of their parameters at most: 10,000 of the largest would take 2.5 GB.
+    window_bytes: Annotated[int, Meta(ge=65_536, le=1 << 40)] = 64 << 20
     max_lost: Annotated[int, Meta(ge=1, le=100)] = 3
 
 
@@ -73,6 +75,11 @@ class RetentionConfig(_Section, frozen=True):
     events_rows: Annotated[int, Meta(ge=1000, le=100_000_000)] = 1_000_000
     # How long a repeated request with the same Idempotency-Key gets the first one's answer.
     idempotency_s: Seconds = 86_400.0
+
+
+class AuditConfig(_Section, frozen=True):
+    # How often all schedules are audited: is there a ledger row for each nominal time since the last audit?
+    every_s: Seconds = 3600.0
 
 
 class LogConfig(_Section, frozen=True):
@@ -101,6 +108,7 @@ class ServerConfig(_Section, frozen=True):
     limits: LimitsConfig = LimitsConfig()
     timing: TimingConfig = TimingConfig()
     retention: RetentionConfig = RetentionConfig()
+    audit: AuditConfig = AuditConfig()
     log: LogConfig = LogConfig()
 
 

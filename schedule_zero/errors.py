@@ -65,6 +65,12 @@ class InvalidTrigger(BadRequest):
     code = "invalid_trigger"
 
 
+class InvalidCalendar(BadRequest):
+    """The named calendar is invalid."""
+
+    code = "invalid_calendar"
+
+
 class UnknownMethod(BadRequest):
     """The handler has no such job method."""
 
@@ -141,6 +147,12 @@ class WrongState(Conflict):
     """The state that it is in does not allow this."""
 
     code = "wrong_state"
+
+
+class InUse(Conflict):
+    """Something else uses it."""
+
+    code = "in_use"
 
 
 class PreconditionFailed(ScheduleZeroError):

@@ -327,6 +327,7 @@ class ScheduleVersion(Struct, kw_only=True):
     to_us: int
     # It was deleted then, not replaced.
     deleted: bool = False
+    ended_by: str | None = None
 
 
 class ServerRun(Struct, kw_only=True):
@@ -375,6 +376,30 @@ class Backfill(Struct, kw_only=True):
     state: BackfillState = BackfillState.RUNNING
     created_us: int = 0
     by: str | None = None
+
+
+class Calendar(Struct, kw_only=True):
+    """A named calendar as it is stored."""
+
+    name: str
+    # Canonical JSON (``timing.calendar_parse``).
+    document: bytes
+    # Grows with every change, also over deletion and re-creation; the ETag.
+    version: int = 1
+    created_us: int = 0
+    updated_us: int = 0
+
+
+class CalendarVersion(Struct, kw_only=True):
+    """What a named calendar was from ``from_us`` on, until the next version."""
+
+    name: str
+    version: int
+    from_us: int
+    # From then on there was none; ``document`` is what it had been.
+    deleted: bool = False
+    # ``None`` in lists.
+    document: bytes | None = None
 
 
 class JobMethod(Struct, kw_only=True):

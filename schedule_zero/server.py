@@ -6,7 +6,8 @@ Reading order of the whole: DESIGN in ``docs/explanation/architecture.md``; the 
 Stop order, and why:
 
 1. *not ready*: load balancers look elsewhere; new writes are refused with 503.
-2. *timer*: no fire is decided any more; what is due is decided by the next start (catch-up).
+2. *timer*: no fire is decided any more; what is due is decided by the next start (catch-up). This is the end of the
+   life that the ledger's explanations speak of, so it is put on record here.
 3. *HTTP*: the listening socket closes; requests in flight finish. Nobody waits for the end of a job any longer: a
    run-now answers that it goes on, a long poll that the server stops.
 4. *dispatch*: nothing new is sent; results that came are recorded and acknowledged; nodes get GOAWAY.
@@ -30,13 +31,18 @@ from schedule_zero.clock import Clock, SystemClock
 from schedule_zero.config import ServerConfig
 from schedule_zero.dispatch.curve import CurveKeys
 from schedule_zero.dispatch.dispatcher import Dispatcher
+from schedule_zero.errors import StoreUnavailable
+from schedule_zero.model import ServerRun
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.registry_file import RegistryEntry, RegistryFile
 from schedule_zero.ops.supervise import Supervisor
-from schedule_zero.ops.upkeep import Chore, repeat
+from schedule_zero.ops.upkeep import Chore, repeat, until_done
 from schedule_zero.service import Service
 from schedule_zero.service.access import AccessService
+from schedule_zero.service.audit import AuditService
+from schedule_zero.service.audit_rounds import AuditRounds
 from schedule_zero.service.backfills import BackfillService
+from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
@@ -46,12 +52,20 @@ from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.system import SystemService
 from schedule_zero.state_dir import REGISTRY, SERVER_JSON, write_private
 from schedule_zero.store import Store
+from schedule_zero.store import calendars as store_calendars
 from schedule_zero.store import events as store_events
 from schedule_zero.store import idempotency as store_idempotency
+from schedule_zero.store import server_runs as store_server_runs
 from schedule_zero.timing import Timer
+from schedule_zero.timing.calendar_book import CalendarBook
 from schedule_zero.web.app import HttpServer
 
 log = structlog.get_logger(__name__)
+
+# How exactly the end of a server that was killed is known.
+LIFE_S = 10.0
+# How often it is seen to whether an audit of all schedules is due.
+AUDIT_LOOK_S = 60.0
 
 
 class Addresses(Struct, frozen=True, kw_only=True):
@@ -83,9 +97,20 @@ class Server:
         self.dispatcher = Dispatcher(
             store=self.store, config=config, curve=self.curve, declarations=declarations, clock=clock
         )
-        self.timer = Timer(store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.timing)
+        self.calendars = CalendarBook(self.store, clock)
+        self.timer = Timer(
+            store=self.store,
+            dispatcher=self.dispatcher,
+            clock=clock,
+            config=config.timing,
+            book=self.calendars,
+        )
         executions = ExecutionService(
             store=self.store, dispatcher=self.dispatcher, hub=self.hub, clock=clock, limits=config.limits
+        )
+        audits = AuditService(store=self.store, timer=self.timer, clock=clock)
+        self.audit_rounds = AuditRounds(
+            store=self.store, timer=self.timer, audits=audits, clock=clock, every_s=config.audit.every_s
         )
         self.service = Service(
             executions=executions,
@@ -99,9 +124,17 @@ class Server:
                 timing=config.timing,
             ),
             ledger=LedgerService(store=self.store),
+            audits=audits,
             freezes=FreezeService(store=self.store, timer=self.timer, clock=clock),
             backfills=BackfillService(store=self.store, timer=self.timer, clock=clock),
             foresight=ForesightService(store=self.store, timer=self.timer),
+            calendars=CalendarService(
+                store=self.store,
+                book=self.calendars,
+                clock=clock,
+                users=self._users_of_calendar,
+                changed=self._calendar_changed,
+            ),
             access=AccessService(store=self.store, curve=self.curve, clock=clock),
             system=SystemService(
                 store=self.store,
@@ -120,6 +153,7 @@ class Server:
             timer=self.timer,
             hub=self.hub,
             supervisor=self.supervisor,
+            audit=self.audit_rounds.stats,
             requests=lambda: self.http.stats.requests,
         )
         self.addresses = Addresses(http="", zmq="", curve=False, state_dir=str(state_dir), pid=os.getpid())
@@ -133,7 +167,10 @@ class Server:
         await self.dispatcher.start()
         # Before the loops: a port that is taken is said at once, and nothing was begun.
         port = self.http.listen()
+        # The timer must know them before it decides anything.
+        await self.calendars.load()
         self._keep("dispatch", self.dispatcher.run)
+        self._keep("calendars", self.calendars.run)
         self._keep("timer", self.timer.run)
         self._keep("backfills", self.timer.backfills.run)
         for chore in self._chores():
@@ -156,6 +193,7 @@ class Server:
         for name in [name for name in self._loops if name != "dispatch"]:
             await self._end(name)
         self.hub.close()
+        await self._seen(stopped=True)
         await self.http.stop(deadline_s / 2)
         await self.dispatcher.stop(deadline_s / 2)
         await self._end("dispatch")
@@ -163,8 +201,34 @@ class Server:
         await self.store.close()
         log.info("server_stopped")
 
+    async def abandon(self) -> None:
+        """Let go of a server whose start failed."""
+        await self._seen(stopped=True)
+        await self.store.close()
+
+    async def _seen(self, *, stopped: bool = False) -> None:
+        """Put on record that this server is there, or that it ends."""
+        now_us = self.clock.wall_us()
+        run = ServerRun(
+            epoch=self.store.epoch,
+            started_us=self.timer.started_us,
+            alive_us=now_us,
+            stopped_us=now_us if stopped else None,
+        )
+        try:
+            await self.store.write(store_server_runs.seen, run)
+        except StoreUnavailable as error:
+            # A stop goes on without it; the next start then knows only when the server was last seen.
+            log.warning("server_life_not_recorded", reason=error.message)
+
     def _render_metrics(self) -> tuple[str, bytes]:
         return self._metrics.render()
+
+    async def _users_of_calendar(self, name: str) -> list[str]:
+        return await self.store.read(partial(store_calendars.users, name=name))
+
+    async def _calendar_changed(self, name: str) -> None:
+        await self.service.schedules.calendar_changed(name)
 
     def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         self._loops[name] = asyncio.create_task(self.supervisor.keep(name, run), name=name)
@@ -177,25 +241,32 @@ class Server:
     def _chores(self) -> list[Chore]:
         retention = self.config.retention
 
-        async def prune_events() -> None:
+        async def prune_events() -> int:
             oldest_us = self.clock.wall_us() - round(retention.events_s * 1e6)
-            await self.store.write(
+            return await self.store.write(
                 store_events.prune, store_events.Prune(before_us=oldest_us, keep_rows=retention.events_rows)
             )
 
         async def mirror_registry() -> None:
             await asyncio.to_thread(self.registry_file.write, self._registry_entries())
 
-        async def prune_idempotency() -> None:
-            await self.store.write(
+        async def prune_idempotency() -> int:
+            return await self.store.write(
                 store_idempotency.prune,
                 store_idempotency.Prune(before_us=self.clock.wall_us() - round(retention.idempotency_s * 1e6)),
             )
 
         return [
-            Chore(name="events", every_s=60.0, run_once=prune_events),
-            Chore(name="idempotency", every_s=60.0, run_once=prune_idempotency),
+            Chore(name="events", every_s=60.0, run_once=partial(until_done, prune_events)),
+            Chore(name="idempotency", every_s=60.0, run_once=partial(until_done, prune_idempotency)),
+            Chore(
+                name="audit",
+                every_s=min(AUDIT_LOOK_S, self.config.audit.every_s),
+                run_once=self.audit_rounds.run_if_due,
+            ),
+            Chore(name="life", every_s=LIFE_S, run_once=self._seen),
             Chore(name="snooze", every_s=1.0, run_once=self.service.schedules.wake),
+            Chore(name="calendars", every_s=3600.0, run_once=self.calendars.warm),
             Chore(name="registry_file", every_s=1.0, run_once=mirror_registry),
         ]
 
@@ -225,7 +296,7 @@ async def serve(
     try:
         addresses = await server.start()
     except BaseException:
-        await server.store.close()
+        await server.abandon()
         raise
     if ready is not None:
         ready(addresses, server)

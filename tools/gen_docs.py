@@ -1,4 +1,4 @@
-"""Writes those parts of ``docs/reference`` that the code itself knows best, between markers in the pages.
+"""Writes those parts of ``docs/reference`` that the code itself knows best: between markers in the pages, and pictures.
 
 ``make fmt`` writes, ``make lint`` (``--check``) says which page is out of date. Everything outside the markers is
 written by people.
@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import Mock
+
+from tools import draw_seams
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "schedule_zero"
@@ -161,7 +163,8 @@ def stale() -> dict[Path, str]:
         path = REFERENCE / file
         page = pages.get(path, path.read_text(encoding="utf-8"))
         pages[path] = renewed(page, name, make())
-    return {path: page for path, page in pages.items() if path.read_text(encoding="utf-8") != page}
+    pages |= draw_seams.pictures()
+    return {path: page for path, page in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != page}
 
 
 def main() -> int:

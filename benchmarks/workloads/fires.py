@@ -110,6 +110,8 @@ def sustained(deployed: Deployment, measured: Measured, *, schedules: int, inter
     measured.add(f"{name}_not_executed", report.not_executed)
     measured.add("w4b_missing", report.missing)
     measured.add_cpu(f"W4b {offered:,.0f} offered/s", cpu.per_thousand(max(done, 1)))
+    for process in deployed.processes:
+        measured.add(f"cpu_us_per_fire_{process}", cpu.seconds[process] / max(done, 1) * 1e6)
     if report.not_executed:
         measured.note(f"W4b with {offered:,.0f} fires/s offered: {report.not_executed} fires were skipped or missed")
     return rate

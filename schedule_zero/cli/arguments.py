@@ -152,9 +152,13 @@ def trigger_document(
         raise click.UsageError(f"expected one of --cron, --every, --at and --trigger, got {got}")
     document: dict[str, Any]
     if trigger is not None:
-        document = json_document(trigger, "--trigger")
-        if not isinstance(document, dict):
-            raise click.UsageError('--trigger: expected a JSON object such as {"type": "cron", …}')
+        given = json_document(trigger, "--trigger")
+        if isinstance(given, list) and given:
+            # Several, each of which fires. As an object it can also take a zone, a start and an end.
+            given = given[0] if len(given) == 1 else {"type": "or", "triggers": given}
+        if not isinstance(given, dict):
+            raise click.UsageError('--trigger: expected a JSON object such as {"type": "cron", …}, or a list of them')
+        document = given
     elif cron is not None:
         document = {"type": "cron", "expression": cron}
     elif every is not None:

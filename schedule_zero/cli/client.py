@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from schedule_zero.cli import (
+    client_calendars,
     client_executions,
     client_foresight,
     client_jobs,
@@ -13,6 +14,7 @@ from schedule_zero.cli import (
 from schedule_zero.cli.api import main
 
 __all__ = [
+    "client_calendars",
     "client_executions",
     "client_foresight",
     "client_jobs",

@@ -16,6 +16,7 @@ from schedule_zero.clock import rfc3339
 if TYPE_CHECKING:
     from schedule_zero.client import Client
     from schedule_zero.model import Fire, Schedule
+    from schedule_zero.timing.calendars import NamedCalendar
 
 BUCKETS: list[Column] = [
     ("FROM", moment("time")),
@@ -98,7 +99,8 @@ def simulate(caller: Caller, from_: float | None, to: float, ids: tuple[str, ...
         raise click.UsageError("--to does not lie after --from")
     with caller.client() as client:
         rows = list(_stored(client, ids))
-    sums, shown, total = asyncio.run(_simulate(rows, from_us, to_us, limit if list_ else 0))
+        calendars = _calendars(client, rows)
+    sums, shown, total = asyncio.run(_simulate(rows, calendars, from_us, to_us, limit if list_ else 0))
     if caller.json:
         show_json({"from": rfc3339(from_us), "to": rfc3339(to_us), "fires": total, "schedules": sums, "list": shown})
         return
@@ -148,8 +150,33 @@ def _row(record: Any) -> Schedule:
     )
 
 
+class _Copies:
+    """The named calendars that the schedules use, as the server has them."""
+
+    def __init__(self, calendars: dict[str, NamedCalendar]) -> None:
+        self._calendars = calendars
+
+    def get(self, name: str) -> NamedCalendar | None:
+        return self._calendars.get(name)
+
+    def current_version(self, name: str) -> int | None:  # noqa: ARG002  # nothing is bound to a version here
+        return None
+
+
+def _calendars(client: Client, rows: list[Schedule]) -> _Copies:
+    from schedule_zero.rules.policies import policies_of
+    from schedule_zero.timing.calendar_parse import parse_calendar
+
+    names: set[str] = set()
+    for policies in (policies_of(row.policies) for row in rows):
+        names.update(policies.exclude, policies.require)
+        if policies.business_days is not None:
+            names.add(policies.business_days.calendar)
+    return _Copies({name: parse_calendar(client.calendar(name).document, name) for name in sorted(names)})
+
+
 async def _simulate(
-    rows: list[Schedule], from_us: int, to_us: int, limit: int
+    rows: list[Schedule], calendars: _Copies, from_us: int, to_us: int, limit: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
     """The sums by schedule, the first ``limit`` fires, and how many there are."""
     from schedule_zero.config import TimingConfig
@@ -162,7 +189,7 @@ async def _simulate(
     last: dict[str, int] = {}
     shown: list[dict[str, Any]] = []
     total = 0
-    async for fire in simulate(rows, from_us, to_us, resolver=Resolver(from_us), config=TimingConfig()):
+    async for fire in simulate(rows, from_us, to_us, resolver=Resolver(from_us, calendars), config=TimingConfig()):
         total += fire.count
         (skipped if fire.execution_id is None else runs)[fire.schedule_id] += fire.count
         first.setdefault(fire.schedule_id, fire.nominal_us)

@@ -50,7 +50,7 @@ def trigger_options(command: F) -> F:
         click.option("--every", type=Duration(), metavar="DURATION", help="At an interval: 10s, 250ms, 1h30m."),
         click.option("--at", type=Moment(), metavar="MOMENT", help="Once: 2030-01-01T00:00:00Z, unix seconds, +10m."),
         click.option(
-            "--trigger", metavar="JSON", help='Any trigger: {"type": "calendar", …}; @FILE, - standard input.'
+            "--trigger", metavar="JSON", help='Any trigger: {"type": "calendar", …}, or a list; @FILE, - for stdin.'
         ),
         click.option("--timezone", metavar="ZONE", help="Of the trigger, if it names none: Europe/Berlin. [UTC]"),
         click.option("--start", type=Moment(), metavar="MOMENT", help="Not before this moment."),
@@ -204,6 +204,13 @@ def preview(caller: Caller, n: int, after: float | None, **given: Any) -> None:
         return
     click.echo(seen["words"])
     for fire in seen["fires"]:
-        click.echo(f"  {fire if '.000000Z' not in fire else short_moment(fire)}")
+        time = fire["time"] if ".000000Z" not in fire["time"] else short_moment(fire["time"])
+        notes = [*fire["marks"], *([fire["detail"]] if fire["detail"] else [])]
+        local = "" if seen["zone"] == "UTC" else f"  {fire['local']}"
+        click.echo(f"  {time}{local}" + (f"  ({', '.join(notes)})" if notes else ""))
     if not seen["fires"]:
         click.echo("  never")
+    for left_out in seen["left_out"]:
+        click.echo(f"  left out: {left_out['local']} {seen['zone']}, which the clock jumps over")
+    for warning in seen["warnings"]:
+        click.echo(f"warning: {warning}", err=True)

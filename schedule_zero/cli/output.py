@@ -138,5 +138,9 @@ def trigger_words(trigger: Mapping[str, Any]) -> str:
         return f"cron {rest['expression']}" + ("" if zone == "UTC" else f" ({zone})")
     if kind == "date":
         return f"at {rest.get('run_date')}"
+    if kind in {"or", "and"} and isinstance(rest.get("triggers"), list):
+        return f" {kind} ".join(map(trigger_words, rest["triggers"]))
+    if kind == "except" and isinstance(rest.get("trigger"), dict) and isinstance(rest.get("except"), dict):
+        return f"{trigger_words(rest['trigger'])} except {trigger_words(rest['except'])}"
     plain = " ".join(f"{name}={_cell(value)}" for name, value in rest.items() if (name, value) != ("timezone", "UTC"))
-    return f"{kind} {plain}"
+    return f"{kind} {plain}".rstrip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Generic, TypedDict, TypeVar
 
 from msgspec import Struct, field
@@ -181,6 +181,15 @@ class SchedulePage(Record, frozen=True):
     next_cursor: str | None = None
 
 
+class PreviewFire(Record, frozen=True):
+    """A fire to come. Marks: ``dst_gap``, ``dst_fold``, ``shifted``; ``holiday``, ``blackout``: it will be skipped."""
+
+    time: datetime
+    local: str = ""
+    marks: list[str] = []
+    detail: str | None = None
+
+
 class FreezeRecord(Record, frozen=True):
     """A time in which no schedule fired; ``to`` is None while it is in force without an end."""
 
@@ -234,11 +243,78 @@ class BackfillPage(Record, frozen=True):
 
 
 class Preview(Record, frozen=True):
-    """A trigger in words, as the server understood it, and its next nominal times."""
+    """A trigger in words, as the server understood it, its next nominal times, and what may be meant otherwise."""
 
     words: str
     trigger: dict[str, Any]
-    fires: list[datetime]
+    fires: list[PreviewFire]
+    zone: str = "UTC"
+    warnings: list[str] = []
+
+
+class CalendarRecord(Record, frozen=True):
+    """One named calendar; ``etag`` is what ``if_match`` takes."""
+
+    name: str
+    document: dict[str, Any]
+    version: int = 1
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def etag(self) -> str:
+        return str(self.version)
+
+
+class CalendarSummary(Record, frozen=True):
+    """A calendar in a list: how many ``entries`` of each kind it has (``ical``: events)."""
+
+    name: str
+    version: int = 1
+    timezone: str = "UTC"
+    description: str = ""
+    entries: dict[str, int] = {}
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class CalendarPage(Record, frozen=True):
+    """``count`` is that of all calendars."""
+
+    calendars: list[CalendarSummary]
+    count: int = 0
+    next_cursor: str | None = None
+
+
+class CalendarWindow(Record, frozen=True):
+    """``[start, end)`` that a calendar covers."""
+
+    start: datetime
+    end: datetime
+    reason: SkipReason
+    label: str
+
+
+class CalendarCheck(Record, frozen=True):
+    """What a calendar says about a moment, and about its day in the calendar's zone."""
+
+    at: datetime
+    covered: bool
+    window: CalendarWindow | None
+    day: date
+    business_day: bool
+    why: str | None = None
+    next_business_day: date | None = None
+
+
+class CalendarVersion(Record, frozen=True):
+    """What a calendar was from ``from_time`` on. ``document`` only where one version was asked for."""
+
+    name: str
+    version: int
+    from_time: datetime
+    deleted: bool = False
+    document: dict[str, Any] | None = None
 
 
 class HandlerRecord(Record, frozen=True):

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 
 from schedule_zero.client import answers, records
 from schedule_zero.client.asking import ANYTHING, POLL_S, Json, Moment, bulks, job, match, segment
+from schedule_zero.client.calendar_verbs import CalendarVerbs
 from schedule_zero.client.flow import Flow
 from schedule_zero.client.policy_verbs import PolicyVerbs
 from schedule_zero.client.records import ExecutionRecord, Job, Options, Page, ScheduleRecord
@@ -19,7 +20,7 @@ from schedule_zero.errors import JobFailed, ScheduleZeroError
 from schedule_zero.model import new_id
 
 
-class Verbs(PolicyVerbs):
+class Verbs(PolicyVerbs, CalendarVerbs):
     """The methods of both clients. What each returns here, ``Client`` returns; ``AsyncClient`` returns a coroutine."""
 
     # --- jobs -------------------------------------------------------------------------------------

@@ -78,7 +78,13 @@ class Dispatcher:
             server_version=package_version("schedule-zero"),
         )
         self._recorder = recorder = Recorder(
-            core=core, store=store, clock=clock, stats=self.stats, changed=self._flush_soon, send=self._send
+            core=core,
+            store=store,
+            clock=clock,
+            stats=self.stats,
+            changed=self._flush_soon,
+            send=self._send,
+            params_bytes=config.limits.params_bytes,
         )
         self.handover, self.run_time = recorder.handover, recorder.run_time
         self._inbound = Inbound(
@@ -91,7 +97,9 @@ class Dispatcher:
             clock=clock,
             max_bytes=config.zmq.max_message_bytes,
         )
-        self._due = DueTimer(store, clock, self.committed)
+        # As many at once as fit the window, however large they are: they are all in memory for a moment.
+        batch = max(1, config.dispatch.window_bytes // config.limits.params_bytes)
+        self._due = DueTimer(store, clock, self.committed, batch=batch)
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._router: Router | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -27,8 +27,11 @@ PAUSE_S = 1.0
 class DueTimer:
     """Releases what is due and hands it on."""
 
-    def __init__(self, store: Store, clock: Clock, on_released: Callable[[list[Execution]], None]) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, on_released: Callable[[list[Execution]], None], *, batch: int = BATCH
+    ) -> None:
         self._store = store
+        self._batch = min(batch, BATCH)
         self._clock = clock
         self._on_released = on_released
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,7 +84,7 @@ class DueTimer:
         self._due_us = None
         try:
             self._store.submit(
-                executions.release_due, executions.ReleaseDue(self._clock.wall_us(), BATCH), self._released
+                executions.release_due, executions.ReleaseDue(self._clock.wall_us(), self._batch), self._released
             )
         except StoreUnavailable as error:
             self._released(error)
@@ -95,7 +98,7 @@ class DueTimer:
             return
         if rows:
             self._on_released(rows)
-        if len(rows) >= BATCH:
+        if len(rows) >= self._batch:
             self._release()
         else:
             self._task = self._loop.create_task(self._store.read(executions.next_due_us), name="dispatch.next_due")

@@ -61,11 +61,12 @@ class Classify(Struct):
 
 
 class Refill(Struct):
-    """Read the next pending executions of one lane, then ``refilled``."""
+    """Read the next pending executions of one lane, so many or so many bytes of parameters, then ``refilled``."""
 
     handler_id: str
     job_method: str
     limit: int
+    max_bytes: int
 
 
 class CancelAgain(Struct):

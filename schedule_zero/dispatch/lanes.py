@@ -1,5 +1,8 @@
 """Waiting executions of one (handler, method): a bounded window of them in memory, the rest in the store (C20).
 
+Bounded in number and in bytes: while either is reached, what comes waits in the store. (One execution is always
+taken, however large: work goes on.)
+
 Each pair has its own lane because two nodes of one handler may serve different methods (a rolling upgrade):
 what nobody serves now must not stand in the way of the rest. Order: priority, then age.
 
@@ -37,6 +40,7 @@ class Lane:
         handler_id: str,
         job_method: str,
         window: int,
+        window_bytes: int,
         *,
         limit: Limit | None = None,
         timeout_cap_s: float | None = None,
@@ -44,12 +48,15 @@ class Lane:
         self.handler_id = handler_id
         self.job_method = job_method
         self.window = window
+        self.window_bytes = window_bytes
         self.limit = limit
         # An operator's cap on the time of one attempt.
         self.timeout_cap_s = timeout_cap_s
         # Nodes that are ready and serve this method.
         self.nodes: list[LiveNode] = []
         self.count = 0
+        # Of the parameters of those in the queues.
+        self.size = 0
         # The store may have pending executions that are not in memory.
         self.overflow = False
         self.refilling = False
@@ -76,15 +83,18 @@ class Lane:
         if not self.nodes:
             self._leave_out()
             return
-        if self.overflow or self.count >= self.window:
+        if self.overflow or self._full(1):
             self._leave_out()
             # More important than what is in memory, which may be full of less important work for long.
             ahead = front or (self._order and row.priority > self._order[-1])
-            if not ahead or self.count >= 2 * self.window:
+            if not ahead or self._full(2):
                 return
             if self.refilling:
                 self._jumped.append(row)
         self._put(row, front=front)
+
+    def _full(self, windows: int) -> bool:
+        return self.count >= windows * self.window or self.size >= windows * self.window_bytes
 
     def _leave_out(self) -> None:
         self.overflow = True
@@ -103,6 +113,7 @@ class Lane:
             queue.append(row)
         self._ids.add(row.id)
         self.count += 1
+        self.size += len(row.params)
 
     def pop(self) -> Execution:
         """Take the next one; it counts as being started until ``settled``."""
@@ -113,6 +124,7 @@ class Lane:
             del self._queues[priority]
             del self._order[0]
         self.count -= 1
+        self.size -= len(row.params)
         self._ids.discard(row.id)
         self._starting.add(row.id)
         if self.refilling:
@@ -131,13 +143,15 @@ class Lane:
         self._order.clear()
         self._ids.clear()
         self._jumped.clear()
-        self.count = 0
+        self.count = self.size = 0
 
     # --- refill -----------------------------------------------------------------------------------
 
     def wants_refill(self) -> bool:
         """A quarter is left: enough to go on with while reading, and little of it is read a second time."""
-        return self.overflow and not self.refilling and bool(self.nodes) and self.count * 4 < self.window
+        if not self.overflow or self.refilling or not self.nodes:
+            return False
+        return not self.count or (self.count * 4 < self.window and self.size * 4 < self.window_bytes)
 
     def refill_asked(self) -> None:
         self.refilling = True
@@ -149,15 +163,15 @@ class Lane:
         self._taken.clear()
         self._jumped.clear()
 
-    def refilled(self, rows: Sequence[Execution], limit: int) -> None:
-        """``rows`` are the first ``limit`` pending ones in order: they replace the window."""
-        self.overflow = self._missed or len(rows) >= limit
+    def refilled(self, rows: Sequence[Execution], *, more: bool) -> None:
+        """``rows`` are the first pending ones in order, and there may be more: they replace the window."""
+        self.overflow = self._missed or more
         taken, jumped = self._taken, self._jumped
         self.refilling, self._taken, self._jumped = False, set(), []
         self._queues.clear()
         self._order.clear()
         self._ids.clear()
-        self.count = 0
+        self.count = self.size = 0
         if not self.nodes:
             self.overflow = True
             return

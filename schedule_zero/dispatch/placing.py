@@ -82,7 +82,15 @@ class Placing:
                 limit = self._limits.get(handler_id)
                 if limit is None:
                     limit = self._limits[handler_id] = Limit(rule.limits.max_running)
-            lane = Lane(handler_id, job_method, self._config.window, limit=limit, timeout_cap_s=rule.limits.timeout_s)
+            config = self._config
+            lane = Lane(
+                handler_id,
+                job_method,
+                config.window,
+                config.window_bytes,
+                limit=limit,
+                timeout_cap_s=rule.limits.timeout_s,
+            )
             if limit is not None:
                 limit.lanes.append(lane)
             self.lanes[handler_id, job_method] = lane
@@ -281,14 +289,15 @@ class Placing:
     def refill(self, lane: Lane) -> None:
         if lane.wants_refill() and not self.closing:
             lane.refill_asked()
-            self._out.other.append(Refill(lane.handler_id, lane.job_method, lane.window))
+            self._out.other.append(Refill(lane.handler_id, lane.job_method, lane.window, lane.window_bytes))
 
-    def refilled(self, key: tuple[str, str], rows: Sequence[Execution], limit: int, now: Now) -> None:
+    def refilled(self, key: tuple[str, str], rows: Sequence[Execution], now: Now, *, more: bool) -> None:
+        """What a ``Refill`` found; ``more``: there may be more in the store."""
         lane = self.lane(*key)
         cancelled = [row.id for row in rows if row.cancel_requested]
         if cancelled:
             self._out.other.append(CancelAgain(cancelled))
-        lane.refilled(rows, limit)
+        lane.refilled(rows, more=more)
         self.push(lane, now)
 
     # --- sending ----------------------------------------------------------------------------------

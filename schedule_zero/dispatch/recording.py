@@ -19,6 +19,7 @@ from schedule_zero.dispatch.views import DispatchStats, ProgressView
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.ops.histogram import Histogram
 from schedule_zero.store import Store, executions, handlers, nodes
+from schedule_zero.store.execution_window import fill_window
 from schedule_zero.store.executions import CancelAnswer, CancelOutcome, Refusal
 from schedule_zero.store.tx import Verb
 from schedule_zero.wire.messages import ServerMessage
@@ -40,6 +41,7 @@ class Recorder:
         stats: DispatchStats,
         changed: Callable[[], None],
         send: Callable[[bytes, ServerMessage], None],
+        params_bytes: int,
     ) -> None:
         self._core = core
         self._store = store
@@ -48,6 +50,8 @@ class Recorder:
         # The core has new effects.
         self.changed = changed
         self._send = send
+        # The largest parameters that one execution may have.
+        self._params_bytes = params_bytes
         # Seconds from being handed to the wire to the method's entry, and from there to its end (on the node's clock).
         self.handover = Histogram()
         self.run_time = Histogram()
@@ -158,12 +162,13 @@ class Recorder:
         key = (effect.handler_id, effect.job_method)
 
         async def read() -> None:
+            limits = (effect.limit, effect.max_bytes, self._params_bytes)
             try:
-                rows = await self._store.read(lambda conn: executions.pending_window(conn, *key, effect.limit))
+                rows, more = await self._store.read(lambda conn: fill_window(conn, *key, *limits))
             except StoreUnavailable:
                 self._core.refill_failed(key)
                 return
-            self._core.refilled(key, rows, effect.limit, self._now())
+            self._core.refilled(key, rows, self._now(), more=more)
             self.changed()
 
         self._spawn(read(), "dispatch.refill")

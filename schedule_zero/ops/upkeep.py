@@ -21,6 +21,12 @@ class Chore(Struct, frozen=True, kw_only=True):
     run_once: Callable[[], Awaitable[object]]
 
 
+async def until_done(step: Callable[[], Awaitable[int]]) -> None:
+    """Repeat a step until it found nothing to do. Each is a transaction of its own: others' work goes in between."""
+    while await step():
+        pass
+
+
 async def repeat(chore: Chore, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
     """Run a chore for ever, first after one interval. A store that can't write now is not the chore's death."""
     while True:

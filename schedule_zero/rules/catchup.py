@@ -46,7 +46,7 @@ class NominalTimes(Protocol):
 
     def count(self, after_us: int, upto_us: int) -> int: ...
 
-    def reach(self, after_us: int) -> int | None: ...
+    def reach(self, after_us: int, upto_us: int) -> int | None: ...
 
 
 class Verdict(Protocol):
@@ -232,7 +232,7 @@ class _Round:
         self._now_us = now_us
         self._policy = policy
         self._around = around
-        reach_us = times.reach(due_us)
+        reach_us = times.reach(due_us, now_us)
         # Where this round ends, itself excluded.
         self._end_us = now_us + 1 if reach_us is None else min(now_us, max(reach_us, due_us)) + 1
         self._late = self._group(policy.catch_up, MISSED, now_us - policy.grace_us)

@@ -9,7 +9,9 @@ from __future__ import annotations
 from msgspec import Struct
 
 from schedule_zero.service.access import AccessService
+from schedule_zero.service.audit import AuditService
 from schedule_zero.service.backfills import BackfillService
+from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
@@ -18,7 +20,7 @@ from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.specs import (
     ExecutionView,
     IdemKey,
-    Preview,
+    PreviewSpec,
     Principal,
     RunNow,
     ScheduleSpec,
@@ -31,7 +33,7 @@ from schedule_zero.service.system import SystemService
 __all__ = [
     "ExecutionView",
     "IdemKey",
-    "Preview",
+    "PreviewSpec",
     "Principal",
     "RunNow",
     "ScheduleSpec",
@@ -48,8 +50,10 @@ class Service(Struct, frozen=True, kw_only=True):
     executions: ExecutionService
     schedules: ScheduleService
     ledger: LedgerService
+    audits: AuditService
     freezes: FreezeService
     backfills: BackfillService
     foresight: ForesightService
+    calendars: CalendarService
     access: AccessService
     system: SystemService

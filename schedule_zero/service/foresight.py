@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from heapq import heappush, heapreplace
 from typing import TYPE_CHECKING
 
-from schedule_zero.errors import InvalidField, InvalidTrigger, NotFound
+from schedule_zero.errors import InvalidCalendar, InvalidField, InvalidTrigger, NotFound
 from schedule_zero.model import Schedule, ScheduleState
 from schedule_zero.rules.policies import policies_of, skips_of
+from schedule_zero.service.rest import Rest
 from schedule_zero.store import Store
 from schedule_zero.store import executions as store_executions
 from schedule_zero.store import schedules as store_schedules
@@ -26,9 +26,6 @@ MAX_RANGE_US = 366 * 86_400_000_000
 # Entries of a feed, and of one schedule in it.
 MAX_COMING = 2000
 MAX_OF_ONE = 500
-# How long the loop may have the interpreter to itself after each so many schedules.
-REST_EVERY = 20
-REST_S = 0.001
 
 
 class ForesightService:
@@ -53,7 +50,7 @@ class ForesightService:
             raise InvalidField("expected a window that fits into the range", parameter="quiet_s")
         # A reader thread: counting for 100,000 schedules takes seconds, and the loop has to fire meanwhile.
         return await self._store.read(
-            lambda conn: forecast(self._firings(conn), from_us, to_us, bucket_us, quiet_us=quiet_us, rest=_Rest())
+            lambda conn: forecast(self._firings(conn), from_us, to_us, bucket_us, quiet_us=quiet_us, rest=Rest())
         )
 
     async def coming(
@@ -69,14 +66,14 @@ class ForesightService:
     def _coming(
         self, conn: Connection, from_us: int, to_us: int, schedule_id: str | None, limit: int
     ) -> list[tuple[Schedule, int]]:
-        rest = _Rest()
+        rest = Rest()
         # The latest one is on top: what lies behind ``limit`` others is let go at once.
         kept: list[tuple[int, int, Schedule]] = []
         for place, row in enumerate(_active(conn) if schedule_id is None else [_one(conn, schedule_id)]):
             rest()
             try:
                 trigger = self._timer.resolver.trigger(row)
-            except InvalidTrigger:
+            except (InvalidTrigger, InvalidCalendar):
                 continue
             skips = frozenset(skips_of(row.skips))
             exclusions = self._timer.resolver.exclusions(policies_of(row.policies))
@@ -95,7 +92,7 @@ class ForesightService:
         for row in _active(conn):
             try:
                 trigger = self._timer.resolver.trigger(row)
-            except InvalidTrigger:
+            except (InvalidTrigger, InvalidCalendar):
                 continue
             expected = run_s.get((row.id, row.handler_id, row.job_method))
             if expected is None:
@@ -112,19 +109,6 @@ def _one(conn: Connection, schedule_id: str) -> Schedule:
     if row is None:
         raise NotFound(f"there is no schedule {schedule_id!r}")
     return row
-
-
-class _Rest:
-    """Called between schedules: lets go of the interpreter now and then."""
-
-    def __init__(self) -> None:
-        self._calls = 0
-        self._never = threading.Event()
-
-    def __call__(self) -> None:
-        self._calls += 1
-        if self._calls % REST_EVERY == 0:
-            self._never.wait(REST_S)
 
 
 def _active(conn: Connection) -> Iterator[Schedule]:

@@ -10,6 +10,7 @@ from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.metrics import Family, Metrics, Sample, one
 from schedule_zero.ops.supervise import Supervisor
+from schedule_zero.service.audit_rounds import AuditStats
 from schedule_zero.store import Store
 from schedule_zero.timing import Timer
 
@@ -24,6 +25,7 @@ def server_metrics(
     timer: Timer,
     hub: EventHub,
     supervisor: Supervisor,
+    audit: AuditStats,
     requests: Requests,
 ) -> Metrics:
     """All families of one server."""
@@ -47,6 +49,9 @@ def server_metrics(
 
     def http() -> Iterable[Sample]:
         return [((method, path, str(status)), count) for (method, path, status), count in requests().items()]
+
+    def found(which: int) -> Callable[[], Iterable[Sample]]:
+        return lambda: [((id_,), counts[which]) for id_, counts in sorted(audit.found.items()) if counts[which]]
 
     def build() -> Iterable[Sample]:
         return [((version("schedule-zero"),), 1.0)]
@@ -87,6 +92,18 @@ def server_metrics(
             counter("timer_quarantined", "Schedules quarantined: their trigger failed", lambda: times.quarantined),
             counter("timer_store_failures", "Rounds that the store could not write", lambda: times.store_failures),
             gauge("timer_last_lateness_seconds", "How late the last round was written", lambda: times.last_lateness_s),
+            Family("counter", "fires_missed", "Nominal times without a row in the ledger, as audits found",
+                   ("schedule_id",), found(0)),
+            Family("counter", "fires_duplicate", "Ledger rows too many for a nominal time, as audits found",
+                   ("schedule_id",), found(1)),
+            Family("counter", "fires_extra", "Ledger rows for what is no nominal time, as audits found",
+                   ("schedule_id",), found(2)),
+            counter("audit_findings", "Nominal times that audits found missed, duplicate or extra, of all schedules",
+                    lambda: audit.missed + audit.duplicate + audit.extra),
+            counter("audit_schedules", "Schedules audited", lambda: audit.schedules),
+            gauge("audit_last_seconds", "How long the last audit of all schedules took", lambda: audit.last_s),
+            gauge("audit_last_timestamp_seconds", "When the last audit of all schedules was complete; 0: none was",
+                  lambda: audit.last_us / 1e6),
             counter("store_commits", "Transactions committed", lambda: wrote.commits),
             counter("store_operations", "Operations committed", lambda: wrote.operations),
             counter("store_failures", "Operations that failed", lambda: wrote.failures),

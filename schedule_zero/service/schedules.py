@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.config import LimitsConfig, TimingConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import (
     BadRequest,
+    InvalidCalendar,
     InvalidField,
     InvalidTrigger,
     NotFound,
@@ -21,7 +24,7 @@ from schedule_zero.errors import (
     TooLarge,
     WrongState,
 )
-from schedule_zero.model import MAX_SKIPS, JobOptions, Schedule, ScheduleState, new_id
+from schedule_zero.model import MAX_SKIPS, JobOptions, Policies, Schedule, ScheduleState, new_id
 from schedule_zero.rules.options import options_said
 from schedule_zero.rules.policies import is_tracked, policies_of, skips_of, stored_policies, stored_skips
 from schedule_zero.service.executions import ExecutionService
@@ -29,7 +32,7 @@ from schedule_zero.service.idempotency import idempotency_record
 from schedule_zero.service.params import check_params
 from schedule_zero.service.specs import (
     IdemKey,
-    Preview,
+    PreviewSpec,
     Principal,
     ScheduleSpec,
     SchedulesWritten,
@@ -37,19 +40,22 @@ from schedule_zero.service.specs import (
     Submitted,
 )
 from schedule_zero.store import Store, Verb
+from schedule_zero.store import calendars as store_calendars
 from schedule_zero.store import schedules as store_schedules
 from schedule_zero.store.idempotency import IdempotentReplay
 from schedule_zero.store.schedules import etag
 from schedule_zero.store.tx import Page
-from schedule_zero.timing import Timer, first_fire, parse_trigger
-from schedule_zero.timing import preview as preview_times
+from schedule_zero.timing import Timer, first_fire, load_trigger, parse_trigger
 from schedule_zero.timing.handover import handover_with, settle_with
+from schedule_zero.timing.previews import Preview, preview_of
 
 C = TypeVar("C")
 
 MAX_PREVIEW = 1000
 # Snoozed schedules that are resumed in one go.
 WAKE = 500
+# Schedules that follow a changed calendar, read at once.
+REPIN = 200
 # How often a change is decided anew because somebody else was faster.
 CHANGE_ATTEMPTS = 5
 
@@ -318,7 +324,9 @@ class ScheduleService:
             zone=spec.timezone or "UTC",
             min_interval_ms=self._timing.min_interval_ms,
             now_us=now_us,
+            seed=id_,
         )
+        policies = self._pinned(spec.policies)
         row = Schedule(
             id=id_,
             handler_id=spec.handler_id,
@@ -326,16 +334,16 @@ class ScheduleService:
             params=params,
             trigger=trigger.encoded(),
             options=None if spec.options == JobOptions() else msgspec.json.encode(spec.options),
-            policies=stored_policies(spec.policies),
+            policies=stored_policies(policies),
             state=ScheduleState.PAUSED if spec.paused else ScheduleState.ACTIVE,
             note=spec.note,
             misfire_grace_s=self._timing.misfire_grace_s if spec.misfire_grace_s is None else spec.misfire_grace_s,
-            tracked=is_tracked(spec.policies) or trigger.after_run(now_us) is not None,
+            tracked=is_tracked(policies) or trigger.after_run(now_us) is not None,
             created_us=now_us,
             updated_us=now_us,
             updated_by=principal.name,
         )
-        trigger = self._timer.resolver.bind(trigger, spec.policies)
+        trigger = self._timer.resolver.bind(trigger, policies)
         row.next_fire_us = first_fire(trigger, now_us)
         # A date that passed just now is late, not wrong: it is caught up. One from before that can only be a mistake.
         too_old_us = now_us - round(self._timing.catch_up_window_s * 1e6)
@@ -345,6 +353,55 @@ class ScheduleService:
         elif row.next_fire_us < too_old_us:
             raise InvalidTrigger("the trigger has no fire after now", pointer="/trigger")
         return row
+
+    def _pinned(self, policies: Policies) -> Policies:
+        """The policies with the calendars that they name found, and their business days bound to a version."""
+        resolver, business = self._timer.resolver, policies.business_days
+        named = [
+            *((name, f"exclude/{place}") for place, name in enumerate(policies.exclude)),
+            *((name, f"require/{place}") for place, name in enumerate(policies.require)),
+            *([(business.calendar, "business_days/calendar")] if business is not None else []),
+        ]
+        for name, place in named:
+            try:
+                resolver.calendar(name)
+            except InvalidCalendar as error:
+                error.pointer = f"/policies/{place}"
+                raise
+        if business is None:
+            return policies
+        version = resolver.calendar_version(business.calendar)
+        return replace(policies, business_days=replace(business, version=version))
+
+    async def calendar_changed(self, name: str) -> None:
+        """Named calendar ``name`` has a new version: schedules whose days it moves get their times from that one."""
+        ids = await self._store.read(partial(store_calendars.users, name=name))
+        for at in range(0, len(ids), REPIN):
+            rows = await self._store.read(partial(store_schedules.get_many, ids=ids[at : at + REPIN]))
+            for row in rows:
+                await self._repin(row, name)
+        self._timer.changed()
+
+    async def _repin(self, row: Schedule, name: str) -> None:
+        """A change by somebody else meanwhile has bound it to the newest version already."""
+        policies = policies_of(row.policies)
+        if policies.business_days is None or policies.business_days.calendar != name:
+            return
+        pinned = self._pinned(policies)
+        if pinned == policies:
+            return
+        now_us = self._clock.wall_us()
+        trigger = self._timer.resolver.bind(load_trigger(row.trigger), pinned)
+        new = replace(
+            row,
+            policies=stored_policies(pinned),
+            updated_us=now_us,
+            updated_by=f"calendar {name}",
+            next_fire_us=None if row.next_fire_us is None else first_fire(trigger, now_us),
+        )
+        put = store_schedules.Put(row=new, handover=self._handover, if_match=etag(row))
+        with suppress(PreconditionFailed):
+            await self._store.write(store_schedules.put, put)
 
     # --- look -------------------------------------------------------------------------------------
 
@@ -370,16 +427,28 @@ class ScheduleService:
             )
         )
 
-    async def preview(
-        self, document: dict[str, Any] | list[Any], count: int = 10, after_us: int | None = None
-    ) -> Preview:
-        """What a trigger means and when it will fire next; nothing is stored."""
-        if not 1 <= count <= MAX_PREVIEW:
-            raise InvalidField(f"expected 1 to {MAX_PREVIEW}, got {count}", pointer="/n")
-        after = self._clock.wall_us() if after_us is None else after_us
-        trigger = parse_trigger(document, min_interval_ms=self._timing.min_interval_ms, now_us=after)
-        times_us = await asyncio.to_thread(preview_times, trigger, after, count)
-        return Preview(words=trigger.words(), trigger=trigger.document(), times_us=times_us)
+    async def preview(self, spec: PreviewSpec) -> Preview:
+        """What a trigger means, when it will fire next, and what is special about that; nothing is stored."""
+        if not 1 <= spec.count <= MAX_PREVIEW:
+            raise InvalidField(f"expected 1 to {MAX_PREVIEW}, got {spec.count}", pointer="/n")
+        after_us = self._clock.wall_us() if spec.after_us is None else spec.after_us
+        named = parse_trigger(
+            spec.trigger,
+            zone=spec.timezone or "UTC",
+            min_interval_ms=self._timing.min_interval_ms,
+            now_us=after_us,
+            seed=spec.id or "preview",
+        )
+        policies = self._pinned(spec.policies)
+        resolver = self._timer.resolver
+        return await asyncio.to_thread(
+            preview_of,
+            resolver.bind(named, policies),
+            after_us,
+            spec.count,
+            named=named,
+            exclusions=resolver.exclusions(policies),
+        )
 
 
 def spec_of(schedule: Schedule) -> ScheduleSpec:

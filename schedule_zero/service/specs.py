@@ -90,12 +90,16 @@ class SchedulesWritten(Struct, kw_only=True):
     replayed: bool = False
 
 
-class Preview(Struct, kw_only=True):
-    """A trigger in words, its canonical form, and its next nominal times."""
+class PreviewSpec(Struct, kw_only=True):
+    """A trigger to be looked at, as a schedule would have it."""
 
-    words: str
-    trigger: dict[str, Any]
-    times_us: list[int]
+    trigger: dict[str, Any] | list[Any]
+    timezone: str | None = None
+    policies: Policies = NO_POLICIES
+    # What ``H`` in cron depends on.
+    id: str | None = None
+    count: int = 10
+    after_us: int | None = None
 
 
 class BackfillCount(Struct, kw_only=True):

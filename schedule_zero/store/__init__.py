@@ -1,7 +1,8 @@
 """What must not be lost: one SQLite file (or PostgreSQL database), one writer, many readers.
 
 Start reading at ``store.py`` (the door), then ``writer.py`` (group commit), then the nouns: ``executions``,
-``schedules``, ``fires``, ``handlers``, ``nodes``, ``tokens``, ``node_keys``, ``events``, ``idempotency``.
+``schedules``, ``fires``, ``calendars``, ``handlers``, ``nodes``, ``tokens``, ``node_keys``, ``events``,
+``idempotency``.
 The only package that imports sqlalchemy.
 """
 

@@ -25,7 +25,10 @@ def policies_and_history(conn: Connection) -> None:
         """CREATE TABLE schedule_versions (
             schedule_id {name} NOT NULL, generation BIGINT NOT NULL, version BIGINT NOT NULL,
             from_us BIGINT NOT NULL, to_us BIGINT NOT NULL, deleted SMALLINT NOT NULL DEFAULT 0,
-            document TEXT NOT NULL, PRIMARY KEY (schedule_id, generation, version))""",
+            ended_by TEXT, document TEXT NOT NULL, PRIMARY KEY (schedule_id, generation, version))""",
+        "CREATE INDEX ix_versions_deleted ON schedule_versions (to_us, schedule_id, generation) WHERE deleted = 1",
+        """CREATE INDEX ix_fires_summed ON fires (schedule_id, generation, last_nominal_us)
+            WHERE last_nominal_us IS NOT NULL""",
         """CREATE TABLE server_runs (
             epoch BIGINT NOT NULL, started_us BIGINT NOT NULL, alive_us BIGINT NOT NULL, stopped_us BIGINT,
             PRIMARY KEY (epoch))""",
@@ -38,6 +41,12 @@ def policies_and_history(conn: Connection) -> None:
             total BIGINT NOT NULL, created BIGINT NOT NULL, state {name} NOT NULL, created_us BIGINT NOT NULL,
             "by" TEXT, PRIMARY KEY (id))""",
         "CREATE INDEX ix_backfills_schedule ON backfills (schedule_id, id)",
+        """CREATE TABLE calendars (
+            name {name} NOT NULL, version BIGINT NOT NULL, created_us BIGINT NOT NULL, updated_us BIGINT NOT NULL,
+            document TEXT NOT NULL, PRIMARY KEY (name))""",
+        """CREATE TABLE calendar_versions (
+            name {name} NOT NULL, version BIGINT NOT NULL, from_us BIGINT NOT NULL,
+            deleted SMALLINT NOT NULL DEFAULT 0, document TEXT NOT NULL, PRIMARY KEY (name, version))""",
     )
 
 

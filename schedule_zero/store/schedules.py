@@ -205,7 +205,7 @@ def put(tx: Tx, args: list[Put]) -> list[PutAnswer | IdempotentReplay | Schedule
     stored = _load(tx, (arg.row.id for arg in args))
     answers: list[PutAnswer | IdempotentReplay | ScheduleZeroError] = []
     changed: dict[str, Schedule] = {}
-    over: list[tuple[Schedule, int]] = []
+    over: list[history.Over] = []
     owed: list[Fire] = []
     generation = 0
     for arg in args:
@@ -228,7 +228,7 @@ def put(tx: Tx, args: list[Put]) -> list[PutAnswer | IdempotentReplay | Schedule
             row.generation, row.version = there.generation, there.version + 1
             row.created_us, row.last_fire_us, row.runs = there.created_us, there.last_fire_us, there.runs
             owed += arg.handover(there, row)
-            over.append((there, row.updated_us))
+            over.append((there, row.updated_us, row.updated_by))
         # A copy: the caller may go on changing what it handed in.
         stored[row.id] = changed[row.id] = copy(row)
         answers.append(PutAnswer(schedule=row, created=there is None))
@@ -249,7 +249,7 @@ def update(tx: Tx, args: list[Update]) -> list[Schedule | ScheduleZeroError]:
     stored = _load(tx, (arg.id for arg in args))
     answers: list[Schedule | ScheduleZeroError] = []
     changed: dict[str, Schedule] = {}
-    over: list[tuple[Schedule, int]] = []
+    over: list[history.Over] = []
     for arg in args:
         row = stored.get(arg.id)
         refusal = _mismatch(arg.id, row, arg.if_match)
@@ -259,8 +259,10 @@ def update(tx: Tx, args: list[Update]) -> list[Schedule | ScheduleZeroError]:
         unknown = arg.changes.keys() - CHANGEABLE
         if unknown:
             raise AssertionError(f"these fields of a schedule cannot be changed: {sorted(unknown)}")
-        over.append((row, tx.now_us))
-        row = replace(row, **arg.changes, updated_us=tx.now_us, updated_by=arg.by, version=row.version + 1)
+        # A clock that was set back does not make a version older than the one before.
+        now_us = max(tx.now_us, row.updated_us)
+        over.append((row, now_us, arg.by))
+        row = replace(row, **arg.changes, updated_us=now_us, updated_by=arg.by, version=row.version + 1)
         stored[arg.id] = changed[arg.id] = row
         answers.append(copy(row))
         tx.emit(_told("schedule.updated", row))
@@ -274,7 +276,7 @@ def set_state(tx: Tx, args: list[SetState]) -> list[Schedule | ScheduleZeroError
     stored = _load(tx, (arg.id for arg in args))
     answers: list[Schedule | ScheduleZeroError] = []
     changed: dict[str, Schedule] = {}
-    over: list[tuple[Schedule, int]] = []
+    over: list[history.Over] = []
     owed: list[Fire] = []
     for arg in args:
         row = stored.get(arg.id)
@@ -290,10 +292,11 @@ def set_state(tx: Tx, args: list[SetState]) -> list[Schedule | ScheduleZeroError
             next_fire_us = settled.next_fire_us
             state = ScheduleState.FINISHED if settled.finished else state
         if (row.state, row.note, row.resume_us, row.next_fire_us) != (state, arg.note, arg.resume_us, next_fire_us):
-            over.append((row, tx.now_us))
+            now_us = max(tx.now_us, row.updated_us)
+            over.append((row, now_us, arg.by))
             row = replace(
                 row, state=state, note=arg.note, resume_us=arg.resume_us, next_fire_us=next_fire_us,
-                updated_us=tx.now_us, updated_by=arg.by, version=row.version + 1,
+                updated_us=now_us, updated_by=arg.by, version=row.version + 1,
             )  # fmt: skip
             stored[arg.id] = changed[arg.id] = row
             tx.emit(_told(rows.STATE_EVENT[state], row))
@@ -308,7 +311,7 @@ def delete(tx: Tx, args: list[Delete]) -> list[list[str] | ScheduleZeroError]:
     """Delete schedules; the ids that existed. Ledger, versions and executions stay. ``PreconditionFailed``."""
     stored = _load(tx, (id_ for arg in args for id_ in arg.ids))
     answers: list[list[str] | ScheduleZeroError] = []
-    over: list[tuple[Schedule, int]] = []
+    over: list[history.Over] = []
     owed: list[Fire] = []
     for arg in args:
         there = [stored[id_] for id_ in dict.fromkeys(arg.ids) if id_ in stored]
@@ -318,11 +321,12 @@ def delete(tx: Tx, args: list[Delete]) -> list[list[str] | ScheduleZeroError]:
         answers.append([row.id for row in there])
         for row in there:
             del stored[row.id]
-            owed += arg.handover(row, None)
-            over.append((row, tx.now_us))
+            fires = arg.handover(row, None)
+            owed += fires
+            over.append((row, _ended_us(tx, row, fires), arg.by))
             tx.emit(Event("schedule.deleted", row.id, {"by": arg.by}))
     history.keep(tx, over, deleted=True)
-    tx.bulk(_DELETE, [(row.id,) for row, _ in over])
+    tx.bulk(_DELETE, [(row.id,) for row, _, _ in over])
     write_owed(tx, owed)
     return answers
 
@@ -464,6 +468,11 @@ def _count_query(given: tuple[str, ...]) -> Query:
 
 def _load(tx: Tx, ids: Iterable[str]) -> dict[str, Schedule]:
     return {row[0]: rows.schedule(row) for row in tx.lookup(_LOAD, rows.unique(ids))}
+
+
+def _ended_us(tx: Tx, row: Schedule, fires: list[Fire]) -> int:
+    """When a version ends that is deleted now: it answers for what it just recorded as well."""
+    return max(tx.now_us, row.updated_us, *(fire.last_nominal_us or fire.nominal_us for fire in fires))
 
 
 def _first_taken(wanted: list[Schedule], taken: set[str]) -> str | None:

@@ -52,6 +52,8 @@ IS_TERMINAL = f"state IN {_states(TERMINAL)}"
 IS_DUE_ABLE = "state IN ('active', 'paused')"
 IS_SNOOZED = "resume_us IS NOT NULL"
 IS_TRACKED = "tracked = 1"
+IS_DELETED = "deleted = 1"
+IS_SUMMED = "last_nominal_us IS NOT NULL"
 IS_BLOCKED = "state = 'blocked'"
 IS_EXCEPTIONAL = "outcome <> 'executed'"
 
@@ -172,10 +174,14 @@ schedule_versions = Table(
     Column("version", BigInteger, primary_key=True, autoincrement=False),
     Column("from_us", BigInteger, nullable=False),
     Column("to_us", BigInteger, nullable=False),
+    # 1: it was deleted then, not replaced.
     Column("deleted", SmallInteger, nullable=False, server_default=text("0")),
+    Column("ended_by", Text),
     Column("document", Text, nullable=False),
     sqlite_with_rowid=True,
 )
+# "What was deleted since the last audit?"
+_partial("ix_versions_deleted", schedule_versions, "to_us", "schedule_id", "generation", where=IS_DELETED)
 
 # The ledger. The unique key is promise C1; ``seq`` is the order in which fires were decided.
 fires = Table(
@@ -196,6 +202,8 @@ fires = Table(
 )
 _partial("ix_fires_outcome", fires, "outcome", "seq", where=IS_EXCEPTIONAL)
 _partial("ix_fires_schedule_outcome", fires, "schedule_id", "outcome", "generation", "nominal_us", where=IS_EXCEPTIONAL)
+# "Which summarising rows reach over this moment?"
+_partial("ix_fires_summed", fires, "schedule_id", "generation", "last_nominal_us", where=IS_SUMMED)
 
 # When the server was there, for "why did it not run?".
 server_runs = Table(
@@ -331,4 +339,26 @@ events = Table(
     Column("seq", Serial, primary_key=True, autoincrement=True),
     Column("created_us", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
+)
+
+# Named calendars as they are now; every version, the current one too, is kept in ``calendar_versions``.
+calendars = Table(
+    "calendars",
+    metadata,
+    Column("name", Name, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+)
+
+# A deletion is a version as well, with the document that it ended; a calendar made anew goes on from there.
+calendar_versions = Table(
+    "calendar_versions",
+    metadata,
+    Column("name", Name, primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("from_us", BigInteger, nullable=False),
+    Column("deleted", SmallInteger, nullable=False, server_default=text("0")),
+    Column("document", Text, nullable=False),
 )

@@ -15,7 +15,7 @@ import apscheduler.abc
 import msgspec
 
 from schedule_zero.clock import from_us
-from schedule_zero.errors import InvalidTrigger
+from schedule_zero.errors import InvalidCalendar, InvalidTrigger
 from schedule_zero.model import NO_POLICIES, JobOptions, Overlap, ScheduleState
 from schedule_zero.rules.policies import policies_of, skips_of
 
@@ -63,7 +63,7 @@ class Alarm(apscheduler.abc.Trigger):
             if row.options is not None:
                 self.options = _decode_options(row.options)
             self.policies = policies_of(row.policies)
-        except (InvalidTrigger, msgspec.DecodeError) as error:
+        except (InvalidTrigger, InvalidCalendar, msgspec.DecodeError) as error:
             self.broken = f"the stored schedule can't be read: {error}"
         self._see()
         self.schedule = apscheduler.Schedule(

@@ -1,58 +1,31 @@
-"""``calendar``: every n days, weeks, months or years, at a local time.
-
-A month without the day (the 31st, 29 February) is left out, as in RFC 5545 (iCalendar), rather than moved.
-"""
+"""``calendar``: every n days, weeks, months or years, on certain days of them (``recurring``), at a local time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
-from schedule_zero.timing.trigger import OPEN, Span, SpannedTrigger
-from schedule_zero.timing.walltime import Days, Fold, Gap, Pattern, TimesOfDay, WallTimes, day_number
-
-_DAYS = {"days": 1, "weeks": 7}
-_MONTHS = {"months": 1, "years": 12}
-UNITS = (*_DAYS, *_MONTHS)
-
-
-@dataclass(frozen=True, slots=True)
-class EveryNth(Days):
-    """Every ``amount`` ``unit``, counted from the first day."""
-
-    unit: str
-    amount: int
-    first: date
-    last: date | None
-
-    def of_year(self, year: int) -> Sequence[int]:
-        low = max(day_number(date(year, 1, 1)), day_number(self.first))
-        high = day_number(date(year, 12, 31))
-        if self.last is not None:
-            high = min(high, day_number(self.last))
-        if self.unit in _DAYS:
-            step = _DAYS[self.unit] * self.amount
-            return range(low + (day_number(self.first) - low) % step, high + 1, step)
-        step = _MONTHS[self.unit] * self.amount
-        anchor = self.first.year * 12 + self.first.month - 1
-        months = range(year * 12, year * 12 + 12)
-        days = (_day_of(year, month % 12 + 1, self.first.day) for month in months if (month - anchor) % step == 0)
-        return [number for number in days if number is not None and low <= number <= high]
-
-
-def _day_of(year: int, month: int, day: int) -> int | None:
-    try:
-        return day_number(date(year, month, day))
-    except ValueError:
-        return None
+from schedule_zero.timing.recurring import (
+    MONTH_NAMES,
+    WEEKS,
+    YEARS,
+    DayOfMonth,
+    EveryDays,
+    EveryMonths,
+    EveryWeeks,
+    Weekday,
+)
+from schedule_zero.timing.trigger import OPEN, Span
+from schedule_zero.timing.wallclock import WallClockTrigger
+from schedule_zero.timing.walltime import Days, Fold, Gap, Pattern, TimesOfDay, WallTimes
 
 
 @dataclass(frozen=True)
-class CalendarTrigger(SpannedTrigger):
+class CalendarTrigger(WallClockTrigger):
     """Every ``amount`` ``unit`` from ``start_date`` on, at ``at`` (hour, minute, second) on the wall of the zone."""
 
     type: ClassVar[str] = "calendar"
@@ -63,29 +36,36 @@ class CalendarTrigger(SpannedTrigger):
     start_date: date
     zone: ZoneInfo
     end_date: date | None = None
+    # Of weeks: weekdays. Of months and years: days of the month. Empty: the day that ``start_date`` is.
+    on: tuple[Weekday, ...] | tuple[DayOfMonth, ...] = ()
+    # Of years.
+    month: int | None = None
     dst_gap: Gap = Gap.SHIFT
     dst_fold: Fold = Fold.FIRST
+    # In place of those of the rule.
+    days: Days | None = None
     # Open: its dates bound it.
     span: Span = OPEN
 
     @cached_property
     def times(self) -> WallTimes:
         hour, minute, second = self.at
-        days = EveryNth(self.unit, self.amount, self.start_date, self.end_date)
+        days = self.days or self._rule()
         return WallTimes(Pattern(days, TimesOfDay([hour], [minute], [second])), self.zone, self.dst_gap, self.dst_fold)
 
-    def _next_after(self, us: int, upto_us: int) -> int | None:
-        # A first day far ahead is not searched for.
-        from_utc = max(us // 1_000_000, (day_number(self.start_date) - 2) * 86_400)
-        utc = self.times.next_after(from_utc, upto_us // 1_000_000)
-        return None if utc is None else utc * 1_000_000
+    def _rule(self) -> Days:
+        first, last = self.start_date, self.end_date
+        if self.unit == "days":
+            return EveryDays(self.amount, first, last)
+        if self.unit == WEEKS:
+            return EveryWeeks(self.amount, first, last, [day for day in self.on if isinstance(day, Weekday)])
+        on = [day for day in self.on if isinstance(day, DayOfMonth)]
+        if self.unit == YEARS:
+            return EveryMonths(12 * self.amount, first, last, on, self.month)
+        return EveryMonths(self.amount, first, last, on)
 
-    def _last_before(self, us: int, from_us: int) -> int | None:
-        utc = self.times.last_before(-(-us // 1_000_000), -(-from_us // 1_000_000))
-        return None if utc is None else utc * 1_000_000
-
-    def _count(self, after_us: int, upto_us: int) -> int:
-        return self.times.count(after_us // 1_000_000, upto_us // 1_000_000)
+    def with_days(self, change: Callable[[Days], Days]) -> CalendarTrigger:
+        return replace(self, days=change(self.times.pattern.days))
 
     def document(self) -> dict[str, Any]:
         document: dict[str, Any] = {
@@ -97,14 +77,25 @@ class CalendarTrigger(SpannedTrigger):
             "dst_gap": self.dst_gap.value,
             "dst_fold": self.dst_fold.value,
         }
+        if self.on:
+            document["on"] = [day.name if isinstance(day, Weekday) else str(day) for day in self.on]
+        if self.month is not None:
+            document["month"] = self.month
         if self.end_date is not None:
             document["end_date"] = self.end_date.isoformat()
         return document
 
     def words(self) -> str:
         every = f"every {self.unit[:-1]}" if self.amount == 1 else f"every {self.amount} {self.unit}"
+        days = [day.full_name if isinstance(day, Weekday) else day.words() for day in self.on]
+        on = f" on {_listed(days)}" if days else ""
+        month = f"{' of' if days else ' in'} {MONTH_NAMES[self.month - 1]}" if self.month is not None else ""
         end = f", until {self.end_date}" if self.end_date is not None else ""
-        return f"{every} at {self._clock()} ({self.zone.key}), from {self.start_date}{end}"
+        return f"{every}{on}{month} at {self._clock()} ({self.zone.key}), from {self.start_date}{end}"
 
     def _clock(self) -> str:
         return "{:02}:{:02}:{:02}".format(*self.at)
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from schedule_zero.clock import Clock
-from schedule_zero.errors import InvalidTrigger
+from schedule_zero.errors import InvalidCalendar, InvalidTrigger
 from schedule_zero.model import Fire, FireOutcome, Schedule, ScheduleState, SkipReason
 from schedule_zero.rules.catchup import Decision, skip_all
 from schedule_zero.rules.policies import policies_of
@@ -30,17 +30,18 @@ def handover_with(resolver: Resolver, clock: Clock) -> Callable[[Schedule, Sched
     def handover(old: Schedule, new: Schedule | None) -> list[Fire]:
         if new is not None:
             _keep_state(old, new)
-            if _same_times(old, new):
+            if same_times(old, new):
                 _go_on(old, new)
                 _end_if_spent(new)
-                return []
+                if new.next_fire_us is not None or old.next_fire_us is None:
+                    return []
         now_us = clock.wall_us() if new is None else new.updated_us
         try:
             trigger = resolver.trigger(old)
-        except InvalidTrigger:
+        except (InvalidTrigger, InvalidCalendar):
             # It is quarantined, or would have been: nothing is known of its times.
             return []
-        if new is not None:
+        if new is not None and not same_times(old, new):
             _begin_behind(trigger, old, new, resolver)
             _end_if_spent(new)
         return _owed(trigger, old, now_us)
@@ -76,7 +77,8 @@ def _keep_state(old: Schedule, new: Schedule) -> None:
         new.resume_us = old.resume_us
 
 
-def _same_times(old: Schedule, new: Schedule) -> bool:
+def same_times(old: Schedule, new: Schedule) -> bool:
+    """Whether two versions have the same nominal times."""
     return old.trigger == new.trigger and (
         policies_of(old.policies).business_days == policies_of(new.policies).business_days
     )

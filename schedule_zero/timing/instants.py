@@ -1,12 +1,17 @@
-"""Triggers that count in absolute time: ``date`` (once) and ``interval`` (fixed rate). No zone, no DST."""
+"""Triggers that count in absolute time: ``date`` (once) and ``interval`` (fixed rate). No DST."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
 
-from schedule_zero.clock import rfc3339
-from schedule_zero.timing.trigger import LATEST_US, OPEN, Span, SpannedTrigger, Trigger
+from schedule_zero.clock import from_us, rfc3339
+from schedule_zero.errors import InvalidTrigger
+from schedule_zero.timing.trigger import DAY_US, LATEST_US, OPEN, SECOND_US, Span, SpannedTrigger, Trigger
+from schedule_zero.timing.walltime import Days, day_number, from_day_number, resolve
 
 # Largest first: a period is shown in the largest unit that it is a whole number of.
 UNITS_US: dict[str, int] = {
@@ -17,15 +22,22 @@ UNITS_US: dict[str, int] = {
     "seconds": 1_000_000,
     "milliseconds": 1_000,
 }
+# Longer than any span: a period beyond it would never come again.
+LONGEST_PERIOD_US = LATEST_US
+
+UTC_ZONE = ZoneInfo("UTC")
+# How far a business-day rule may move a date.
+MOVED_DAYS = 366
 
 
 @dataclass(frozen=True, slots=True)
 class DateTrigger(Trigger):
-    """Once, at one moment."""
+    """Once, at one moment. The zone only says on whose wall it was chosen."""
 
     type: ClassVar[str] = "date"
 
     run_us: int
+    zone: ZoneInfo = UTC_ZONE
 
     def next_after(self, us: int) -> int | None:
         return self.run_us if us < self.run_us else None
@@ -36,11 +48,43 @@ class DateTrigger(Trigger):
     def count(self, after_us: int, upto_us: int) -> int:
         return int(after_us < self.run_us <= upto_us)
 
+    def with_days(self, change: Callable[[Days], Days]) -> DateTrigger:
+        seconds, micro = divmod(self.run_us, SECOND_US)
+        local = datetime.fromtimestamp(seconds, self.zone).replace(tzinfo=None, fold=0)
+        day = day_number(local.date())
+        moved = change(_OneDay(day)).next(day - MOVED_DAYS, day + MOVED_DAYS)
+        if moved is None:
+            raise InvalidTrigger(f"run_date: no business day is left for {local.date()}")
+        if moved == day:
+            return self
+        local += timedelta(days=moved - day)
+        return DateTrigger(resolve(local, self.zone) * SECOND_US + micro, self.zone)
+
     def document(self) -> dict[str, Any]:
-        return {"type": self.type, "run_date": rfc3339(self.run_us)}
+        zone = {} if self.zone == UTC_ZONE else {"timezone": self.zone.key}
+        return {"type": self.type, "run_date": rfc3339(self.run_us), **zone}
 
     def words(self) -> str:
-        return f"once at {rfc3339(self.run_us)}"
+        if self.zone == UTC_ZONE:
+            return f"once at {rfc3339(self.run_us)}"
+        local = from_us(self.run_us).astimezone(self.zone).isoformat(sep=" ", timespec="auto")
+        return f"once at {rfc3339(self.run_us)} ({local} in {self.zone.key})"
+
+    @property
+    def zone_key(self) -> str:
+        return self.zone.key
+
+
+class _OneDay(Days):
+    """The day of a date."""
+
+    __slots__ = ("day",)
+
+    def __init__(self, day: int) -> None:
+        self.day = day
+
+    def of_year(self, year: int) -> Sequence[int]:
+        return [self.day] if from_day_number(self.day).year == year else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +115,30 @@ class IntervalTrigger(SpannedTrigger):
         anchor_us = self.anchor_us
         return (upto_us - anchor_us) // self.period_us - (after_us - anchor_us) // self.period_us
 
+    @property
+    def per_day(self) -> float:
+        return DAY_US / self.period_us
+
+    def grid_us(self, after_us: int, upto_us: int) -> int:  # noqa: ARG002  # it never changes
+        return self.period_us
+
     def document(self) -> dict[str, Any]:
-        unit, amount = self._amount()
+        unit, amount = amount_of(self.period_us)
         return {"type": self.type, unit: amount, **self.span.document()}
 
     def words(self) -> str:
-        unit, amount = self._amount()
-        every = f"every {unit[:-1]}" if amount == 1 else f"every {amount} {unit}"
-        return every + self.span.words()
-
-    def _amount(self) -> tuple[str, int | float]:
-        for unit, unit_us in UNITS_US.items():
-            if self.period_us % unit_us == 0:
-                return unit, self.period_us // unit_us
-        return "milliseconds", self.period_us / 1000
+        return f"every {length_words(self.period_us)}{self.span.words()}"
 
 
-# Longer than any span: a period beyond it would never come again.
-LONGEST_PERIOD_US = LATEST_US
+def amount_of(period_us: int) -> tuple[str, int | float]:
+    """A length in the largest unit that it is a whole number of: ``("minutes", 5)``."""
+    for unit, unit_us in UNITS_US.items():
+        if period_us % unit_us == 0:
+            return unit, period_us // unit_us
+    return "milliseconds", period_us / 1000
+
+
+def length_words(period_us: int) -> str:
+    """What comes after "every": ``5 minutes``, ``minute``."""
+    unit, amount = amount_of(period_us)
+    return unit[:-1] if amount == 1 else f"{amount} {unit}"

@@ -20,6 +20,7 @@ from schedule_zero.rules.options import merged
 from schedule_zero.rules.overlap import Turn, take_turns
 from schedule_zero.rules.policies import stored_skips
 from schedule_zero.store.schedules import ReleaseItem
+from schedule_zero.timing.occasions import DelayTrigger
 
 if TYPE_CHECKING:
     from schedule_zero.dispatch.registry import Registry
@@ -173,7 +174,8 @@ def _run_out(alarm: Alarm, item: ReleaseItem, now_us: int) -> None:
             item.waits_for = item.executions[-1].id
         else:
             item.next_fire_us = follows_us
-    elif not trigger.endless:
+    elif not trigger.endless or isinstance(trigger, DelayTrigger):
+        # (A delay that leads beyond its end is over as well.)
         if item.state is ScheduleState.PAUSED:
             # There is nothing to go on with when its snooze ends, and why it was paused is of the past.
             item.resume_us, item.note = None, ""

@@ -6,28 +6,26 @@ The names of the earlier ScheduleZero and of APScheduler (``run_date``, ``start_
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from datetime import date, datetime, time
-from enum import StrEnum
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, TypeVar
-from zoneinfo import ZoneInfo
+from typing import Any
 
 import msgspec
 
-from schedule_zero.clock import from_us, to_us
+from schedule_zero.clock import rfc3339
 from schedule_zero.errors import InvalidTrigger
-from schedule_zero.timing import calendar, cron
-from schedule_zero.timing.calendar import CalendarTrigger
+from schedule_zero.timing import cron_text
+from schedule_zero.timing.calendar_fields import calendar_trigger
+from schedule_zero.timing.combination import MAX_DEPTH, MAX_LEAVES, SEARCH_STEPS, SEARCH_YEARS, Combination
+from schedule_zero.timing.combined import AndTrigger, ExceptTrigger, OrTrigger
 from schedule_zero.timing.cron import CronTrigger
+from schedule_zero.timing.fields import Around, Fields, kind_of
+from schedule_zero.timing.hashed import is_hashed
 from schedule_zero.timing.instants import LONGEST_PERIOD_US, UNITS_US, DateTrigger, IntervalTrigger
-from schedule_zero.timing.trigger import LATEST_US, Span, Trigger
-from schedule_zero.timing.walltime import Fold, Gap, resolve
-
-E = TypeVar("E", bound=StrEnum)
-
-MAX_CALENDAR_AMOUNT = 10_000
+from schedule_zero.timing.occasions import DelayTrigger, ManualTrigger, StartupTrigger
+from schedule_zero.timing.trigger import Span, Trigger
+from schedule_zero.timing.walltime import Fold, Gap
 
 
 def parse_trigger(
@@ -36,24 +34,17 @@ def parse_trigger(
     zone: str = "UTC",
     min_interval_ms: int = 1,
     now_us: int | None = None,
+    seed: str | None = None,
     pointer: str = "/trigger",
 ) -> Trigger:
     """The trigger that ``document`` describes; ``InvalidTrigger`` with a pointer if it doesn't describe one.
 
-    ``zone`` is meant where the document names none. ``now_us`` anchors what has no start of its own: an
+    A list stands for several triggers, each of which fires (``or``). ``zone`` is meant where the document names none,
+    ``seed`` is what ``H`` in cron depends on: the schedule's id. ``now_us`` anchors what has no start of its own: an
     ``interval`` without it counts from the epoch, a ``calendar`` from 1970-01-01. Give it for a new schedule, so
-    that the anchor is stored with the document.
+    that the anchor is stored with the document; a combination without a fire after it is refused then.
     """
-    fields = _Fields(document, pointer, zone, min_interval_ms, now_us)
-    kind = fields.take("type")
-    parser = _PARSERS.get(kind) if isinstance(kind, str) else None
-    if parser is None:
-        raise InvalidTrigger(
-            f"expected a trigger type ({', '.join(_PARSERS)}), got {kind!r}", pointer=f"{pointer}/type"
-        )
-    trigger = parser(fields)
-    fields.refuse_rest()
-    return trigger
+    return _parse(document, pointer, Around(zone, min_interval_ms, now_us, seed))
 
 
 @lru_cache(maxsize=4096)
@@ -66,156 +57,37 @@ def load_trigger(encoded: bytes) -> Trigger:
     return parse_trigger(document)
 
 
-class _Fields:
-    """The keys of a trigger document, taken one by one; what is left at the end is unknown."""
-
-    def __init__(
-        self, document: object, pointer: str, default_zone: str, min_interval_ms: int, now_us: int | None
-    ) -> None:
-        if not isinstance(document, dict):
-            raise InvalidTrigger(f"expected an object with a type, got {_kind(document)}", pointer=pointer)
-        self.rest: dict[str, Any] = dict(document)
-        self.pointer = pointer
-        self.min_interval_ms = min_interval_ms
-        self.now_us = now_us
-        self._default_zone = default_zone
-        self._zone: ZoneInfo | None = None
-        self._known: list[str] = []
-
-    def fail(self, name: str, expected: str, got: object) -> InvalidTrigger:
-        return InvalidTrigger(f"{name}: expected {expected}, got {got!r}", pointer=f"{self.pointer}/{name}")
-
-    def take(self, *names: str) -> Any:
-        """The value under the first of these names; saying the same thing twice is refused."""
-        self._known.extend(names)
-        said = [name for name in names if name in self.rest]
-        if len(said) > 1:
-            raise InvalidTrigger(
-                f"{said[1]} is another name for {said[0]}: expected one of them", pointer=f"{self.pointer}/{said[1]}"
-            )
-        return self.rest.pop(said[0]) if said else None
-
-    def name_of(self, *names: str) -> str:
-        """Under which of the names it was said, for error messages."""
-        return next((name for name in names if name in self.rest), names[0])
-
-    @property
-    def zone(self) -> ZoneInfo:
-        if self._zone is None:
-            key = self.take("timezone")
-            self._zone = self._load_zone(self._default_zone if key is None else key)
-        return self._zone
-
-    def _load_zone(self, key: object) -> ZoneInfo:
-        # ZoneInfo reads a file of that name: whatever is wrong with the name comes as one of these.
-        if isinstance(key, str) and key:
-            try:
-                return ZoneInfo(key)
-            except (KeyError, ValueError, OSError):
-                pass
-        raise self.fail("timezone", "an IANA zone such as Europe/Berlin", key)
-
-    def moment(self, *names: str) -> int | None:
-        """An ISO 8601 date and time (in the trigger's zone if it names none) or unix seconds, in microseconds."""
-        name = self.name_of(*names)
-        value = self.take(*names)
-        if value is None:
-            return None
-        us: int | None = None
-        if isinstance(value, str):
-            us = self._moment_of_text(value)
-        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            us = round(value * 1_000_000)
-        if us is None:
-            raise self.fail(name, "an ISO 8601 date and time or unix seconds", value)
-        if not 0 <= us <= LATEST_US:
-            hint = "; unix time counts in seconds here" if isinstance(value, int | float) and value > 0 else ""
-            raise self.fail(name, f"a moment between 1970 and 9999{hint}", value)
-        return us
-
-    def _moment_of_text(self, text: str) -> int | None:
-        try:
-            moment = datetime.fromisoformat(text.strip())
-        except ValueError:
-            return None
-        if moment.tzinfo is not None:
-            return to_us(moment)
-        try:
-            return resolve(moment, self.zone) * 1_000_000 + moment.microsecond
-        except (OverflowError, ValueError):
-            return None
-
-    def day(self, *names: str) -> date | None:
-        name = self.name_of(*names)
-        value = self.take(*names)
-        if value is None:
-            return None
-        try:
-            day = date.fromisoformat(value)
-        except (TypeError, ValueError):
-            raise self.fail(name, "a date such as 2026-12-31", value) from None
-        if not 1970 <= day.year <= 9998:
-            raise self.fail(name, "a date between 1970 and 9998", value)
-        return day
-
-    def whole(self, name: str, low: int, high: int) -> int | None:
-        value = self.take(name)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.fail(name, f"a whole number from {low} to {high}", value)
-        return value
-
-    def choice(self, name: str, choices: type[E]) -> E | None:
-        value = self.take(name)
-        if value is None:
-            return None
-        try:
-            return choices(value)
-        except ValueError:
-            raise self.fail(name, " or ".join(choices), value) from None
-
-    def span(self) -> Span:
-        end_name = self.name_of("end", "end_time")
-        span = Span(self.moment("start", "start_time"), self.moment("end", "end_time"))
-        if span.start_us is not None and span.end_us is not None and span.end_us < span.start_us:
-            raise InvalidTrigger(f"{end_name} lies before the start", pointer=f"{self.pointer}/{end_name}")
-        return span
-
-    def refuse_rest(self) -> None:
-        if not self.rest:
-            return
-        unknown = sorted(map(str, self.rest))
-        known = ", ".join(dict.fromkeys(self._known))
+def _parse(document: object, pointer: str, around: Around) -> Trigger:
+    if isinstance(document, list):
+        return _list(document, pointer, around)
+    fields = Fields(document, pointer, around)
+    kind = fields.take("type")
+    if not isinstance(kind, str) or kind not in _PARSERS:
         raise InvalidTrigger(
-            f"unknown key{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}; known here: {known}",
-            pointer=f"{self.pointer}/{_escaped(unknown[0])}",
+            f"expected a trigger type ({', '.join(_PARSERS)}), got {kind!r}", pointer=f"{pointer}/type"
         )
-
-
-def _escaped(name: str) -> str:
-    """A key as one step of a JSON pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")
-
-
-def _kind(value: object) -> str:
-    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
-    return names.get(type(value), type(value).__name__)
+    if kind in _COMBINATIONS:
+        _refuse_too_deep(pointer, around)
+    else:
+        around.leaves.count += 1
+        if around.leaves.count > MAX_LEAVES:
+            raise InvalidTrigger(f"expected at most {MAX_LEAVES} triggers in a combination", pointer=pointer)
+    trigger = _PARSERS[kind](fields)
+    fields.refuse_rest()
+    return trigger
 
 
 # --- one function per type -------------------------------------------------------------------------
 
 
-def _date(fields: _Fields) -> Trigger:
+def _date(fields: Fields) -> Trigger:
     run_us = fields.moment("run_date", "run_time")
-    # Read even if the date names its own offset, so that a wrong one is refused all the same.
-    _ = fields.zone
     if run_us is None:
-        raise fields.fail("run_date", "an ISO 8601 date and time or unix seconds", None)
-    return DateTrigger(run_us)
+        raise fields.fail("run_date", "an ISO 8601 date and time, unix seconds, or +2h from now", None)
+    return DateTrigger(run_us, fields.zone)
 
 
-def _interval(fields: _Fields) -> Trigger:
+def _interval(fields: Fields) -> Trigger:
     period_us = 0
     said = False
     for unit, unit_us in UNITS_US.items():
@@ -228,23 +100,41 @@ def _interval(fields: _Fields) -> Trigger:
         period_us += round(amount * unit_us)
     if not said:
         raise InvalidTrigger(f"expected at least one of {', '.join(UNITS_US)}", pointer=fields.pointer)
-    if period_us < fields.min_interval_ms * 1000:
+    min_interval_ms = fields.around.min_interval_ms
+    if period_us < min_interval_ms * 1000:
         raise InvalidTrigger(
-            f"expected an interval of at least {fields.min_interval_ms} ms, got {period_us / 1000:g} ms",
+            f"expected an interval of at least {min_interval_ms} ms, got {period_us / 1000:g} ms",
             pointer=fields.pointer,
         )
     if period_us > LONGEST_PERIOD_US:
         raise InvalidTrigger("expected an interval of less than 8,000 years", pointer=fields.pointer)
+    anchor = fields.take("anchor")
+    if anchor not in (None, "start", "end"):
+        raise fields.fail("anchor", "start or end", anchor)
     span = fields.span()
     _ = fields.zone
+    if anchor == "end":
+        return _delay(fields, period_us, span)
     if span.start_us is None:
-        span = Span(fields.now_us or 0, span.end_us)
+        span = Span(fields.around.now_us or 0, span.end_us)
     return IntervalTrigger(period_us, span)
 
 
-def _cron(fields: _Fields) -> Trigger:
+def _delay(fields: Fields, delay_us: int, span: Span) -> Trigger:
+    _refuse_inside(fields, f"{fields.pointer}/anchor", "an interval with anchor end follows its own runs")
+    if span.start_us is None:
+        span = Span((fields.around.now_us or 0) + delay_us, span.end_us)
+        if span.end_us is not None and span.start_us is not None and span.end_us < span.start_us:
+            raise InvalidTrigger(
+                f"end lies before the first run, at {rfc3339(span.start_us)}", pointer=f"{fields.pointer}/end"
+            )
+    return DelayTrigger(delay_us, span)
+
+
+def _cron(fields: Fields) -> Trigger:
     expression = fields.take("expression")
-    keywords = {name: value for name in cron.FIELDS if (value := fields.take(name)) is not None}
+    keywords = {name: value for name in cron_text.FIELDS if (value := fields.take(name)) is not None}
+    seed = fields.seed()
     if expression is not None:
         if keywords:
             name = next(iter(keywords))
@@ -253,13 +143,15 @@ def _cron(fields: _Fields) -> Trigger:
             )
         if not isinstance(expression, str):
             raise fields.fail("expression", "a cron expression", expression)
-        parsed = cron.parse_expression(expression, f"{fields.pointer}/expression")
+        parsed = cron_text.parse_expression(expression, seed, f"{fields.pointer}/expression")
         text = " ".join(expression.split())
     elif keywords:
-        parsed = cron.parse_keywords(keywords, fields.pointer)
+        parsed = cron_text.parse_keywords(keywords, seed, fields.pointer)
         text = " ".join(parsed[1:] if parsed[0] == "0" else parsed)
     else:
-        raise InvalidTrigger(f"expected expression or at least one of {', '.join(cron.FIELDS)}", pointer=fields.pointer)
+        raise InvalidTrigger(
+            f"expected expression or at least one of {', '.join(cron_text.FIELDS)}", pointer=fields.pointer
+        )
     return CronTrigger(
         text,
         parsed,
@@ -267,51 +159,107 @@ def _cron(fields: _Fields) -> Trigger:
         fields.choice("dst_gap", Gap),
         fields.choice("dst_fold", Fold),
         fields.span(),
+        seed if any(map(is_hashed, parsed)) else None,
     )
 
 
-def _calendar(fields: _Fields) -> Trigger:
-    amounts = {
-        unit: amount for unit in calendar.UNITS if (amount := fields.whole(unit, 1, MAX_CALENDAR_AMOUNT)) is not None
-    }
-    if len(amounts) != 1:
+def _startup(fields: Fields) -> Trigger:
+    outside = sorted(set(fields.around.inside) - {OrTrigger.type})
+    if outside:
         raise InvalidTrigger(
-            f"expected exactly one of {', '.join(calendar.UNITS)}, got {', '.join(amounts) or 'none'}",
+            f"startup stands alone, in a list or in or: expected no {outside[0]} around it", pointer=fields.pointer
+        )
+    return StartupTrigger()
+
+
+def _manual(fields: Fields) -> Trigger:
+    _refuse_inside(fields, fields.pointer, "manual never fires")
+    return ManualTrigger()
+
+
+def _refuse_inside(fields: Fields, pointer: str, why: str) -> None:
+    if fields.around.inside:
+        raise InvalidTrigger(f"{why}: expected it alone, not in {fields.around.inside[-1]}", pointer=pointer)
+
+
+# --- combinations ----------------------------------------------------------------------------------
+
+
+def _list(documents: list[Any], pointer: str, around: Around) -> Trigger:
+    if not documents:
+        raise InvalidTrigger("expected at least one trigger, got an empty list", pointer=pointer)
+    if len(documents) == 1:
+        return _parse(documents[0], f"{pointer}/0", around)
+    _refuse_too_deep(pointer, around)
+    return OrTrigger(_parts(documents, pointer, replace(around, inside=(*around.inside, OrTrigger.type))))
+
+
+def _refuse_too_deep(pointer: str, around: Around) -> None:
+    if len(around.inside) >= MAX_DEPTH:
+        raise InvalidTrigger(f"expected at most {MAX_DEPTH} combinations in one another", pointer=pointer)
+
+
+def _parts(documents: list[Any], pointer: str, around: Around) -> tuple[Trigger, ...]:
+    return tuple(_parse(document, f"{pointer}/{index}", around) for index, document in enumerate(documents))
+
+
+def _members(fields: Fields, kind: str) -> tuple[Trigger, ...]:
+    documents = fields.take("triggers")
+    pointer = f"{fields.pointer}/triggers"
+    if not isinstance(documents, list) or len(documents) < 2:
+        got = f"{len(documents)} of them" if isinstance(documents, list) else kind_of(documents)
+        raise InvalidTrigger(f"triggers: expected a list of two or more, got {got}", pointer=pointer)
+    return _parts(documents, pointer, fields.within(kind))
+
+
+def _or(fields: Fields) -> Trigger:
+    return OrTrigger(_members(fields, OrTrigger.type), fields.span())
+
+
+def _and(fields: Fields) -> Trigger:
+    trigger = AndTrigger(_members(fields, AndTrigger.type), fields.span())
+    if trigger.never:
+        raise InvalidTrigger(
+            "this never fires: the intervals in it never meet, because of where they start", pointer=fields.pointer
+        )
+    return _with_a_fire(fields, trigger, "its triggers have no time in common")
+
+
+def _except(fields: Fields) -> Trigger:
+    parts = []
+    for name in ("trigger", "except"):
+        document = fields.take(name)
+        if document is None:
+            raise InvalidTrigger(f"{name}: expected a trigger, got null", pointer=f"{fields.pointer}/{name}")
+        parts.append(_parse(document, f"{fields.pointer}/{name}", fields.within(ExceptTrigger.type)))
+    trigger = ExceptTrigger(parts[0], parts[1], fields.span())
+    return _with_a_fire(fields, trigger, "the exception leaves nothing of it")
+
+
+def _with_a_fire(fields: Fields, trigger: Combination, why: str) -> Trigger:
+    now_us = fields.around.now_us
+    if now_us is not None and trigger.next_after(now_us - 1) is None:
+        raise InvalidTrigger(
+            f"this never fires: {why} (looked for in {SEARCH_STEPS:,} steps and {SEARCH_YEARS} years after "
+            f"{rfc3339(now_us)})",
             pointer=fields.pointer,
         )
-    ((unit, amount),) = amounts.items()
-    at = _time_of_day(fields)
-    zone = fields.zone
-    start = fields.day("start_date")
-    end = fields.day("end_date")
-    if start is None:
-        start = from_us(fields.now_us or 0).astimezone(zone).date()
-    if end is not None and end < start:
-        raise InvalidTrigger("end_date lies before the start", pointer=f"{fields.pointer}/end_date")
-    gap = fields.choice("dst_gap", Gap) or Gap.SHIFT
-    fold = fields.choice("dst_fold", Fold) or Fold.FIRST
-    return CalendarTrigger(unit, amount, at, max(start, date(1970, 1, 1)), zone, end, gap, fold)
+    return trigger
 
 
-def _time_of_day(fields: _Fields) -> tuple[int, int, int]:
-    at = fields.take("at")
-    parts = [fields.whole(name, 0, high) for name, high in (("hour", 23), ("minute", 59), ("second", 59))]
-    if at is None:
-        hour, minute, second = (part or 0 for part in parts)
-        return hour, minute, second
-    if any(part is not None for part in parts):
-        raise InvalidTrigger("expected either at or hour, minute, second, got both", pointer=f"{fields.pointer}/at")
-    try:
-        moment = time.fromisoformat(at)
-    except (TypeError, ValueError):
-        moment = None
-    if moment is None or moment.tzinfo is not None or moment.microsecond:
-        raise fields.fail("at", "a time of day such as 09:30", at)
-    return moment.hour, moment.minute, moment.second
+_COMBINATIONS: dict[str, Callable[[Fields], Trigger]] = {"or": _or, "and": _and, "except": _except}
+_PARSERS: dict[str, Callable[[Fields], Trigger]] = {
+    "date": _date,
+    "interval": _interval,
+    "cron": _cron,
+    "calendar": calendar_trigger,
+    **_COMBINATIONS,
+    "startup": _startup,
+    "manual": _manual,
+}
 
 
-_Parser = Callable[[_Fields], Trigger]
-_PARSERS: dict[str, _Parser] = {"date": _date, "interval": _interval, "cron": _cron, "calendar": _calendar}
+# --- asking ----------------------------------------------------------------------------------------
 
 
 def preview(trigger: Trigger, after_us: int, n: int) -> list[int]:
@@ -325,9 +273,14 @@ def preview(trigger: Trigger, after_us: int, n: int) -> list[int]:
 
 
 def first_fire(trigger: Trigger, now_us: int) -> int | None:
-    """The first nominal time of a schedule that begins now; ``None``: it would never fire.
+    """The first nominal time of a schedule that begins now.
 
-    Nominal times before now are not owed, except by a ``date`` that has just passed: there, catch-up decides, and
-    the ledger says what became of it.
+    ``None``: it would never fire, or (``endless``) what it waits for has not happened yet. Nominal times before now
+    are not owed, except by a ``date`` that has just passed: there, catch-up decides, and the ledger says what became
+    of it. What follows its own runs has to begin somewhere: if its start has passed, now.
     """
-    return trigger.run_us if isinstance(trigger, DateTrigger) else trigger.next_after(now_us)
+    if isinstance(trigger, DateTrigger):
+        return trigger.run_us
+    if isinstance(trigger, DelayTrigger):
+        return trigger.first_fire(now_us)
+    return trigger.next_after(now_us)

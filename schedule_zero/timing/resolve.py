@@ -2,31 +2,97 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from schedule_zero.errors import InvalidCalendar
+from schedule_zero.model import DayRule
 from schedule_zero.rules.policies import policies_of
 from schedule_zero.timing.parse import load_trigger
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from schedule_zero.model import Policies, Schedule
-    from schedule_zero.rules.catchup import Exclusions
+    from schedule_zero.timing.calendars import Exclusions, NamedCalendar
     from schedule_zero.timing.trigger import Trigger
 
 
-class Resolver:
-    """Triggers as this server has them: a ``startup`` is the moment at which it was started."""
+class Calendars(Protocol):
+    """Where named calendars come from: a server's ``CalendarBook``, or a copy of it."""
 
-    def __init__(self, started_us: int) -> None:
+    def get(self, name: str) -> NamedCalendar | None:
+        """The calendar in force; ``None``: there is none of that name."""
+        ...
+
+    def current_version(self, name: str) -> int | None:
+        """Its version."""
+        ...
+
+
+class Resolver:
+    """Triggers and calendars as this server has them: a ``startup`` is the moment at which it was started."""
+
+    def __init__(self, started_us: int, book: Calendars | None = None) -> None:
         self._started_us = started_us
+        # None: where no schedule may use a calendar.
+        self._book = book
 
     def trigger(self, row: Schedule) -> Trigger:
-        """The trigger in force. InvalidTrigger if the stored one can't be read."""
+        """The trigger in force. InvalidTrigger or InvalidCalendar if what is stored can't be used."""
         return self.bind(load_trigger(row.trigger), policies_of(row.policies))
 
-    def bind(self, trigger: Trigger, policies: Policies) -> Trigger:  # noqa: ARG002
-        """A trigger by itself with what else it stands on."""
-        return trigger.bound(self._started_us)
+    def bind(self, trigger: Trigger, policies: Policies) -> Trigger:
+        """A trigger by itself with what else it stands on: the server's start, and the business days of a calendar."""
+        trigger = trigger.bound(self._started_us)
+        business = policies.business_days
+        if business is None or business.rule is DayRule.SKIP:
+            return trigger
+        return self.moved(trigger, self.calendar(business.calendar), business.rule)
 
-    def exclusions(self, policies: Policies) -> Exclusions | None:  # noqa: ARG002
-        """The named calendars that bear on the fires, as they are now; ``None``: none does."""
-        return None
+    def trigger_then(self, conn: Connection, row: Schedule) -> Trigger:
+        """The trigger of a version that may be over, on the business days of the calendar's version that it had."""
+        business = policies_of(row.policies).business_days
+        if business is None or business.rule is DayRule.SKIP or business.version is None:
+            return self.trigger(row)
+        if business.version == self.calendar_version(business.calendar):
+            return self.trigger(row)
+        from schedule_zero.store import calendars
+        from schedule_zero.timing.calendar_parse import load_calendar
+
+        then = calendars.get_version(conn, business.calendar, business.version)
+        if then is None or then.document is None:
+            raise InvalidCalendar(f"version {business.version} of calendar {business.calendar!r} is not kept")
+        calendar = load_calendar(then.document, business.calendar)
+        return self.moved(load_trigger(row.trigger).bound(self._started_us), calendar, business.rule)
+
+    @staticmethod
+    def moved(trigger: Trigger, calendar: NamedCalendar, rule: DayRule) -> Trigger:
+        """The trigger with its days moved to business days."""
+        from schedule_zero.timing.business import moved
+
+        return moved(trigger, calendar, "next" if rule is DayRule.NEXT else "previous")
+
+    def exclusions(self, policies: Policies) -> Exclusions | None:
+        """The named calendars that bear on the fires, as they are now; ``None``: none does. InvalidCalendar."""
+        business = policies.business_days
+        skips = business is not None and business.rule is DayRule.SKIP
+        if not (policies.exclude or policies.require or skips):
+            return None
+        from schedule_zero.timing.calendars import Exclusions
+
+        return Exclusions(
+            [self.calendar(name) for name in policies.exclude],
+            [self.calendar(name) for name in policies.require],
+            self.calendar(business.calendar) if business is not None and skips else None,
+        )
+
+    def calendar(self, name: str) -> NamedCalendar:
+        """A named calendar as it is now. InvalidCalendar if there is none, or it can't be used any more."""
+        found = None if self._book is None else self._book.get(name)
+        if found is None:
+            raise InvalidCalendar(f"there is no calendar {name!r}")
+        return found
+
+    def calendar_version(self, name: str) -> int | None:
+        """The version in force of a named calendar."""
+        return None if self._book is None else self._book.current_version(name)

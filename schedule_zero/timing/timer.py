@@ -14,8 +14,8 @@ from msgspec import Struct
 from schedule_zero.clock import Clock
 from schedule_zero.config import TimingConfig
 from schedule_zero.errors import StoreUnavailable
-from schedule_zero.model import Event
-from schedule_zero.store import schedules
+from schedule_zero.model import Event, ServerRun
+from schedule_zero.store import schedules, server_runs
 from schedule_zero.timing.backfills import Backfills
 from schedule_zero.timing.freezes import CHANGES as FREEZES
 from schedule_zero.timing.freezes import FreezeBook
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from schedule_zero.dispatch.dispatcher import Dispatcher
     from schedule_zero.store import Store
+    from schedule_zero.timing.calendar_book import CalendarBook
     from schedule_zero.timing.rounds import Rounds
 
 log = structlog.get_logger(__name__)
@@ -63,7 +64,15 @@ class TimerStats(Struct):
 class Timer:
     """Decides when. One ``run`` at a time; a ``run`` that died is simply called again (``ops.supervise``)."""
 
-    def __init__(self, *, store: Store, dispatcher: Dispatcher, clock: Clock, config: TimingConfig) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        config: TimingConfig,
+        book: CalendarBook | None = None,
+    ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._clock = clock
@@ -76,7 +85,7 @@ class Timer:
         self._started = False
         self.started_us = clock.wall_us()
         self.freezes = FreezeBook(store)
-        self.resolver = Resolver(self.started_us)
+        self.resolver = Resolver(self.started_us, book)
         self.backfills = Backfills(
             store=store, dispatcher=dispatcher, clock=clock, resolver=self.resolver, freezes=self.freezes
         )
@@ -145,7 +154,7 @@ class Timer:
             try:
                 await self.freezes.load()
                 if not self._started:
-                    await self._arm_starts()
+                    await self._begin_life()
                     self._started = True
             except StoreUnavailable as error:
                 self.stats.store_failures += 1
@@ -154,11 +163,12 @@ class Timer:
             else:
                 return
 
-    async def _arm_starts(self) -> None:
+    async def _begin_life(self) -> None:
         rows = await self._store.read(schedules.starting)
-        due = [(row.id, row.generation, self.started_us) for row in rows]
-        if due:
-            await self._store.write(schedules.arm, due)
+        run = ServerRun(epoch=self._store.epoch, started_us=self.started_us, alive_us=self._clock.wall_us())
+        # What is made while the server starts waits for the next start.
+        due = [(row.id, row.generation, self.started_us) for row in rows if row.updated_us <= self.started_us]
+        await self._store.write(server_runs.begin, server_runs.Begin(run=run, due=due))
 
     async def _watch_freezes(self) -> None:
         while True:

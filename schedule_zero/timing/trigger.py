@@ -1,22 +1,29 @@
 """What every trigger is: an immutable value that answers, for any moment, which nominal time comes next.
 
-One family serves firing, previews and the explanation in words. A trigger holds no position and reads no
+One family serves firing, previews, lint and the explanation in words. A trigger holds no position and reads no
 clock, so equal documents may share one object. APScheduler's own ``Trigger`` moves with every ``next()``;
-``datastore.Alarm`` is the one class of that kind, and it asks the triggers here.
+``alarm.Alarm`` is the one class of that kind, and it asks the triggers here.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from schedule_zero.clock import rfc3339
+from schedule_zero.errors import InvalidTrigger
+
+if TYPE_CHECKING:
+    from schedule_zero.timing.pattern import Days
 
 # 9999-12-31T00:00:00Z: the last day on which every zone still has a datetime.
 LATEST_US = 253_402_214_400_000_000
+SECOND_US = 1_000_000
+DAY_US = 86_400_000_000
 
 _encoder = msgspec.json.Encoder(order="sorted")
 
@@ -25,6 +32,8 @@ class Trigger(ABC):
     """A set of nominal times, in microseconds since the epoch, each once and in order."""
 
     __slots__ = ()
+
+    # --- the three questions of firing ---------------------------------------------------------------
 
     @abstractmethod
     def next_after(self, us: int) -> int | None:
@@ -36,11 +45,20 @@ class Trigger(ABC):
 
     @abstractmethod
     def count(self, after_us: int, upto_us: int) -> int:
-        """How many nominal times lie in ``(after_us, upto_us]``; arithmetic, never one step per nominal time."""
+        """How many nominal times lie in ``(after_us, upto_us]``: arithmetic, unless ``reach`` sets a limit."""
 
-    def reach(self, after_us: int) -> int | None:  # noqa: ARG002  # for those that have to count one by one
-        """The latest moment up to which ``count`` from ``after_us`` on is cheap; ``None``: any."""
+    def reach(self, after_us: int, upto_us: int = LATEST_US) -> int | None:  # noqa: ARG002  # for those that count
+        """How far ``count`` from ``after_us`` on is cheap (some 10 ms); ``None``: as far as ``upto_us``.
+
+        Give ``upto_us`` if it is known: a short way is mostly known to be cheap without a look.
+        """
         return None
+
+    def has(self, us: int) -> bool:
+        """Whether ``us`` is a nominal time."""
+        return self.next_after(us - 1) == us
+
+    # --- where its times come from -------------------------------------------------------------------
 
     @property
     def endless(self) -> bool:
@@ -51,9 +69,20 @@ class Trigger(ABC):
         """The nominal time that follows the end of a run, for a trigger that waits for it."""
         return None
 
+    @property
+    def has_startup(self) -> bool:
+        """Whether starts of the server are among its nominal times."""
+        return False
+
     def bound(self, started_us: int) -> Trigger:  # noqa: ARG002  # for those that fire at a start
         """The same trigger in a server that was started then."""
         return self
+
+    def with_days(self, change: Callable[[Days], Days]) -> Trigger:  # noqa: ARG002  # for those that name days
+        """The same trigger on other local days, at the same times of the day. Its document doesn't say so."""
+        raise InvalidTrigger("business_days previous and next need a trigger that names days: date, cron or calendar")
+
+    # --- for those who look at it --------------------------------------------------------------------
 
     @abstractmethod
     def document(self) -> dict[str, Any]:
@@ -63,9 +92,32 @@ class Trigger(ABC):
     def words(self) -> str:
         """The trigger in a short English phrase that names its zone."""
 
+    @property
+    def zone_key(self) -> str:
+        """The zone in which its owner thinks of it."""
+        return "UTC"
+
+    def marks(self, us: int) -> tuple[str, ...]:  # noqa: ARG002  # for those on the wall of a zone
+        """Of a nominal time: ``dst_gap`` (its local time doesn't exist), ``dst_fold`` (its local time comes twice)."""
+        return ()
+
     def encoded(self) -> bytes:
         """``document`` as the JSON that the store keeps; equal triggers give equal bytes."""
         return _encoder.encode(self.document())
+
+    # --- for combinations ----------------------------------------------------------------------------
+
+    @property
+    def per_day(self) -> float:
+        """How many nominal times a day has at most, roughly; 0: a few in all."""
+        return 0.0
+
+    def grid_us(self, after_us: int, upto_us: int) -> int | None:  # noqa: ARG002  # for those that have one
+        """The distance of any two nominal times in ``[after_us, upto_us]`` is a multiple of this; ``None``: of nothing.
+
+        ``after_us`` is one of them.
+        """
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Times on the wall of one zone, turned into moments: the engine below ``cron`` and ``calendar``.
 
-A pattern says which local times match (which days, which times of the day). The zone is cut into stretches of
-constant UTC offset; inside one of them local and absolute time run in parallel, so "next", "last" and "how many"
-are binary searches in integers. All that is special about daylight saving happens at the seams:
+A pattern (``pattern``) says which local times match. The zone is cut into stretches of constant UTC offset; inside
+one of them local and absolute time run in parallel, so "next", "last" and "how many" are binary searches in
+integers. All that is special about daylight saving happens at the seams:
 
 * the clock jumps forward: the local times in the gap don't exist. ``shift`` fires once, at the first moment
   after the gap, for whatever the pattern has in it (as Vixie cron does); ``skip`` doesn't.
@@ -14,28 +14,43 @@ offset, so ``local // 86400`` is the local date and ``local % 86400`` the time o
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from schedule_zero.clock import EPOCH
+from schedule_zero.timing.pattern import DAY_S, CachedDays, Days, Pattern, TimesOfDay, day_number, from_day_number
 
-DAY_S = 86_400
-EPOCH_ORDINAL = EPOCH.toordinal()
+__all__ = [
+    "DAY_S",
+    "CachedDays",
+    "Days",
+    "Fold",
+    "Gap",
+    "Pattern",
+    "Stretch",
+    "TimesOfDay",
+    "WallTimes",
+    "day_number",
+    "from_day_number",
+    "resolve",
+    "stretches",
+]
+
+SECOND = timedelta(seconds=1)
 FIRST_YEAR = 1970
 LAST_YEAR = 9998
-# A pattern that has no match for so long has none: 29 February on a given weekday is at most 40 years away.
-SEARCH_YEARS = 50
-# Offsets are sampled at this distance, then the seam is bisected. No zone of tzdata has changed its offset and
-# changed it back within a day since 1970, nor has a fold that spans the end of a UTC year, where the stretches
-# are cut (tests/unit/test_trigger_walltime.py looks).
-SAMPLE_S = DAY_S
+# Offsets are sampled at this distance, then the seam is bisected. No zone of tzdata has kept an offset for less than
+# a week since 1970, nor has a fold that spans the end of a UTC year, where the stretches are cut
+# (tests/unit/test_trigger_seams.py and test_trigger_walltime.py look).
+SAMPLE_S = 3 * DAY_S
+
+# What is said about single nominal times: made up for after a gap; one of two with the same local time.
+DST_GAP = "dst_gap"
+DST_FOLD = "dst_fold"
 
 
 class Gap(StrEnum):
@@ -53,141 +68,6 @@ class Fold(StrEnum):
     BOTH = "both"
 
 
-def day_number(day: date) -> int:
-    """Days since the epoch."""
-    return day.toordinal() - EPOCH_ORDINAL
-
-
-def from_day_number(number: int) -> date:
-    return date.fromordinal(number + EPOCH_ORDINAL)
-
-
-# --- the pattern -----------------------------------------------------------------------------------
-
-
-class Days(ABC):
-    """Which local days match."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def of_year(self, year: int) -> Sequence[int]:
-        """The matching days of one year as ascending day numbers. Called often: cache it."""
-
-    def next(self, first: int, last: int) -> int | None:
-        """The first matching day in ``first … last``."""
-        for year in range(from_day_number(first).year, from_day_number(last).year + 1):
-            days = self.of_year(year)
-            index = bisect_left(days, first)
-            if index < len(days):
-                return days[index] if days[index] <= last else None
-        return None
-
-    def previous(self, first: int, last: int) -> int | None:
-        """The last matching day in ``first … last``."""
-        for year in range(from_day_number(last).year, from_day_number(first).year - 1, -1):
-            days = self.of_year(year)
-            index = bisect_right(days, last)
-            if index:
-                return days[index - 1] if days[index - 1] >= first else None
-        return None
-
-    def has(self, day: int) -> bool:
-        return self.next(day, day) is not None
-
-    def count(self, first: int, last: int) -> int:
-        """How many days in ``first … last`` match."""
-        years = range(from_day_number(first).year, from_day_number(last).year + 1) if first <= last else ()
-        return sum(bisect_right(days, last) - bisect_left(days, first) for days in map(self.of_year, years))
-
-
-class TimesOfDay:
-    """Which times of a day match: every combination of some hours, minutes and seconds."""
-
-    __slots__ = ("hours", "minutes", "seconds", "total")
-
-    def __init__(self, hours: Sequence[int], minutes: Sequence[int], seconds: Sequence[int]) -> None:
-        self.hours = tuple(sorted(hours))
-        self.minutes = tuple(sorted(minutes))
-        self.seconds = tuple(sorted(seconds))
-        self.total = len(self.hours) * len(self.minutes) * len(self.seconds)
-
-    def rank(self, second: int) -> int:
-        """How many matching times of the day lie before ``second``."""
-        minute, second = divmod(second, 60)
-        hour, minute = divmod(minute, 60)
-        hours, minutes, seconds = self.hours, self.minutes, self.seconds
-        index = bisect_left(hours, hour)
-        rank = index * len(minutes)
-        if index < len(hours) and hours[index] == hour:
-            index = bisect_left(minutes, minute)
-            rank += index
-            if index < len(minutes) and minutes[index] == minute:
-                return rank * len(seconds) + bisect_left(seconds, second)
-        return rank * len(seconds)
-
-    def at(self, rank: int) -> int:
-        """The matching time of the day that has ``rank`` others before it, in seconds."""
-        rank, second = divmod(rank, len(self.seconds))
-        hour, minute = divmod(rank, len(self.minutes))
-        return (self.hours[hour] * 60 + self.minutes[minute]) * 60 + self.seconds[second]
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """The local times that match."""
-
-    days: Days
-    times: TimesOfDay
-
-    def next(self, low: int, high: int) -> int | None:
-        """The first match in local ``[low, high)``."""
-        if low >= high:
-            return None
-        first, second = divmod(low, DAY_S)
-        day = self.days.next(first, (high - 1) // DAY_S)
-        if day == first:
-            rank = self.times.rank(second)
-            if rank < self.times.total:
-                local = day * DAY_S + self.times.at(rank)
-                return local if local < high else None
-            day = self.days.next(first + 1, (high - 1) // DAY_S)
-        if day is None:
-            return None
-        local = day * DAY_S + self.times.at(0)
-        return local if local < high else None
-
-    def previous(self, low: int, high: int) -> int | None:
-        """The last match in local ``[low, high)``."""
-        if low >= high:
-            return None
-        last, second = divmod(high, DAY_S)
-        day = self.days.previous(low // DAY_S, last)
-        if day == last:
-            rank = self.times.rank(second)
-            if rank:
-                local = day * DAY_S + self.times.at(rank - 1)
-                return local if local >= low else None
-            day = self.days.previous(low // DAY_S, last - 1)
-        if day is None:
-            return None
-        local = day * DAY_S + self.times.at(self.times.total - 1)
-        return local if local >= low else None
-
-    def count(self, low: int, high: int) -> int:
-        """How many matches lie in local ``[low, high)``."""
-        if low >= high:
-            return 0
-        first, before = divmod(low, DAY_S)
-        last, until = divmod(high, DAY_S)
-        count = self.days.count(first, last - 1) * self.times.total
-        if self.days.has(first):
-            count -= self.times.rank(before)
-        if self.days.has(last):
-            count += self.times.rank(until)
-        return count
-
-
 # --- the zone --------------------------------------------------------------------------------------
 
 
@@ -200,10 +80,16 @@ class Stretch(NamedTuple):
     before: int
     after: int
 
+    @property
+    def gap(self) -> tuple[int, int]:
+        """The local times that the clock jumped over right before it, as ``[start, end)``."""
+        return self.start + self.before, self.start + self.offset
+
 
 def _offset_at(zone: ZoneInfo, utc: int) -> int:
-    local = datetime.fromtimestamp(utc, zone)
-    return int((local.replace(tzinfo=UTC) - EPOCH).total_seconds()) - utc
+    offset = datetime.fromtimestamp(utc, zone).utcoffset()
+    assert offset is not None  # a ZoneInfo always has one
+    return offset // SECOND
 
 
 def _seams(zone: ZoneInfo, start: int, end: int) -> Iterator[int]:
@@ -250,9 +136,9 @@ class WallTimes:
         low = utc + 1
         if low > upto:
             return None
-        first_year = max(FIRST_YEAR, _year_of(low))
-        last_year = min(LAST_YEAR, first_year + SEARCH_YEARS, _year_of(upto))
-        for year in range(first_year, last_year + 1):
+        year = max(FIRST_YEAR, _year_of(low))
+        last_year = min(LAST_YEAR, _year_of(upto), year + self.pattern.days.patience_years)
+        while year <= last_year:
             for stretch in stretches(self.zone, year):
                 if stretch.end <= low:
                     continue
@@ -262,15 +148,16 @@ class WallTimes:
                 local = self.pattern.next(local_low, local_high)
                 if local is not None:
                     return local - stretch.offset
+            year = self._year_after(year, last_year)
         return None
 
     def last_before(self, utc: int, from_: int) -> int | None:
         """The last of them in ``[from_, utc)``."""
         if from_ >= utc:
             return None
-        last_year = min(LAST_YEAR, _year_of(utc - 1))
-        first_year = max(FIRST_YEAR, last_year - SEARCH_YEARS, _year_of(from_))
-        for year in range(last_year, first_year - 1, -1):
+        year = min(LAST_YEAR, _year_of(utc - 1))
+        first_year = max(FIRST_YEAR, _year_of(from_), year - self.pattern.days.patience_years)
+        while year >= first_year:
             for stretch in reversed(stretches(self.zone, year)):
                 if stretch.start >= utc:
                     continue
@@ -280,6 +167,7 @@ class WallTimes:
                     return local - stretch.offset
                 if stretch.start >= from_ and self._shifted(stretch):
                     return stretch.start
+            year = self._year_before(year, first_year)
         return None
 
     def count(self, utc: int, upto: int) -> int:
@@ -294,6 +182,45 @@ class WallTimes:
                 if low <= stretch.start and self._shifted(stretch):
                     count += 1
         return count
+
+    def marks(self, utc: int) -> tuple[str, ...]:
+        """What the clock change does to one of them."""
+        stretch = self.stretch_at(utc)
+        if utc == stretch.start and self._shifted(stretch):
+            return (DST_GAP,)
+        after_fold = stretch.start + stretch.before - stretch.offset
+        before_fold = stretch.end + stretch.after - stretch.offset
+        return (DST_FOLD,) if utc < after_fold or utc >= before_fold else ()
+
+    def gaps(self, utc: int, upto: int) -> Iterator[Stretch]:
+        """The stretches that begin in ``(utc, upto]`` after a jump forward."""
+        for year in range(max(FIRST_YEAR, _year_of(utc)), min(LAST_YEAR, _year_of(upto)) + 1):
+            for stretch in stretches(self.zone, year):
+                if stretch.offset > stretch.before and utc < stretch.start <= upto:
+                    yield stretch
+
+    def folds(self, utc: int, upto: int) -> Iterator[Stretch]:
+        """The stretches that begin in ``(utc, upto]`` after the clock was set back."""
+        for year in range(max(FIRST_YEAR, _year_of(utc)), min(LAST_YEAR, _year_of(upto)) + 1):
+            for stretch in stretches(self.zone, year):
+                if stretch.offset < stretch.before and utc < stretch.start <= upto:
+                    yield stretch
+
+    def stretch_at(self, utc: int) -> Stretch:
+        """The stretch that ``utc`` lies in."""
+        return next(stretch for stretch in stretches(self.zone, _year_of(utc)) if utc < stretch.end)
+
+    def _year_after(self, year: int, last_year: int) -> int:
+        """The next year worth looking at: the clock's stretches cost more than the days of a rule."""
+        days = self.pattern.days
+        # Local days of the end of the year may still come, and the first one of a year may come before it.
+        day = days.next(day_number(date(year, 12, 30)), day_number(date(last_year, 12, 31)))
+        return last_year + 1 if day is None else max(year + 1, from_day_number(day - 1).year)
+
+    def _year_before(self, year: int, first_year: int) -> int:
+        days = self.pattern.days
+        day = days.previous(day_number(date(first_year, 1, 1)) - 1, day_number(date(year, 1, 2)))
+        return first_year - 1 if day is None else min(year - 1, from_day_number(day + 1).year)
 
     def _local_range(self, stretch: Stretch, low: int, high: int) -> tuple[int, int]:
         """The local times of a stretch that count, cut to UTC ``[low, high)``."""
@@ -312,7 +239,7 @@ class WallTimes:
         """Whether a gap right before the stretch swallowed matches that are made up for at its first moment."""
         if stretch.offset <= stretch.before or self.gap is Gap.SKIP:
             return False
-        gap_start, gap_end = stretch.start + stretch.before, stretch.start + stretch.offset
+        gap_start, gap_end = stretch.gap
         # A match at the very end of the gap fires at that same moment anyway.
         return self.pattern.next(gap_start, gap_end) is not None and self.pattern.next(gap_end, gap_end + 1) is None
 

@@ -101,7 +101,7 @@ def test_every_route_stands_in_the_api_page(route):
 def event_kinds() -> set[str]:
     """Every text in the store's code that reads like an event's kind, and those made of a state."""
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "schedule_zero" / "store").glob("*.py"))
-    kinds = set(re.findall(r'"((?:execution|schedule|handler|node|node_key|token)\.[a-z_]+)"', source))
+    kinds = set(re.findall(r'"((?:execution|schedule|calendar|handler|node|node_key|token)\.[a-z_]+)"', source))
     return kinds | {f"node.{state}" for state in NodeState}
 
 
@@ -111,7 +111,9 @@ def test_every_kind_of_event_stands_in_the_events_page(kind):
 
 
 def test_the_events_page_names_no_event_that_does_not_exist():
-    said = set(re.findall(r"`((?:execution|schedule|handler|node|node_key|token)\.[a-z_]+)`", page("events.md")))
+    said = set(
+        re.findall(r"`((?:execution|schedule|calendar|handler|node|node_key|token)\.[a-z_]+)`", page("events.md"))
+    )
     assert said - event_kinds() == {"schedule.skipped", "schedule.missed"}, "made of a fire's outcome"
 
 

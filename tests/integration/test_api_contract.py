@@ -36,7 +36,10 @@ MORE_THAN_A_SCHEMA = {
     # … that a cursor is one that a page came with.
     "schedules_search", "schedules_fires", "schedules_all_fires", "backfills_search",
     # … that a moment has to lie ahead, or back.
-    "schedules_pause", "freezes_freeze", "backfills_begin", "foresight_forecast",
+    "schedules_pause", "freezes_freeze", "backfills_begin", "foresight_forecast", "ledger_audit",
+    # … that a country exists, or a text is an iCalendar file.
+    "calendars_create", "calendars_put", "calendars_delete", "calendars_import_ical", "calendars_windows",
+    "calendars_versions", "calendars_check", "calendars_show",
 }  # fmt: skip
 # A schedule may be called "delete", so that its path takes GET and the others as well.
 MORE_METHODS = {"schedules_delete_many"}

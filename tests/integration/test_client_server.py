@@ -190,7 +190,7 @@ async def test_fires_are_in_the_ledger(client):
 async def test_a_preview_says_when_and_in_words(client):
     seen = await client.preview({"type": "cron", "expression": "0 9 * * *"}, n=3, after=1_900_000_000)
     assert len(seen.fires) == 3
-    assert all(fire.hour == 9 for fire in seen.fires)
+    assert all(fire.time.hour == 9 for fire in seen.fires)
     assert seen.words
 
 

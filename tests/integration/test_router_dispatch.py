@@ -77,6 +77,28 @@ async def test_jobs_wait_for_their_node_and_a_known_handler_keeps_accepting_them
         assert [item.id for item in await node.work(3)] == ids
 
 
+async def test_a_small_window_of_large_jobs_lets_everything_through(tmp_path):
+    # Two of the largest fit: so many are read, and released from waiting for their time, in one step.
+    dispatch = structs.replace(CONFIG.dispatch, window_bytes=2 * CONFIG.limits.params_bytes)
+    params = b'{"x":"%s"}' % (b"x" * (CONFIG.limits.params_bytes - 8))
+    async with running_bed(tmp_path, structs.replace(CONFIG, dispatch=dispatch)) as bed:
+        waiting = await bed.submit(7, params=params)
+        soon_us = bed.dispatcher._clock.wall_us() + 100_000
+        timed = await bed.submit(7, params=params, state=State.SCHEDULED, not_before_us=soon_us)
+        with Peer(bed) as node:
+            await node.ready(3)
+            done: list[str] = []
+
+            def turn():
+                while message := node.take(m.Dispatch):
+                    done.extend(item.id for item in message.items)
+                    node.report(*message.items)
+                return len(done) >= 14
+
+            await eventually(turn)
+            assert sorted(done) == sorted(waiting + timed)
+
+
 async def test_a_retry_comes_when_it_is_due(bed):
     options = msgspec.json.encode(JobOptions(max_attempts=2, retry_delay_s=0.2))
     with Peer(bed) as node:
@@ -203,7 +225,7 @@ async def test_c8_a_closed_socket_is_noticed_within_a_second(bed):
         await node.ready()
         node.socket.close(0)
         await eventually(lambda: bed.view("n1").state is NodeState.LOST, within_s=1.0)
-        assert bed.dispatcher.registry.handlers()[0].node_ids == []
+        await eventually(lambda: bed.dispatcher.registry.handlers()[0].node_ids == [])
 
 
 async def test_c8_a_silent_node_is_lost_and_has_to_say_hello_again(bed):
@@ -310,7 +332,7 @@ async def test_a_handler_was_updated_when_its_nodes_come_and_go(bed):
         await second.ready()
         moments.append(updated_us())
         second.send(m.Bye(s=second.s))
-        await eventually(lambda: bed.view("n2").state is NodeState.OFFLINE)
+        await eventually(lambda: updated_us() > moments[-1])
         moments.append(updated_us())
         assert moments == sorted(set(moments))
         await eventually(lambda: _is(stored_us, moments[-1]))

@@ -183,6 +183,10 @@ class Bed:
     async def nominal_times(self, id_: str) -> list[int]:
         return [fire.nominal_us for fire in await self.ledger(id_)]
 
+    async def counts(self, id_: str) -> fires.FireCounts:
+        """The ledger's totals as the schedule keeps them."""
+        return await self.store.read(lambda conn: fires.counts(conn, id_))
+
     async def executions(self, id_: str) -> list[Execution]:
         """Of one schedule, the oldest first."""
         page = await self.store.read(lambda conn: executions.find(conn, ExecutionFilter(schedule_id=id_, limit=500)))

@@ -8,6 +8,7 @@ from schedule_zero.errors import Conflict, IdempotencyMismatch
 from schedule_zero.model import Attempt, AttemptOutcome, State
 from schedule_zero.rules.states import TERMINAL, TRANSITIONS
 from schedule_zero.store import IdempotencyRecord, IdempotentReplay, Store, executions, idempotency
+from schedule_zero.store.execution_window import fill_window
 from schedule_zero.store.executions import CancelOutcome, Clear, Insert, Refusal, ReleaseDue, StartedItem
 from tests.store.builders import T0, end_item, execution, get, insert, journal, running, start_item, state_of
 
@@ -431,6 +432,31 @@ async def test_the_pending_window_goes_on_after_a_row(store: Store) -> None:
 
     assert [row.id for row in first] == ["e1", "e3"]
     assert [row.id for row in rest] == ["e5", "e0", "e2", "e4"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "max_bytes", "row_bytes", "found", "more"),
+    [
+        (9, 10_000, 100, "bdface", False),
+        (6, 10_000, 100, "bdface", True),
+        (4, 10_000, 100, "bdfa", True),
+        # One by one, two and one; the row that reaches the bound is the last.
+        (9, 250, 250, "bdf", True),
+        (9, 250, 125, "bdf", True),
+        (9, 300, 300, "bdf", True),
+        # At least one, however large.
+        (9, 1, 100, "b", True),
+    ],
+)
+async def test_the_window_is_filled_up_to_a_number_and_to_a_size(
+    store: Store, limit: int, max_bytes: int, row_bytes: int, found: str, more: bool
+) -> None:
+    params = b'{"x":"%s"}' % (b"x" * 92)
+    await insert(store, *(execution(id_, priority=n % 2, params=params) for n, id_ in enumerate("abcdef")))
+
+    rows, may_be_more = await store.read(lambda conn: fill_window(conn, "demo", "noop", limit, max_bytes, row_bytes))
+
+    assert ("".join(row.id for row in rows), may_be_more) == (found, more)
 
 
 # --- what is told and counted -----------------------------------------------------------------------

@@ -217,7 +217,7 @@ async def test_pausing_until_another_moment_is_a_change_and_resuming_forgets_it(
 async def test_only_tracked_schedules_are_listed_as_such(store: Store) -> None:
     await create(store, schedule("a", tracked=True), schedule("b"))
 
-    assert await store.read(schedules.tracked) == ["a"]
+    assert [one.id for one in await store.read(schedules.tracked)] == ["a"]
 
 
 # --- executions that wait for their turn --------------------------------------------------------------
@@ -463,7 +463,7 @@ async def test_every_field_of_a_version_that_is_over_comes_back(store: Store, cl
     await store.write(schedules.update, Update(id="s", changes={"note": "new"}, by="bob"))
 
     [over] = await versions(store)
-    assert over == ScheduleVersion(schedule=made, from_us=T0, to_us=T0 + 5 * SECOND)
+    assert over == ScheduleVersion(schedule=made, from_us=T0, to_us=T0 + 5 * SECOND, ended_by="bob")
     wanted = await store.read(lambda conn: schedule_history.get(conn, "s", made.generation, 1))
     assert wanted == over
     assert await store.read(lambda conn: schedule_history.get(conn, "s", made.generation, 2)) is None

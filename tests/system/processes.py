@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,25 @@ class Process:
 
 
 class ServerProcess(Process):
-    """``schedule-zero-server`` with its state in ``state_dir``; ports stay the same over restarts."""
+    """``schedule-zero-server`` with its state in ``state_dir``; ports stay the same over restarts.
 
-    def __init__(self, folder: Path, *, http_port: int = 0, zmq_port: int = 0, env: dict[str, str] | None = None):
+    ``under`` is the command that runs it and becomes it (a tracer that leaves the process id to it).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        http_port: int = 0,
+        zmq_port: int = 0,
+        env: dict[str, str] | None = None,
+        under: Sequence[str] = (),
+    ) -> None:
         self.state_dir = folder / "state"
         self.server_json.unlink(missing_ok=True)
         super().__init__(
             [
-                str(BIN / "schedule-zero-server"),
+                *under, str(BIN / "schedule-zero-server"),
                 "--state-dir", str(self.state_dir),
                 "--http", f"127.0.0.1:{http_port}",
                 "--zmq", f"127.0.0.1:{zmq_port}",

@@ -47,7 +47,7 @@ class Checkout:
         self.calls_file = folder / "calls"
         (self.folder / "tools").mkdir(parents=True)
         self.programs.mkdir()
-        for name in ("pyproject.toml", "uv.lock", "tools/uv.txt", "tools/bootstrap.sh"):
+        for name in ("pyproject.toml", "uv.lock", "tools/uv.txt", "tools/bootstrap.sh", "tools/strace.sh"):
             shutil.copy(ROOT / name, self.folder / name)
         self.program("python3", FAKE_PYTHON)
         self.program("apt-get", FAKE_APT)
@@ -73,6 +73,17 @@ class Checkout:
                 "CALLS": str(self.calls_file),
                 **environment,
             },
+            capture_output=True,
+            text=True,
+        )
+
+    def need_strace(self) -> subprocess.CompletedProcess[str]:
+        """Nothing but the stand-ins is to be found: this machine may have the real one."""
+        self.calls_file.write_text("")
+        return subprocess.run(
+            ["/bin/sh", "tools/strace.sh"],
+            cwd=self.folder,
+            env={"PATH": str(self.programs), "CALLS": str(self.calls_file)},
             capture_output=True,
             text=True,
         )
@@ -138,6 +149,28 @@ def test_without_a_venv_module_root_installs_it(checkout: Checkout):
     done = checkout.bootstrap(NO_ENSUREPIP="1")
     assert any("apt-get install -y" in call and "python3.11-venv" in call for call in checkout.calls)
     assert done.returncode == EX_UNAVAILABLE
+
+
+def test_root_gets_strace_for_the_tests_that_need_it_and_hears_if_that_fails(checkout: Checkout):
+    checkout.user(0)
+    checkout.program("apt-get", FAKE_APT + "exit $(test -e broken && echo 1 || echo 0)\n")
+    done = checkout.need_strace()
+    assert (done.returncode, checkout.calls) == (0, ["apt-get install -y -q strace"])
+
+    (checkout.folder / "broken").touch()
+    done = checkout.need_strace()
+    assert done.returncode == EX_UNAVAILABLE
+    assert "apt-get install -y strace" in done.stderr
+
+
+def test_nobody_else_and_nobody_who_has_it_is_given_strace(checkout: Checkout):
+    assert checkout.need_strace().returncode == 0
+    assert checkout.calls == []
+
+    checkout.user(0)
+    checkout.program("strace", "#!/bin/sh\n")
+    assert checkout.need_strace().returncode == 0
+    assert checkout.calls == []
 
 
 def test_a_python_that_is_too_old_is_refused_with_what_to_install(checkout: Checkout):

@@ -161,7 +161,7 @@ class Ledger:
                 due.append(record.as_row())
         return due
 
-    def pending(self, handler_id: str, job_method: str, limit: int) -> list[Execution]:
+    def pending(self, handler_id: str, job_method: str, limit: int, max_bytes: int) -> tuple[list[Execution], bool]:
         rows = [
             record.as_row()
             for record in self.records.values()
@@ -169,7 +169,9 @@ class Ledger:
             and (record.row.handler_id, record.row.job_method) == (handler_id, job_method)
         ]
         rows.sort(key=lambda row: (-row.priority, row.id))
-        return rows[:limit]
+        before = itertools.accumulate((len(row.params) for row in rows), initial=0)
+        window = [row for row, size in zip(rows[:limit], before, strict=False) if size < max_bytes]
+        return window, len(window) < len(rows) or len(window) == limit
 
     def states(self) -> dict[str, State]:
         return {execution_id: record.state for execution_id, record in self.records.items()}
@@ -405,10 +407,10 @@ class World:
             case fx.Classify(peer, s, items):
                 verdicts = {item.token: self.ledger.classify(item.id, item.token) for item in items}
                 self.core.classified(peer, s, items, verdicts, self.now)
-            case fx.Refill(handler_id, job_method, limit):
+            case fx.Refill(handler_id, job_method, limit, max_bytes):
                 self.refills.append((handler_id, job_method))
-                rows = self.ledger.pending(handler_id, job_method, limit)
-                self.core.refilled((handler_id, job_method), rows, limit, self.now)
+                rows, more = self.ledger.pending(handler_id, job_method, limit, max_bytes)
+                self.core.refilled((handler_id, job_method), rows, self.now, more=more)
             case fx.CancelAgain(ids):
                 for execution_id in ids:
                     self.cancel(execution_id)

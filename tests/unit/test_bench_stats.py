@@ -100,6 +100,7 @@ def test_figures_are_shown_in_the_unit_in_which_people_think():
     assert show(0.0021, "s") == "2.10 ms"
     assert show(1.5, "s") == "1.50 s"
     assert show(61.04, "MB") == "61.0 MB"
+    assert show(0.0123, "share") == "1.2%"
 
 
 def test_a_complete_ledger_has_no_gap():

@@ -41,7 +41,7 @@ class Listed:
     def count(self, after_us: int, upto_us: int) -> int:
         return bisect_right(self.times, upto_us) - bisect_right(self.times, after_us)
 
-    def reach(self, after_us: int) -> int | None:
+    def reach(self, after_us: int, upto_us: int) -> int | None:
         return None
 
 

@@ -59,7 +59,7 @@ class Short(Listed):
         super().__init__(times)
         self.step = step
 
-    def reach(self, after_us: int) -> int | None:
+    def reach(self, after_us: int, upto_us: int) -> int | None:
         later = [us for us in self.times if us > after_us]
         return later[self.step - 1] if len(later) >= self.step else None
 

@@ -131,6 +131,15 @@ def test_each_way_to_say_when_is_a_trigger():
     assert trigger(trigger='{"type": "calendar", "weeks": 1}') == {"type": "calendar", "weeks": 1}
 
 
+def test_several_triggers_are_a_list():
+    assert trigger(trigger='[{"type": "startup"}, {"type": "cron", "hour": 3}]', timezone="Europe/Berlin") == {
+        "type": "or",
+        "triggers": [{"type": "startup"}, {"type": "cron", "hour": 3}],
+        "timezone": "Europe/Berlin",
+    }
+    assert trigger(trigger='[{"type": "startup"}]') == {"type": "startup"}
+
+
 def test_when_is_said_exactly_once():
     with pytest.raises(click.UsageError, match="got none of them"):
         trigger()

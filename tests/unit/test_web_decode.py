@@ -81,7 +81,7 @@ pieces = st.recursive(
 
 
 @given(pieces)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_repetition_is_found_and_nothing_else(text):
     repeated = []
     json.loads(text, object_pairs_hook=lambda members: repeated.append(len(dict(members)) != len(members)))

@@ -31,6 +31,7 @@ POST /api/schedules/{id}/pause operator
 POST /api/schedules/{id}/resume operator
 POST /api/schedules/{id}/run operator
 GET /api/schedules/{id}/fires viewer
+GET /api/schedules/{id}/audit viewer
 GET /api/fires viewer
 POST /api/schedules/{id}/skip operator
 DELETE /api/schedules/{id}/skip operator
@@ -44,6 +45,15 @@ POST /api/freeze operator
 POST /api/thaw operator
 POST /api/schedules/delete operator
 POST /api/triggers/preview viewer
+POST /api/calendars operator
+GET /api/calendars viewer
+GET /api/calendars/{id} viewer
+PUT /api/calendars/{id} operator
+DELETE /api/calendars/{id} operator
+POST /api/calendars/{id}/import operator
+GET /api/calendars/{id}/windows viewer
+GET /api/calendars/{id}/check viewer
+GET /api/calendars/{id}/versions viewer
 GET /api/executions viewer
 POST /api/executions operator
 GET /api/executions/stats viewer

@@ -21,8 +21,8 @@ TAG = r'(W/)?"[!#-~]*"'
 TAGS = {"type": "string", "pattern": rf"^(\*|{TAG}(, ?{TAG})*)$"}
 # Request header (and method, where it matters) → what it says, and its form.
 HEADERS: dict[tuple[str, str] | str, tuple[str, dict[str, Any]]] = {
-    "If-Match": ("The ETag that the schedule has to have; `*`: any.", TAGS),
-    "If-None-Match": ("ETags that the client knows: 304 if the schedule still has one of them.", TAGS),
+    "If-Match": ("The ETag that it has to have; `*`: any.", TAGS),
+    "If-None-Match": ("ETags that the client knows: 304 if it still has one of them.", TAGS),
     ("PUT", "If-None-Match"): ("`*`: create only.", {"type": "string", "enum": ["*"]}),
     "Last-Event-ID": (
         "Replay what came after this event.",

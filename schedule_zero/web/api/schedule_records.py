@@ -19,7 +19,8 @@ from schedule_zero.model import (
     SkipReason,
 )
 from schedule_zero.rules.policies import policies_of, skips_of
-from schedule_zero.service.specs import BackfillCount, Preview
+from schedule_zero.service.specs import BackfillCount
+from schedule_zero.timing.previews import Preview
 from schedule_zero.web.api.records import Count, Moment, Record, moment, raw
 
 # --- shapes ---------------------------------------------------------------------------------------
@@ -168,12 +169,33 @@ class BackfillPage(Record, kw_only=True):
     next_cursor: str | None
 
 
+class PreviewFire(Record, kw_only=True):
+    """A fire to come. Marks: `dst_gap`, `dst_fold`, `shifted`, and `holiday` or `blackout` (it will be skipped)."""
+
+    time: Moment
+    # On the wall of the trigger's zone.
+    local: str
+    marks: list[str]
+    # Which named calendar, and what in it.
+    detail: str | None
+
+
+class LeftOutRecord(Record, kw_only=True):
+    """A local time that the trigger names, and that a change of the clock leaves out."""
+
+    local: str
+    after: Moment
+
+
 class PreviewRecord(Record, kw_only=True):
-    """A trigger in words, as it is understood, and when it fires next."""
+    """A trigger in words, as it is understood, when it fires next, and what may be meant otherwise."""
 
     words: str
     trigger: dict[str, Any]
-    fires: list[Moment]
+    zone: str
+    fires: list[PreviewFire]
+    left_out: list[LeftOutRecord]
+    warnings: list[str]
 
 
 # --- making them ------------------------------------------------------------------------------------
@@ -260,4 +282,14 @@ def backfill_record(backfill: Backfill) -> BackfillRecord:
 
 
 def preview_record(preview: Preview) -> PreviewRecord:
-    return PreviewRecord(words=preview.words, trigger=preview.trigger, fires=[moment(us) for us in preview.times_us])
+    return PreviewRecord(
+        words=preview.words,
+        trigger=preview.document,
+        zone=preview.zone,
+        fires=[
+            PreviewFire(time=moment(time.at_us), local=time.local, marks=time.marks, detail=time.detail)
+            for time in preview.times
+        ],
+        left_out=[LeftOutRecord(local=time.local, after=moment(time.after_us)) for time in preview.left_out],
+        warnings=preview.warnings,
+    )

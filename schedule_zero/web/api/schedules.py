@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from urllib.parse import quote
 
 import msgspec
 from msgspec import UnsetType
 
-from schedule_zero.errors import AlreadyExists, InvalidField, NotFound, PreconditionFailed
+from schedule_zero.errors import AlreadyExists, PreconditionFailed
 from schedule_zero.model import Schedule
 from schedule_zero.store.schedules import etag
+from schedule_zero.web.api import etags
 from schedule_zero.web.api import schedule_records as records
 from schedule_zero.web.api.decode import explain
 from schedule_zero.web.api.execution_records import Created
@@ -26,8 +26,6 @@ from schedule_zero.web.api.schemas import (
     SkipBody,
     moment_us,
 )
-
-_ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
 
 
 async def create(request: ApiRequest) -> Response:
@@ -73,8 +71,7 @@ async def search(request: ApiRequest) -> Response:
 async def show(request: ApiRequest) -> Response:
     """One schedule, with its ETag."""
     schedule = await request.service.schedules.get(request.id)
-    known = request.headers.get("If-None-Match")
-    if known is not None and (known.strip() == "*" or etag(schedule) in _tags(known, "If-None-Match", weak=True)):
+    if etags.known(request, etag(schedule)):
         return Response(status=304, headers=_headers(schedule))
     return _one(schedule)
 
@@ -82,16 +79,14 @@ async def show(request: ApiRequest) -> Response:
 async def put(request: ApiRequest) -> Response:
     """Replace or create one schedule as a whole, in one transaction."""
     body: ScheduleBody = request.body
-    none_match = request.headers.get("If-None-Match")
-    if none_match is not None and none_match.strip() != "*":
-        raise InvalidField('expected If-None-Match: * ("only if there is none yet")', header="If-None-Match")
+    create_only = etags.create_only(request)
     try:
         schedule, created = await request.service.schedules.put(
             request.principal,
             request.id,
             body.spec(),
             await _if_match(request),
-            create_only=none_match is not None,
+            create_only=create_only,
         )
     except AlreadyExists:
         raise PreconditionFailed(f"there is a schedule {request.id!r} already", header="If-None-Match") from None
@@ -201,28 +196,8 @@ def _headers(schedule: Schedule, *, location: bool = False) -> tuple[tuple[str, 
 
 async def _if_match(request: ApiRequest) -> str | None:
     """The version that the schedule has to have for this write; None if the client did not say."""
-    header = request.headers.get("If-Match")
-    if header is None:
-        return None
-    tags = None if header.strip() == "*" else _tags(header, "If-Match", weak=False)
-    if tags is not None and len(tags) == 1:
-        return tags[0]
-    # "*" or one of several: decided for the version that it has now, and held to that one by the store.
-    try:
-        current = etag(await request.service.schedules.get(request.id))
-    except NotFound:
-        raise PreconditionFailed(f"there is no schedule {request.id!r}", header="If-Match") from None
-    if tags is not None and current not in tags:
-        raise PreconditionFailed(header="If-Match")
-    return current
 
+    async def current() -> str:
+        return etag(await request.service.schedules.get(request.id))
 
-def _tags(header: str, name: str, *, weak: bool) -> list[str]:
-    """The opaque parts of a list of entity tags. A weak one never matches If-Match (RFC 9110, 13.1.1)."""
-    tags = []
-    for part in header.split(","):
-        found = _ETAG.fullmatch(part.strip())
-        if found is None:
-            raise InvalidField(f'{name} takes entity tags in double quotes, such as "1-3", or *', header=name)
-        tags.append(found[2] if weak or not found[1] else "W/")
-    return tags
+    return await etags.if_match(request, current)

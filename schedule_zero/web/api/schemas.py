@@ -312,10 +312,20 @@ class FiresQuery(Query, frozen=True, kw_only=True):
     since: Annotated[Moment, Meta(description="With a nominal time at this moment or later.")] | UnsetType = UNSET
 
 
+class AuditQuery(Query, frozen=True, kw_only=True):
+    since: Annotated[Moment, Meta(description="Nominal times at this moment or later; a day before `until`.")] | (
+        UnsetType
+    ) = UNSET
+    until: Annotated[Moment, Meta(description="Nominal times at this moment or earlier; now.")] | UnsetType = UNSET
+
+
 class PreviewBody(Body, frozen=True, kw_only=True):
-    """A trigger to be explained."""
+    """A trigger to be explained, as a schedule with these policies would have it."""
 
     trigger: Trigger
+    timezone: Zone | None = None
+    policies: Policies = NO_POLICIES
+    id: Annotated[Name, Meta(description="The schedule's id: what `H` in cron depends on.")] | None = None
     n: Annotated[int, Meta(ge=1, le=1000, description="How many fires.")] = 10
     after: Annotated[Moment | None, Meta(description="From when on; now unless given.")] = None
 

@@ -133,7 +133,7 @@ async def test_a_round_that_is_too_short_for_a_snooze_does_not_end_it(
 ) -> None:
     start_us = clock.wall_us()
     await bed.create(row(bed, state=ScheduleState.PAUSED, resume_us=start_us + 45 * S))
-    monkeypatch.setattr(type(parse_trigger(EVERY_TEN, now_us=0)), "reach", lambda _, after_us: after_us + 15 * S)
+    monkeypatch.setattr(type(parse_trigger(EVERY_TEN, now_us=0)), "reach", lambda _, after_us, __: after_us + 15 * S)
     clock.advance(50)
 
     await decide(bed)
@@ -177,19 +177,6 @@ async def test_what_is_due_is_left_to_the_timer_to_wake(bed: Bed, clock: ManualC
 
     assert await service(bed).wake() == 0
     assert (await bed.get("a")).state is ScheduleState.PAUSED
-
-
-async def test_a_snooze_with_nothing_left_to_resume_ends_as_finished(bed: Bed, clock: ManualClock) -> None:
-    once = parse_trigger({"type": "date", "run_date": clock.wall_us() / 1e6 - 100}, now_us=clock.wall_us()).encoded()
-    await bed.create(bed.row("a", once, state=ScheduleState.PAUSED, resume_us=clock.wall_us()))
-
-    await service(bed).wake()
-
-    after = await bed.get("a")
-    assert after.state is ScheduleState.FINISHED
-    assert after.note is not None
-    assert "no fire left" in after.note
-    assert await service(bed).wake() == 0
 
 
 async def test_a_trigger_that_runs_out_in_a_snooze_leaves_no_snooze_behind(bed: Bed, clock: ManualClock) -> None:

@@ -1,0 +1,37 @@
+"""The next pending executions of a method, as many as are to be held in memory: bounded in number and in bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schedule_zero.model import Execution
+from schedule_zero.store.execution_reads import pending_window
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+STEP_ROWS = 1_000
+STEP_BYTES = 16 << 20
+
+
+def fill_window(
+    conn: Connection, handler_id: str, job_method: str, limit: int, max_bytes: int, row_bytes: int
+) -> tuple[list[Execution], bool]:
+    """The next ones until there are ``limit``, or ``max_bytes`` of parameters; and whether there may be more.
+
+    At least one, however large. Read in steps of ``STEP_BYTES``, even where each row has ``row_bytes``: the database
+    hands over each answer as one string, of which there are four copies in memory for a moment (and in SQLite none
+    over 1 GB).
+    """
+    rows: list[Execution] = []
+    size = 0
+    after: tuple[int, str] | None = None
+    while len(rows) < limit and size < max_bytes:
+        wanted = min(STEP_ROWS, limit - len(rows), max(1, min(STEP_BYTES, max_bytes - size) // row_bytes))
+        found = pending_window(conn, handler_id, job_method, wanted, after)
+        rows += found
+        size += sum(len(row.params) for row in found)
+        if len(found) < wanted:
+            return rows, False
+        after = (found[-1].priority, found[-1].id)
+    return rows, True

@@ -1,0 +1,204 @@
+"""The keys of a trigger document, taken one by one and checked; what is left at the end is unknown."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+from schedule_zero.clock import to_us
+from schedule_zero.errors import InvalidTrigger
+from schedule_zero.timing.instants import UNITS_US
+from schedule_zero.timing.trigger import LATEST_US, Span
+from schedule_zero.timing.walltime import resolve
+
+E = TypeVar("E", bound=StrEnum)
+
+# Of a relative moment, the largest first.
+RELATIVE_UNITS = ("w", "d", "h", "m", "s", "ms")
+_RELATIVE = re.compile(r"\+(?=[0-9])" + "".join(rf"(?:([0-9]{{1,15}}){unit}(?![a-z]))?" for unit in RELATIVE_UNITS))
+MAX_SEED = 200
+
+
+@dataclass
+class Leaves:
+    """How many single triggers a document has so far."""
+
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class Around:
+    """Where a document stands, and what is meant where it says nothing."""
+
+    zone: str
+    min_interval_ms: int
+    now_us: int | None
+    seed: str | None
+    # The types of the combinations that it stands in, the outermost first.
+    inside: tuple[str, ...] = ()
+    leaves: Leaves = field(default_factory=Leaves)
+
+
+class Fields:
+    """One document, from which its parser takes key by key."""
+
+    def __init__(self, document: object, pointer: str, around: Around) -> None:
+        if not isinstance(document, dict):
+            raise InvalidTrigger(f"expected an object with a type, got {kind_of(document)}", pointer=pointer)
+        self.rest: dict[str, Any] = dict(document)
+        self.pointer = pointer
+        self.around = around
+        self._zone: ZoneInfo | None = None
+        self._known: list[str] = []
+
+    def fail(self, name: str, expected: str, got: object) -> InvalidTrigger:
+        return InvalidTrigger(f"{name}: expected {expected}, got {got!r}", pointer=f"{self.pointer}/{name}")
+
+    def take(self, *names: str) -> Any:
+        """The value under the first of these names; saying the same thing twice is refused."""
+        self._known.extend(names)
+        said = [name for name in names if name in self.rest]
+        if len(said) > 1:
+            raise InvalidTrigger(
+                f"{said[1]} is another name for {said[0]}: expected one of them", pointer=f"{self.pointer}/{said[1]}"
+            )
+        return self.rest.pop(said[0]) if said else None
+
+    def name_of(self, *names: str) -> str:
+        """Under which of the names it was said, for error messages."""
+        return next((name for name in names if name in self.rest), names[0])
+
+    def within(self, kind: str) -> Around:
+        """Where the parts of this combination stand; they are in its zone unless they name one."""
+        return replace(self.around, zone=self.zone.key, inside=(*self.around.inside, kind))
+
+    @property
+    def zone(self) -> ZoneInfo:
+        if self._zone is None:
+            key = self.take("timezone")
+            self._zone = self._load_zone(self.around.zone if key is None else key)
+        return self._zone
+
+    def _load_zone(self, key: object) -> ZoneInfo:
+        # ZoneInfo reads a file of that name: whatever is wrong with the name comes as one of these.
+        if isinstance(key, str) and key:
+            try:
+                return ZoneInfo(key)
+            except (KeyError, ValueError, OSError):
+                pass
+        raise self.fail("timezone", "an IANA zone such as Europe/Berlin", key)
+
+    def moment(self, *names: str) -> int | None:
+        """A moment in microseconds.
+
+        ISO 8601 (in the trigger's zone if it names none), unix seconds, or relative to now: ``+1d12h``.
+        """
+        name = self.name_of(*names)
+        value = self.take(*names)
+        if value is None:
+            return None
+        us: int | None = None
+        if isinstance(value, str):
+            us = self._relative(name, value) if value.startswith("+") else self._moment_of_text(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            us = round(value * 1_000_000)
+        if us is None:
+            raise self.fail(name, "an ISO 8601 date and time, unix seconds, or +2h from now", value)
+        if not 0 <= us <= LATEST_US:
+            hint = "; unix time counts in seconds here" if isinstance(value, int | float) and value > 0 else ""
+            raise self.fail(name, f"a moment between 1970 and 9999{hint}", value)
+        return us
+
+    def _relative(self, name: str, text: str) -> int | None:
+        found = _RELATIVE.fullmatch(text)
+        if found is None:
+            raise self.fail(name, f"+ and whole numbers of {', '.join(RELATIVE_UNITS)} in this order (+1d12h)", text)
+        if self.around.now_us is None:
+            raise self.fail(name, "an absolute moment, because there is no now that it could be relative to", text)
+        amounts = zip(found.groups(default="0"), UNITS_US.values(), strict=True)
+        return self.around.now_us + sum(int(amount) * unit_us for amount, unit_us in amounts)
+
+    def _moment_of_text(self, text: str) -> int | None:
+        try:
+            moment = datetime.fromisoformat(text.strip())
+        except ValueError:
+            return None
+        if moment.tzinfo is not None:
+            return to_us(moment)
+        try:
+            return resolve(moment, self.zone) * 1_000_000 + moment.microsecond
+        except (OverflowError, ValueError):
+            return None
+
+    def day(self, *names: str) -> date | None:
+        name = self.name_of(*names)
+        value = self.take(*names)
+        if value is None:
+            return None
+        try:
+            day = date.fromisoformat(value)
+        except (TypeError, ValueError):
+            raise self.fail(name, "a date such as 2026-12-31", value) from None
+        if not 1970 <= day.year <= 9998:
+            raise self.fail(name, "a date between 1970 and 9998", value)
+        return day
+
+    def whole(self, name: str, low: int, high: int) -> int | None:
+        value = self.take(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise self.fail(name, f"a whole number from {low} to {high}", value)
+        return value
+
+    def choice(self, name: str, choices: type[E]) -> E | None:
+        value = self.take(name)
+        if value is None:
+            return None
+        try:
+            return choices(value)
+        except ValueError:
+            raise self.fail(name, " or ".join(choices), value) from None
+
+    def seed(self) -> str | None:
+        """What ``H`` depends on."""
+        value = self.take("seed")
+        if value is None:
+            return self.around.seed
+        if not isinstance(value, str) or not 0 < len(value) <= MAX_SEED:
+            raise self.fail("seed", f"a text of 1 to {MAX_SEED} characters", value)
+        return value
+
+    def span(self) -> Span:
+        end_name = self.name_of("end", "end_time")
+        span = Span(self.moment("start", "start_time"), self.moment("end", "end_time"))
+        if span.start_us is not None and span.end_us is not None and span.end_us < span.start_us:
+            raise InvalidTrigger(f"{end_name} lies before the start", pointer=f"{self.pointer}/{end_name}")
+        return span
+
+    def refuse_rest(self) -> None:
+        if not self.rest:
+            return
+        unknown = sorted(map(str, self.rest))
+        known = ", ".join(dict.fromkeys(self._known))
+        raise InvalidTrigger(
+            f"unknown key{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}; known here: {known}",
+            pointer=f"{self.pointer}/{_escaped(unknown[0])}",
+        )
+
+
+def _escaped(name: str) -> str:
+    """A key as one step of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def kind_of(value: object) -> str:
+    """What kind of JSON it is, for error messages."""
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string"}
+    names |= {list: "a list", dict: "an object"}
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,392 @@
+"""The text of an iCalendar file, before any library sees it: reduced to what bears on time, and bounded.
+
+A calendar export is mostly other things: who was invited, notes, attachments, alarms, the moment of the export. None of
+that belongs into a scheduler's database, and a file without it is the same file whenever it is exported anew. Kept are
+events, with the few properties that say when they are and what they are called, and those time zones that only the file
+itself knows.
+
+Refused here is what libraries would follow for ever or for too long: rules by the second, minute or hour, steps of
+nothing, rules that never match, more events or repetitions than a calendar of closures can have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cache
+from hashlib import sha256
+from typing import NamedTuple
+from zoneinfo import available_timezones
+
+from msgspec import Struct, field
+
+from schedule_zero.errors import InvalidCalendar
+
+MAX_BYTES = 1 << 20
+MAX_EVENTS = 1000
+MAX_LISTED_DATES = 5000
+# Repetitions of all events in one year: ten a day.
+MAX_PER_YEAR = 3660
+MAX_ZONES = 50
+MAX_DEPTH = 4
+MAX_INTERVAL = 1000
+EARLIEST_YEAR = 1900
+
+_KEPT = frozenset(
+    {
+        "UID", "DTSTART", "DTEND", "DURATION", "RRULE", "RDATE", "EXDATE", "RECURRENCE-ID", "SEQUENCE", "STATUS",
+        "SUMMARY",
+    }
+)  # fmt: skip
+_KEPT_OF_ZONE = frozenset({"TZID", "DTSTART", "RRULE", "RDATE", "TZOFFSETFROM", "TZOFFSETTO", "TZNAME"})
+_REPEATABLE = frozenset({"RRULE", "RDATE", "EXDATE"})
+_PARTS = frozenset(
+    {
+        "FREQ", "UNTIL", "COUNT", "INTERVAL", "BYHOUR", "BYMINUTE", "BYSECOND", "BYDAY", "BYMONTHDAY", "BYYEARDAY",
+        "BYWEEKNO", "BYMONTH", "BYSETPOS", "WKST",
+    }
+)  # fmt: skip
+# At most so many matches a year, for each time of the day.
+_PER_YEAR = {"DAILY": 366, "WEEKLY": 53, "MONTHLY": 12, "YEARLY": 1}
+_DAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
+_HEAD = re.compile(r'(?:[^:"]|"[^"]*")*(?=:)')
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_TZID = re.compile(r';TZID=("[^"]*"|[^;:"]*)', re.IGNORECASE)
+_START = re.compile(r"(\d{4})(\d{2})(\d{2})(?:T(\d{2})(\d{2})(\d{2})Z?)?")
+
+
+class _Line(NamedTuple):
+    """One unfolded content line and where it begins."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def head(self) -> str:
+        """The name and the parameters: up to the first colon that is not in quotes."""
+        found = _HEAD.match(self.text)
+        return self.text if found is None else found[0]
+
+    @property
+    def value(self) -> str:
+        """What stands behind that colon."""
+        return self.text[len(self.head) + 1 :]
+
+
+class _Block(Struct):
+    """An event or a zone: its lines without BEGIN and END of its own."""
+
+    number: int
+    lines: list[_Line] = field(default_factory=list)
+
+
+def distil(text: str, pointer: str) -> str:
+    """The same calendar, reduced and bounded; ``InvalidCalendar`` says what it can't be, with the line."""
+    return _Distiller(pointer).run(text)
+
+
+def merged(old: str, new: str) -> str:
+    """Two distilled texts as one; of an event that is in both (by its UID), the new one."""
+    replaced = set(re.findall(r"^UID[^:\n]*:(.*)$", new, re.MULTILINE))
+    kept = [
+        block
+        for block in re.findall(r"^BEGIN:VEVENT\n.*?^END:VEVENT\n", old, re.MULTILINE | re.DOTALL)
+        if not replaced.intersection(re.findall(r"^UID[^:\n]*:(.*)$", block, re.MULTILINE))
+    ]
+    zones = re.findall(r"^BEGIN:VTIMEZONE\n.*?^END:VTIMEZONE\n", old, re.MULTILINE | re.DOTALL)
+    zones = [zone for zone in zones if zone not in new]
+    head, end, _ = new.rpartition("END:VCALENDAR\n")
+    return head + "".join(zones) + "".join(kept) + end
+
+
+def zone_of(text: str) -> str | None:
+    """The IANA zone that a file says it was made in (``X-WR-TIMEZONE``); not part of RFC 5545, but common."""
+    for line in _unfolded(text[:MAX_BYTES]):
+        if line.name == "X-WR-TIMEZONE":
+            return _iana(line.value.strip())
+    return None
+
+
+class _Distiller:
+    def __init__(self, pointer: str) -> None:
+        self._pointer = pointer
+        self._events: list[_Block] = []
+        # By the TZID that they define; in use under a name that no other file shares.
+        self._zones: dict[str, _Block] = {}
+        self._used: dict[str, str] = {}
+        self._times_a_year = 0
+
+    def run(self, text: str) -> str:
+        size = len(text.encode(errors="replace"))
+        if size > MAX_BYTES:
+            raise InvalidCalendar(f"expected at most {MAX_BYTES} bytes of iCalendar, got {size}", pointer=self._pointer)
+        self._read(text)
+        self._check_amounts()
+        events = [self._event(block) for block in self._events]
+        zones = [self._zone(tzid, name) for tzid, name in self._used.items()]
+        head = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//ScheduleZero//named calendar//EN"]
+        return "\n".join([*head, *zones, *events, "END:VCALENDAR", ""])
+
+    # --- structure -----------------------------------------------------------------------------------
+
+    def _read(self, text: str) -> None:
+        open_: list[str] = []
+        block: _Block | None = None
+        seen = False
+        for line in _unfolded(text):
+            if line.name == "BEGIN":
+                kind = line.value.strip().upper()
+                seen = seen or kind == "VCALENDAR"
+                if (kind == "VCALENDAR") is not (not open_):
+                    raise self._at(line, "expected BEGIN:VCALENDAR around everything else")
+                open_.append(kind)
+                if len(open_) > MAX_DEPTH:
+                    raise self._at(line, f"nested deeper than {MAX_DEPTH} levels")
+                if len(open_) == 2:
+                    block = _Block(line.number) if kind in ("VEVENT", "VTIMEZONE") else None
+                elif block is not None and open_[1] == "VTIMEZONE":
+                    block.lines.append(line)
+            elif line.name == "END":
+                kind = line.value.strip().upper()
+                if not open_ or open_.pop() != kind:
+                    raise self._at(line, f"END:{kind[:50]} without its BEGIN")
+                if block is not None and len(open_) == 2 and open_[1] == "VTIMEZONE":
+                    block.lines.append(line)
+                elif block is not None and len(open_) == 1:
+                    self._close(kind, block)
+                    block = None
+            elif not open_:
+                raise self._at(line, "expected BEGIN:VCALENDAR")
+            elif block is not None:
+                self._keep(open_, block, line)
+        if open_ or not seen:
+            missing = f"END:{open_[-1][:50]}" if open_ else "BEGIN:VCALENDAR"
+            raise InvalidCalendar(f"not a whole iCalendar file: {missing} is missing", pointer=self._pointer)
+
+    def _keep(self, open_: list[str], block: _Block, line: _Line) -> None:
+        if open_[1] == "VTIMEZONE":
+            if line.name in _KEPT_OF_ZONE:
+                block.lines.append(line)
+        elif len(open_) == 2:
+            if line.name == "EXRULE":
+                raise self._at(line, "EXRULE is not taken (it was withdrawn from iCalendar); use EXDATE")
+            if line.name in _KEPT:
+                block.lines.append(line)
+
+    def _close(self, kind: str, block: _Block) -> None:
+        if kind == "VEVENT":
+            self._events.append(block)
+            return
+        tzid = next((line.value.strip() for line in block.lines if line.name == "TZID"), None)
+        if tzid is not None:
+            self._zones.setdefault(tzid, block)
+
+    def _check_amounts(self) -> None:
+        if len(self._events) > MAX_EVENTS:
+            raise InvalidCalendar(
+                f"expected at most {MAX_EVENTS} events, got {len(self._events)}", pointer=self._pointer
+            )
+        if len(self._zones) > MAX_ZONES:
+            raise InvalidCalendar(
+                f"expected at most {MAX_ZONES} time zones, got {len(self._zones)}", pointer=self._pointer
+            )
+        listed = sum(
+            line.value.count(",") + 1
+            for block in self._events
+            for line in block.lines
+            if line.name in ("RDATE", "EXDATE")
+        )
+        if listed > MAX_LISTED_DATES:
+            raise InvalidCalendar(
+                f"expected at most {MAX_LISTED_DATES} dates in RDATE and EXDATE together, got {listed}",
+                pointer=self._pointer,
+            )
+
+    # --- events --------------------------------------------------------------------------------------
+
+    def _event(self, block: _Block) -> str:
+        once: set[str] = set()
+        kept: list[str] = []
+        start: str | None = None
+        for line in block.lines:
+            if line.name in once:
+                if line.name == "SUMMARY":
+                    continue
+                raise self._at(line, f"a second {line.name} in one event")
+            if line.name not in _REPEATABLE:
+                once.add(line.name)
+            if line.name == "DTSTART":
+                start = line.value.strip()
+            kept.append(self._in_known_zone(line))
+        if start is None:
+            raise self._line_error(block.number, "an event without DTSTART")
+        found = _START.fullmatch(start)
+        year = int(found[1]) if found is not None else 0
+        if not EARLIEST_YEAR <= year <= 9998:
+            raise self._line_error(block.number, f"expected DTSTART as 20261224 or 20261224T180000, got {start[:50]!r}")
+        rules = [line for line in block.lines if line.name == "RRULE"]
+        self._check_rules(rules, start)
+        return "\n".join(["BEGIN:VEVENT", *kept, "END:VEVENT"])
+
+    def _check_rules(self, rules: list[_Line], start: str) -> None:
+        for line in rules:
+            parts = self._parts(line)
+            self._times_a_year += _times_a_year(parts)
+            if self._times_a_year > MAX_PER_YEAR:
+                raise self._at(line, f"the events repeat more than {MAX_PER_YEAR} times a year, taken together")
+            self._check_match(line, parts, start)
+
+    def _parts(self, line: _Line) -> dict[str, str]:
+        """The parts of a rule, each known and sane."""
+        parts: dict[str, str] = {}
+        for part in line.value.strip().rstrip(";").split(";"):
+            name, equals, value = part.partition("=")
+            name = name.strip().upper()
+            if name not in _PARTS or not equals or name in parts:
+                raise self._at(line, f"expected a recurrence rule of {', '.join(sorted(_PARTS))}, got {part[:50]!r}")
+            parts[name] = value.strip().upper()
+        if parts.get("FREQ") not in _PER_YEAR:
+            raise self._at(line, f"FREQ: expected {', '.join(_PER_YEAR)}, got {parts.get('FREQ', 'nothing')[:50]!r}")
+        of_days = parts["FREQ"] in ("DAILY", "WEEKLY")
+        if of_days and ("BYSETPOS" in parts or any(len(day) > 2 for day in parts.get("BYDAY", "").split(","))):
+            raise self._at(line, f"BYSETPOS and BYDAY with a number are not for FREQ={parts['FREQ']}")
+        if "UNTIL" in parts and "COUNT" in parts:
+            raise self._at(line, "expected either UNTIL or COUNT, got both")
+        for name, most in (("INTERVAL", MAX_INTERVAL), ("COUNT", 100_000)):
+            value = parts.get(name, "1")
+            if not value.isascii() or not value.isdecimal() or not 1 <= int(value[:10]) <= most:
+                raise self._at(line, f"{name}: expected 1 to {most}, got {value[:50]!r}")
+        return parts
+
+    def _check_match(self, line: _Line, parts: dict[str, str], start: str) -> None:
+        """A rule that matches nothing would be followed to the year 9999 each time it is asked."""
+        from dateutil.rrule import rrulestr  # type: ignore[import-untyped]  # it has no stubs
+
+        found = _START.fullmatch(start)
+        assert found is not None
+        try:
+            first = datetime(*(int(number or 0) for number in found.groups()))  # type: ignore[arg-type]  # noqa: DTZ001
+            match = next(iter(rrulestr(_probe(parts, first), dtstart=first)), None)
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise self._at(line, f"not a recurrence rule: {error}"[:200]) from None
+        if match is None:
+            raise self._at(line, f"the rule never matches: {line.value[:100]!r}")
+
+    # --- zones ---------------------------------------------------------------------------------------
+
+    def _in_known_zone(self, line: _Line) -> str:
+        """The line with a TZID that means the same everywhere."""
+        found = _TZID.search(line.head)
+        if found is None:
+            return line.text
+        tzid = found[1].strip('"')
+        name = _iana(tzid)
+        if name is None:
+            if tzid not in self._zones:
+                raise self._at(line, f"TZID: expected an IANA zone, or one that the file defines, got {tzid[:100]!r}")
+            name = self._used.setdefault(tzid, self._own_name(tzid))
+        return f"{line.text[: found.start()]};TZID={name}{line.text[found.end() :]}"
+
+    def _own_name(self, tzid: str) -> str:
+        """``icalendar`` remembers zones by their names, for all files: another "My Zone" must not be taken for it."""
+        body = "\n".join(line.text for line in self._zones[tzid].lines if line.name != "TZID")
+        return "zone-" + sha256(body.encode()).hexdigest()[:16]
+
+    def _zone(self, tzid: str, name: str) -> str:
+        lines = []
+        for line in self._zones[tzid].lines:
+            if line.name == "TZID":
+                continue
+            if line.name == "RRULE" and self._parts(line)["FREQ"] != "YEARLY":
+                raise self._at(line, "a time zone changes by FREQ=YEARLY")
+            lines.append(line.text)
+        return "\n".join(["BEGIN:VTIMEZONE", f"TZID:{name}", *lines, "END:VTIMEZONE"])
+
+    # --- errors --------------------------------------------------------------------------------------
+
+    def _at(self, line: _Line, what: str) -> InvalidCalendar:
+        return self._line_error(line.number, what)
+
+    def _line_error(self, number: int, what: str) -> InvalidCalendar:
+        return InvalidCalendar(f"line {number} of the iCalendar text: {what}", pointer=self._pointer)
+
+
+def _unfolded(text: str) -> Iterator[_Line]:
+    """Content lines: a line that begins with a space continues the one before (RFC 5545, 3.1)."""
+    number, parts = 0, [""]
+    for at, raw in enumerate(re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff")), 1):
+        line = _CONTROL.sub("", raw)
+        if line[:1] in (" ", "\t") and number:
+            parts.append(line[1:])
+            continue
+        if parts[0]:
+            yield _line(number, "".join(parts))
+        number, parts = at, [line]
+    if parts[0]:
+        yield _line(number, "".join(parts))
+
+
+def _line(number: int, text: str) -> _Line:
+    return _Line(number, re.split("[;:]", text, maxsplit=1)[0].strip().upper(), text)
+
+
+def _probe(parts: dict[str, str], first: datetime) -> str:
+    """A rule that matches if this one ever does, and is quick to say that it doesn't.
+
+    ``dateutil`` steps a year of days in the time of ten days one by one. What the parts of a daily or weekly rule
+    select are days of the year; only its interval selects among these.
+    """
+    probe = {name: value for name, value in parts.items() if name not in ("UNTIL", "COUNT")}
+    if parts["FREQ"] in ("DAILY", "WEEKLY") and parts.get("INTERVAL", "1") == "1":
+        if parts["FREQ"] == "WEEKLY":
+            probe.setdefault("BYDAY", _DAYS[first.weekday()])
+        probe["FREQ"] = "YEARLY"
+    return ";".join(f"{name}={value}" for name, value in probe.items())
+
+
+def _times_a_year(parts: dict[str, str]) -> int:
+    """An upper bound of a rule's matches in one year."""
+    frequency = parts["FREQ"]
+    said = {name: parts[name].split(",") for name in parts if name.startswith("BY")}
+    # "The second Monday" is one of a period, "every Monday" as many as the period has.
+    in_month = sum(1 if len(day) > 2 else 5 for day in said.get("BYDAY", ()))
+    if frequency == "DAILY":
+        days = 366
+    elif frequency == "WEEKLY":
+        days = 53 * len(said.get("BYDAY", "1"))
+    elif frequency == "MONTHLY" or "BYMONTH" in said:
+        months = len(said["BYMONTH"]) if "BYMONTH" in said else 12
+        days = months * (len(said["BYMONTHDAY"]) if "BYMONTHDAY" in said else in_month or 1)
+    elif "BYWEEKNO" in said:
+        # Week 1 may come twice in a year: its end in January, its beginning in December.
+        days = (len(said["BYWEEKNO"]) + 1) * len(said.get("BYDAY", "1234567"))
+    elif "BYDAY" in said:
+        days = sum(1 if len(day) > 2 else 53 for day in said["BYDAY"])
+    else:
+        days = 12 * len(said.get("BYMONTHDAY", ())) + len(said.get("BYYEARDAY", ())) or 1
+    days = -(-min(days, 366) // int(parts.get("INTERVAL", "1")))
+    for name in ("BYHOUR", "BYMINUTE", "BYSECOND"):
+        days *= len(said.get(name, "1"))
+    return days
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _iana(tzid: str) -> str | None:
+    """The IANA zone that a TZID means: by its own name, Windows' name for it, or ``/vendor/…/Europe/Berlin``."""
+    from icalendar.timezone.windows_to_olson import WINDOWS_TO_OLSON
+
+    if tzid in _zones():
+        return tzid
+    windows: str | None = WINDOWS_TO_OLSON.get(tzid)
+    if windows is not None:
+        return windows
+    if tzid.startswith("/"):
+        steps = tzid.strip("/").split("/")
+        return next((name for at in range(len(steps)) if (name := "/".join(steps[at:])) in _zones()), None)
+    return None

@@ -1,0 +1,169 @@
+"""What the versions of a schedule had to decide, as the audit wants it: spans of nominal times, and chains of runs.
+
+A version answers for the nominal times after it came into force until it ended (``handover``). What is not decided yet
+is not expected yet: all up to before ``next_fire_us`` is. A schedule that has finished, was quarantined, or was
+paused in that state, has nothing to decide after its last row.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from schedule_zero.errors import InvalidCalendar, InvalidTrigger
+from schedule_zero.model import Schedule, ScheduleState, ServerRun
+from schedule_zero.rules.audit import Span
+from schedule_zero.rules.policies import policies_of
+from schedule_zero.timing.handover import same_times
+from schedule_zero.timing.parse import first_fire
+
+if TYPE_CHECKING:
+    from schedule_zero.timing.trigger import Trigger
+
+# Who changes a schedule so shortly after a start may come before the start's own fires.
+START_SLACK_US = 10_000_000
+
+
+class Version(Struct, frozen=True):
+    """A schedule from ``from_us`` to ``to_us`` (None: it is in force); as it was at its end."""
+
+    schedule: Schedule
+    from_us: int
+    to_us: int | None
+
+
+class Chain(Struct):
+    """A time in which each fire follows the end of the run before."""
+
+    after_us: int
+    upto_us: int
+    after_run: Callable[[int], int | None]
+    # When it began anew, and with which nominal time (None: not known).
+    starts: list[tuple[int, int | None]]
+    # The schedule, if it is still in force.
+    current: Schedule | None = None
+
+
+class Owed(Struct):
+    """What one generation of a schedule had to decide, in order of time."""
+
+    spans: list[Span]
+    chains: list[Chain]
+    # Before this, its versions are not known, or can't be read.
+    known_after_us: int
+    # The first nominal time that is due and not decided.
+    undecided_us: int | None = None
+
+
+def owed(
+    versions: Sequence[Version],
+    known_after_us: int,
+    until_us: int,
+    *,
+    trigger_of: Callable[[Schedule], Trigger],
+    lives: Sequence[ServerRun],
+    decided_upto: Callable[[int], int | None],
+) -> Owed:
+    """What the versions of one generation (the oldest first) had to decide by ``until_us``.
+
+    ``lives`` are those of the server around that time, in order. ``decided_upto`` says which is the newest nominal
+    time in the ledger that is not later than a moment.
+    """
+    found = Owed([], [], known_after_us)
+    last = versions[-1]
+    next_us = last.schedule.next_fire_us if last.to_us is None else None
+    if next_us is not None and next_us <= until_us:
+        found.undecided_us = next_us
+    # What an earlier version left to the one in force is not decided before that one gets there.
+    cap_us = until_us if next_us is None else min(until_us, next_us - 1)
+    before: Version | None = None
+    for version in versions:
+        try:
+            trigger = trigger_of(version.schedule)
+        except (InvalidTrigger, InvalidCalendar):
+            # Nobody could fire it, and nobody can say what it would have fired.
+            found.known_after_us = until_us if version.to_us is None else max(found.known_after_us, version.to_us)
+            before = version
+            continue
+        if trigger.after_run(version.from_us) is not None:
+            _add_chain(found, trigger, version, before, until_us)
+        else:
+            for span in _spans(trigger, version, until_us, lives, decided_upto):
+                found.spans.append(Span(span.times, span.after_us, min(span.upto_us, cap_us), span.may_us))
+        before = version
+    return found
+
+
+# --- spans ------------------------------------------------------------------------------------------
+
+
+def _spans(
+    trigger: Trigger,
+    version: Version,
+    until_us: int,
+    lives: Sequence[ServerRun],
+    decided_upto: Callable[[int], int | None],
+) -> list[Span]:
+    row = version.schedule
+    may_us = until_us if version.to_us is None else min(version.to_us, until_us)
+    # A date that had passed when its schedule was made is due nevertheless.
+    first_us = first_fire(trigger, version.from_us)
+    after_us = version.from_us if first_us is None else min(version.from_us, first_us - 1)
+    upto_us = may_us
+    if version.to_us is not None and row.next_fire_us is not None:
+        # After the clock was set back, more is decided than the time of its end says.
+        decided_us = trigger.last_before(row.next_fire_us)
+        upto_us = may_us = max(may_us, min(decided_us or 0, until_us))
+    if has_ended(row, trigger):
+        upto_us = min(may_us, max(decided_upto(may_us) or 0, row.last_fire_us or 0))
+    if not trigger.endless:
+        return [Span(trigger, after_us, upto_us, may_us)]
+    return _by_life(trigger, version, Span(trigger, after_us, upto_us, may_us), lives)
+
+
+def has_ended(row: Schedule, trigger: Trigger) -> bool:
+    """Whether a schedule without a next fire is one that has nothing to decide any more, whatever its trigger says."""
+    if row.next_fire_us is not None:
+        return False
+    if row.state is ScheduleState.FINISHED:
+        return policies_of(row.policies).max_fires is not None
+    return row.state is ScheduleState.QUARANTINED or (row.state is ScheduleState.PAUSED and not trigger.endless)
+
+
+def _by_life(trigger: Trigger, version: Version, whole: Span, lives: Sequence[ServerRun]) -> list[Span]:
+    """Cut a span where the server was started: each life of it has its own start."""
+    starts = [life.started_us for life in lives]
+    at = bisect_right(starts, whole.after_us)
+    spans: list[Span] = []
+    from_us, life_us = whole.after_us, starts[at - 1] if at else None
+    for start_us in [*(us for us in starts[at:] if us <= whole.may_us), None]:
+        to_us = whole.may_us if start_us is None else start_us - 1
+        times = trigger.bound(life_us or 0)
+        upto_us = min(to_us, whole.upto_us)
+        if life_us is not None and version.to_us is not None and version.to_us < life_us + START_SLACK_US:
+            upto_us = min(upto_us, max(from_us, life_us - 1))
+        spans.append(Span(times, from_us, upto_us, to_us))
+        from_us, life_us = to_us, start_us
+    return spans
+
+
+# --- chains -------------------------------------------------------------------------------------------
+
+
+def _add_chain(found: Owed, trigger: Trigger, version: Version, before: Version | None, until_us: int) -> None:
+    to_us = until_us if version.to_us is None else min(version.to_us, until_us)
+    row = version.schedule
+    current = row if version.to_us is None else None
+    goes_on = before is not None and same_times(before.schedule, row)
+    if goes_on and found.chains and found.chains[-1].upto_us == version.from_us:
+        chain = found.chains[-1]
+        chain.upto_us, chain.current = to_us, current
+        if before is not None and before.schedule.next_fire_us is None and before.schedule.waits_for is None:
+            chain.starts.append((version.from_us, None))
+        return
+    # The oldest version that is known here may have gone on from one that isn't.
+    starts = [] if before is None and row.version > 1 else [(version.from_us, first_fire(trigger, version.from_us))]
+    found.chains.append(Chain(version.from_us, to_us, trigger.after_run, starts, current))

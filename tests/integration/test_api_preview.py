@@ -1,0 +1,96 @@
+"""The preview says what firing will do, and what is special about it."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("known_demo")]
+
+BERLIN = "Europe/Berlin"
+
+
+async def preview(api, trigger, **more):
+    answer = await api.post("/api/triggers/preview", json={"trigger": trigger, **more})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_a_fire_that_the_clock_jumps_over_is_made_up_for_and_marked(api):
+    daily = {"type": "cron", "expression": "30 2 * * *", "timezone": BERLIN}
+
+    seen = await preview(api, daily, n=3, after="2027-03-27T00:00:00Z")
+
+    assert [(fire["time"], fire["local"], fire["marks"]) for fire in seen["fires"]] == [
+        ("2027-03-27T01:30:00.000000Z", "2027-03-27T02:30:00+01:00", []),
+        ("2027-03-28T01:00:00.000000Z", "2027-03-28T03:00:00+02:00", ["dst_gap"]),
+        ("2027-03-29T00:30:00.000000Z", "2027-03-29T02:30:00+02:00", []),
+    ]
+    assert (seen["zone"], seen["left_out"]) == (BERLIN, [])
+
+
+async def test_a_fire_that_is_left_out_by_the_clock_is_told(api):
+    daily = {"type": "cron", "expression": "30 2 * * *", "timezone": BERLIN, "dst_gap": "skip"}
+
+    seen = await preview(api, daily, n=2, after="2027-03-27T12:00:00Z")
+
+    assert seen["left_out"] == [{"local": "2027-03-28T02:30:00", "after": "2027-03-28T01:00:00.000000Z"}]
+
+
+async def test_a_local_time_that_comes_twice_is_marked(api):
+    daily = {"type": "calendar", "days": 1, "at": "02:30", "timezone": BERLIN, "start_date": "2027-10-30"}
+
+    seen = await preview(api, daily, n=2, after="2027-10-30T12:00:00Z")
+
+    assert [fire["marks"] for fire in seen["fires"]] == [["dst_fold"], []]
+
+
+async def test_traps_are_pointed_out(api):
+    seen = await preview(api, {"type": "cron", "expression": "0 0 31 * *"})
+
+    assert any("31" in warning for warning in seen["warnings"])
+
+
+async def test_several_triggers_are_one_and_say_so(api):
+    seen = await preview(
+        api,
+        [{"type": "cron", "expression": "0 9 * * *"}, {"type": "cron", "expression": "0 17 * * *"}],
+        n=3,
+        after="2030-01-01T00:00:00Z",
+    )
+
+    assert [fire["time"][11:16] for fire in seen["fires"]] == ["09:00", "17:00", "09:00"]
+    assert seen["trigger"]["type"] == "or"
+
+
+async def test_a_zone_is_meant_where_the_trigger_names_none(api):
+    seen = await preview(
+        api, {"type": "cron", "expression": "0 9 * * *"}, timezone=BERLIN, n=1, after="2030-01-01T00:00:00Z"
+    )
+
+    assert seen["fires"][0]["time"] == "2030-01-01T08:00:00.000000Z"
+
+
+async def test_the_minute_of_an_h_is_the_one_that_the_schedule_will_have(api):
+    trigger = {"type": "cron", "expression": "H H * * *"}
+    seen = await preview(api, trigger, id="nightly", n=1)
+
+    body = {"id": "nightly", "handler_id": "demo", "job_method": "noop", "trigger": trigger}
+    made = (await api.post("/api/schedules", json=body)).json()["schedules"][0]
+
+    assert made["next_fire_time"] == seen["fires"][0]["time"]
+
+
+async def test_what_waits_for_something_has_no_times_and_is_no_error(api):
+    for kind in ("startup", "manual"):
+        seen = await preview(api, {"type": kind})
+        assert seen["fires"] == []
+
+
+async def test_an_unknown_calendar_is_refused_with_its_place(api):
+    answer = await api.post(
+        "/api/triggers/preview",
+        json={"trigger": {"type": "cron", "expression": "0 9 * * *"}, "policies": {"exclude": ["nowhere"]}},
+    )
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["pointer"] == "/policies/exclude/0"
