@@ -7,7 +7,7 @@ from itertools import islice
 
 import structlog
 
-from schedule_zero.clock import Clock
+from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.errors import Conflict, InvalidField, NotFound
 from schedule_zero.model import Backfill, Schedule, new_id
 from schedule_zero.service.specs import BackfillCount, Principal
@@ -100,7 +100,7 @@ class BackfillService:
         if to_us < from_us:
             raise InvalidField("the end lies before the start", pointer="/to")
         if to_us > self._clock.wall_us():
-            raise InvalidField("expected a range that lies back", pointer="/to")
+            raise InvalidField(f"expected a range that lies back, got {rfc3339(to_us)}", pointer="/to")
         resolver = self._timer.resolver
         times = await asyncio.to_thread(
             lambda: list(islice(nominal_times(resolver, schedule, from_us, to_us), MAX_TOTAL + 1))

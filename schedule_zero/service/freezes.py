@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import structlog
 
-from schedule_zero.clock import Clock
+from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.errors import InvalidField
 from schedule_zero.model import CatchUp, Freeze, new_id
 from schedule_zero.service.specs import Principal
 from schedule_zero.store import Store
 from schedule_zero.store import freezes as store_freezes
 from schedule_zero.timing import Timer
+from schedule_zero.timing.freezes import in_force
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +37,7 @@ class FreezeService:
         """
         now_us = self._clock.wall_us()
         if until_us is not None and until_us <= now_us:
-            raise InvalidField("expected a moment to come", pointer="/until")
+            raise InvalidField(f"expected a moment to come, got {rfc3339(until_us)}", pointer="/until")
         row = Freeze(id=new_id(), from_us=now_us, to_us=until_us, note=note, by=principal.name, catch_up=catch_up)
         frozen: Freeze = await self._store.write(store_freezes.freeze, row)
         await self._timer.freezes.load()
@@ -56,4 +57,4 @@ class FreezeService:
     async def all(self) -> tuple[Freeze | None, list[Freeze]]:
         """The one in force, and all that there were, the newest first."""
         freezes = await self._store.read(store_freezes.all_freezes)
-        return self._timer.freezes.at(self._clock.wall_us()), freezes[::-1]
+        return in_force(freezes, self._clock.wall_us()), freezes[::-1]

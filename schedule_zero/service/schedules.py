@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from schedule_zero.clock import Clock
+from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.config import LimitsConfig, TimingConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import (
@@ -187,7 +187,7 @@ class ScheduleService:
         WrongState: it is finished or quarantined, and doesn't fire anyway.
         """
         if until_us is not None and until_us <= self._clock.wall_us():
-            raise InvalidField("expected a moment to come", pointer="/until")
+            raise InvalidField(f"expected a moment to come, got {rfc3339(until_us)}", pointer="/until")
 
         def change(old: Schedule) -> store_schedules.SetState:
             if old.state not in (ScheduleState.ACTIVE, ScheduleState.PAUSED):

@@ -85,6 +85,9 @@ class Backfills:
 
     async def run_once(self) -> bool:
         """One step of each running backfill; whether there are any."""
+        if not self._freezes.loaded:
+            # The timer, which keeps them, may not have begun yet.
+            await self._freezes.load()
         found = await self._store.read(backfills.running)
         self._allowance = {row.id: self._allowance[row.id] for row in found if row.id in self._allowance}
         if self._freezes.at(self._clock.wall_us()) is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from schedule_zero.rules.catchup import Frozen
@@ -14,24 +15,34 @@ if TYPE_CHECKING:
 CHANGES = frozenset({"schedules.frozen", "schedules.thawed"})
 
 
+def in_force(freezes: Sequence[Freeze], now_us: int) -> Freeze | None:
+    """The one of ``freezes`` (the oldest first) that holds now. It began when it was committed, even if the clock was
+    set back since.
+    """
+    last = freezes[-1] if freezes else None
+    return None if last is None or (last.to_us is not None and last.to_us <= now_us) else last
+
+
 class FreezeBook:
     """All freezes, as committed."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._all: list[Freeze] = []
+        # Before that, nothing is known.
+        self.loaded = False
         # The end of the latest one that is over, or in force with an end.
         self._last_to_us = 0
 
     async def load(self) -> None:
         """Read them; to be called at the start and after each change."""
         self._all = await self._store.read(store_freezes.all_freezes)
+        self.loaded = True
         self._last_to_us = max((freeze.to_us for freeze in self._all if freeze.to_us is not None), default=0)
 
     def at(self, now_us: int) -> Freeze | None:
-        """The one in force. It began when it was committed, even if the clock was set back since."""
-        last = self._all[-1] if self._all else None
-        return None if last is None or (last.to_us is not None and last.to_us <= now_us) else last
+        """The one in force."""
+        return in_force(self._all, now_us)
 
     def any_since(self, us: int) -> bool:
         """Whether any ended after that."""

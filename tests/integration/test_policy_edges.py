@@ -11,6 +11,7 @@ from schedule_zero.errors import InvalidTrigger, WrongState
 from schedule_zero.model import CatchUp, Origin, Overlap, ScheduleState, SkipReason, Spread, State
 from schedule_zero.rules.policies import skips_of
 from schedule_zero.store import events
+from schedule_zero.timing import Timer
 from tests.integration.policy_bed import (
     ANN,
     CAUGHT_UP,
@@ -151,6 +152,20 @@ async def test_a_freeze_stops_everything_and_whoever_thaws_chooses_what_is_made_
         assert await run.outcomes() == expected
         [frozen] = (await run.freezes.all())[1]
         assert (frozen.note, frozen.by, frozen.catch_up) == ("release", "ann", choice)
+
+
+async def test_a_freeze_is_known_and_holds_back_backfills_before_the_timer_has_begun(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", {**EVERY_SECOND, "start": clock.wall_us() / 1e6 - 10})
+        frozen = await run.freezes.freeze(ANN)
+        await run.backfills.begin(ANN, "a", clock.wall_us() - 5 * S, clock.wall_us(), 1000.0)
+    monkeypatch.setattr(Timer, "run", lambda _: asyncio.Event().wait())
+    async with life(tmp_path, clock) as run:
+        assert (await run.freezes.all())[0] == frozen
+        await run.server.timer.backfills.run_once()
+        assert await run.executions() == []
 
 
 async def test_a_freeze_holds_although_the_clock_is_set_back(tmp_path: Path, clock: ManualClock) -> None:
