@@ -95,7 +95,6 @@ async def test_fires_are_moved_to_business_days_and_move_on_with_the_calendar(ap
     async def bound_anew() -> bool:
         shown = (await api.get("/api/schedules/s")).json()
         assert shown["policies"]["business_days"]["version"] in (1, 2)
-        print(shown["next_fire_time"], shown["policies"], shown["version"])
         return shown["next_fire_time"] == f"{first.year}-07-02T09:00:00.000000Z"
 
     assert await eventually(bound_anew)
