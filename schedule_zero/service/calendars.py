@@ -199,9 +199,7 @@ class CalendarService:
                 summaries.append(_summary(row))
         return Page(summaries, page.next_cursor), count
 
-    async def versions(
-        self, name: str, *, cursor: str | None = None, limit: int = 50
-    ) -> Page[CalendarVersion]:  # fmt: skip
+    async def versions(self, name: str, *, cursor: str | None = None, limit: int = 50) -> Page[CalendarVersion]:
         """A page of versions, newest first, without their documents. NotFound if there never was such a calendar."""
         page = await self._store.read(lambda conn: store_calendars.versions(conn, name, cursor=cursor, limit=limit))
         if not page.rows and cursor is None:

@@ -157,10 +157,8 @@ _VERSIONS = Query(
 )
 _S = tables.schedules.c
 _USERS = Query(
-    select(_S.id, _S.policies)
-    .where(_S.policies.is_not(None), _S.policies.like(bindparam("pattern")))
-    .order_by(_S.id)
-)  # fmt: skip
+    select(_S.id, _S.policies).where(_S.policies.is_not(None), _S.policies.like(bindparam("pattern"))).order_by(_S.id)
+)
 _BEYOND = 1 << 62
 _policies = msgspec.json.Decoder(Policies).decode
 
@@ -188,14 +186,10 @@ def get_version(conn: Connection, name: str, version: int) -> CalendarVersion | 
     row = _GET_VERSION.one(conn, wanted=name, number=version)
     if row is None:
         return None
-    return CalendarVersion(
-        name=row[0], version=row[1], from_us=row[2], deleted=bool(row[3]), document=row[4].encode()
-    )  # fmt: skip
+    return CalendarVersion(name=row[0], version=row[1], from_us=row[2], deleted=bool(row[3]), document=row[4].encode())
 
 
-def versions(
-    conn: Connection, name: str, *, cursor: str | None = None, limit: int = 50
-) -> Page[CalendarVersion]:  # fmt: skip
+def versions(conn: Connection, name: str, *, cursor: str | None = None, limit: int = 50) -> Page[CalendarVersion]:
     """All versions of a calendar, newest first, without their documents; they outlive it."""
     below = parse_seq(cursor)
     rows = _VERSIONS.rows(conn, wanted=name, below=_BEYOND if below is None else below, most=limit + 1)

@@ -13,9 +13,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from datetime import date
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
-from schedule_zero.errors import InvalidTrigger
 from schedule_zero.timing.calendars import NamedCalendar
 from schedule_zero.timing.trigger import Trigger
 from schedule_zero.timing.walltime import LAST_YEAR, Days, day_number
@@ -23,15 +22,6 @@ from schedule_zero.timing.walltime import LAST_YEAR, Days, day_number
 # A day without a business day so near is left out: whoever closes for longer did not mean "the day after".
 FARTHEST = 31
 CACHED_YEARS = 64
-
-
-@runtime_checkable
-class _HasDays(Protocol):
-    """A trigger of local days: cron, calendar, date."""
-
-    def with_days(self, change: Callable[[Days], Days]) -> Trigger:
-        """The same times of the day, on other days."""
-        ...
 
 
 class MovedDays(Days):
@@ -72,6 +62,4 @@ class MovedDays(Days):
 
 def moved(trigger: Trigger, calendar: NamedCalendar, rule: Literal["previous", "next"]) -> Trigger:
     """The trigger with its days moved to the calendar's business days. InvalidTrigger if it has no days to move."""
-    if not isinstance(trigger, _HasDays):
-        raise InvalidTrigger("only a trigger of dates (cron, calendar, date) can be moved to business days")
     return trigger.with_days(lambda days: MovedDays(days, calendar.is_business_day, rule))

@@ -109,11 +109,19 @@ class CalendarBook:
             if row is None or row.deleted or row.document is None:
                 return None
             calendar = await asyncio.to_thread(load_calendar, row.document, name)
-            self._versions[name, version] = calendar
-            if len(self._versions) > KEPT_VERSIONS:
-                self._versions.popitem(last=False)
-        self._versions.move_to_end((name, version))
+        self._keep(version, calendar)
         return calendar
+
+    def known_version(self, name: str, version: int) -> NamedCalendar | None:
+        """``version`` as far as memory goes: the one in force, or one that was until lately."""
+        known = self._current.get(name)
+        return known[1] if known is not None and known[0] == version else self._versions.get((name, version))
+
+    def _keep(self, version: int, calendar: NamedCalendar) -> None:
+        self._versions[calendar.name, version] = calendar
+        self._versions.move_to_end((calendar.name, version))
+        if len(self._versions) > KEPT_VERSIONS:
+            self._versions.popitem(last=False)
 
     async def warm(self) -> None:
         """Compute the time ahead, as it has moved on (a chore)."""
@@ -139,6 +147,10 @@ class CalendarBook:
             )
             return
         self._broken.pop(name, None)
+        before = self._current.get(name)
+        if before is not None:
+            # Schedules that are pinned to it go on with it until they are pinned anew.
+            self._keep(*before)
         self._current[name] = (row.version, calendar)
 
     def _on_commit(self, events: list[tuple[int, Event]]) -> None:

@@ -25,9 +25,7 @@ def holidays_of_year(
 ) -> Mapping[date, str]:
     """The days and their names. What is asked for has to be known: see ``country_code`` and the others."""
     entity = _entity(country)
-    found = entity(
-        years=year, expand=False, subdiv=subdivision, categories=categories, language=_language(entity)
-    )  # fmt: skip
+    found = entity(years=year, expand=False, subdiv=subdivision, categories=categories, language=_language(entity))
     # A holiday that is observed on another day may lie in the year before or after; that year has it as well.
     return {day: name for day, name in found.items() if day.year == year}
 

@@ -139,9 +139,7 @@ class _Events:
                 for day in range(max(first_day, low_us // DAY_US - 1), min(after_day, high_us // DAY_US + 1)):
                     found.days_off.setdefault(day, label)
             for window in windows:
-                for day in range(
-                    max(window.start_us, low_us) // DAY_US, -(-min(window.end_us, high_us) // DAY_US)
-                ):  # fmt: skip
+                for day in range(max(window.start_us, low_us) // DAY_US, -(-min(window.end_us, high_us) // DAY_US)):
                     if window.start_us < window.end_us:
                         by_day.setdefault(day, []).append(window)
         return found

@@ -29,6 +29,7 @@ MAX_LISTED_DATES = 5000
 # Repetitions of all events in one year: ten a day.
 MAX_PER_YEAR = 3660
 MAX_ZONES = 50
+MAX_LINES_OF_ZONE = 500
 MAX_DEPTH = 4
 MAX_INTERVAL = 1000
 EARLIEST_YEAR = 1900
@@ -47,8 +48,7 @@ _PARTS = frozenset(
         "BYWEEKNO", "BYMONTH", "BYSETPOS", "WKST",
     }
 )  # fmt: skip
-# At most so many matches a year, for each time of the day.
-_PER_YEAR = {"DAILY": 366, "WEEKLY": 53, "MONTHLY": 12, "YEARLY": 1}
+_FREQUENCIES = ("DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 _DAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 _HEAD = re.compile(r'(?:[^:"]|"[^"]*")*(?=:)')
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -247,8 +247,8 @@ class _Distiller:
             if name not in _PARTS or not equals or name in parts:
                 raise self._at(line, f"expected a recurrence rule of {', '.join(sorted(_PARTS))}, got {part[:50]!r}")
             parts[name] = value.strip().upper()
-        if parts.get("FREQ") not in _PER_YEAR:
-            raise self._at(line, f"FREQ: expected {', '.join(_PER_YEAR)}, got {parts.get('FREQ', 'nothing')[:50]!r}")
+        if parts.get("FREQ") not in _FREQUENCIES:
+            raise self._at(line, f"FREQ: expected {', '.join(_FREQUENCIES)}, got {parts.get('FREQ', 'nothing')[:50]!r}")
         of_days = parts["FREQ"] in ("DAILY", "WEEKLY")
         if of_days and ("BYSETPOS" in parts or any(len(day) > 2 for day in parts.get("BYDAY", "").split(","))):
             raise self._at(line, f"BYSETPOS and BYDAY with a number are not for FREQ={parts['FREQ']}")
@@ -295,8 +295,11 @@ class _Distiller:
         return "zone-" + sha256(body.encode()).hexdigest()[:16]
 
     def _zone(self, tzid: str, name: str) -> str:
+        block = self._zones[tzid]
+        if len(block.lines) > MAX_LINES_OF_ZONE:
+            raise self._line_error(block.number, f"expected at most {MAX_LINES_OF_ZONE} lines of one time zone")
         lines = []
-        for line in self._zones[tzid].lines:
+        for line in block.lines:
             if line.name == "TZID":
                 continue
             if line.name == "RRULE" and self._parts(line)["FREQ"] != "YEARLY":

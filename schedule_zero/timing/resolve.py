@@ -47,7 +47,11 @@ class Resolver:
         business = policies.business_days
         if business is None or business.rule is DayRule.SKIP:
             return trigger
-        return self.moved(trigger, self.calendar(business.calendar), business.rule)
+        calendar = self.calendar(business.calendar)
+        if self._book is not None and business.version is not None:
+            # Its calendar may have changed a moment ago: its times are those of the old one until it is bound anew.
+            calendar = self._book.known_version(business.calendar, business.version) or calendar
+        return self.moved(trigger, calendar, business.rule)
 
     def trigger_then(self, conn: Connection, row: Schedule) -> Trigger:
         """The trigger of a version that may be over, on the business days of the calendar's version that it had."""

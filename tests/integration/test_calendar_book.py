@@ -173,6 +173,20 @@ async def test_earlier_versions_can_be_had_and_few_are_kept(
     assert await book.version("b", 1) is None
 
 
+async def test_the_version_before_is_remembered(store: Store, book: CalendarBook) -> None:
+    await put(store, "a")
+    await book.settled()
+    first = book.get("a")
+
+    await put(store, "a", {"dates": ["2026-12-24"]})
+    await book.settled()
+
+    assert book.known_version("a", 1) is first
+    assert book.known_version("a", 2) is book.get("a")
+    assert book.known_version("a", 3) is None
+    assert await book.version("a", 1) is first
+
+
 async def test_the_time_ahead_is_computed_before_a_calendar_comes_into_force(
     store: Store, book: CalendarBook, clock: ManualClock
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,8 +16,7 @@ from schedule_zero.errors import InvalidTrigger
 from schedule_zero.timing import Trigger, parse_trigger, preview
 from schedule_zero.timing.business import FARTHEST, MovedDays, moved
 from schedule_zero.timing.calendar_parse import parse_calendar
-from schedule_zero.timing.trigger import SpannedTrigger
-from schedule_zero.timing.walltime import Days, Fold, Gap, Pattern, TimesOfDay, WallTimes, day_number, from_day_number
+from schedule_zero.timing.walltime import Days, day_number, from_day_number
 
 WORKS = parse_calendar(
     {
@@ -106,40 +104,42 @@ def test_the_first_and_the_last_year_have_days() -> None:
 # --- as a trigger ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Daily(SpannedTrigger):
-    """At a time of the day on some days: as little of a trigger as can be moved."""
-
-    days: Days
-    hour: int
-    zone: ZoneInfo
-
-    @property
-    def times(self) -> WallTimes:
-        return WallTimes(Pattern(self.days, TimesOfDay([self.hour], [0], [0])), self.zone, Gap.SHIFT, Fold.FIRST)
-
-    span = None  # type: ignore[assignment]
-
-    def next_after(self, us: int) -> int | None:
-        utc = self.times.next_after(us // 1_000_000, 4_000_000_000)
-        return None if utc is None else utc * 1_000_000
-
-    _next_after = _last_before = _count = document = words = None  # type: ignore[assignment]
-
-    def with_days(self, change: Callable[[Days], Days]) -> Trigger:
-        return Daily(change(self.days), self.hour, self.zone)
+def moments(trigger: Trigger, year: int) -> list[str]:
+    start, end = to_us(datetime(year, 1, 1, tzinfo=UTC)), to_us(datetime(year + 1, 1, 1, tzinfo=UTC))
+    found = [us for us in preview(trigger, start - 1, 500) if us < end]
+    assert len(found) == trigger.count(start - 1, end - 1)
+    return [from_us(us).astimezone(ZoneInfo("Europe/Berlin")).isoformat()[:16] for us in found]
 
 
-def test_a_moved_trigger_keeps_its_time_of_the_day() -> None:
-    trigger = Daily(Some("2026-11-21", "2026-11-24", "2026-12-26"), 9, ZoneInfo("Europe/Berlin"))
+@pytest.mark.parametrize(
+    ("document", "rule", "expected"),
+    [
+        (
+            {"type": "cron", "expression": "0 9 1 * *"},
+            "next",
+            "01-04 02-01 03-01 04-01 05-03 06-01 07-01 08-02 09-01 10-01 11-01 12-01",
+        ),
+        (
+            {"type": "cron", "expression": "0 9 L * *"},
+            "previous",
+            "01-29 02-26 03-31 04-30 05-31 06-30 07-30 08-31 09-30 10-29 11-30 12-31",
+        ),
+        (
+            {"type": "calendar", "months": 3, "at": "09:00", "start_date": "2027-01-01"},
+            "next",
+            "01-04 04-01 07-01 10-01",
+        ),
+        ({"type": "date", "run_date": "2027-03-28T09:00:00"}, "previous", "03-25"),
+    ],
+)
+def test_a_moved_trigger_keeps_its_time_of_the_day(document: dict[str, Any], rule: Any, expected: str) -> None:
+    trigger = parse_trigger({**document, "timezone": "Europe/Berlin"})
 
-    times = preview(moved(trigger, WORKS, "next"), to_us(datetime(2026, 11, 1, tzinfo=UTC)), 10)
+    found = moments(moved(trigger, WORKS, rule), 2027)
 
-    assert [from_us(us).isoformat() for us in times] == [
-        "2026-11-23T08:00:00+00:00", "2026-11-24T08:00:00+00:00", "2027-01-04T08:00:00+00:00",
-    ]  # fmt: skip
+    assert found == [f"2027-{day}T09:00" for day in expected.split()]
 
 
 def test_a_trigger_without_days_is_refused() -> None:
-    with pytest.raises(InvalidTrigger, match="cron, calendar, date"):
+    with pytest.raises(InvalidTrigger, match="date, cron or calendar"):
         moved(parse_trigger({"type": "interval", "seconds": 10}), WORKS, "next")

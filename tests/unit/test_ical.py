@@ -351,6 +351,13 @@ REFUSED: list[tuple[str, str]] = [
         ),
         "a time zone changes by FREQ=YEARLY",
     ),
+    (
+        file(
+            CUSTOM.format(name="Z", offset="+0100").replace("TZNAME:X\n", "TZNAME:X\n" * 501),
+            event("DTSTART;TZID=Z:20260710T100000"),
+        ),
+        "at most 500 lines of one time zone",
+    ),
 ]
 
 

@@ -126,7 +126,7 @@ def summary_record(summary: CalendarSummary) -> CalendarSummaryRecord:
 def window_record(window: CalendarWindow) -> WindowRecord:
     return WindowRecord(
         start=moment(window.start_us), end=moment(window.end_us), reason=window.reason, label=window.label
-    )  # fmt: skip
+    )
 
 
 def check_record(check: CalendarCheck) -> CheckRecord:

@@ -72,13 +72,13 @@ class CalendarDocument(Body, frozen=True, kw_only=True, omit_defaults=True):
 
     timezone: Annotated[str, Meta(max_length=200, description="IANA zone; UTC unless said.")] | None = None
     description: Annotated[str, Meta(max_length=500)] | None = None
-    holidays: Annotated[list[HolidaysEntry], Meta(max_length=1000)] | None = None
+    holidays: Annotated[list[HolidaysEntry], Meta(max_length=100)] | None = None
     dates: Annotated[list[str | DateRange], Meta(max_length=1000, description="Days, and ranges of days.")] | None = (
         None
     )
-    weekly: Annotated[list[WeeklyEntry], Meta(max_length=1000)] | None = None
-    monthly: Annotated[list[MonthlyEntry], Meta(max_length=1000)] | None = None
-    cron: Annotated[list[CronEntry], Meta(max_length=1000)] | None = None
+    weekly: Annotated[list[WeeklyEntry], Meta(max_length=100)] | None = None
+    monthly: Annotated[list[MonthlyEntry], Meta(max_length=100)] | None = None
+    cron: Annotated[list[CronEntry], Meta(max_length=20)] | None = None
     ical: Ical | None = None
 
     def document(self) -> dict[str, Any]:

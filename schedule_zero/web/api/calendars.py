@@ -130,7 +130,7 @@ def _one(
 ) -> Response:
     return Response(
         records.calendar_record(calendar), status=status, headers=(*_headers(calendar, location=location), *headers)
-    )  # fmt: skip
+    )
 
 
 def _headers(calendar: Calendar, *, location: bool = False) -> tuple[tuple[str, str], ...]:
