@@ -162,6 +162,9 @@ class _Copies:
     def current_version(self, name: str) -> int | None:  # noqa: ARG002  # nothing is bound to a version here
         return None
 
+    def known_version(self, name: str, version: int) -> NamedCalendar | None:  # noqa: ARG002
+        return self._calendars.get(name)
+
 
 def _calendars(client: Client, rows: list[Schedule]) -> _Copies:
     from schedule_zero.rules.policies import policies_of

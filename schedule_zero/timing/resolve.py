@@ -28,6 +28,10 @@ class Calendars(Protocol):
         """Its version."""
         ...
 
+    def known_version(self, name: str, version: int) -> NamedCalendar | None:
+        """It as it was in that version, if that is at hand."""
+        ...
+
 
 class Resolver:
     """Triggers and calendars as this server has them: a ``startup`` is the moment at which it was started."""
