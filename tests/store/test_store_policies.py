@@ -217,7 +217,7 @@ async def test_pausing_until_another_moment_is_a_change_and_resuming_forgets_it(
 async def test_only_tracked_schedules_are_listed_as_such(store: Store) -> None:
     await create(store, schedule("a", tracked=True), schedule("b"))
 
-    assert [one.id for one in await store.read(schedules.tracked)] == ["a"]
+    assert await store.read(schedules.tracked) == ["a"]
 
 
 # --- executions that wait for their turn --------------------------------------------------------------
