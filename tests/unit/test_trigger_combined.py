@@ -81,7 +81,7 @@ def check(trigger: Trigger, low_us: int, high_us: int, at_us: int) -> None:
     assert trigger.count(at_us, high_us) == sum(us > at_us for us in expected)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_combination_is_the_union_intersection_or_difference_of_its_members(data: st.DataObject) -> None:
     zone, day = data.draw(st.sampled_from(PLACES))
@@ -128,7 +128,6 @@ def test_whole_runs_of_equal_times_are_stepped_over_without_losing_one_at_a_cloc
     check(trigger, low_us, high_us, middle_us(day) + 2 * HOUR)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 24), st.integers(0, 60)), min_size=2, max_size=4),
     st.integers(0, 5000),
