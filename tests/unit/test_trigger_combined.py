@@ -272,6 +272,19 @@ def test_a_short_way_is_known_to_be_cheap_without_a_look(document: Document, ask
     assert asked[0] == 0
 
 
+@pytest.mark.parametrize("document", [*COUNTED, without(cron("* * * * *"), cron("*/2 * * * *", "Europe/Berlin"))])
+def test_what_is_said_to_be_cheap_is_cheap(document: Document, asked: list[int]) -> None:
+    trigger = parse_trigger(document, now_us=NOW_US)
+    length_us = DAY * 1000
+    while trigger.reach(NOW_US, NOW_US + length_us) is not None:
+        length_us = length_us * 9 // 10
+    asked[0] = 0
+
+    trigger.count(NOW_US, NOW_US + length_us)
+
+    assert asked[0] < 3 * REACH_STEPS
+
+
 @pytest.mark.parametrize("document", COUNTED)
 def test_counting_in_parts_adds_up(document: Document) -> None:
     trigger = parse_trigger(document, now_us=NOW_US)
