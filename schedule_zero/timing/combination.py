@@ -102,8 +102,8 @@ class Combination(Trigger):
         """A length that can be counted in some ``REACH_STEPS`` steps wherever it lies."""
         rates = sorted(leaf.per_day for leaf in self.leaves)
         # The densest of them is counted by arithmetic, or stepped over by the others.
-        stepsper_day = len(rates) * sum(rates[:-1])
-        return int(REACH_STEPS / stepsper_day * DAY_US) if stepsper_day else LATEST_US
+        steps_per_day = (len(rates) + AGREE_STEPS) * sum(rates[:-1])
+        return int(REACH_STEPS / steps_per_day * DAY_US) if steps_per_day else LATEST_US
 
     @property
     def zone_key(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from schedule_zero.clock import from_us
@@ -47,13 +47,11 @@ FAR: list[dict[str, Any]] = [
 ]
 
 
-@settings(deadline=None)
 @given(st.sampled_from(FAR), st.integers(0, 3_000_000_000_000_000), st.integers(0, 3_000_000_000_000_000))
 def test_next_last_and_count_agree_at_any_time(document: dict[str, Any], us: int, other_us: int) -> None:
     check_agreement(parse_trigger(document).bound(2_000_000_000 * SECOND), us, other_us)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_next_last_and_count_agree_around_changes_of_the_clock(data: st.DataObject) -> None:
     zone, day = data.draw(st.sampled_from(PLACES))
@@ -92,7 +90,6 @@ def drawn(data: st.DataObject, zone: str, day: str) -> Trigger:
         raise AssertionError from None
 
 
-@settings(deadline=None)
 @given(st.sampled_from(FAR), st.integers(0, 2_000_000_000_000_000))
 def test_nominal_times_are_strictly_increasing(document: dict[str, Any], after_us: int) -> None:
     nominal_times = preview(parse_trigger(document), after_us, 30)
@@ -100,7 +97,6 @@ def test_nominal_times_are_strictly_increasing(document: dict[str, Any], after_u
     assert all(earlier < later for earlier, later in itertools.pairwise([after_us, *nominal_times]))
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_every_nominal_time_is_one_that_the_rule_names_in_its_zone(data: st.DataObject) -> None:
     """In the zone, by the calendar of Python alone; those made up for after a gap are marked, and are not."""
@@ -122,7 +118,6 @@ def test_every_nominal_time_is_one_that_the_rule_names_in_its_zone(data: st.Data
         assert ("dst_fold" in leaf.marks(us)) == (repeated and named)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_the_stored_document_makes_an_equal_trigger_of_equal_bytes(data: st.DataObject) -> None:
     trigger = drawn(data, *data.draw(st.sampled_from(PLACES)))
@@ -138,7 +133,6 @@ def test_the_stored_document_makes_an_equal_trigger_of_equal_bytes(data: st.Data
 ON_TIME = Policy(grace_us=365 * DAY, window_us=0)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_preview_shows_exactly_what_is_fired(data: st.DataObject) -> None:
     """Both ask one object, which is made of the stored document: the preview at once, the timer's rule round by round,

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schedule_zero.clock import from_us
@@ -63,7 +63,6 @@ def test_a_rule_that_pauses_for_centuries_goes_on() -> None:
     assert days({"years": 300, "start_date": "2000-06-01"}, 2) == ["2300-06-01", "2600-06-01"]
 
 
-@settings(deadline=None)
 @given(
     nth=st.sampled_from([1, 2, 3, 4, 5, -1]),
     what=st.sampled_from(sorted(COUNTED)),
@@ -94,7 +93,6 @@ def test_days_of_a_month_are_those_that_one_finds_by_counting(nth: int, what: st
     assert [fire for fire in fires if fire < start + timedelta(days=900)] == expected
 
 
-@settings(deadline=None)
 @given(
     on=st.sets(st.sampled_from(DAYS_OF_WEEK), min_size=1),
     weeks=st.integers(1, 6),

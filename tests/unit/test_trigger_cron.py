@@ -173,7 +173,7 @@ def expressions(draw: st.DrawFn) -> str:
     return " ".join([*([] if second is None else [second]), minute, hour, day, month, weekday])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     expression=expressions(),
     after=st.datetimes(datetime(1971, 1, 1), datetime(2080, 1, 1)),

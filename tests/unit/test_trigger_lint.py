@@ -116,7 +116,7 @@ def test_lint_is_silent_about_what_is_plain(document: Any) -> None:
     assert warnings(document) == []
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.data())
 def test_lint_has_an_answer_for_any_trigger(data: st.DataObject) -> None:
     zone, day = data.draw(st.sampled_from(PLACES))

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schedule_zero.clock import from_us, rfc3339
@@ -309,7 +309,6 @@ VALUES = (
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(TYPES), st.dictionaries(KEYS, VALUES, max_size=4))
 def test_any_document_is_a_trigger_or_an_invalid_trigger(kind: str, rest: dict[str, Any]) -> None:
     try:
@@ -324,7 +323,6 @@ def test_any_document_is_a_trigger_or_an_invalid_trigger(kind: str, rest: dict[s
     assert (where or "").startswith("/trigger")
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="0123456789*/,-#LWSUNMOH() ", max_size=30))
 def test_any_text_is_an_expression_or_refused(text: str) -> None:
     try:

@@ -236,6 +236,7 @@ CHECKED: set[tuple[Change, ...]] = set()
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("key", ZONES)
 def test_every_change_of_the_clock_is_what_the_policies_say(key: str) -> None:
     found = changes(key)

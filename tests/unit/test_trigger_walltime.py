@@ -117,7 +117,7 @@ def expression_of(fields: Fields) -> str:
 
 
 @pytest.mark.parametrize(("key", "day"), SEAMS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_every_nominal_time_around_a_seam_is_what_the_definition_says(key: str, day: str, data: st.DataObject) -> None:
     fields = data.draw(cron_fields())
@@ -220,7 +220,6 @@ def test_a_calendar_trigger_follows_the_same_policies() -> None:
     assert days("02:30", dst_gap="skip") == ["27 01:30", "29 00:30", "30 00:30"]
 
 
-@settings(deadline=None)
 @given(
     expression=st.builds(
         " ".join,
