@@ -192,8 +192,9 @@ class Server:
         log.info("server_stopping", deadline_s=deadline_s)
         for name in [name for name in self._loops if name != "dispatch"]:
             await self._end(name)
-        self.hub.close()
         await self._seen(stopped=True)
+        # Right before: whoever waited is told that the server stops.
+        self.hub.close()
         await self.http.stop(deadline_s / 2)
         await self.dispatcher.stop(deadline_s / 2)
         await self._end("dispatch")

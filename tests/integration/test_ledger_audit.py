@@ -160,7 +160,6 @@ async def test_a_date_is_expected_once_even_if_it_had_passed_when_it_was_asked_f
         await server.put("b", {"type": "date", "run_date": clock.wall_us() / 1e6 + 20})
         await server.put("c", {"type": "date", "run_date": clock.wall_us() / 1e6 + 90})
         await server.go(60)
-        await server.schedules.pause(BOB, "b")
         await server.put("c", MINUTELY)
         await server.go(60)
 
@@ -175,7 +174,6 @@ async def test_after_its_last_run_nothing_is_expected(tmp_path: Path, clock: Man
         await server.put("a", MINUTELY, policies={"max_fires": 3})
         await server.go(600, every_s=30)
         await in_order(server, 3)
-        await server.schedules.pause(BOB, "a")
         await server.go(600, every_s=60)
         await in_order(server, 3)
         await server.put("a", MINUTELY, BOB, policies={"max_fires": 5})
@@ -210,7 +208,6 @@ async def test_after_a_quarantine_nothing_is_expected_until_it_is_resumed(tmp_pa
         await server.rounds.settled()
         await server.go(600)
         await in_order(server, 3)
-        await server.schedules.pause(BOB, "a")
         await server.go(60)
         await in_order(server, 3)
         await server.schedules.resume(BOB, "a")

@@ -45,7 +45,7 @@ class Listed:
         assert self._reach is None or upto_us <= after_us + self._reach
         return bisect_right(self.times, upto_us) - bisect_right(self.times, after_us)
 
-    def reach(self, after_us: int) -> int | None:
+    def reach(self, after_us: int, upto_us: int) -> int | None:
         return None if self._reach is None else after_us + self._reach
 
 
