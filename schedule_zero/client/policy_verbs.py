@@ -12,6 +12,7 @@ from schedule_zero.client.asking import Asking, Moment, segment
 from schedule_zero.client.flow import Flow
 from schedule_zero.client.records import Page, ScheduleRecord
 from schedule_zero.client.verb import verb
+from schedule_zero.model import new_id
 
 CatchUp = Literal["none", "latest", "all", "policy"]
 
@@ -88,7 +89,7 @@ class PolicyVerbs(Asking):
         """
         body = {"from": start, "to": end, "rate_per_s": rate_per_s, "count": count}
         path = f"/api/schedules/{segment(schedule_id)}/backfill"
-        return (yield from self.ask("POST", path, records.BackfillRecord, body=body, repeatable=False))
+        return (yield from self.ask("POST", path, records.BackfillRecord, body=body, key=new_id()))
 
     @verb
     def backfills(self, schedule_id: str, *, limit: int = 100, cursor: str | None = None) -> Flow[records.BackfillPage]:

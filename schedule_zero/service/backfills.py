@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from itertools import islice
 
+import msgspec
 import structlog
 
 from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.errors import Conflict, InvalidField, NotFound
 from schedule_zero.model import Backfill, Schedule, new_id
-from schedule_zero.service.specs import BackfillCount, Principal
+from schedule_zero.service.idempotency import idempotency_record
+from schedule_zero.service.specs import BackfillCount, IdemKey, Principal
 from schedule_zero.store import Store
 from schedule_zero.store import backfills as store_backfills
 from schedule_zero.store import schedules as store_schedules
+from schedule_zero.store.idempotency import IdempotentReplay
 from schedule_zero.store.tx import Page
 from schedule_zero.timing import Timer
 from schedule_zero.timing.backfills import MAX_TOTAL, nominal_times
@@ -47,8 +50,11 @@ class BackfillService:
         to_us: int,
         rate_per_s: float,
         expected: int | None = None,
-    ) -> Backfill:
+        idem: IdemKey | None = None,
+    ) -> tuple[Backfill, bool]:
         """Run the nominal times in ``[from_us, to_us]`` once more, or for the first time. The ledger stays as it is.
+
+        Answers the backfill as it is now, and whether it was begun by an earlier request of the same key.
 
         ``expected`` is the count that was agreed to: Conflict if it is another one by now. InvalidField if there is
         nothing to run, or too much.
@@ -72,10 +78,18 @@ class BackfillService:
             created_us=self._clock.wall_us(),
             by=principal.name,
         )
-        begun: Backfill = await self._store.write(store_backfills.create, row)
+        record = idempotency_record(principal, idem, [row.id], self._clock)
+        begun: Backfill | IdempotentReplay = await self._store.write(
+            store_backfills.create, store_backfills.Create(row=row, idem=record)
+        )
+        if isinstance(begun, IdempotentReplay):
+            [backfill_id] = msgspec.json.decode(begun.response, type=list[str])
+            earlier = await self._store.read(lambda conn: store_backfills.get(conn, backfill_id))
+            assert earlier is not None  # they are never deleted
+            return earlier, True
         self._timer.backfills.changed()
         log.info("backfill_begun", backfill_id=row.id, schedule_id=schedule_id, count=row.total, by=principal.name)
-        return begun
+        return begun, False
 
     async def cancel(self, principal: Principal, backfill_id: str) -> Backfill:
         """Create no more; what was created stays. NotFound, WrongState."""

@@ -15,8 +15,9 @@ from sqlalchemy import bindparam, insert, select, text
 from schedule_zero.errors import NotFound, ScheduleZeroError, WrongState
 from schedule_zero.model import Backfill, BackfillState, Event, Execution
 from schedule_zero.store import executions, tables
+from schedule_zero.store.idempotency import Keys
 from schedule_zero.store.statements import Query, bulk_select, bulk_update
-from schedule_zero.store.tx import Page, Tx
+from schedule_zero.store.tx import IdempotencyRecord, IdempotentReplay, Page, Tx
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -36,10 +37,18 @@ _ADVANCE = bulk_update(
     where="backfills.state = 'running'",
 )
 _STATE = bulk_update(tables.backfills, ("id",), ("state",), where="backfills.state = 'running'")
+_GET = Query(select(*_COLUMNS).where(B.id == bindparam("wanted")))
 _RUNNING = Query(select(*_COLUMNS).where(text("state = 'running'")).order_by(B.id))
 _OF_SCHEDULE = select(*_COLUMNS).where(B.schedule_id == bindparam("schedule"))
 _FIND = Query(_OF_SCHEDULE.order_by(B.id.desc()).limit(bindparam("most")))
 _FIND_BELOW = Query(_OF_SCHEDULE.where(B.id < bindparam("below")).order_by(B.id.desc()).limit(bindparam("most")))
+
+
+class Create(Struct, kw_only=True):
+    """A backfill to begin; with ``idem``, at most once for that key."""
+
+    row: Backfill
+    idem: IdempotencyRecord | None = None
 
 
 class Advance(Struct, kw_only=True):
@@ -52,12 +61,20 @@ class Advance(Struct, kw_only=True):
     executions: list[Execution]
 
 
-def create(tx: Tx, args: list[Backfill]) -> list[Backfill]:
-    """Begin backfills. Emits ``backfill.created``."""
-    for row in args:
-        tx.execute(insert(tables.backfills).values({name: getattr(row, name) for name in _FIELDS}))
-        tx.emit(Event("backfill.created", row.id, {"schedule_id": row.schedule_id, "total": row.total, "by": row.by}))
-    return list(args)
+def create(tx: Tx, args: list[Create]) -> list[Backfill | IdempotentReplay | ScheduleZeroError]:
+    """Begin backfills. ``IdempotencyMismatch``. Emits ``backfill.created``."""
+    keys = Keys(tx, (arg.idem for arg in args))
+    answers: list[Backfill | IdempotentReplay | ScheduleZeroError] = []
+    for arg in args:
+        row, answer = arg.row, keys.answer(arg.idem)
+        answers.append(row if answer is None else answer)
+        if answer is None:
+            tx.execute(insert(tables.backfills).values({name: getattr(row, name) for name in _FIELDS}))
+            told = {"schedule_id": row.schedule_id, "total": row.total, "by": row.by}
+            tx.emit(Event("backfill.created", row.id, told))
+            keys.accept(arg.idem)
+    keys.write()
+    return answers
 
 
 def advance(tx: Tx, args: list[Advance]) -> list[bool]:
@@ -93,6 +110,12 @@ def cancel(tx: Tx, args: list[str]) -> list[Backfill | ScheduleZeroError]:
             tx.emit(Event("backfill.cancelled", id_, {"schedule_id": row.schedule_id, "created": row.created}))
             answers.append(row)
     return answers
+
+
+def get(conn: Connection, backfill_id: str) -> Backfill | None:
+    """One backfill."""
+    row = _GET.one(conn, wanted=backfill_id)
+    return None if row is None else _backfill(row)
 
 
 def running(conn: Connection) -> list[Backfill]:

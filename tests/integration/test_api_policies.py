@@ -348,6 +348,20 @@ async def test_a_backfill_creates_marked_executions_and_no_fires(api, known_demo
     assert refusal(await api.post(f"/api/backfills/{begun['id']}/cancel"))[:2] == (409, "wrong_state")
 
 
+async def test_a_backfill_that_is_asked_for_again_with_its_key_is_the_same_one(api, known_demo):
+    await put(api, trigger=HOURLY)
+    body, key = {**YESTERYEAR, "rate_per_s": 1000}, {"Idempotency-Key": "k"}
+
+    first = await api.post("/api/schedules/s1/backfill", json=body, headers=key)
+    again = await api.post("/api/schedules/s1/backfill", json=body, headers=key)
+
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    assert again.headers["idempotent-replayed"] == "true"
+    assert len((await api.get("/api/schedules/s1/backfills")).json()["backfills"]) == 1
+    other = await api.post("/api/schedules/s1/backfill", json={**body, "rate_per_s": 1}, headers=key)
+    assert refusal(other)[:2] == (422, "idempotency_mismatch")
+
+
 async def test_a_backfill_of_another_count_than_agreed_is_refused(api, known_demo):
     await put(api, trigger=HOURLY)
 

@@ -152,6 +152,7 @@ async def test_pause_until_says_until_when(command):
     done = await command("pause", "hourly", "--until", "-1h")
     assert done.exit_code == 2
     assert "expected a moment to come, got " in done.stderr
+    assert "(at /until)" in done.stderr
 
 
 async def test_skip_says_which(command):

@@ -372,16 +372,18 @@ async def begin(bed: Bed, total: int, rate_per_s: float) -> list[int]:
         after_us = next_us
     await bed.store.write(
         backfills.create,
-        Backfill(
-            id="b",
-            schedule_id="a",
-            generation=made.generation,
-            version=made.version,
-            from_us=times[0],
-            to_us=times[-1],
-            next_us=times[0],
-            rate_per_s=rate_per_s,
-            total=len(times),
+        backfills.Create(
+            row=Backfill(
+                id="b",
+                schedule_id="a",
+                generation=made.generation,
+                version=made.version,
+                from_us=times[0],
+                to_us=times[-1],
+                next_us=times[0],
+                rate_per_s=rate_per_s,
+                total=len(times),
+            )
         ),
     )
     return times

@@ -7,8 +7,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from schedule_zero.errors import NotFound, WrongState
+from schedule_zero.errors import IdempotencyMismatch, NotFound, WrongState
 from schedule_zero.model import (
     Backfill,
     BackfillState,
@@ -22,7 +23,17 @@ from schedule_zero.model import (
     SkipReason,
     State,
 )
-from schedule_zero.store import Store, backfills, executions, fires, freezes, schedule_history, schedules
+from schedule_zero.store import (
+    IdempotencyRecord,
+    IdempotentReplay,
+    Store,
+    backfills,
+    executions,
+    fires,
+    freezes,
+    schedule_history,
+    schedules,
+)
 from schedule_zero.store.backfills import Advance
 from schedule_zero.store.executions import CancelOutcome
 from schedule_zero.store.freezes import Thaw
@@ -352,15 +363,32 @@ async def found(store: Store, id_: str = "b") -> Backfill:
 async def test_a_backfill_comes_back_as_it_was_written(store: Store) -> None:
     full = a_backfill()
 
-    assert await store.write(backfills.create, full) == full
+    assert await store.write(backfills.create, backfills.Create(row=full)) == full
 
     assert await found(store) == full
     assert await store.read(backfills.running) == [full]
     assert (await journal(store))[-1] == ("backfill.created", "b")
 
 
+async def test_a_backfill_is_begun_once_for_a_key(store: Store) -> None:
+    key = IdempotencyRecord(key="k", fingerprint="f", status=200, response=b'["b1"]', created_us=T0)
+    first = a_backfill("b1")
+
+    assert await store.write(backfills.create, backfills.Create(row=first, idem=key)) == first
+    again = await store.write(backfills.create, backfills.Create(row=a_backfill("b2"), idem=key))
+    with pytest.raises(IdempotencyMismatch):
+        await store.write(
+            backfills.create, backfills.Create(row=a_backfill("b3"), idem=replace(key, fingerprint="other"))
+        )
+
+    assert isinstance(again, IdempotentReplay)
+    assert await store.read(backfills.running) == [first]
+    assert await store.read(lambda conn: backfills.get(conn, "b1")) == first
+    assert await store.read(lambda conn: backfills.get(conn, "b2")) is None
+
+
 async def test_a_step_creates_its_executions_and_moves_on_together(store: Store) -> None:
-    await store.write(backfills.create, a_backfill())
+    await store.write(backfills.create, backfills.Create(row=a_backfill()))
 
     assert await store.write(backfills.advance, a_step(T0 - 90, T0 - 50, "e1", "e2"))
     middle = await found(store)
@@ -375,7 +403,7 @@ async def test_a_step_creates_its_executions_and_moves_on_together(store: Store)
 
 
 async def test_a_step_from_where_it_does_not_stand_any_more_writes_nothing(store: Store) -> None:
-    await store.write(backfills.create, a_backfill())
+    await store.write(backfills.create, backfills.Create(row=a_backfill()))
     await store.write(backfills.advance, a_step(T0 - 90, T0 - 50, "e1"))
     before = await found(store)
 
@@ -386,7 +414,7 @@ async def test_a_step_from_where_it_does_not_stand_any_more_writes_nothing(store
 
 
 async def test_two_equal_steps_in_one_transaction_are_one(store: Store) -> None:
-    await store.write(backfills.create, a_backfill())
+    await store.write(backfills.create, backfills.Create(row=a_backfill()))
     answers: list[Any] = []
     for id_ in ("e1", "e2"):
         store.submit(backfills.advance, a_step(T0 - 90, T0 - 50, id_), answers.append)
@@ -397,7 +425,7 @@ async def test_two_equal_steps_in_one_transaction_are_one(store: Store) -> None:
 
 
 async def test_a_cancelled_backfill_goes_no_further(store: Store) -> None:
-    await store.write(backfills.create, a_backfill())
+    await store.write(backfills.create, backfills.Create(row=a_backfill()))
 
     cancelled = await store.write(backfills.cancel, "b")
 
@@ -413,8 +441,8 @@ async def test_a_cancelled_backfill_goes_no_further(store: Store) -> None:
 
 async def test_backfills_are_listed_newest_first_in_pages(store: Store) -> None:
     for id_ in ("b1", "b2", "b3"):
-        await store.write(backfills.create, a_backfill(id_))
-    await store.write(backfills.create, a_backfill("other", schedule_id="t"))
+        await store.write(backfills.create, backfills.Create(row=a_backfill(id_)))
+    await store.write(backfills.create, backfills.Create(row=a_backfill("other", schedule_id="t")))
 
     first = await store.read(lambda conn: backfills.find(conn, "s", limit=2))
     second = await store.read(lambda conn: backfills.find(conn, "s", limit=2, cursor=first.next_cursor))

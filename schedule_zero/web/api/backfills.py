@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schedule_zero.web.api import schedule_records as records
 from schedule_zero.web.api.executions import given
-from schedule_zero.web.api.request import ApiRequest, Response
+from schedule_zero.web.api.request import ApiRequest, Response, replayed
 from schedule_zero.web.api.schemas import BackfillBody, PageQuery, moment_us
 
 
@@ -16,8 +16,10 @@ async def begin(request: ApiRequest) -> Response:
     if body.dry_run:
         counted = await service.count(request.id, from_us, to_us, body.rate_per_s)
         return Response(records.backfill_counted(counted))
-    backfill = await service.begin(request.principal, request.id, from_us, to_us, body.rate_per_s, body.count)
-    return Response(records.backfill_record(backfill), status=202)
+    backfill, again = await service.begin(
+        request.principal, request.id, from_us, to_us, body.rate_per_s, body.count, request.idempotency_key()
+    )
+    return Response(records.backfill_record(backfill), status=202, headers=replayed(again))
 
 
 async def search(request: ApiRequest) -> Response:

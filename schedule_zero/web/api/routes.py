@@ -87,7 +87,7 @@ ROUTES: tuple[Route, ...] = (
           {200: schedule_records.ScheduleRecord}),
     Route("POST", "/api/schedules/{id}/backfill", OPERATOR, backfills.begin, "Run a past range of a schedule's times",
           {200: schedule_records.BackfillCounted, 202: schedule_records.BackfillRecord}, body=schemas.BackfillBody,
-          errors=(409,)),
+          idempotency=True, errors=(409,)),
     Route("GET", "/api/schedules/{id}/backfills", VIEWER, backfills.search, "The backfills of a schedule, newest first",
           {200: schedule_records.BackfillPage}, query=schemas.PageQuery),
     Route("POST", "/api/backfills/{id}/cancel", OPERATOR, backfills.cancel, "Create no more executions of a backfill",
