@@ -44,6 +44,7 @@ from schedule_zero.service.audit_rounds import AuditRounds
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.executions import ExecutionService
+from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.ledger import LedgerService
@@ -125,6 +126,7 @@ class Server:
             ),
             ledger=LedgerService(store=self.store),
             audits=audits,
+            explain=ExplainService(store=self.store, timer=self.timer, clock=clock, timing=config.timing),
             freezes=FreezeService(store=self.store, timer=self.timer, clock=clock),
             backfills=BackfillService(store=self.store, timer=self.timer, clock=clock),
             foresight=ForesightService(store=self.store, timer=self.timer),

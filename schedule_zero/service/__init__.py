@@ -13,6 +13,7 @@ from schedule_zero.service.audit import AuditService
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.executions import ExecutionService
+from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.ledger import LedgerService
@@ -51,6 +52,7 @@ class Service(Struct, frozen=True, kw_only=True):
     schedules: ScheduleService
     ledger: LedgerService
     audits: AuditService
+    explain: ExplainService
     freezes: FreezeService
     backfills: BackfillService
     foresight: ForesightService

@@ -75,3 +75,79 @@ async def test_an_audit_that_makes_no_sense_is_refused(
     assert answer.status_code == status
     if parameter is not None:
         assert answer.json()["errors"][0]["parameter"] == parameter
+
+
+# --- explain ----------------------------------------------------------------------------------------
+
+
+async def test_a_fire_is_explained_with_all_that_it_stands_on(
+    server: Server, api: httpx.AsyncClient, known_demo: None
+) -> None:
+    await put(api, trigger={"type": "interval", "milliseconds": 100})
+    await eventually(lambda: server.timer.stats.executions >= 3)
+    (await api.post("/api/schedules/s1/pause", json={"note": "enough"})).raise_for_status()
+    fires = (await api.get("/api/schedules/s1/fires?outcome=executed")).json()["records"]
+
+    said = await ask(api, "s1/explain", at=fires[1]["nominal_time"])
+
+    assert said["sentence"].startswith("It was due at 20")
+    assert said["sentence"].endswith("and ran. Its execution waits for a node that serves demo and has room.")
+    assert (said["outcome"], said["reason"], said["timezone"], said["policy"]) == ("executed", None, "UTC", {})
+    assert (said["fire"], said["nominal_time"]) == (fires[1], fires[1]["nominal_time"])
+    assert said["execution"]["id"] == fires[1]["execution_id"]
+    assert (said["execution"]["status"], said["execution"]["error"]) == ("pending", None)
+    assert (said["version"]["version"], said["version"]["by"]) == (1, "admin")
+    assert said["version"]["from"] < said["nominal_time"] < said["version"]["to"]
+    assert (said["before"], said["after"]) == (fires[2]["nominal_time"], fires[0]["nominal_time"])
+    assert (said["outage"], said["freeze"], said["calendar"]) == (None, None, None)
+
+
+async def test_without_a_moment_it_is_about_now(api: httpx.AsyncClient, known_demo: None) -> None:
+    await put(api)
+
+    said = await ask(api, "s1/explain")
+
+    assert (said["outcome"], said["nominal_time"], said["fire"]) == ("not_due", None, None)
+    assert said["after"].endswith("-01-01T00:00:00.000000Z")
+
+
+async def test_a_moment_may_be_a_local_time(api: httpx.AsyncClient, known_demo: None) -> None:
+    await put(api, trigger={**YEARLY, "timezone": "Europe/Berlin"})
+
+    said = await ask(api, "s1/explain", at="2050-01-01T00:00:00")
+
+    assert (said["outcome"], said["nominal_time"]) == ("upcoming", "2049-12-31T23:00:00.000000Z")
+    assert "2050-01-01 00:00:00 Europe/Berlin (2049-12-31 23:00:00 UTC)" in said["sentence"]
+
+
+@pytest.mark.parametrize(
+    "at", ["0001-01-01T00:00:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00", "0", "253402300799"]
+)
+async def test_the_ends_of_time_are_moments_like_others(api: httpx.AsyncClient, known_demo: None, at: str) -> None:
+    await put(api, trigger={**YEARLY, "timezone": "Pacific/Kiritimati"})
+
+    said = await ask(api, "s1/explain", at=at)
+
+    assert said["outcome"] in ("not_created", "not_due")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "parameter"),
+    [
+        ("nobody/explain", 404, None),
+        ("s1/explain?at=noon", 400, "at"),
+        ("s1/explain?at=-1", 400, "at"),
+        ("s1/explain?at=1&at=2", 400, "at"),
+        ("s1/explain?when=1", 400, "when"),
+    ],
+)
+async def test_an_explanation_that_makes_no_sense_is_refused(
+    api: httpx.AsyncClient, known_demo: None, path: str, status: int, parameter: str | None
+) -> None:
+    await put(api)
+
+    answer = await api.get(f"/api/schedules/{path}")
+
+    assert answer.status_code == status
+    if parameter is not None:
+        assert answer.json()["errors"][0]["parameter"] == parameter

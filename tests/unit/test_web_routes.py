@@ -32,6 +32,7 @@ POST /api/schedules/{id}/resume operator
 POST /api/schedules/{id}/run operator
 GET /api/schedules/{id}/fires viewer
 GET /api/schedules/{id}/audit viewer
+GET /api/schedules/{id}/explain viewer
 GET /api/fires viewer
 POST /api/schedules/{id}/skip operator
 DELETE /api/schedules/{id}/skip operator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schedule_zero.web.api import ledger_records as records
 from schedule_zero.web.api.request import ApiRequest, Response
-from schedule_zero.web.api.schemas import AuditQuery, moment_us
+from schedule_zero.web.api.schemas import AuditQuery, ExplainQuery, at_of, moment_us
 
 
 async def audit(request: ApiRequest) -> Response:
@@ -12,3 +12,10 @@ async def audit(request: ApiRequest) -> Response:
     query: AuditQuery = request.query
     report = await request.service.audits.audit(request.id, moment_us(query.since), moment_us(query.until))
     return Response(records.audit_record(report))
+
+
+async def explain(request: ApiRequest) -> Response:
+    """Say why a schedule ran, or did not run, at a moment: now, unless `at` names one."""
+    query: ExplainQuery = request.query
+    explanation = await request.service.explain.explain(request.id, at_of(query.at))
+    return Response(records.explain_record(explanation))

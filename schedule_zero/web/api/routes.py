@@ -79,6 +79,8 @@ ROUTES: tuple[Route, ...] = (
           {200: schedule_records.FirePage}, query=schemas.FiresQuery),
     Route("GET", "/api/schedules/{id}/audit", VIEWER, ledger.audit, "Whether the ledger has a row for each due time",
           {200: ledger_records.AuditRecord}, query=schemas.AuditQuery),
+    Route("GET", "/api/schedules/{id}/explain", VIEWER, ledger.explain, "Why a schedule ran, or did not run, then",
+          {200: ledger_records.ExplainRecord}, query=schemas.ExplainQuery),
     Route("GET", "/api/fires", VIEWER, schedules.all_fires, "The ledger of all schedules, newest decision first",
           {200: schedule_records.FirePage}, query=schemas.FiresQuery),
     Route("POST", "/api/schedules/{id}/skip", OPERATOR, schedules.skip, "Leave out the next fires of a schedule",
