@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from schedule_zero.clock import Clock, to_us
 from schedule_zero.config import TimingConfig
-from schedule_zero.errors import InvalidTrigger, NotFound
+from schedule_zero.errors import InvalidCalendar, InvalidTrigger, NotFound
 from schedule_zero.model import Execution, Fire, FireOutcome, Freeze, Schedule, ScheduleState, ServerRun, SkipReason
 from schedule_zero.rules.explain import explain
 from schedule_zero.rules.facts import Change, Explained, Facts, Outage, Ruling
@@ -87,15 +87,19 @@ class ExplainService:
 
     # --- what the search asks -----------------------------------------------------------------------------
 
-    def trigger(self, row: Schedule) -> Trigger | None:
+    def trigger(self, conn: Connection, row: Schedule) -> Trigger | None:
+        """The trigger of a version; None: it can't be read any more."""
         try:
-            return self._timer.resolver.trigger(row)
-        except InvalidTrigger:
+            return self._timer.resolver.trigger_then(conn, row)
+        except (InvalidTrigger, InvalidCalendar):
             return None
 
     def forbidden(self, row: Schedule, us: int) -> str | None:
         """Why a named calendar forbids a moment."""
-        exclusions = self._timer.resolver.exclusions(policies_of(row.policies))
+        try:
+            exclusions = self._timer.resolver.exclusions(policies_of(row.policies))
+        except InvalidCalendar as error:
+            return error.message
         verdict = None if exclusions is None else exclusions.verdict(us)
         return None if verdict is None else verdict.detail
 
@@ -183,7 +187,7 @@ class _Search:
 
     def _then(self, ruling: Ruling) -> None:
         facts, row = self._facts, ruling.schedule
-        trigger = self._service.trigger(row)
+        trigger = self._service.trigger(self._conn, row)
         decided_us = fire_audit.decided_upto(self._conn, self._id, row.generation, facts.now_us) or 0
         self._neighbours(ruling, trigger)
         if trigger is None:
@@ -249,7 +253,7 @@ class _Search:
         facts.asked_by = self._asked_by(current.generation, nominal_us)
         facts.forbidden = self._service.forbidden(current, nominal_us)
         most = policies_of(current.policies).max_fires
-        trigger = self._service.trigger(current)
+        trigger = self._service.trigger(self._conn, current)
         if most is not None and trigger is not None and current.next_fire_us is not None:
             facts.runs_out = trigger.count(current.next_fire_us - 1, nominal_us - 1) >= most - current.runs
 
