@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from schedule_zero.model import Execution, Fire, Freeze, Policies, Schedule, SkipReason
+from schedule_zero.model import Execution, Fire, Freeze, Policies, Schedule, ScheduleVersion, SkipReason
 from schedule_zero.rules.policies import policies_of
 
 
@@ -44,6 +44,17 @@ class Ruling(Struct, kw_only=True):
     to_us: int | None = None
     deleted: bool = False
     ended_by: str | None = None
+
+    @classmethod
+    def of(cls, version: ScheduleVersion) -> Ruling:
+        """One that is over."""
+        return cls(
+            schedule=version.schedule,
+            from_us=version.from_us,
+            to_us=version.to_us,
+            deleted=version.deleted,
+            ended_by=version.ended_by,
+        )
 
     @property
     def policies(self) -> Policies:

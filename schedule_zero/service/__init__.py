@@ -30,6 +30,7 @@ from schedule_zero.service.specs import (
     Submitted,
 )
 from schedule_zero.service.system import SystemService
+from schedule_zero.service.versions import VersionService
 
 __all__ = [
     "ExecutionView",
@@ -53,6 +54,7 @@ class Service(Struct, frozen=True, kw_only=True):
     ledger: LedgerService
     audits: AuditService
     explain: ExplainService
+    versions: VersionService
     freezes: FreezeService
     backfills: BackfillService
     foresight: ForesightService

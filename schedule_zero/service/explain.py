@@ -306,13 +306,7 @@ def _rulings(conn: Connection, schedule_id: str, current: Schedule | None) -> It
     if current is not None:
         yield Ruling(schedule=current, from_us=current.updated_us)
     for version in schedule_history.walk(conn, schedule_id):
-        yield Ruling(
-            schedule=version.schedule,
-            from_us=version.from_us,
-            to_us=version.to_us,
-            deleted=version.deleted,
-            ended_by=version.ended_by,
-        )
+        yield Ruling.of(version)
 
 
 def _covering(rulings: list[Ruling], us: int) -> Ruling | None:

@@ -9,12 +9,21 @@ from msgspec import field
 from schedule_zero.clock import rfc3339
 from schedule_zero.model import Execution, SkipReason, State
 from schedule_zero.rules.audit import FindingKind
+from schedule_zero.rules.changes import Op
 from schedule_zero.rules.facts import Answer, Ruling
 from schedule_zero.rules.story import error_of
 from schedule_zero.service.audit import AuditReport, Detail
 from schedule_zero.service.explain import Explanation
+from schedule_zero.service.versions import VersionDiff, VersionView
 from schedule_zero.web.api.records import Count, Moment, Record
-from schedule_zero.web.api.schedule_records import FireRecord, FreezeRecord, fire_record, freeze_record
+from schedule_zero.web.api.schedule_records import (
+    FireRecord,
+    FreezeRecord,
+    ScheduleRecord,
+    fire_record,
+    freeze_record,
+    schedule_record,
+)
 
 # --- shapes ---------------------------------------------------------------------------------------
 
@@ -69,6 +78,51 @@ class ExplainedVersion(Record, kw_only=True):
     from_: Moment | None = field(name="from")
     to: Moment | None
     by: str | None
+
+
+class VersionRecord(Record, kw_only=True):
+    """A version of a schedule. What the timer changes by itself (`state`, `note`, `skips`) is as it was at its end."""
+
+    generation: int
+    version: int
+    from_: Moment | None = field(name="from")
+    # Null: it is in force.
+    to: Moment | None
+    # Who made it, and who ended it; `deleted`: by deleting the schedule.
+    by: str | None
+    ended_by: str | None
+    deleted: bool
+    # The fields that it changed; null: the version before it is not known.
+    changed: list[str] | None
+    # Left out of lists.
+    schedule: ScheduleRecord | None
+
+
+class VersionPage(Record, kw_only=True):
+    """Newest first."""
+
+    records: list[VersionRecord]
+    limit: int
+    next_cursor: str | None
+
+
+class DifferenceRecord(Record, kw_only=True):
+    """`op` is `added`, `removed` or `changed`; `pointer` is a JSON pointer into the schedule."""
+
+    op: Op
+    pointer: str
+    before: Any
+    after: Any
+
+
+class DiffRecord(Record, kw_only=True):
+    """What differs between two versions."""
+
+    schedule_id: str
+    generation: int
+    from_: int = field(name="from")
+    to: int
+    changes: list[DifferenceRecord]
 
 
 class OutageRecord(Record, kw_only=True):
@@ -182,4 +236,37 @@ def _version(ruling: Ruling) -> ExplainedVersion:
         from_=rfc3339(ruling.from_us),
         to=rfc3339(ruling.to_us),
         by=row.updated_by,
+    )
+
+
+def version_record(view: VersionView, *, whole: bool = False) -> VersionRecord:
+    ruling, row = view.ruling, view.ruling.schedule
+    return VersionRecord(
+        generation=row.generation,
+        version=row.version,
+        from_=rfc3339(ruling.from_us),
+        to=rfc3339(ruling.to_us),
+        by=row.updated_by,
+        ended_by=ruling.ended_by,
+        deleted=ruling.deleted,
+        changed=view.changed,
+        schedule=schedule_record(row) if whole else None,
+    )
+
+
+def diff_record(schedule_id: str, diff: VersionDiff) -> DiffRecord:
+    return DiffRecord(
+        schedule_id=schedule_id,
+        generation=diff.generation,
+        from_=diff.from_version,
+        to=diff.to_version,
+        changes=[
+            DifferenceRecord(
+                op=change.op,
+                pointer=change.pointer,
+                before=change.before,
+                after=change.after,
+            )
+            for change in diff.differences
+        ],
     )

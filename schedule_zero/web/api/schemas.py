@@ -343,6 +343,28 @@ class ExplainQuery(Query, frozen=True, kw_only=True):
     ) = UNSET
 
 
+class VersionsQuery(Query, frozen=True, kw_only=True):
+    version: Annotated[int, Meta(ge=1, le=2**53, description="This one only, with its content.")] | UnsetType = UNSET
+    generation: Annotated[int, Meta(ge=1, le=2**53, description="Of that version; the newest.")] | UnsetType = UNSET
+    limit: Limit = DEFAULT_LIMIT
+    cursor: Cursor | UnsetType = UNSET
+
+
+class DiffQuery(Query, frozen=True, kw_only=True):
+    from_: Annotated[int, Meta(ge=1, le=2**53, description="A version; the one before `to`.")] | UnsetType = field(
+        name="from", default=UNSET
+    )
+    to: Annotated[int, Meta(ge=1, le=2**53, description="A version; the newest.")] | UnsetType = UNSET
+    generation: Annotated[int, Meta(ge=1, le=2**53, description="Of both; the newest.")] | UnsetType = UNSET
+
+
+class RestoreBody(Body, frozen=True, kw_only=True):
+    """An old version to be brought back, as a new one."""
+
+    version: Annotated[int, Meta(ge=1, le=2**53)]
+    generation: Annotated[int, Meta(ge=1, le=2**53, description="Of that version; the newest.")] | None = None
+
+
 class PreviewBody(Body, frozen=True, kw_only=True):
     """A trigger to be explained, as a schedule with these policies would have it."""
 
