@@ -44,12 +44,14 @@ from schedule_zero.service.audit_rounds import AuditRounds
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.executions import ExecutionService
+from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.system import SystemService
+from schedule_zero.service.versions import VersionService
 from schedule_zero.state_dir import REGISTRY, SERVER_JSON, write_private
 from schedule_zero.store import Store
 from schedule_zero.store import calendars as store_calendars
@@ -112,19 +114,22 @@ class Server:
         self.audit_rounds = AuditRounds(
             store=self.store, timer=self.timer, audits=audits, clock=clock, every_s=config.audit.every_s
         )
+        schedules = ScheduleService(
+            store=self.store,
+            dispatcher=self.dispatcher,
+            timer=self.timer,
+            executions=executions,
+            clock=clock,
+            limits=config.limits,
+            timing=config.timing,
+        )
         self.service = Service(
             executions=executions,
-            schedules=ScheduleService(
-                store=self.store,
-                dispatcher=self.dispatcher,
-                timer=self.timer,
-                executions=executions,
-                clock=clock,
-                limits=config.limits,
-                timing=config.timing,
-            ),
+            schedules=schedules,
             ledger=LedgerService(store=self.store),
             audits=audits,
+            explain=ExplainService(store=self.store, timer=self.timer, clock=clock, timing=config.timing),
+            versions=VersionService(store=self.store, schedules=schedules),
             freezes=FreezeService(store=self.store, timer=self.timer, clock=clock),
             backfills=BackfillService(store=self.store, timer=self.timer, clock=clock),
             foresight=ForesightService(store=self.store, timer=self.timer),

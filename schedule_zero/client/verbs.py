@@ -13,6 +13,7 @@ from schedule_zero.client import answers, records
 from schedule_zero.client.asking import ANYTHING, POLL_S, Json, Moment, bulks, job, match, segment
 from schedule_zero.client.calendar_verbs import CalendarVerbs
 from schedule_zero.client.flow import Flow
+from schedule_zero.client.ledger_verbs import LedgerVerbs
 from schedule_zero.client.policy_verbs import PolicyVerbs
 from schedule_zero.client.records import ExecutionRecord, Job, Options, Page, ScheduleRecord
 from schedule_zero.client.verb import verb
@@ -20,7 +21,7 @@ from schedule_zero.errors import JobFailed, ScheduleZeroError
 from schedule_zero.model import new_id
 
 
-class Verbs(PolicyVerbs, CalendarVerbs):
+class Verbs(PolicyVerbs, CalendarVerbs, LedgerVerbs):
     """The methods of both clients. What each returns here, ``Client`` returns; ``AsyncClient`` returns a coroutine."""
 
     # --- jobs -------------------------------------------------------------------------------------

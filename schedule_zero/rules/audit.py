@@ -299,6 +299,12 @@ def _optional(spans: Sequence[Span], range_: _Range) -> int:
 # --- what follows the last run --------------------------------------------------------------------------
 
 
+def _began_before(start: tuple[int, int | None], link: Link) -> bool:
+    # At the moment of a change the version that ends still has a row for what was due.
+    us, first_us = start
+    return us < link.decided_us or (us == link.decided_us and first_us is not None and link.nominal_us >= first_us)
+
+
 def compare_chain(
     links: Iterable[Link], after_run: Callable[[int], int | None], starts: Iterable[tuple[int, int | None]] = ()
 ) -> Tally:
@@ -314,7 +320,7 @@ def compare_chain(
     for link in links:
         tally.recorded += 1
         began = False
-        while todo and todo[0][0] < link.decided_us:
+        while todo and _began_before(todo[0], link):
             due_us = todo.pop(0)[1]
             base, began = None, True
         if base is not None and link.nominal_us == base.nominal_us:

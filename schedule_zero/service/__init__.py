@@ -13,6 +13,7 @@ from schedule_zero.service.audit import AuditService
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.executions import ExecutionService
+from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.ledger import LedgerService
@@ -29,6 +30,7 @@ from schedule_zero.service.specs import (
     Submitted,
 )
 from schedule_zero.service.system import SystemService
+from schedule_zero.service.versions import VersionService
 
 __all__ = [
     "ExecutionView",
@@ -51,6 +53,8 @@ class Service(Struct, frozen=True, kw_only=True):
     schedules: ScheduleService
     ledger: LedgerService
     audits: AuditService
+    explain: ExplainService
+    versions: VersionService
     freezes: FreezeService
     backfills: BackfillService
     foresight: ForesightService

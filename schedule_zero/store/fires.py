@@ -104,6 +104,90 @@ def counts(conn: Connection, schedule_id: str) -> FireCounts:
     return FireCounts(**{outcome: int(n) for outcome, n in _SUMS.rows(conn, schedule=schedule_id)})
 
 
+# --- around one moment ------------------------------------------------------------------------------
+
+# Rows that are looked through for what ran, on either side of a moment.
+NEAR = 1000
+_ONE = (F.schedule_id == bindparam("schedule"), F.generation == bindparam("generation"))
+_WITHIN = Query(
+    select(*_COLUMNS)
+    .where(*_ONE, F.nominal_us >= bindparam("low"), F.nominal_us <= bindparam("high"))
+    .order_by(F.nominal_us)
+    .limit(1)
+)
+_OVER = Query(
+    select(*_COLUMNS)
+    .where(text(tables.IS_SUMMED), *_ONE, F.last_nominal_us >= bindparam("at"), F.nominal_us <= bindparam("at"))
+    .order_by(F.last_nominal_us - F.nominal_us)
+)
+_BEFORE = Query(
+    select(func.coalesce(F.last_nominal_us, F.nominal_us))
+    .where(*_ONE, F.nominal_us < bindparam("at"))
+    .order_by(F.nominal_us.desc())
+    .limit(1)
+)
+_AFTER = Query(select(F.nominal_us).where(*_ONE, F.nominal_us > bindparam("at")).order_by(F.nominal_us).limit(1))
+_later = (
+    select(F.nominal_us, F.execution_id, F.decided_us)
+    .where(*_ONE, F.nominal_us > bindparam("at"))
+    .order_by(F.nominal_us)
+    .limit(NEAR)
+    .subquery()
+)
+_RAN_WITH = Query(
+    select(_later.c.nominal_us)
+    .where(_later.c.decided_us == bindparam("decided"), _later.c.execution_id.is_not(None))
+    .order_by(_later.c.nominal_us.desc())
+    .limit(1)
+)
+_earlier = (
+    select(F.nominal_us, F.execution_id)
+    .where(*_ONE, F.nominal_us < bindparam("at"))
+    .order_by(F.nominal_us.desc())
+    .limit(NEAR)
+    .subquery()
+)
+_RAN_BEFORE = Query(
+    select(_earlier.c.execution_id)
+    .where(_earlier.c.execution_id.is_not(None))
+    .order_by(_earlier.c.nominal_us.desc())
+    .limit(1)
+)
+
+
+def within(conn: Connection, schedule_id: str, generation: int, low_us: int, high_us: int) -> Fire | None:
+    """The first row with a nominal time in ``[low_us, high_us]``."""
+    row = _WITHIN.one(conn, schedule=schedule_id, generation=generation, low=low_us, high=high_us)
+    return None if row is None else _fire(row)
+
+
+def over(conn: Connection, schedule_id: str, generation: int, us: int) -> list[Fire]:
+    """The rows with a count that reach over a moment, the shortest first."""
+    return [_fire(row) for row in _OVER.rows(conn, schedule=schedule_id, generation=generation, at=us)]
+
+
+def beside(
+    conn: Connection, schedule_id: str, generation: int, low_us: int, high_us: int
+) -> tuple[int | None, int | None]:
+    """The nearest nominal times on record before ``low_us`` and after ``high_us``."""
+    before = _BEFORE.one(conn, schedule=schedule_id, generation=generation, at=low_us)
+    after = _AFTER.one(conn, schedule=schedule_id, generation=generation, at=high_us)
+    return (None if before is None else before[0], None if after is None else after[0])
+
+
+def ran_with(conn: Connection, fire: Fire) -> int | None:
+    """The newest nominal time that ran among those that were decided together with a row."""
+    at_us = fire.nominal_us
+    row = _RAN_WITH.one(conn, schedule=fire.schedule_id, generation=fire.generation, at=at_us, decided=fire.decided_us)
+    return None if row is None else row[0]
+
+
+def ran_before(conn: Connection, fire: Fire) -> str | None:
+    """The execution of the newest nominal time before a row that had one."""
+    row = _RAN_BEFORE.one(conn, schedule=fire.schedule_id, generation=fire.generation, at=fire.nominal_us)
+    return None if row is None else row[0]
+
+
 def _fire(row: Sequence[Any]) -> Fire:
     return Fire(
         schedule_id=row[1],

@@ -18,6 +18,7 @@ from schedule_zero.model import Schedule, ScheduleState, ServerRun
 from schedule_zero.rules.audit import Span
 from schedule_zero.rules.policies import policies_of
 from schedule_zero.timing.handover import same_times
+from schedule_zero.timing.occasions import DelayTrigger
 from schedule_zero.timing.parse import first_fire
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def owed(
             found.known_after_us = until_us if version.to_us is None else max(found.known_after_us, version.to_us)
             before = version
             continue
-        if trigger.after_run(version.from_us) is not None:
+        if isinstance(trigger, DelayTrigger):
             _add_chain(found, trigger, version, before, until_us)
         else:
             for span in _spans(trigger, version, until_us, lives, decided_upto):
@@ -153,7 +154,7 @@ def _by_life(trigger: Trigger, version: Version, whole: Span, lives: Sequence[Se
 # --- chains -------------------------------------------------------------------------------------------
 
 
-def _add_chain(found: Owed, trigger: Trigger, version: Version, before: Version | None, until_us: int) -> None:
+def _add_chain(found: Owed, trigger: DelayTrigger, version: Version, before: Version | None, until_us: int) -> None:
     to_us = until_us if version.to_us is None else min(version.to_us, until_us)
     row = version.schedule
     current = row if version.to_us is None else None
@@ -164,6 +165,9 @@ def _add_chain(found: Owed, trigger: Trigger, version: Version, before: Version 
         if before is not None and before.schedule.next_fire_us is None and before.schedule.waits_for is None:
             chain.starts.append((version.from_us, None))
         return
+    first_us = trigger.first_fire(version.from_us)
+    # It may begin with the very moment at which it comes into force.
+    after_us = version.from_us if first_us is None else min(version.from_us, first_us - 1)
     # The oldest version that is known here may have gone on from one that isn't.
-    starts = [] if before is None and row.version > 1 else [(version.from_us, first_fire(trigger, version.from_us))]
-    found.chains.append(Chain(version.from_us, to_us, trigger.after_run, starts, current))
+    starts = [] if before is None and row.version > 1 else [(version.from_us, first_us)]
+    found.chains.append(Chain(after_us, to_us, trigger.after_run, starts, current))

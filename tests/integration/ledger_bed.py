@@ -18,8 +18,10 @@ from schedule_zero.service.audit import AuditReport, AuditService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.specs import Principal, ScheduleSpec
-from schedule_zero.store import executions, server_runs
+from schedule_zero.store import calendars, executions, server_runs
 from schedule_zero.timing import Timer
+from schedule_zero.timing.calendar_book import CalendarBook
+from schedule_zero.timing.calendar_parse import parse_calendar
 from schedule_zero.timing.rounds import Rounds
 from schedule_zero.timing.turns import Turns
 from schedule_zero.timing.window import StoredAlarms, Window
@@ -56,7 +58,8 @@ class Life:
         bed.dispatcher.on_place = self._place
         self._token = self.store.epoch << 20
         dispatcher = cast("Dispatcher", bed.dispatcher)
-        self.timer = Timer(store=bed.store, dispatcher=dispatcher, clock=clock, config=config)
+        self.book = CalendarBook(bed.store, clock)
+        self.timer = Timer(store=bed.store, dispatcher=dispatcher, clock=clock, config=config, book=self.book)
         self.rounds = Rounds(
             store=bed.store,
             dispatcher=dispatcher,
@@ -81,6 +84,13 @@ class Life:
         )
         self.freezes = FreezeService(store=bed.store, timer=self.timer, clock=clock)
         self.audits = AuditService(store=bed.store, timer=self.timer, clock=clock)
+
+    async def calendar(self, name: str, **document: Any) -> None:
+        """Put a named calendar into force; schedules whose days it moves follow it."""
+        encoded = parse_calendar(document, name).encoded()
+        await self.store.write(calendars.put, calendars.Put(name=name, document=encoded))
+        await self.book.settled()
+        await self.schedules.calendar_changed(name)
 
     async def put(self, id_: str, trigger: Any, by: Principal = ADA, **fields: Any) -> Schedule:
         spec = {"handler_id": "demo", "job_method": "noop", "trigger": trigger, **fields}
@@ -141,9 +151,19 @@ class Life:
             dispatched_us=execution.dispatched_us,
             handler_id="demo",
             job_method="noop",
+            schedule_id=id_,
         )
         await self.store.write(executions.end, [end])
+        await self._follow()
         return (await self.bed.executions(id_))[-1]
+
+    async def _follow(self) -> None:
+        """What follows the ends of executions, to the last of it."""
+        turns = self.rounds.turns
+        await turns.refresh()
+        while turns._look:
+            look, turns._look = turns._look, {}
+            await turns._follow_all(look)
 
     async def audit(self, id_: str = "a", since_us: int | None = 0, **fields: Any) -> AuditReport:
         return await self.audits.audit(id_, since_us, **fields)
@@ -159,7 +179,9 @@ async def life(
     """A server that begins now; at the end it stops in order, unless it is ``killed``."""
     async with bed_in(state_dir, clock) as bed:
         made = Life(bed, clock, config or TimingConfig())
+        await made.book.load()
         await made.timer._begin()
+        await made._follow()
         yield made
         if not killed:
             await made.seen(stopped=True)

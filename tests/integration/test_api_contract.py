@@ -31,12 +31,13 @@ schema = schemathesis.openapi.from_dict(document()).exclude(path="/api/events")
 # What a schema can't say: that a trigger makes sense, that of two names for one thing only one is given, that an
 # entity tag stands in quotes, that an integer is not written 1.0.
 MORE_THAN_A_SCHEMA = {
-    "compat_schedule", "compat_run_now", "schedules_create", "schedules_put", "schedules_patch", "schedules_delete",
+    "compat_schedule", "compat_run_now", "schedules_create", "schedules_put", "schedules_restore",
+    "schedules_patch", "schedules_delete",
     "triggers_preview", "executions_submit", "executions_search",
     # … that a cursor is one that a page came with.
     "schedules_search", "schedules_fires", "schedules_all_fires", "backfills_search",
     # … that a moment has to lie ahead, or back.
-    "schedules_pause", "freezes_freeze", "backfills_begin", "foresight_forecast", "ledger_audit",
+    "schedules_pause", "freezes_freeze", "backfills_begin", "foresight_forecast", "ledger_audit", "ledger_versions",
     # … that a country exists, or a text is an iCalendar file.
     "calendars_create", "calendars_put", "calendars_delete", "calendars_import_ical", "calendars_windows",
     "calendars_versions", "calendars_check", "calendars_show",

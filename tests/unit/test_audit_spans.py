@@ -10,6 +10,7 @@ import pytest
 from schedule_zero.model import Schedule, ScheduleState, ServerRun
 from schedule_zero.rules.audit import expected_times, joined
 from schedule_zero.timing.instants import DateTrigger, IntervalTrigger
+from schedule_zero.timing.occasions import DelayTrigger
 from schedule_zero.timing.resolve import Resolver
 from schedule_zero.timing.spans import Owed, Version, owed
 from schedule_zero.timing.trigger import Span as TriggerSpan
@@ -58,13 +59,6 @@ class AtStart(Trigger):
         return ""
 
 
-class Delay(IntervalTrigger):
-    """10 s after the end of the run before."""
-
-    def after_run(self, ended_us: int) -> int | None:
-        return ended_us + 10 * S
-
-
 class Fixed(Resolver):
     """Triggers by the word that stands for them."""
 
@@ -82,7 +76,7 @@ RESOLVER = Fixed(
     date=DateTrigger(42 * S),
     start=AtStart(),
     both=AtStart(beside=True),
-    delay=Delay(10 * S, TriggerSpan(0)),
+    delay=DelayTrigger(10 * S, TriggerSpan(10 * S)),
 )
 
 
@@ -206,7 +200,9 @@ def test_a_fixed_delay_between_other_triggers_is_a_chain_of_its_own():
     )  # fmt: skip
 
     assert times(found) == [10, 20, 30, 63, 70]
-    assert start_of(found) == [(30, 40)]
+    assert start_of(found) == [(30, 30)]
+    # It begins with the moment at which it comes into force.
+    assert (found.chains[0].after_us, found.chains[0].upto_us) == (30 * S - 1, 60 * S)
     assert found.chains[0].current is None
 
 

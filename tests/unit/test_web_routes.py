@@ -32,6 +32,10 @@ POST /api/schedules/{id}/resume operator
 POST /api/schedules/{id}/run operator
 GET /api/schedules/{id}/fires viewer
 GET /api/schedules/{id}/audit viewer
+GET /api/schedules/{id}/explain viewer
+GET /api/schedules/{id}/versions viewer
+GET /api/schedules/{id}/diff viewer
+POST /api/schedules/{id}/restore operator
 GET /api/fires viewer
 POST /api/schedules/{id}/skip operator
 DELETE /api/schedules/{id}/skip operator

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from msgspec import UNSET, UnsetType
 
 from schedule_zero.errors import InvalidField
@@ -19,8 +21,10 @@ from schedule_zero.web.api.schemas import (
     moment_us,
 )
 
+T = TypeVar("T")
 
-def given(value: str | UnsetType) -> str | None:
+
+def given(value: T | UnsetType) -> T | None:
     """A query parameter, None where it was not given."""
     return None if isinstance(value, UnsetType) else value
 

@@ -20,6 +20,7 @@ from schedule_zero.web.api.schemas import (
     DeleteBody,
     FiresQuery,
     PauseBody,
+    RestoreBody,
     ScheduleBody,
     SchedulesBody,
     SchedulesQuery,
@@ -142,6 +143,15 @@ async def skip(request: ApiRequest) -> Response:
 async def skip_none(request: ApiRequest) -> Response:
     """Leave out none of the fires to come any more."""
     return _one(await request.service.schedules.skip(request.principal, request.id, 0))
+
+
+async def restore(request: ApiRequest) -> Response:
+    """A new version with the content of an old one; a schedule that was deleted is made again."""
+    body: RestoreBody = request.body
+    schedule, created = await request.service.versions.restore(
+        request.principal, request.id, body.version, body.generation, await _if_match(request)
+    )
+    return _one(schedule, status=201 if created else 200, location=created)
 
 
 async def run(request: ApiRequest) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
@@ -103,6 +103,16 @@ def moment_us(moment: datetime | float | UnsetType | None) -> int | None:
     us = to_us(moment) if isinstance(moment, datetime) else round(moment * 1e6)
     # Beyond that a moment can't be shown; "before 1970" and "at 1970" mean the same to every filter.
     return min(max(us, 0), MAX_UNIX_S * 1_000_000)
+
+
+def at_of(at: datetime | float | UnsetType) -> datetime | int | None:
+    """A moment for an explanation: what names no offset stays as it is; None: now."""
+    if isinstance(at, UnsetType):
+        return None
+    if isinstance(at, datetime) and 1970 < at.year < 9999:
+        return at
+    # Beyond that there is no schedule, and no zone to think about.
+    return moment_us(at if not isinstance(at, datetime) or at.tzinfo else at.replace(tzinfo=UTC))
 
 
 def catch_up_of(word: str) -> CatchUp | None:
@@ -317,6 +327,42 @@ class AuditQuery(Query, frozen=True, kw_only=True):
         UnsetType
     ) = UNSET
     until: Annotated[Moment, Meta(description="Nominal times at this moment or earlier; now.")] | UnsetType = UNSET
+
+
+class ExplainQuery(Query, frozen=True, kw_only=True):
+    at: (
+        Annotated[
+            Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
+            | Annotated[float, Meta(ge=0, le=MAX_UNIX_S)],
+            Meta(
+                description="The moment; now. Without an offset: on the wall of the schedule's zone. Whole seconds "
+                "mean the first nominal time within that second."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class VersionsQuery(Query, frozen=True, kw_only=True):
+    version: Annotated[int, Meta(ge=1, le=2**53, description="This one only, with its content.")] | UnsetType = UNSET
+    generation: Annotated[int, Meta(ge=1, le=2**53, description="Of that version; the newest.")] | UnsetType = UNSET
+    limit: Limit = DEFAULT_LIMIT
+    cursor: Cursor | UnsetType = UNSET
+
+
+class DiffQuery(Query, frozen=True, kw_only=True):
+    from_: Annotated[int, Meta(ge=1, le=2**53, description="A version; the one before `to`.")] | UnsetType = field(
+        name="from", default=UNSET
+    )
+    to: Annotated[int, Meta(ge=1, le=2**53, description="A version; the newest.")] | UnsetType = UNSET
+    generation: Annotated[int, Meta(ge=1, le=2**53, description="Of both; the newest.")] | UnsetType = UNSET
+
+
+class RestoreBody(Body, frozen=True, kw_only=True):
+    """An old version to be brought back, as a new one."""
+
+    version: Annotated[int, Meta(ge=1, le=2**53)]
+    generation: Annotated[int, Meta(ge=1, le=2**53, description="Of that version; the newest.")] | None = None
 
 
 class PreviewBody(Body, frozen=True, kw_only=True):
