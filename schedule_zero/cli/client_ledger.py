@@ -63,7 +63,10 @@ class LocalMoment(Moment):
 @main.command()
 @click.argument("id")
 @click.option(
-    "--at", type=LocalMoment(), metavar="MOMENT", help="Then; without an offset in the schedule's zone. [now]"
+    "--at",
+    type=LocalMoment(),
+    metavar="MOMENT",
+    help="Then; without an offset in the schedule's zone. [when it was last due]",
 )
 @with_caller
 def explain(caller: Caller, id: str, at: Any) -> None:

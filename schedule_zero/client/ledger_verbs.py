@@ -22,7 +22,10 @@ class LedgerVerbs(Asking):
 
     @verb
     def explain(self, schedule_id: str, at: Moment | None = None) -> Flow[records.Explanation]:
-        """Why it ran, or did not run, at a moment (now). A datetime without a zone is meant in the schedule's own."""
+        """Why it ran, or did not run, at a moment; when it was last due, if none is named.
+
+        A datetime without a zone is meant in the schedule's own.
+        """
         path = f"/api/schedules/{segment(schedule_id)}/explain"
         return (yield from self.ask("GET", path, records.Explanation, query={"at": at}))
 

@@ -273,13 +273,31 @@ def _not_due(facts: Facts, wall: Wall) -> Explained:
     sentence = f"Nothing {verb} due at {wall.say(facts.at_us)}."
     if facts.trigger_words:
         sentence += f" The trigger: {facts.trigger_words}."
-    known = [
-        ("" if facts.before_us is None else f"before that at {wall.say(facts.before_us)}"),
-        ("" if facts.after_us is None else f"after that at {wall.say(facts.after_us)}"),
-    ]
-    if any(known):
-        sentence += f" It {verb} due {', and '.join(filter(None, known))}."
+    neighbours = []
+    if facts.before_us is not None:
+        neighbours.append((facts.before_us, f"before that at {wall.say(facts.before_us)}{_became(facts.before)}"))
+    if facts.after_us is not None:
+        neighbours.append((facts.after_us, f"after that at {wall.say(facts.after_us)}"))
+    said, spoken = [], None
+    for us, when in neighbours:
+        verb = "is" if us > facts.now_us else "was"
+        said.append(when if verb == spoken else f"{verb} due {when}")
+        spoken = verb
+    if said:
+        sentence += f" It {', and '.join(said)}."
     return Explained(answer=Answer.NOT_DUE, sentence=sentence)
+
+
+def _became(fire: Fire | None) -> str:
+    if fire is None:
+        return ""
+    how = {
+        FireOutcome.EXECUTED: "ran",
+        FireOutcome.CAUGHT_UP: "ran late",
+        FireOutcome.SKIPPED: f"was skipped ({fire.reason})",
+        FireOutcome.MISSED: "was missed",
+    }[fire.outcome]
+    return f", which {how}"
 
 
 def _undecided(facts: Facts, wall: Wall) -> Explained:

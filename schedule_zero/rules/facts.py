@@ -98,6 +98,8 @@ class Facts(Struct, kw_only=True):
     # Nominal times within the second that was asked about.
     in_second: int = 1
     before_us: int | None = None
+    # The row of ``before_us``, if it has one of its own.
+    before: Fire | None = None
     after_us: int | None = None
     fire: Fire | None = None
     # Rows with a count that may be the one instead: which of them stands for the moment can't be told.

@@ -18,7 +18,7 @@ from schedule_zero.config import TimingConfig
 from schedule_zero.errors import InvalidCalendar, InvalidTrigger, NotFound
 from schedule_zero.model import Execution, Fire, FireOutcome, Freeze, Schedule, ScheduleState, ServerRun, SkipReason
 from schedule_zero.rules.explain import explain
-from schedule_zero.rules.facts import Change, Explained, Facts, Outage, Ruling
+from schedule_zero.rules.facts import Answer, Change, Explained, Facts, Outage, Ruling
 from schedule_zero.rules.phrases import Wall, length
 from schedule_zero.rules.policies import policies_of, skips_of
 from schedule_zero.store import Store, fire_audit, schedule_history, server_runs
@@ -62,11 +62,23 @@ class ExplainService:
     async def explain(self, schedule_id: str, at: int | datetime | None = None) -> Explanation:
         """Why it ran or did not run at a moment: microseconds, or a datetime (without an offset: in its own zone).
 
-        None: now. A moment of whole seconds means the first nominal time within that second. NotFound.
+        None: the last nominal time up to now, if there was one. A moment of whole seconds means the first nominal time
+        within that second. NotFound.
         """
         now_us = self._clock.wall_us()
-        moment = now_us if at is None else at
-        facts = await self._store.read(lambda conn: self._find_out(conn, schedule_id, moment, now_us))
+
+        def read(conn: Connection) -> Facts | None:
+            facts = self._find_out(conn, schedule_id, now_us if at is None else at, now_us)
+            if (
+                at is None
+                and facts is not None
+                and explain(facts).answer is Answer.NOT_DUE
+                and facts.before_us is not None
+            ):
+                return self._find_out(conn, schedule_id, facts.before_us, now_us)
+            return facts
+
+        facts = await self._store.read(read)
         if facts is None:
             raise NotFound(f"there is no schedule {schedule_id!r}")
         return Explanation(schedule_id, facts, explain(facts))
@@ -236,10 +248,16 @@ class _Search:
             befores.append(last_us if last_us is not None and last_us > ruling.from_us else None)
             if ruling.to_us is None:
                 quiet = row.next_fire_us is None and has_ended(row, trigger)
-                afters += [] if quiet else [next_us, row.next_fire_us]
+                afters += [] if quiet else [next_us]
             else:
                 afters.append(next_us if next_us is not None and next_us <= ruling.to_us else None)
+        current = self._current
+        if current is not None and current.generation == row.generation:
+            # Whatever version it belongs to: what lies before it has its rows.
+            afters.append(current.next_fire_us)
         facts.before_us = max((us for us in befores if us is not None and us < nominal_us), default=None)
+        if facts.before_us is not None:
+            facts.before = store_fires.within(self._conn, self._id, row.generation, facts.before_us, facts.before_us)
         facts.after_us = min((us for us in afters if us is not None and us > high_us), default=None)
 
     def _to_come(self, current: Schedule | None) -> None:

@@ -75,6 +75,39 @@ async def test_a_whole_second_means_the_first_nominal_time_in_it_and_a_fraction_
         assert (beside.facts.before_us, beside.facts.after_us) == (start_us + 1_350_000, start_us + 1_600_000)
 
 
+async def test_the_fire_after_the_last_one_of_a_version_is_the_next_versions(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", MINUTELY)
+        await server.go(61)
+        await server.schedules.pause(ADA, "a")
+
+        [*_, last] = await server.ledger()
+        said = await why(server, last.nominal_us)
+
+        assert said.facts.ruling.to_us is not None
+        assert said.facts.after_us == last.nominal_us + MINUTE
+
+
+async def test_without_a_moment_it_is_the_last_nominal_time_or_what_it_was(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", MINUTELY)
+        before = await why(server, None)
+        await server.go(90)
+        await server.schedules.pause(BOB, "a", "why")
+        await server.go(60)
+        [*_, last] = await server.ledger()
+
+        told = await why(server, None)
+
+        assert before.said.answer is Answer.NOT_DUE
+        assert (told.said.answer, told.facts.at_us) == (Answer.SKIPPED, last.nominal_us)
+        assert 'the schedule was paused by bob ("why")' in told.said.sentence
+        beside = await why(server, last.nominal_us + 1)
+        assert ", which was skipped (paused), and is due after" in beside.said.sentence
+
+
 async def test_what_was_caught_up_names_the_outage(tmp_path: Path, clock: ManualClock) -> None:
     async with life(tmp_path, clock) as server:
         await server.put("a", MINUTELY)
@@ -260,7 +293,7 @@ async def test_what_is_no_nominal_time_has_its_neighbours(tmp_path: Path, clock:
         assert told.said.sentence == (
             "Nothing was due at 2023-11-15 00:45:00 Europe/Berlin (2023-11-14 23:45:00 UTC). The trigger: "
             f"{told.facts.trigger_words}. It was due before that at 2023-11-15 00:30:00 Europe/Berlin (2023-11-14 "
-            "23:30:00 UTC), and after that at 2023-11-15 01:00:00 Europe/Berlin (00:00:00 UTC)."
+            "23:30:00 UTC), which ran late, and after that at 2023-11-15 01:00:00 Europe/Berlin (00:00:00 UTC)."
         )
 
 

@@ -452,6 +452,14 @@ CASES: dict[str, tuple[Facts, Answer, str]] = {
             "Europe/Berlin (09:00:00 UTC)."
         ),
     ),
+    "not due, and what became of the time before": (
+        facts(nominal_us=None, before_us=T - HOUR, before=fire(FireOutcome.SKIPPED, SkipReason.PAUSED)),
+        Answer.NOT_DUE,
+        (
+            "Nothing was due at 2026-11-20 09:00:00 Europe/Berlin (08:00:00 UTC). It was due before that at 2026-11-20 "
+            "08:00:00 Europe/Berlin (07:00:00 UTC), which was skipped (paused)."
+        ),
+    ),
     "not due, in the gap of a clock change": (
         facts(nominal_us=None, after_us=T + HOUR, clock_note="There was no 02:30:00 on 2026-03-29 in Europe/Berlin."),
         Answer.NOT_DUE,

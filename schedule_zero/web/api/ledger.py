@@ -19,7 +19,7 @@ async def audit(request: ApiRequest) -> Response:
 
 
 async def explain(request: ApiRequest) -> Response:
-    """Say why a schedule ran, or did not run, at a moment: now, unless `at` names one."""
+    """Say why a schedule ran, or did not run, at a moment: its last due time, unless `at` names one."""
     query: ExplainQuery = request.query
     explanation = await request.service.explain.explain(request.id, at_of(query.at))
     return Response(records.explain_record(explanation))
