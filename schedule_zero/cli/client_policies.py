@@ -20,6 +20,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 OVERLAPS = ("allow", "skip", "buffer_one", "buffer_all", "cancel_running", "replace_pending")
 CATCH_UPS = ("none", "latest", "all")
+SPREADS = ("uniform", "hash")
+DAY_RULES = ("skip", "previous", "next")
 # What a thaw can do about the fires of the frozen time, in the words of somebody who is asked.
 THAWS = {
     "none": "they stay skipped",
@@ -38,6 +40,20 @@ BACKFILLS: list[Column] = [
 ]
 
 
+class DayRule(click.ParamType[dict[str, str]]):
+    """``next:works``: what becomes of a fire on a day that is no business day of a named calendar."""
+
+    name = "rule:calendar"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        rule, _, calendar = value.partition(":")
+        if rule not in DAY_RULES or not calendar:
+            self.fail(f"expected RULE:CALENDAR, with skip, previous or next as the rule, got {value!r}", param, ctx)
+        return {"calendar": calendar, "rule": rule}
+
+
 # --- the policies of a schedule -----------------------------------------------------------------------
 
 
@@ -47,12 +63,19 @@ def policy_options(command: F) -> F:
         click.option("--overlap", type=click.Choice(OVERLAPS), help="What a fire does while an earlier run goes on."),
         click.option("--catch-up", type=click.Choice(CATCH_UPS), help="Which missed fires run late. [latest]"),
         click.option("--catch-up-max", type=click.IntRange(1), help="With --catch-up all: the newest so many. [100]"),
+        click.option(
+            "--catch-up-window", "catch_up_window_s", type=Duration(), metavar="DURATION", help="No further back."
+        ),
         click.option("--coalesce", is_flag=True, help="Of several due at once, run the latest only."),
         click.option("--max-fires", type=click.IntRange(1), help="Finished after so many runs."),
         click.option("--max-failures", type=click.IntRange(1), help="Paused after so many failed runs in a row."),
         click.option("--jitter", "jitter_s", type=Duration(), metavar="DURATION", help="Start up to so much later."),
+        click.option("--jitter-spread", "jitter", type=click.Choice(SPREADS), help="hash: always as much. [uniform]"),
         click.option("--exclude", multiple=True, metavar="CALENDAR", help="No fire in it (may be repeated)."),
         click.option("--require", multiple=True, metavar="CALENDAR", help="No fire outside it (may be repeated)."),
+        click.option(
+            "--business-days", type=DayRule(), metavar="RULE:CALENDAR", help="On other days: skip, previous or next."
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -63,7 +86,7 @@ def take_policies(given: dict[str, Any]) -> dict[str, Any]:
     """Take what ``policy_options`` gave out of ``given``: the ``policies`` of the API, what wasn't said left out."""
     names = (
         "overlap", "catch_up", "catch_up_max", "coalesce", "max_fires", "max_failures", "jitter_s", "exclude",
-        "require",
+        "require", "catch_up_window_s", "jitter", "business_days",
     )  # fmt: skip
     taken = {name: given.pop(name) for name in names}
     return {name: value for name, value in taken.items() if value not in (None, False, ())}

@@ -125,18 +125,37 @@ async def test_schedule_takes_the_policies(command):
     done = await command(
         "schedule", "demo.noop", "--cron", "0 9 * * *", "--timezone", "Europe/Berlin", "--id", "s",
         "--overlap", "buffer_one", "--catch-up", "all", "--catch-up-max", "7", "--coalesce", "--max-fires", "9",
-        "--max-failures", "3", "--jitter", "1m", "-o", "json",
+        "--max-failures", "3", "--jitter", "1m", "--jitter-spread", "hash", "--catch-up-window", "2h",
+        "-o", "json",
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
     made = json.loads(done.stdout)
     assert made["policies"] == {
         "overlap": "buffer_one", "catch_up": "all", "catch_up_max": 7, "coalesce": True, "max_fires": 9,
-        "max_failures": 3, "jitter_s": 60.0,
+        "max_failures": 3, "jitter_s": 60.0, "jitter": "hash", "catch_up_window_s": 7200.0,
     }  # fmt: skip
     assert made["trigger"]["timezone"] == "Europe/Berlin"
     shown = (await command("schedules", "s")).stdout
     assert '"overlap":"buffer_one"' in shown
     assert "runs" in shown
+
+
+async def test_schedule_keeps_to_business_days(client, command):
+    await client.put_calendar("works", {"dates": ["2030-06-03"]})
+
+    done = await command(
+        "schedule", "demo.noop", "--cron", "0 9 3 6 *", "--start", "2030-01-01T00:00:00Z",
+        "--business-days", "next:works", "-o", "json",
+    )  # fmt: skip
+
+    made = json.loads(done.stdout)
+    assert made["policies"]["business_days"] == {"calendar": "works", "rule": "next", "version": 1}
+    assert made["next_fire_time"] == "2030-06-04T09:00:00.000000Z"
+    for wrong in ("works", "later:works", "next:"):
+        refused = await command("schedule", "demo.noop", "--cron", "0 9 3 6 *", "--business-days", wrong)
+        assert refused.exit_code == 2
+        assert f"got '{wrong}'" in refused.stderr
+    assert (await command("schedule", "demo.noop", "--every", "1h", "--business-days", "next:nobody")).exit_code == 2
 
 
 async def test_schedule_leaves_a_triggers_own_zone_alone(command):
