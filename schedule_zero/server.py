@@ -174,6 +174,7 @@ class Server:
         port = self.http.listen()
         # The timer must know them before it decides anything.
         await self.calendars.load()
+        await self.service.schedules.calendars_loaded()
         self._keep("dispatch", self.dispatcher.run)
         self._keep("calendars", self.calendars.run)
         self._keep("timer", self.timer.run)

@@ -375,19 +375,29 @@ class ScheduleService:
 
     async def calendar_changed(self, name: str) -> None:
         """Named calendar ``name`` has a new version: schedules whose days it moves get their times from that one."""
-        ids = await self._store.read(partial(store_calendars.users, name=name))
+        await self._repin_all(await self._store.read(partial(store_calendars.users, name=name)))
+
+    async def calendars_loaded(self) -> None:
+        """At the start: a change may have been stored without that its schedules got to know of it."""
+        await self._repin_all(await self._store.read(store_calendars.business_users))
+
+    async def _repin_all(self, ids: list[str]) -> None:
         for at in range(0, len(ids), REPIN):
-            rows = await self._store.read(partial(store_schedules.get_many, ids=ids[at : at + REPIN]))
-            for row in rows:
-                await self._repin(row, name)
+            for row in await self._store.read(partial(store_schedules.get_many, ids=ids[at : at + REPIN])):
+                await self._repin(row)
         self._timer.changed()
 
-    async def _repin(self, row: Schedule, name: str) -> None:
+    async def _repin(self, row: Schedule) -> None:
         """A change by somebody else meanwhile has bound it to the newest version already."""
         policies = policies_of(row.policies)
-        if policies.business_days is None or policies.business_days.calendar != name:
+        if policies.business_days is None:
             return
-        pinned = self._pinned(policies)
+        name = policies.business_days.calendar
+        try:
+            pinned = self._pinned(policies)
+        except InvalidCalendar:
+            # It was deleted at the moment when this schedule was written. The timer puts it into quarantine.
+            return
         if pinned == policies:
             return
         now_us = self._clock.wall_us()

@@ -204,6 +204,12 @@ def users(conn: Connection, name: str) -> list[str]:
     return [row[0] for row in rows if name in _named(_policies(row[1]))]
 
 
+def business_users(conn: Connection) -> list[str]:
+    """The ids of the schedules that keep to the business days of any calendar."""
+    rows = _USERS.rows(conn, pattern='%"business_days":{%')
+    return [row[0] for row in rows if _policies(row[1]).business_days is not None]
+
+
 def _named(policies: Policies) -> set[str]:
     business = policies.business_days
     return {*policies.exclude, *policies.require, *([business.calendar] if business is not None else [])}

@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from schedule_zero.clock import from_us
+from schedule_zero.store import calendars as store_calendars
 from schedule_zero.timing.calendar_rules import WEEKDAYS
+from tests.integration.conftest import api_client, know_demo, running_server
 from tests.support import eventually
 
 pytestmark = pytest.mark.anyio
@@ -98,6 +100,25 @@ async def test_fires_are_moved_to_business_days_and_move_on_with_the_calendar(ap
         return shown["next_fire_time"] == f"{first.year}-07-02T09:00:00.000000Z"
 
     assert await eventually(bound_anew)
+
+
+async def test_a_change_that_a_crash_kept_from_its_schedules_reaches_them_at_the_next_start(tmp_path):
+    async with running_server(tmp_path / "server") as server, api_client(server) as api:
+        know_demo(server)
+        year = today(server).year + 1
+        yearly = {"type": "cron", "expression": "0 9 1 7 *", "start": f"{year}-01-01T00:00:00Z"}
+        await put_calendar(api, "c", {"dates": [f"{year}-07-01"]})
+        await put_schedule(api, yearly, business_days={"calendar": "c", "rule": "next"})
+        # As if the server had been killed right after it.
+        new = store_calendars.Put(name="c", document=f'{{"dates":["{year}-07-01","{year}-07-02"]}}'.encode())
+        await server.store.write(store_calendars.put, new)
+
+    async with running_server(tmp_path / "server") as server, api_client(server) as api:
+        shown = (await api.get("/api/schedules/s")).json()
+
+    assert shown["policies"]["business_days"]["version"] == 2
+    assert shown["next_fire_time"] == f"{year}-07-03T09:00:00.000000Z"
+    assert shown["updated_by"] == "calendar c"
 
 
 async def test_an_interval_has_no_days_to_move(api, known_demo):
