@@ -27,18 +27,19 @@ dev: setup ## like demo, and restarts what runs whenever a source file changes
 	@$(BIN)/python tools/demo.py --reload $(ARGS)
 
 .PHONY: test
-test: lint strace ## everything CI runs: lint, then the whole test suite
+test: lint debian ## everything CI runs: lint, then the whole test suite
 	@echo "== pytest"
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 .PHONY: test-long
-test-long: setup strace ## the tests that take minutes: complete sweeps, long runs
+test-long: setup debian ## the tests that take minutes: complete sweeps, long runs
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup -m long $(ARGS)
 
-# Kills a process at a chosen system call. Root gets it installed; for others the tests that need it say so and skip.
-.PHONY: strace
-strace:
-	@sh tools/strace.sh
+# strace kills a process at a chosen system call, faketime sets its clock. Root gets them installed; for others the
+# tests that need one say so and skip.
+.PHONY: debian
+debian:
+	@sh tools/debian.sh strace faketime
 
 .PHONY: lint
 lint: setup ## style, format, types, layers, generated pages

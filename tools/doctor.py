@@ -56,7 +56,7 @@ def venv() -> Iterator[Finding]:
         yield NOTE, "venv", "not finished, or not made by tools/bootstrap.sh; make setup"
     else:
         yield OK, "venv", f"{ROOT / '.venv'}"
-    for tool in ("git", "make"):
+    for tool in ("git", "make", "strace", "faketime"):
         if shutil.which(tool) is None:
             yield NOTE, tool, f"not found: apt-get install -y {tool}"
 

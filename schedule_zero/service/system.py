@@ -42,6 +42,7 @@ class SystemService:
         self._clock = clock
         self._config = config
         self._started_us = clock.wall_us()
+        self._started_s = clock.mono_s()
         self.hub = hub
         self.metrics = render_metrics
         # Set while the server stops: not ready any more, although it still answers.
@@ -71,7 +72,8 @@ class SystemService:
             "instance_name": self._config.instance_name,
             "version": package_version("schedule-zero"),
             "started_at": rfc3339(self._started_us),
-            "uptime_s": round((self._clock.wall_us() - self._started_us) / 1e6, 1),
+            "now": rfc3339(self._clock.wall_us()),
+            "uptime_s": round(self._clock.mono_s() - self._started_s, 1),
             "checks": {name: "ok" if message is None else "failed" for name, message in checks.items()},
         }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from schedule_zero.clock import Clock
+from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.errors import InvalidCalendar, InvalidTrigger
 from schedule_zero.model import Fire, FireOutcome, Schedule, ScheduleState, SkipReason
 from schedule_zero.rules.catchup import Decision, skip_all
@@ -96,8 +96,12 @@ def _begin_behind(trigger: Trigger, old: Schedule, new: Schedule, resolver: Reso
         return
     decided_us = trigger.last_before(old.next_fire_us)
     if decided_us is not None and decided_us > new.updated_us:
+        follows = resolver.trigger(new)
         new.updated_us = decided_us
-        new.next_fire_us = first_fire(resolver.trigger(new), decided_us)
+        new.next_fire_us = first_fire(follows, decided_us)
+        if new.next_fire_us is None and not follows.endless:
+            new.state, new.resume_us = ScheduleState.FINISHED, None
+            new.note = f"finished: all was decided up to {rfc3339(decided_us)}, and its trigger ends before"
 
 
 def _end_if_spent(new: Schedule) -> None:

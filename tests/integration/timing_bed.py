@@ -73,6 +73,8 @@ class FailingStore:
         self._store = store
         self.failing_writes = 0
         self.failing_reads = 0
+        # Writes that are done, but reported as failed: the connection was lost at the commit.
+        self.lying_writes = 0
         self.error: Exception = StoreUnavailable("database or disk is full")
 
     def __getattr__(self, name: str) -> Any:
@@ -82,6 +84,9 @@ class FailingStore:
         if self.failing_writes:
             self.failing_writes -= 1
             asyncio.get_running_loop().call_soon(on_done, self.error)
+        elif self.lying_writes:
+            self.lying_writes -= 1
+            self._store.submit(verb, arg, lambda _: on_done(self.error))
         else:
             self._store.submit(verb, arg, on_done)
 

@@ -10,7 +10,6 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +79,22 @@ class FireLedger:
 
     def _against_interval(self, id_: str, row: Any, interval_us: int) -> Iterator[str]:
         """From the first row to the next due time, each nominal time is there once."""
-        times: list[int] = []
+        at_us: int | None = None
         for fire in self.fires_of(id_):
-            times += [fire["nominal_us"] + n * interval_us for n in range(fire["count"])]
-            if times[-1] != (fire["last_nominal_us"] or fire["nominal_us"]):
+            first_us, last_us = fire["nominal_us"], fire["last_nominal_us"] or fire["nominal_us"]
+            if last_us != first_us + (fire["count"] - 1) * interval_us:
                 yield f"{id_}: {fire['count']} nominal times do not end where the row says: {tuple(fire)}"
-        for before, after in pairwise([*sorted(times), row["next_fire_us"]]):
-            if after - before != interval_us:
-                yield f"{id_}: {after} follows {before}, {(after - before) / interval_us:g} intervals later"
+            yield from _gap(id_, at_us, first_us, interval_us)
+            at_us = last_us
+        yield from _gap(id_, at_us, row["next_fire_us"], interval_us)
 
     def _against_date(self, id_: str, row: Any) -> Iterator[str]:
         """It is due and has no row, or has one and is finished."""
         state = (row["state"], row["next_fire_us"] is None, len(self.fires_of(id_)))
         if state not in (("active", False, 0), ("finished", True, 1)):
             yield f"{id_}: state, no next time, rows in the ledger: {state}"
+
+
+def _gap(id_: str, before_us: int | None, after_us: int, interval_us: int) -> Iterator[str]:
+    if before_us is not None and after_us - before_us != interval_us:
+        yield f"{id_}: {after_us} follows {before_us}, {(after_us - before_us) / interval_us:g} intervals later"

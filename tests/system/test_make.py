@@ -47,7 +47,7 @@ class Checkout:
         self.calls_file = folder / "calls"
         (self.folder / "tools").mkdir(parents=True)
         self.programs.mkdir()
-        for name in ("pyproject.toml", "uv.lock", "tools/uv.txt", "tools/bootstrap.sh", "tools/strace.sh"):
+        for name in ("pyproject.toml", "uv.lock", "tools/uv.txt", "tools/bootstrap.sh", "tools/debian.sh"):
             shutil.copy(ROOT / name, self.folder / name)
         self.program("python3", FAKE_PYTHON)
         self.program("apt-get", FAKE_APT)
@@ -77,11 +77,11 @@ class Checkout:
             text=True,
         )
 
-    def need_strace(self) -> subprocess.CompletedProcess[str]:
+    def need_from_debian(self) -> subprocess.CompletedProcess[str]:
         """Nothing but the stand-ins is to be found: this machine may have the real one."""
         self.calls_file.write_text("")
         return subprocess.run(
-            ["/bin/sh", "tools/strace.sh"],
+            ["/bin/sh", "tools/debian.sh", "strace", "faketime"],
             cwd=self.folder,
             env={"PATH": str(self.programs), "CALLS": str(self.calls_file)},
             capture_output=True,
@@ -151,25 +151,29 @@ def test_without_a_venv_module_root_installs_it(checkout: Checkout):
     assert done.returncode == EX_UNAVAILABLE
 
 
-def test_root_gets_strace_for_the_tests_that_need_it_and_hears_if_that_fails(checkout: Checkout):
+def test_root_gets_what_tests_need_of_debian_and_hears_if_that_fails(checkout: Checkout):
     checkout.user(0)
     checkout.program("apt-get", FAKE_APT + "exit $(test -e broken && echo 1 || echo 0)\n")
-    done = checkout.need_strace()
-    assert (done.returncode, checkout.calls) == (0, ["apt-get install -y -q strace"])
+    done = checkout.need_from_debian()
+    assert (done.returncode, checkout.calls) == (0, ["apt-get install -y -q strace faketime"])
 
     (checkout.folder / "broken").touch()
-    done = checkout.need_strace()
+    done = checkout.need_from_debian()
     assert done.returncode == EX_UNAVAILABLE
-    assert "apt-get install -y strace" in done.stderr
+    assert "apt-get install -y strace faketime" in done.stderr
 
 
-def test_nobody_else_and_nobody_who_has_it_is_given_strace(checkout: Checkout):
-    assert checkout.need_strace().returncode == 0
+def test_nobody_else_is_given_packages_and_nobody_those_that_he_has(checkout: Checkout):
+    assert checkout.need_from_debian().returncode == 0
     assert checkout.calls == []
 
     checkout.user(0)
     checkout.program("strace", "#!/bin/sh\n")
-    assert checkout.need_strace().returncode == 0
+    assert checkout.need_from_debian().returncode == 0
+    assert checkout.calls == ["apt-get install -y -q faketime"]
+
+    checkout.program("faketime", "#!/bin/sh\n")
+    assert checkout.need_from_debian().returncode == 0
     assert checkout.calls == []
 
 

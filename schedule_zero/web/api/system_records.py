@@ -132,13 +132,14 @@ class Version(Record, kw_only=True):
 
 
 class Health(Record, kw_only=True):
-    """``status`` is ``ok`` or ``degraded``; ``checks`` says what is the matter."""
+    """``status`` is ``ok`` or ``degraded``; ``checks`` says what is the matter; ``now`` is the server's clock."""
 
     status: str
     service: str
     instance_name: str
     version: str
     started_at: Moment
+    now: Moment
     uptime_s: float
     checks: dict[str, str]
 

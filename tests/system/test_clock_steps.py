@@ -1,0 +1,143 @@
+"""A real server whose wall clock is set forward and back by an hour and by ten years while it runs (C3, C12).
+
+libfaketime gives the server's process a wall clock that the test sets by writing a file, and leaves its monotonic
+clocks alone: those of its leases and its sleeps. (The node keeps the machine's clock.)
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from schedule_zero.clock import EPOCH, to_us
+from tests.support import eventually_sync
+from tests.system.fire_ledger import FireLedger
+from tests.system.processes import NodeProcess, ServerProcess
+from tests.system.test_kills import CHAOS, Own
+
+HOUR_S = 3600
+TEN_YEARS_S = 10 * 365 * 86_400
+INTERVAL_US = 200_000
+# So far ahead of the machine's clock, one after the other.
+STEPS_S = (HOUR_S, 0, -HOUR_S, 2 * HOUR_S, TEN_YEARS_S, 0, -TEN_YEARS_S, TEN_YEARS_S + HOUR_S, HOUR_S)
+
+
+class WallClock:
+    """The clock of one process, so many seconds ahead of the machine's."""
+
+    def __init__(self, folder: Path, library: str) -> None:
+        self._file = folder / "clock"
+        self.set(0)
+        self.env = {
+            "LD_PRELOAD": library,
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            # The file is read again after a second.
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            # The server looks at the clock that often.
+            "SCHEDULE_ZERO_TIMING__MAX_SLEEP_S": "0.2",
+        }
+
+    def set(self, ahead_s: int) -> None:
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{ahead_s:+d}\n")
+        new.replace(self._file)
+        self._ahead_s = ahead_s
+
+    def is_now(self, moment_us: int) -> bool:
+        """Whether a moment that the server has just told is about now, by this clock."""
+        return abs(moment_us / 1e6 - time.time() - self._ahead_s) < HOUR_S / 2
+
+
+@pytest.fixture
+def wall_clock(tmp_path: Path) -> WallClock:
+    command = shutil.which("faketime")
+    if command is None:
+        pytest.skip("no faketime (Debian: apt-get install -y faketime)")
+    told = subprocess.run(
+        [command, "-m", "2030-01-01", "printenv", "LD_PRELOAD"], check=True, capture_output=True, text=True, timeout=20
+    )
+    return WallClock(tmp_path, told.stdout.strip())
+
+
+class Schedules:
+    """What the test asks and tells the server."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+        self.names: list[str] = []
+
+    def create(self, name: str, **fields: Any) -> None:
+        row = {"id": name, "handler_id": "chaos", "job_method": "ok", **fields}
+        row.setdefault("trigger", {"type": "interval", "milliseconds": INTERVAL_US // 1000})
+        self._client.post("/api/schedules", json={"schedules": [row]}).raise_for_status()
+        self.names.append(name)
+
+    def show(self, name: str) -> dict[str, Any]:
+        return dict(self._client.get(f"/api/schedules/{name}").raise_for_status().json())
+
+    def next_us(self, name: str) -> int:
+        return to_us(EPOCH.fromisoformat(self.show(name)["next_fire_time"]))
+
+    def fires_on(self, name: str) -> None:
+        runs = self.show(name)["runs"]
+        eventually_sync(lambda: self.show(name)["runs"] >= runs + 3, within_s=20)
+
+    def audited(self) -> None:
+        for name in self.names:
+            report = self._client.get(f"/api/schedules/{name}/audit", params={"since": 0}).raise_for_status().json()
+            found = {kind: report[kind] for kind in ("missed", "duplicate", "extra")}
+            assert not any(found.values()), (name, report)
+
+
+@pytest.mark.slow
+def test_a_server_whose_clock_is_set_forward_and_back_decides_each_fire_once_and_goes_on(
+    tmp_path: Path, own: Own, wall_clock: WallClock
+) -> None:
+    server = ServerProcess(tmp_path, env=wall_clock.env)
+    own(server)
+    server.wait_ready()
+    own(NodeProcess(tmp_path, server.addresses["zmq"], CHAOS, env={"SCHEDULE_ZERO_CHAOS_LEDGER": ""}))
+    with server.client() as client:
+        eventually_sync(lambda: client.get("/api/nodes").json()["nodes"], within_s=20)
+        schedules = Schedules(client)
+        schedules.create("steady")
+        schedules.create("paused", paused=True)
+        schedules.create("once", trigger={"type": "date", "run_date": time.time() + HOUR_S / 2})
+        schedules.fires_on("steady")
+
+        farthest_s = 0
+        for step, ahead_s in enumerate(STEPS_S):
+            wall_clock.set(ahead_s)
+            if ahead_s > farthest_s:
+                farthest_s = ahead_s
+                eventually_sync(lambda: wall_clock.is_now(schedules.next_us("steady")), within_s=20)
+                schedules.fires_on("steady")
+            else:
+                eventually_sync(lambda: _told_now(client, wall_clock), within_s=20)
+                before = schedules.show("steady")
+                schedules.create(f"made-after-step-{step}")
+                schedules.fires_on(f"made-after-step-{step}")
+                # What was decided by a clock that was ahead stays decided.
+                assert schedules.show("steady") == before
+            schedules.audited()
+
+        assert schedules.show("once")["state"] == "finished"
+        assert [node["state"] for node in client.get("/api/nodes").json()["nodes"]] == ["online"]
+        names = [name for name in schedules.names if name != "once"]
+    server.kill()
+
+    ledger = FireLedger(server.state_dir / "schedule_zero.db", tmp_path / "read")
+    assert ledger.faults(dict.fromkeys(names, INTERVAL_US)) == []
+    assert {row["attempt"] for row in ledger.executions} <= {0, 1}
+
+
+def _told_now(client: httpx.Client, clock: WallClock) -> bool:
+    """Whether the server itself has noticed."""
+    return clock.is_now(to_us(EPOCH.fromisoformat(client.get("/api/health").json()["now"])))
