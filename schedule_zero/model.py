@@ -350,6 +350,14 @@ class Freeze(Struct, kw_only=True):
     by: str | None = None
     # What becomes of the fires of that time. None: each schedule's own policy decides, as after an outage.
     catch_up: CatchUp | None = None
+    # Who ended it. None: nobody; it is over when its time has come.
+    thawed_by: str | None = None
+
+    def in_force(self, now_us: int) -> bool:
+        """Whether it holds. It began when it was committed, even if the clock was set back since; a thawed one is
+        over, even if the clock was set to before the thaw.
+        """
+        return self.thawed_by is None and (self.to_us is None or self.to_us > now_us)
 
 
 class BackfillState(StrEnum):

@@ -27,6 +27,7 @@ from schedule_zero.store import fires as store_fires
 from schedule_zero.store import freezes as store_freezes
 from schedule_zero.store import schedules as store_schedules
 from schedule_zero.timing import Timer, Trigger
+from schedule_zero.timing.freezes import in_force
 from schedule_zero.timing.spans import has_ended
 from schedule_zero.timing.trigger import LATEST_US
 from schedule_zero.timing.walltime import resolve
@@ -264,7 +265,7 @@ class _Search:
         """What may keep it from running; and what keeps it from being decided."""
         facts = self._facts
         nominal_us = facts.nominal_us
-        facts.freeze = _freeze_at(store_freezes.all_freezes(self._conn), facts.now_us)
+        facts.freeze = in_force(store_freezes.all_freezes(self._conn), facts.now_us)
         if current is None or nominal_us is None or nominal_us <= facts.now_us:
             return
         facts.to_skip = nominal_us in skips_of(current.skips)

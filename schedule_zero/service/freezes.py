@@ -47,7 +47,7 @@ class FreezeService:
     async def thaw(self, principal: Principal, catch_up: CatchUp | None) -> Freeze:
         """Go on. ``None``: each schedule's own policy decides about what was due. WrongState: nothing is frozen."""
         thawed: Freeze = await self._store.write(
-            store_freezes.thaw, store_freezes.Thaw(now_us=self._clock.wall_us(), catch_up=catch_up)
+            store_freezes.thaw, store_freezes.Thaw(now_us=self._clock.wall_us(), catch_up=catch_up, by=principal.name)
         )
         await self._timer.freezes.load()
         self._timer.changed()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from schedule_zero.errors import ScheduleZeroError, WrongState
 from schedule_zero.model import CatchUp, Event, Freeze
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 Z = tables.freezes.c
-_FIELDS = ("id", "from_us", "to_us", "note", "by", "catch_up")
+_FIELDS = ("id", "from_us", "to_us", "note", "by", "catch_up", "thawed_by")
 _ALL = Query(select(*(Z[name] for name in _FIELDS)).order_by(Z.from_us, Z.id))
-_LATEST = select(*(Z[name] for name in _FIELDS)).order_by(Z.from_us.desc(), Z.id.desc()).limit(1)
+_NOT_OVER = (
+    select(*(Z[name] for name in _FIELDS))
+    .where(Z.thawed_by.is_(None), Z.to_us.is_(None) | (Z.to_us > bindparam("now_us")))
+    .order_by(Z.from_us, Z.id)
+)
 
 
 class Thaw(Struct, kw_only=True):
@@ -28,15 +32,16 @@ class Thaw(Struct, kw_only=True):
 
     now_us: int
     catch_up: CatchUp | None
+    by: str
 
 
 def freeze(tx: Tx, args: list[Freeze]) -> list[Freeze | ScheduleZeroError]:
     """Begin a freeze. ``WrongState`` if there is one. Emits ``schedules.frozen``."""
     answers: list[Freeze | ScheduleZeroError] = []
     for arg in args:
-        last = _latest(tx)
-        if last is not None and (last.to_us is None or last.to_us > arg.from_us):
-            answers.append(WrongState("all schedules are frozen already", id=last.id))
+        in_force = _in_force(tx, arg.from_us)
+        if in_force:
+            answers.append(WrongState("all schedules are frozen already", id=in_force[-1].id))
             continue
         tx.execute(insert(tables.freezes).values({name: getattr(arg, name) for name in _FIELDS}))
         tx.emit(Event("schedules.frozen", arg.id, {"by": arg.by, "note": arg.note, "to_us": arg.to_us}))
@@ -48,16 +53,18 @@ def thaw(tx: Tx, args: list[Thaw]) -> list[Freeze | ScheduleZeroError]:
     """End it now. ``WrongState`` if there is none. Emits ``schedules.thawed``."""
     answers: list[Freeze | ScheduleZeroError] = []
     for arg in args:
-        last = _latest(tx)
-        if last is None or (last.to_us is not None and last.to_us <= arg.now_us):
+        in_force = _in_force(tx, arg.now_us)
+        if not in_force:
             answers.append(WrongState("no schedule is frozen"))
             continue
-        # A clock that was set back must not end it before it began.
-        last.to_us = max(arg.now_us, last.from_us)
-        last.catch_up = arg.catch_up
-        tx.execute(update(tables.freezes).where(Z.id == last.id).values(to_us=last.to_us, catch_up=last.catch_up))
-        tx.emit(Event("schedules.thawed", last.id, {"to_us": last.to_us, "catch_up": last.catch_up}))
-        answers.append(last)
+        # More than one: the clock was set back to before the end of an earlier one.
+        for row in in_force:
+            # It can't end before it began, and is over all the same.
+            row.to_us, row.catch_up, row.thawed_by = max(arg.now_us, row.from_us), arg.catch_up, arg.by
+            ended = {"to_us": row.to_us, "catch_up": row.catch_up, "thawed_by": row.thawed_by}
+            tx.execute(update(tables.freezes).where(Z.id == row.id).values(ended))
+            tx.emit(Event("schedules.thawed", row.id, {"to_us": row.to_us, "catch_up": row.catch_up, "by": arg.by}))
+        answers.append(in_force[-1])
     return answers
 
 
@@ -66,9 +73,8 @@ def all_freezes(conn: Connection) -> list[Freeze]:
     return [_freeze(row) for row in _ALL.rows(conn)]
 
 
-def _latest(tx: Tx) -> Freeze | None:
-    row = tx.execute(_LATEST).first()
-    return None if row is None else _freeze(tuple(row))
+def _in_force(tx: Tx, now_us: int) -> list[Freeze]:
+    return [_freeze(tuple(row)) for row in tx.execute(_NOT_OVER.params(now_us=now_us))]
 
 
 def _freeze(row: Sequence[Any]) -> Freeze:

@@ -50,6 +50,16 @@ def policies_and_history(conn: Connection) -> None:
     )
 
 
+def thawed_by(conn: Connection) -> None:
+    """2 → 3: who thawed a freeze, so that one which was thawed is over whatever the clock says."""
+    _run(
+        conn,
+        "ALTER TABLE freezes ADD COLUMN thawed_by TEXT",
+        # Whether it was thawed or its time came isn't known any more; either way it is over.
+        "UPDATE freezes SET thawed_by = 'unknown' WHERE to_us IS NOT NULL",
+    )
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

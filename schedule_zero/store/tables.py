@@ -224,6 +224,7 @@ freezes = Table(
     Column("note", Text),
     Column("by", Text),
     Column("catch_up", Text),
+    Column("thawed_by", Text),
 )
 
 backfills = Table(

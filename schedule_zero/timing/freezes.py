@@ -16,11 +16,8 @@ CHANGES = frozenset({"schedules.frozen", "schedules.thawed"})
 
 
 def in_force(freezes: Sequence[Freeze], now_us: int) -> Freeze | None:
-    """The one of ``freezes`` (the oldest first) that holds now. It began when it was committed, even if the clock was
-    set back since.
-    """
-    last = freezes[-1] if freezes else None
-    return None if last is None or (last.to_us is not None and last.to_us <= now_us) else last
+    """The newest one of ``freezes`` (the oldest first) that holds now."""
+    return next((freeze for freeze in reversed(freezes) if freeze.in_force(now_us)), None)
 
 
 class FreezeBook:

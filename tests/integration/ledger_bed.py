@@ -61,7 +61,7 @@ class Life:
         self.book = CalendarBook(bed.store, clock)
         self.timer = Timer(store=bed.store, dispatcher=dispatcher, clock=clock, config=config, book=self.book)
         self.rounds = Rounds(
-            store=bed.store,
+            store=cast("Store", bed.faults),
             dispatcher=dispatcher,
             clock=clock,
             config=config,

@@ -208,7 +208,7 @@ async def test_a_thaw_says_what_becomes_of_the_frozen_time_over_restarts(
         clock.advance(20)
         await decide(bed)
         assert await bed.ledger("a") == []
-        await bed.store.write(freezes.thaw, freezes.Thaw(now_us=clock.wall_us(), catch_up=catch_up))
+        await bed.store.write(freezes.thaw, freezes.Thaw(now_us=clock.wall_us(), catch_up=catch_up, by="bob"))
     async with life() as bed:
         clock.advance(5)
         await decide(bed)

@@ -308,24 +308,44 @@ async def test_there_is_one_freeze_at_a_time(store: Store) -> None:
 async def test_a_thaw_ends_the_freeze_and_says_what_is_made_up_for(store: Store, to_us: int | None) -> None:
     await store.write(freezes.freeze, a_freeze("f", to_us=to_us, catch_up=CatchUp.NONE))
 
-    thawed = await store.write(freezes.thaw, Thaw(now_us=T0 + 9, catch_up=CatchUp.LATEST))
+    thawed = await store.write(freezes.thaw, Thaw(now_us=T0 + 9, catch_up=CatchUp.LATEST, by="bob"))
 
-    assert (thawed.id, thawed.to_us, thawed.catch_up) == ("f", T0 + 9, CatchUp.LATEST)
+    assert (thawed.id, thawed.to_us, thawed.catch_up, thawed.thawed_by) == ("f", T0 + 9, CatchUp.LATEST, "bob")
     assert await store.read(freezes.all_freezes) == [thawed]
     assert (await journal(store))[-1] == ("schedules.thawed", "f")
     with pytest.raises(WrongState):
-        await store.write(freezes.thaw, Thaw(now_us=T0 + 10, catch_up=None))
+        await store.write(freezes.thaw, Thaw(now_us=T0 + 10, catch_up=None, by="bob"))
 
 
 async def test_a_clock_set_back_ends_no_freeze_before_it_began(store: Store) -> None:
     await store.write(freezes.freeze, a_freeze("f"))
 
-    assert (await store.write(freezes.thaw, Thaw(now_us=T0 - 9, catch_up=None))).to_us == T0
+    assert (await store.write(freezes.thaw, Thaw(now_us=T0 - 9, catch_up=None, by="bob"))).to_us == T0
+
+
+async def test_what_was_thawed_stays_thawed_when_the_clock_is_set_back(store: Store) -> None:
+    await store.write(freezes.freeze, a_freeze("f"))
+    thawed = await store.write(freezes.thaw, Thaw(now_us=T0 + 9, catch_up=None, by="bob"))
+
+    assert not thawed.in_force(T0 + 5)
+    with pytest.raises(WrongState):
+        await store.write(freezes.thaw, Thaw(now_us=T0 + 5, catch_up=None, by="bob"))
+    assert await store.write(freezes.freeze, a_freeze("g", T0 + 5))
+
+
+async def test_a_thaw_ends_a_freeze_too_whose_end_lies_ahead_again(store: Store) -> None:
+    """The clock was set back to before the end of an earlier one while a later one holds."""
+    await store.write(freezes.freeze, a_freeze("f", to_us=T0 + 5))
+    await store.write(freezes.freeze, a_freeze("g", T0 + 7))
+
+    await store.write(freezes.thaw, Thaw(now_us=T0 + 2, catch_up=CatchUp.ALL, by="bob"))
+
+    assert not any(one.in_force(T0 + 3) for one in await store.read(freezes.all_freezes))
 
 
 async def test_what_never_was_frozen_is_not_thawed(store: Store) -> None:
     with pytest.raises(WrongState):
-        await store.write(freezes.thaw, Thaw(now_us=T0, catch_up=None))
+        await store.write(freezes.thaw, Thaw(now_us=T0, catch_up=None, by="bob"))
 
 
 # --- backfills ----------------------------------------------------------------------------------------

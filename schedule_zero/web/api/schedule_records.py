@@ -128,6 +128,8 @@ class FreezeRecord(Record, kw_only=True):
     by: str | None
     # What became of its fires: `none`, `latest`, `all`, or `policy` (each schedule's own).
     catch_up: str
+    # Who ended it; none if its own end came.
+    thawed_by: str | None
 
 
 class Freezes(Record, kw_only=True):
@@ -253,6 +255,7 @@ def freeze_record(freeze: Freeze) -> FreezeRecord:
         note=freeze.note,
         by=freeze.by,
         catch_up="policy" if freeze.catch_up is None else freeze.catch_up.value,
+        thawed_by=freeze.thawed_by,
     )
 
 
