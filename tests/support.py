@@ -61,6 +61,6 @@ def eventually_sync(condition: Callable[[], T], *, within_s: float = 10.0, every
         time.sleep(every_s)
 
 
-def nothing_owed(old: Schedule, new: Schedule | None) -> list[Fire]:
+def nothing_owed(old: Schedule, new: Schedule | None, decided_us: int) -> list[Fire]:
     """The handover of a version that ends with all that was due decided."""
     return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -39,7 +39,7 @@ from schedule_zero.service.specs import (
     SubmitItem,
     Submitted,
 )
-from schedule_zero.store import Store, Verb
+from schedule_zero.store import Store, Verb, fire_audit
 from schedule_zero.store import calendars as store_calendars
 from schedule_zero.store import schedules as store_schedules
 from schedule_zero.store.idempotency import IdempotentReplay
@@ -52,8 +52,9 @@ from schedule_zero.timing.previews import Preview, preview_of
 C = TypeVar("C")
 
 MAX_PREVIEW = 1000
-# Snoozed schedules that are resumed in one go.
+# Snoozed schedules that are resumed in one go, and who is said to have done it.
 WAKE = 500
+SNOOZE = "snooze"
 # Schedules that follow a changed calendar, read at once.
 REPIN = 200
 # How often a change is decided anew because somebody else was faster.
@@ -189,7 +190,7 @@ class ScheduleService:
         if until_us is not None and until_us <= self._clock.wall_us():
             raise InvalidField(f"expected a moment to come, got {rfc3339(until_us)}", pointer="/until")
 
-        def change(old: Schedule) -> store_schedules.SetState:
+        async def change(old: Schedule) -> store_schedules.SetState:
             if old.state not in (ScheduleState.ACTIVE, ScheduleState.PAUSED):
                 raise WrongState(f"schedule {schedule_id!r} is {old.state}: there is nothing to pause")
             return store_schedules.SetState(
@@ -208,20 +209,20 @@ class ScheduleService:
 
         WrongState, InvalidTrigger: it has no fire left.
         """
-        return await self._change(
-            schedule_id, store_schedules.set_state, lambda old: self._resumption(old, principal.name)
-        )
+
+        async def change(old: Schedule) -> store_schedules.SetState:
+            return await self._resumption(old, principal.name)
+
+        return await self._change(schedule_id, store_schedules.set_state, change)
 
     async def wake(self) -> int:
-        """Resume those whose snooze is over; how many. What is due already is the timer's, which wakes it as well."""
+        """Resume those whose snooze is over; how many."""
         now_us = self._clock.wall_us()
         snoozed = await self._store.read(lambda conn: store_schedules.snoozed(conn, now_us, WAKE))
         woken = 0
         for row in snoozed:
-            if row.next_fire_us is not None and row.next_fire_us <= now_us:
-                continue
             try:
-                change = self._resumption(row, store_schedules.SNOOZE)
+                change = await self._resumption(row, SNOOZE)
             except (InvalidTrigger, WrongState) as error:
                 # Nothing is left to resume. Said once, in its note, rather than found again at every look.
                 change = store_schedules.SetState(
@@ -229,7 +230,7 @@ class ScheduleService:
                     state=ScheduleState.FINISHED,
                     note=error.message,
                     if_match=etag(row),
-                    by=store_schedules.SNOOZE,
+                    by=SNOOZE,
                 )
             with suppress(NotFound, PreconditionFailed):
                 await self._store.write(store_schedules.set_state, change)
@@ -238,19 +239,20 @@ class ScheduleService:
             self._timer.changed()
         return woken
 
-    def _resumption(self, old: Schedule, by: str) -> store_schedules.SetState:
+    async def _resumption(self, old: Schedule, by: str) -> store_schedules.SetState:
         change = store_schedules.SetState(
             id=old.id, state=ScheduleState.ACTIVE, settle=self._settle, if_match=etag(old), by=by
         )
         if old.next_fire_us is None and old.waits_for is None:
             # Finished, or quarantined without a next time: see whether the trigger has one now. All until now are
-            # decided, so that a date which has passed is none.
+            # decided, so that a date which has passed is none; and more than that, if the clock was set back.
             trigger = self._timer.resolver.trigger(old)
             most = policies_of(old.policies).max_fires
             if most is not None and old.runs >= most:
                 raise WrongState(f"schedule {old.id!r} has run {old.runs} times, and may run {most} times")
             now_us = self._clock.wall_us()
-            next_us = trigger.next_after(max(now_us, old.last_fire_us or 0))
+            decided_us = await self._store.read(lambda conn: fire_audit.decided_upto(conn, old.id, old.generation))
+            next_us = trigger.next_after(max(now_us, old.updated_us, decided_us or 0))
             # One that follows its runs begins as if one had ended now.
             change.next_fire_us = trigger.after_run(now_us) if next_us is None else next_us
             if change.next_fire_us is None and not trigger.endless:
@@ -259,13 +261,15 @@ class ScheduleService:
             change.settle = None
         return change
 
-    async def _change(self, schedule_id: str, verb: Verb[C, Schedule], change: Callable[[Schedule], C]) -> Schedule:
+    async def _change(
+        self, schedule_id: str, verb: Verb[C, Schedule], change: Callable[[Schedule], Awaitable[C]]
+    ) -> Schedule:
         """Write what follows from the schedule as it is; decided anew if somebody else changes it meanwhile."""
         attempt = 1
         while True:
             old = await self.get(schedule_id)
             try:
-                changed = await self._store.write(verb, change(old))
+                changed = await self._store.write(verb, await change(old))
             except PreconditionFailed:
                 if attempt == CHANGE_ATTEMPTS:
                     raise
@@ -277,7 +281,7 @@ class ScheduleService:
     async def skip(self, principal: Principal, schedule_id: str, count: int = 1) -> Schedule:
         """Leave out the next ``count`` nominal times that are not left out already. Zero: leave out none any more."""
 
-        def change(old: Schedule) -> store_schedules.Update:
+        async def change(old: Schedule) -> store_schedules.Update:
             skips = self._skips(old, count) if count else []
             return store_schedules.Update(
                 id=schedule_id, changes={"skips": stored_skips(skips)}, if_match=etag(old), by=principal.name

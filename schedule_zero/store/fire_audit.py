@@ -33,6 +33,7 @@ _NTH = Query(
     .limit(1)
     .offset(bindparam("n"))
 )
+FOREVER_US = 2**63 - 1
 _NEWEST = Query(
     select(F.nominal_us, F.last_nominal_us)
     .where(*_SCHEDULE, F.nominal_us <= bindparam("upto"))
@@ -108,7 +109,7 @@ def nth_newest(conn: Connection, schedule_id: str, generation: int, upto_us: int
     return None if row is None else int(row[0])
 
 
-def decided_upto(conn: Connection, schedule_id: str, generation: int, upto_us: int) -> int | None:
+def decided_upto(conn: Connection, schedule_id: str, generation: int, upto_us: int = FOREVER_US) -> int | None:
     """The newest nominal time on record that is not later than ``upto_us``."""
     row = _NEWEST.one(conn, schedule=schedule_id, generation=generation, upto=upto_us)
     return None if row is None else max(row[0], row[1] or 0)

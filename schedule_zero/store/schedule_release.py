@@ -14,9 +14,6 @@ from schedule_zero.store import schedule_rows as rows
 from schedule_zero.store.statements import bulk_insert, bulk_select, bulk_update
 from schedule_zero.store.tx import Tx, Undo
 
-# Who resumes a schedule when its snooze is over.
-SNOOZE = "snooze"
-
 
 class ReleaseItem(Struct, kw_only=True):
     """One schedule whose due fires were decided. The fence is (id, generation, version, ``due_us``)."""
@@ -38,8 +35,6 @@ class ReleaseItem(Struct, kw_only=True):
     waits_for: str | None = None
     # Nothing of the four above is or was set: the common case.
     plain: bool = True
-    # Its snooze ends with this round.
-    resumed: bool = False
     fires: list[Fire]
     executions: list[Execution]
 
@@ -115,8 +110,7 @@ def release(tx: Tx, args: list[list[ReleaseItem]]) -> list[dict[str, ReleaseRefu
     """Ledger rows, executions and the schedules' new times in one transaction (C1); the ids refused, each with why.
 
     Nothing of a refused item is written. Emits ``execution.created`` for each execution, ``schedule.skipped`` or
-    ``schedule.missed`` for a fire without one, ``schedule.finished``/``schedule.quarantined``, and
-    ``schedule.resumed`` where a snooze ends.
+    ``schedule.missed`` for a fire without one, and ``schedule.finished``/``schedule.quarantined``.
     """
     items = args[0] if len(args) == 1 else [item for arg in args for item in arg]
     refused: list[dict[str, ReleaseRefusal]] = [{} for _ in args]
@@ -128,9 +122,6 @@ def release(tx: Tx, args: list[list[ReleaseItem]]) -> list[dict[str, ReleaseRefu
     for item in items:
         if item.state in rows.ENDED:
             tx.emit(Event(rows.STATE_EVENT[item.state], item.id, {"note": item.note}))
-        elif item.resumed:
-            told = {"state": item.state, "version": item.version, "next_fire_us": item.next_fire_us, "by": SNOOZE}
-            tx.emit(Event(rows.STATE_EVENT[item.state], item.id, told))
         _tell_fires(tx, item.fires)
     return refused
 

@@ -14,12 +14,11 @@ from sqlalchemy import bindparam, func, select, text
 
 from schedule_zero.errors import AlreadyExists, InvalidField, NotFound, PreconditionFailed, ScheduleZeroError
 from schedule_zero.model import Event, Fire, Schedule, ScheduleState
+from schedule_zero.store import fire_audit, tables
 from schedule_zero.store import schedule_history as history
 from schedule_zero.store import schedule_rows as rows
-from schedule_zero.store import tables
 from schedule_zero.store.idempotency import Keys
 from schedule_zero.store.schedule_release import (
-    SNOOZE,
     RearmItem,
     ReleaseItem,
     ReleaseRefusal,
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHANGEABLE",
-    "SNOOZE",
     "UNSET_FIRE",
     "Create",
     "Delete",
@@ -86,8 +84,8 @@ class Create(Struct, kw_only=True):
 
 # What is owed when a version ends: given the version that ends and the one that follows (None: it is deleted), the
 # ledger rows of what was due and not decided. It may move the new one's ``updated_us`` and ``next_fire_us`` behind
-# what the old one has decided already.
-Handover = Callable[[Schedule, Schedule | None], list[Fire]]
+# what is decided already: the third argument is the newest nominal time in the ledger (0: none; not for a deletion).
+Handover = Callable[[Schedule, Schedule | None, int], list[Fire]]
 
 
 class Settled(Struct, kw_only=True):
@@ -227,7 +225,7 @@ def put(tx: Tx, args: list[Put]) -> list[PutAnswer | IdempotentReplay | Schedule
         else:
             row.generation, row.version = there.generation, there.version + 1
             row.created_us, row.last_fire_us, row.runs = there.created_us, there.last_fire_us, there.runs
-            owed += arg.handover(there, row)
+            owed += arg.handover(there, row, _decided_us(tx, there))
             over.append((there, row.updated_us, row.updated_by))
         # A copy: the caller may go on changing what it handed in.
         stored[row.id] = changed[row.id] = copy(row)
@@ -259,8 +257,7 @@ def update(tx: Tx, args: list[Update]) -> list[Schedule | ScheduleZeroError]:
         unknown = arg.changes.keys() - CHANGEABLE
         if unknown:
             raise AssertionError(f"these fields of a schedule cannot be changed: {sorted(unknown)}")
-        # A clock that was set back does not make a version older than the one before.
-        now_us = max(tx.now_us, row.updated_us)
+        now_us = _ended_us(tx, row)
         over.append((row, now_us, arg.by))
         row = replace(row, **arg.changes, updated_us=now_us, updated_by=arg.by, version=row.version + 1)
         stored[arg.id] = changed[arg.id] = row
@@ -292,7 +289,7 @@ def set_state(tx: Tx, args: list[SetState]) -> list[Schedule | ScheduleZeroError
             next_fire_us = settled.next_fire_us
             state = ScheduleState.FINISHED if settled.finished else state
         if (row.state, row.note, row.resume_us, row.next_fire_us) != (state, arg.note, arg.resume_us, next_fire_us):
-            now_us = max(tx.now_us, row.updated_us)
+            now_us = _ended_us(tx, row)
             over.append((row, now_us, arg.by))
             row = replace(
                 row, state=state, note=arg.note, resume_us=arg.resume_us, next_fire_us=next_fire_us,
@@ -321,9 +318,11 @@ def delete(tx: Tx, args: list[Delete]) -> list[list[str] | ScheduleZeroError]:
         answers.append([row.id for row in there])
         for row in there:
             del stored[row.id]
-            fires = arg.handover(row, None)
-            owed += fires
-            over.append((row, _ended_us(tx, row, fires), arg.by))
+            left = arg.handover(row, None, 0)
+            owed += left
+            # It answers for what it records now as well.
+            recorded_us = max((fire.last_nominal_us or fire.nominal_us for fire in left), default=0)
+            over.append((row, max(_ended_us(tx, row), recorded_us), arg.by))
             tx.emit(Event("schedule.deleted", row.id, {"by": arg.by}))
     history.keep(tx, over, deleted=True)
     tx.bulk(_DELETE, [(row.id,) for row, _, _ in over])
@@ -470,9 +469,17 @@ def _load(tx: Tx, ids: Iterable[str]) -> dict[str, Schedule]:
     return {row[0]: rows.schedule(row) for row in tx.lookup(_LOAD, rows.unique(ids))}
 
 
-def _ended_us(tx: Tx, row: Schedule, fires: list[Fire]) -> int:
-    """When a version ends that is deleted now: it answers for what it just recorded as well."""
-    return max(tx.now_us, row.updated_us, *(fire.last_nominal_us or fire.nominal_us for fire in fires))
+def _ended_us(tx: Tx, row: Schedule) -> int:
+    """When a version ends that ends now: not before it began, or before what it has decided, if the clock was set back.
+
+    (What one with a next time has decided follows from that.)
+    """
+    ended_us = max(tx.now_us, row.updated_us)
+    return ended_us if row.next_fire_us is not None else max(ended_us, _decided_us(tx, row))
+
+
+def _decided_us(tx: Tx, row: Schedule) -> int:
+    return fire_audit.decided_upto(tx.conn, row.id, row.generation) or 0
 
 
 def _first_taken(wanted: list[Schedule], taken: set[str]) -> str | None:

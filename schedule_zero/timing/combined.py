@@ -96,10 +96,10 @@ class OrTrigger(Combination):
     def has_startup(self) -> bool:
         return any(member.has_startup for member in self.members)
 
-    def bound(self, started_us: int) -> OrTrigger:
+    def bound(self, *starts_us: int) -> OrTrigger:
         if not self.has_startup:
             return self
-        return replace(self, members=tuple(member.bound(started_us) for member in self.members))
+        return replace(self, members=tuple(member.bound(*starts_us) for member in self.members))
 
     def with_days(self, change: Callable[[Days], Days]) -> OrTrigger:
         return replace(self, members=tuple(member.with_days(change) for member in self.members))

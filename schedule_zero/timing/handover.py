@@ -7,7 +7,6 @@ just goes on where the old one stood.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from schedule_zero.clock import Clock, rfc3339
@@ -19,32 +18,29 @@ from schedule_zero.store.schedules import Settled
 from schedule_zero.timing.parse import first_fire
 
 if TYPE_CHECKING:
-    from schedule_zero.store.schedules import Settle
+    from schedule_zero.store.schedules import Handover, Settle
     from schedule_zero.timing.resolve import Resolver
-    from schedule_zero.timing.trigger import Trigger
 
 
-def handover_with(resolver: Resolver, clock: Clock) -> Callable[[Schedule, Schedule | None], list[Fire]]:
+def handover_with(resolver: Resolver, clock: Clock) -> Handover:
     """The handover of ``store.schedules.Put`` and ``Delete``."""
 
-    def handover(old: Schedule, new: Schedule | None) -> list[Fire]:
-        if new is not None:
-            _keep_state(old, new)
-            if same_times(old, new):
-                _go_on(old, new)
-                _end_if_spent(new)
-                if new.next_fire_us is not None or old.next_fire_us is None:
-                    return []
-        now_us = clock.wall_us() if new is None else new.updated_us
-        try:
-            trigger = resolver.trigger(old)
-        except (InvalidTrigger, InvalidCalendar):
-            # It is quarantined, or would have been: nothing is known of its times.
+    def handover(old: Schedule, new: Schedule | None, decided_us: int) -> list[Fire]:
+        # A clock that was set back does not end a version before it began.
+        ended_us = max(clock.wall_us() if new is None else new.updated_us, old.updated_us)
+        if new is None:
+            return _owed(resolver, old, ended_us)
+        _keep_state(old, new)
+        goes_on = same_times(old, new) and (old.next_fire_us is not None or old.waits_for is not None)
+        if goes_on:
+            new.next_fire_us, new.waits_for, new.skips = old.next_fire_us, old.waits_for, old.skips
+            new.updated_us = ended_us
+        else:
+            _begin_behind(resolver, old, new, max(ended_us, decided_us), decided_us)
+        _end_if_spent(old, new)
+        if goes_on and (new.next_fire_us is not None or new.waits_for is not None):
             return []
-        if new is not None and not same_times(old, new):
-            _begin_behind(trigger, old, new, resolver)
-            _end_if_spent(new)
-        return _owed(trigger, old, now_us)
+        return _owed(resolver, old, ended_us)
 
     return handover
 
@@ -84,36 +80,38 @@ def same_times(old: Schedule, new: Schedule) -> bool:
     )
 
 
-def _go_on(old: Schedule, new: Schedule) -> None:
-    if old.next_fire_us is not None or old.waits_for is not None:
-        new.next_fire_us, new.waits_for = old.next_fire_us, old.waits_for
-    new.skips = old.skips
-
-
-def _begin_behind(trigger: Trigger, old: Schedule, new: Schedule, resolver: Resolver) -> None:
-    """What the old version has decided already, the new one does not decide again."""
-    if old.next_fire_us is None:
-        return
-    decided_us = trigger.last_before(old.next_fire_us)
-    if decided_us is not None and decided_us > new.updated_us:
-        follows = resolver.trigger(new)
-        new.updated_us = decided_us
-        new.next_fire_us = first_fire(follows, decided_us)
-        if new.next_fire_us is None and not follows.endless:
+def _begin_behind(resolver: Resolver, old: Schedule, new: Schedule, begin_us: int, decided_us: int) -> None:
+    """The new version begins at ``begin_us``; and what is decided already, it does not decide again."""
+    next_us = new.next_fire_us
+    if begin_us > new.updated_us or (next_us is not None and next_us <= decided_us):
+        trigger = resolver.trigger(new)
+        next_us = first_fire(trigger, begin_us)
+        if next_us is not None and next_us <= decided_us:
+            next_us = trigger.next_after(decided_us)
+        if next_us is None and not trigger.endless:
             new.state, new.resume_us = ScheduleState.FINISHED, None
-            new.note = f"finished: all was decided up to {rfc3339(decided_us)}, and its trigger ends before"
+            if old.state is not ScheduleState.FINISHED or not same_times(old, new):
+                new.note = f"finished: all was decided up to {rfc3339(decided_us)}, and its trigger ends before"
+    new.next_fire_us, new.updated_us = next_us, begin_us
 
 
-def _end_if_spent(new: Schedule) -> None:
+def _end_if_spent(old: Schedule, new: Schedule) -> None:
     most = policies_of(new.policies).max_fires
-    if most is not None and new.runs >= most:
-        new.state, new.next_fire_us, new.note = ScheduleState.FINISHED, None, f"finished after {most} runs"
-        new.resume_us = None
+    if most is None or new.runs < most:
+        return
+    if old.state is not ScheduleState.FINISHED:
+        new.note = f"finished after {most} runs"
+    new.state, new.next_fire_us, new.waits_for, new.resume_us = ScheduleState.FINISHED, None, None, None
 
 
-def _owed(trigger: Trigger, old: Schedule, now_us: int) -> list[Fire]:
+def _owed(resolver: Resolver, old: Schedule, now_us: int) -> list[Fire]:
     due_us = old.next_fire_us
     if due_us is None or due_us > now_us:
+        return []
+    try:
+        trigger = resolver.trigger(old)
+    except (InvalidTrigger, InvalidCalendar):
+        # It is quarantined, or would have been: nothing is known of its times.
         return []
     decisions: list[Decision] = []
     if old.state is ScheduleState.PAUSED:

@@ -70,7 +70,7 @@ class ItemMaker:
             executions=executions,
         )
         if not alarm.plain or row.resume_us is not None:
-            _go_on(alarm, plan, item, now_us)
+            _go_on(alarm, plan, item)
         if item.next_fire_us is None:
             _run_out(alarm, item, now_us)
         return item
@@ -138,14 +138,12 @@ def _fire(alarm: Alarm, decision: Decision, now_us: int) -> Fire:
     )
 
 
-def _go_on(alarm: Alarm, plan: Plan, item: ReleaseItem, now_us: int) -> None:
-    """What else of the row changes with this round: a snooze that is over, skips that are spent, the last run."""
+def _go_on(alarm: Alarm, plan: Plan, item: ReleaseItem) -> None:
+    """What else of the row changes with this round: skips that are spent, the last run."""
     row, policies = alarm.row, alarm.policies
     item.plain = False
     item.resume_us, item.waits_for = row.resume_us, row.waits_for
     item.skips = stored_skips(us for us in alarm.skips if us > plan.last_us) if alarm.skips else None
-    if row.state is ScheduleState.PAUSED and _is_over(row.resume_us, plan, now_us):
-        item.state, item.resume_us, item.note, item.resumed = ScheduleState.ACTIVE, None, "", True
     if policies.max_fires is None:
         return
     if row.runs + len(item.executions) >= policies.max_fires:
@@ -155,11 +153,6 @@ def _go_on(alarm: Alarm, plan: Plan, item: ReleaseItem, now_us: int) -> None:
     elif plan.finished and alarm.trigger is not None:
         # Some of what was to be its last runs had to be skipped: it has others left.
         item.next_fire_us = alarm.trigger.next_after(plan.last_us)
-
-
-def _is_over(resume_us: int | None, plan: Plan, now_us: int) -> bool:
-    """Whether a snooze has ended, and all that lay in it is decided: a round may have been too short for that."""
-    return resume_us is not None and resume_us <= now_us and (plan.next_us is None or plan.next_us >= resume_us)
 
 
 def _run_out(alarm: Alarm, item: ReleaseItem, now_us: int) -> None:
@@ -179,7 +172,7 @@ def _run_out(alarm: Alarm, item: ReleaseItem, now_us: int) -> None:
         if item.state is ScheduleState.PAUSED:
             # There is nothing to go on with when its snooze ends, and why it was paused is of the past.
             item.resume_us, item.note = None, ""
-        item.state, item.resumed = ScheduleState.FINISHED, False
+        item.state = ScheduleState.FINISHED
 
 
 def _quarantine(alarm: Alarm, due_us: int, now_us: int) -> ReleaseItem:

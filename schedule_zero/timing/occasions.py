@@ -6,6 +6,7 @@ says that a schedule is not finished because ``next_after`` has no answer.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,25 +18,28 @@ from schedule_zero.timing.walltime import Days
 
 
 class Occasion(Trigger):
-    """A trigger with at most one nominal time that is known beforehand."""
+    """A trigger of which only few nominal times are known, or none."""
 
     __slots__ = ()
 
     @property
-    def _known_us(self) -> int | None:
-        return None
+    def _known_us(self) -> tuple[int, ...]:
+        """Those, in order."""
+        return ()
 
     def next_after(self, us: int) -> int | None:
         known_us = self._known_us
-        return known_us if known_us is not None and us < known_us else None
+        at = bisect_right(known_us, us)
+        return known_us[at] if at < len(known_us) else None
 
     def last_before(self, us: int) -> int | None:
         known_us = self._known_us
-        return known_us if known_us is not None and us > known_us else None
+        at = bisect_left(known_us, us)
+        return known_us[at - 1] if at else None
 
     def count(self, after_us: int, upto_us: int) -> int:
         known_us = self._known_us
-        return int(known_us is not None and after_us < known_us <= upto_us)
+        return max(0, bisect_right(known_us, upto_us) - bisect_right(known_us, after_us))
 
     @property
     def endless(self) -> bool:
@@ -44,22 +48,22 @@ class Occasion(Trigger):
 
 @dataclass(frozen=True, slots=True)
 class StartupTrigger(Occasion):
-    """Once at each start of the server; ``bound`` says when that was."""
+    """Once at each start of the server; ``bound`` says when those were that may not be decided yet."""
 
     type: ClassVar[str] = "startup"
 
-    started_us: int | None = None
+    starts_us: tuple[int, ...] = ()
 
     @property
-    def _known_us(self) -> int | None:
-        return self.started_us
+    def _known_us(self) -> tuple[int, ...]:
+        return self.starts_us
 
     @property
     def has_startup(self) -> bool:
         return True
 
-    def bound(self, started_us: int) -> StartupTrigger:
-        return StartupTrigger(started_us)
+    def bound(self, *starts_us: int) -> StartupTrigger:
+        return StartupTrigger(starts_us)
 
     def with_days(self, change: Callable[[Days], Days]) -> StartupTrigger:  # noqa: ARG002
         # A start is no plan that could be moved to another day.
@@ -98,8 +102,8 @@ class DelayTrigger(Occasion):
     span: Span
 
     @property
-    def _known_us(self) -> int | None:
-        return self.span.start_us
+    def _known_us(self) -> tuple[int, ...]:
+        return () if self.span.start_us is None else (self.span.start_us,)
 
     def after_run(self, ended_us: int) -> int | None:
         return self._in_force(ended_us + self.delay_us)

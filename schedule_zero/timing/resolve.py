@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from schedule_zero.errors import InvalidCalendar
@@ -34,12 +35,16 @@ class Calendars(Protocol):
 
 
 class Resolver:
-    """Triggers and calendars as this server has them: a ``startup`` is the moment at which it was started."""
+    """Triggers and calendars as this server has them: a ``startup`` fires at the moment at which it was started."""
 
     def __init__(self, started_us: int, book: Calendars | None = None) -> None:
-        self._started_us = started_us
+        self._starts_us = [started_us]
         # None: where no schedule may use a calendar.
         self._book = book
+
+    def started_before(self, starts_us: Iterable[int]) -> None:
+        """There were earlier starts, the fires of which may not be decided yet: a server was killed, or frozen."""
+        self._starts_us = sorted({*self._starts_us, *starts_us})
 
     def trigger(self, row: Schedule) -> Trigger:
         """The trigger in force. InvalidTrigger or InvalidCalendar if what is stored can't be used."""
@@ -47,7 +52,7 @@ class Resolver:
 
     def bind(self, trigger: Trigger, policies: Policies) -> Trigger:
         """A trigger by itself with what else it stands on: the server's start, and the business days of a calendar."""
-        trigger = trigger.bound(self._started_us)
+        trigger = trigger.bound(*self._starts_us)
         business = policies.business_days
         if business is None or business.rule is DayRule.SKIP:
             return trigger
@@ -71,7 +76,7 @@ class Resolver:
         if then is None or then.document is None:
             raise InvalidCalendar(f"version {business.version} of calendar {business.calendar!r} is not kept")
         calendar = load_calendar(then.document, business.calendar)
-        return self.moved(load_trigger(row.trigger).bound(self._started_us), calendar, business.rule)
+        return self.moved(load_trigger(row.trigger).bound(*self._starts_us), calendar, business.rule)
 
     @staticmethod
     def moved(trigger: Trigger, calendar: NamedCalendar, rule: DayRule) -> Trigger:

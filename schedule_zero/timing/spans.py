@@ -80,8 +80,9 @@ def owed(
         found.undecided_us = next_us
     # What an earlier version left to the one in force is not decided before that one gets there.
     cap_us = until_us if next_us is None else min(until_us, next_us - 1)
+    ends = _ends(versions, until_us, trigger_of, decided_upto)
     before: Version | None = None
-    for version in versions:
+    for version, end_us in zip(versions, ends, strict=True):
         try:
             trigger = trigger_of(version.schedule)
         except (InvalidTrigger, InvalidCalendar):
@@ -92,8 +93,8 @@ def owed(
         if isinstance(trigger, DelayTrigger):
             _add_chain(found, trigger, version, before, until_us)
         else:
-            for span in _spans(trigger, version, until_us, lives, decided_upto):
-                found.spans.append(Span(span.times, span.after_us, min(span.upto_us, cap_us), span.may_us))
+            for span in _spans(trigger, version, until_us, lives):
+                found.spans.append(Span(span.times, span.after_us, min(span.upto_us, cap_us, end_us), span.may_us))
         before = version
     return found
 
@@ -101,12 +102,36 @@ def owed(
 # --- spans ------------------------------------------------------------------------------------------
 
 
+def _ends(
+    versions: Sequence[Version],
+    until_us: int,
+    trigger_of: Callable[[Schedule], Trigger],
+    decided_upto: Callable[[int], int | None],
+) -> list[int]:
+    """Up to when each version had to decide, if one that went on from it had to decide no more after that."""
+    ends: list[int] = []
+    end_us, after = until_us, None
+    for version in reversed(versions):
+        row = version.schedule
+        if after is not None and not same_times(row, after):
+            end_us = until_us
+        try:
+            ended = has_ended(row, trigger_of(row))
+        except (InvalidTrigger, InvalidCalendar):
+            ended = False
+        if ended:
+            to_us = until_us if version.to_us is None else min(version.to_us, until_us)
+            end_us = max(decided_upto(to_us) or 0, row.last_fire_us or 0)
+        ends.append(end_us)
+        after = row
+    return ends[::-1]
+
+
 def _spans(
     trigger: Trigger,
     version: Version,
     until_us: int,
     lives: Sequence[ServerRun],
-    decided_upto: Callable[[int], int | None],
 ) -> list[Span]:
     row = version.schedule
     may_us = until_us if version.to_us is None else min(version.to_us, until_us)
@@ -118,8 +143,6 @@ def _spans(
         # After the clock was set back, more is decided than the time of its end says.
         decided_us = trigger.last_before(row.next_fire_us)
         upto_us = may_us = max(may_us, min(decided_us or 0, until_us))
-    if has_ended(row, trigger):
-        upto_us = min(may_us, max(decided_upto(may_us) or 0, row.last_fire_us or 0))
     if not trigger.endless:
         return [Span(trigger, after_us, upto_us, may_us)]
     return _by_life(trigger, version, Span(trigger, after_us, upto_us, may_us), lives)
@@ -142,7 +165,7 @@ def _by_life(trigger: Trigger, version: Version, whole: Span, lives: Sequence[Se
     from_us, life_us = whole.after_us, starts[at - 1] if at else None
     for start_us in [*(us for us in starts[at:] if us <= whole.may_us), None]:
         to_us = whole.may_us if start_us is None else start_us - 1
-        times = trigger.bound(life_us or 0)
+        times = trigger.bound() if life_us is None else trigger.bound(life_us)
         upto_us = min(to_us, whole.upto_us)
         if life_us is not None and version.to_us is not None and version.to_us < life_us + START_SLACK_US:
             upto_us = min(upto_us, max(from_us, life_us - 1))

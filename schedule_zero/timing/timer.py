@@ -166,6 +166,10 @@ class Timer:
     async def _begin_life(self) -> None:
         rows = await self._store.read(schedules.starting)
         run = ServerRun(epoch=self._store.epoch, started_us=self.started_us, alive_us=self._clock.wall_us())
+        owed_us = min((row.next_fire_us for row in rows if row.next_fire_us is not None), default=self.started_us)
+        if owed_us < self.started_us:
+            lives = await self._store.read(lambda conn: server_runs.between(conn, owed_us, self.started_us))
+            self.resolver.started_before(life.started_us for life in lives if life.started_us >= owed_us)
         # What is made while the server starts waits for the next start.
         due = [(row.id, row.generation, self.started_us) for row in rows if row.updated_us <= self.started_us]
         await self._store.write(server_runs.begin, server_runs.Begin(run=run, due=due))

@@ -74,8 +74,8 @@ class Trigger(ABC):
         """Whether starts of the server are among its nominal times."""
         return False
 
-    def bound(self, started_us: int) -> Trigger:  # noqa: ARG002  # for those that fire at a start
-        """The same trigger in a server that was started then."""
+    def bound(self, *starts_us: int) -> Trigger:  # noqa: ARG002  # for those that fire at a start
+        """The same trigger in a server that was started at these moments, in order."""
         return self
 
     def with_days(self, change: Callable[[Days], Days]) -> Trigger:  # noqa: ARG002  # for those that name days

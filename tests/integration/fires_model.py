@@ -102,6 +102,8 @@ class ModelSchedule:
     rules: Rules
     # All nominal times up to this one are decided, or none of this version's.
     done_us: int
+    # When this version began.
+    from_us: int
     state: str = "active"
     resume_us: int | None = None
     skips: list[int] = field(default_factory=list)
@@ -134,9 +136,9 @@ class ModelSchedule:
         self.wake(now_us)
 
     def wake(self, now_us: int) -> None:
-        """A snooze that is over, with nothing due any more."""
-        if self.state == "paused" and self.resume_us is not None and self.resume_us <= now_us and not self.due(now_us):
-            self.state, self.resume_us = "active", None
+        """A snooze that is over."""
+        if self.state == "paused" and self.resume_us is not None and self.resume_us <= now_us:
+            self.resume(now_us)
 
     def _fates(self, due: list[int], now_us: int, freezes: list[ModelFreeze]) -> dict[int, Fate]:
         fates: dict[int, Fate] = {}
@@ -164,7 +166,7 @@ class ModelSchedule:
             assert catch_up is not None
             fates |= self._made_up(times, catch_up, skipped("frozen"))
         fates |= self._made_up(late, self.rules.catch_up, MISSED)
-        fates |= {us: EXECUTED for us in fresh}
+        fates |= dict.fromkeys(fresh, EXECUTED)
         if self.rules.coalesce:
             fates |= {us: skipped("coalesced") for us in fresh[:-1]}
         return self._up_to_the_last(fates)
@@ -207,22 +209,25 @@ class ModelSchedule:
 
     # --- what an operator does ----------------------------------------------------------------------
 
-    def pause(self, resume_us: int | None) -> bool:
+    def pause(self, now_us: int, resume_us: int | None) -> bool:
         """Whether it may be done."""
         if self.state == "finished":
             return False
+        if (self.state, self.resume_us) != ("paused", resume_us):
+            self.from_us = max(self.from_us, now_us)
         self.state, self.resume_us = "paused", resume_us
         return True
 
     def resume(self, now_us: int) -> bool:
         if self.state == "finished":
-            done_us = max(now_us, self.done_us)
+            done_us = max(now_us, self.done_us, self.from_us)
             spent = self.rules.max_fires is not None and self.runs >= self.rules.max_fires
             if spent or self.rhythm.next_after(self.begin_us, done_us) is None:
                 return False
-            self.state, self.done_us = "active", done_us
+            self.state, self.done_us, self.from_us = "active", done_us, done_us
             return True
         if self.state == "paused":
+            self.from_us = max(self.from_us, now_us)
             in_it = [us for us in self.due(now_us) if self._paused_at(us)]
             self._record(dict.fromkeys(in_it, skipped("paused")))
             self.done_us = max([self.done_us, *in_it])
@@ -232,9 +237,10 @@ class ModelSchedule:
                 self.state, self.resume_us = "active", None
         return True
 
-    def skip(self, count: int) -> bool:
+    def skip(self, now_us: int, count: int) -> bool:
         if count == 0:
             self.skips = []
+            self.from_us = max(self.from_us, now_us)
             return True
         skips = list(self.skips)
         at_us = max(skips, default=None)
@@ -244,6 +250,7 @@ class ModelSchedule:
                 return False
             skips.append(at_us)
         self.skips = skips
+        self.from_us = max(self.from_us, now_us)
         return True
 
     def end_version(self, now_us: int) -> None:
@@ -253,26 +260,27 @@ class ModelSchedule:
         self.done_us = max([self.done_us, *due])
 
     def change(self, now_us: int, rhythm: Rhythm, rules: Rules, *, paused: bool) -> None:
-        same = rhythm == self.rhythm
+        """Each version begins when the one before ends, whatever the clock says, and behind all that is decided."""
+        ended_us = max(now_us, self.from_us)
+        goes_on = rhythm == self.rhythm and self.state != "finished"
         resume_us = self.resume_us if paused and self.state == "paused" else None
-        if not same:
-            self.end_version(now_us)
-            self.done_us, self.skips = max(now_us, self._last_behind()), []
-        elif self.state == "finished":
-            self.done_us = max(now_us, self.done_us)
+        if goes_on:
+            self.from_us = ended_us
+        else:
+            newest_us = max(self.fates, default=0)
+            self.end_version(ended_us)
+            self.from_us = self.done_us = max(ended_us, newest_us)
+            self.skips = []
         self.state, self.resume_us = ("paused" if paused else "active"), resume_us
         self.rhythm, self.rules = rhythm, rules
-        if (rules.max_fires is not None and self.runs >= rules.max_fires) or self.next_us() is None:
-            self.end_version(now_us)
+        spent = rules.max_fires is not None and self.runs >= rules.max_fires
+        if spent and goes_on:
+            self.end_version(ended_us)
+        if spent or self.next_us() is None:
             self._finish()
 
-    def _last_behind(self) -> int:
-        """The latest time that this version has passed; a clock that was set back makes nobody decide it again."""
-        times = self.rhythm.times(self.begin_us, 0, self.done_us)
-        return max([*times[-1:], *self.fates], default=0)
-
     def delete(self, now_us: int) -> None:
-        self.end_version(now_us)
+        self.end_version(max(now_us, self.from_us))
         self.deleted = True
 
 

@@ -45,6 +45,34 @@ async def why(server: Life, at: int | datetime | None, id_: str = "a") -> Explan
 # --- starts of the server ---------------------------------------------------------------------------
 
 
+async def test_a_start_that_was_killed_before_its_fires_were_decided_owes_them_still(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """Also several of them in a row, as in a crash loop."""
+    starts = []
+    async with life(tmp_path, clock) as server:
+        await server.put("a", STARTUP, policies={"catch_up": "all"})
+        await server.put("b", [STARTUP, {"type": "interval", "seconds": 5}])
+        await server.put("c", STARTUP, paused=True)
+    for _ in range(3):
+        clock.advance(7)
+        async with life(tmp_path, clock, killed=True) as server:
+            starts.append(server.timer.started_us)
+    clock.advance(7)
+    async with life(tmp_path, clock) as server:
+        starts.append(server.timer.started_us)
+        await server.decide()
+
+        assert await server.bed.nominal_times("a") == starts
+        assert await server.bed.nominal_times("c") == starts
+        await in_order(server, 4)
+        await in_order(server, 4, "c")
+        # Every 5 s of 28, and the starts.
+        assert counts(await server.audit("b")) == {}
+        assert len(await server.bed.nominal_times("b")) == 5 + 4
+        assert (await why(server, starts[1])).said.answer is Answer.CAUGHT_UP
+
+
 async def test_each_start_of_the_server_is_expected_once(tmp_path: Path, clock: ManualClock) -> None:
     starts = []
     for number in range(4):

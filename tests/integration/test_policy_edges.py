@@ -47,6 +47,7 @@ async def test_a_snoozed_schedule_goes_on_by_itself(tmp_path: Path, clock: Manua
         await run.pass_(1)
         await run.schedules.pause(ANN, "a", "maintenance", clock.wall_us() + 2 * S + 1)
         await run.pass_(4, step_s=1)
+        await run.schedules.wake()
 
         row = await run.get()
         assert await run.outcomes() == [RAN, PAUSED, PAUSED, RAN, RAN]

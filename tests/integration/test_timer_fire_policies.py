@@ -21,7 +21,7 @@ from schedule_zero.model import (
 )
 from schedule_zero.rules.policies import stored_skips
 from schedule_zero.service.schedules import ScheduleService
-from schedule_zero.store import freezes
+from schedule_zero.store import freezes, schedule_history
 from schedule_zero.timing import parse_trigger
 from tests.integration.story_bed import (
     CAUGHT_UP,
@@ -62,7 +62,7 @@ async def bed(life: Lives) -> AsyncIterator[Bed]:
 # --- snooze -------------------------------------------------------------------------------------------
 
 
-async def test_a_snooze_ends_by_itself_when_something_is_due(bed: Bed, clock: ManualClock) -> None:
+async def test_what_is_due_after_a_snooze_runs_although_nobody_has_ended_it_yet(bed: Bed, clock: ManualClock) -> None:
     start_us = clock.wall_us()
     await bed.create(row(bed, state=ScheduleState.PAUSED, resume_us=start_us + 35 * S, note="holiday"))
     rounds = bed.rounds()
@@ -74,8 +74,6 @@ async def test_a_snooze_ends_by_itself_when_something_is_due(bed: Bed, clock: Ma
     await decide(bed, rounds)
 
     assert await story(bed, start_us) == [(10, PAUSED), (20, PAUSED), (30, PAUSED), (40, RAN)]
-    after = await bed.get("a")
-    assert (after.state, after.resume_us, after.note) == (ScheduleState.ACTIVE, None, None)
 
 
 async def test_what_lay_in_a_snooze_is_skipped_although_nobody_was_there_at_its_end(
@@ -134,12 +132,26 @@ async def test_a_snooze_ends_by_itself_although_nothing_is_due(life: Lives, cloc
         assert await service(bed).wake() == 0
 
 
-async def test_what_is_due_is_left_to_the_timer_to_wake(bed: Bed, clock: ManualClock) -> None:
-    await bed.create(row(bed, state=ScheduleState.PAUSED, resume_us=clock.wall_us() + 5 * S))
-    clock.advance(10)
+@pytest.mark.parametrize("first", ["the snooze ends", "what is due is decided"])
+async def test_a_snooze_is_on_record_with_its_end_whoever_comes_first(bed: Bed, clock: ManualClock, first: str) -> None:
+    """Who paused it, why, and until when, is a version of its own: also of one that is due all the time."""
+    start_us = clock.wall_us()
+    await bed.create(row(bed, state=ScheduleState.PAUSED, resume_us=start_us + 15 * S, note="lunch"))
+    clock.advance(20)
 
-    assert await service(bed).wake() == 0
-    assert (await bed.get("a")).state is ScheduleState.PAUSED
+    if first == "the snooze ends":
+        assert await service(bed).wake() == 1
+        await decide(bed)
+    else:
+        await decide(bed)
+        assert await service(bed).wake() == 1
+
+    assert await story(bed, start_us) == [(10, PAUSED), (20, RAN)]
+    woken = await bed.get("a")
+    assert (woken.state, woken.note, woken.version) == (ScheduleState.ACTIVE, None, 2)
+    [version] = (await bed.store.read(lambda conn: schedule_history.find(conn, "a"))).rows
+    assert (version.schedule.state, version.schedule.note) == (ScheduleState.PAUSED, "lunch")
+    assert (version.schedule.resume_us, version.ended_by) == (start_us + 15 * S, "snooze")
 
 
 async def test_a_trigger_that_runs_out_in_a_snooze_leaves_no_snooze_behind(bed: Bed, clock: ManualClock) -> None:

@@ -88,9 +88,7 @@ class FireMachine(RuleBasedStateMachine):
         return of_id[-1] if of_id and not of_id[-1].deleted else None
 
     def due(self) -> bool:
-        return not self.frozen and any(
-            model.due(self.now_us) for id_ in IDS if (model := self.there(id_)) is not None
-        )
+        return not self.frozen and any(model.due(self.now_us) for id_ in IDS if (model := self.there(id_)) is not None)
 
     def decide(self) -> None:
         """The timer decides all that is due; snoozes that are over end."""
@@ -179,7 +177,7 @@ class FireMachine(RuleBasedStateMachine):
             self.put_now(id_, rhythm, rules, paused)
             if model is None:
                 state = "paused" if paused else "active"
-                self.model[id_].append(ModelSchedule(self.begin_us, rhythm, rules, done_us=now_us, state=state))
+                self.model[id_].append(ModelSchedule(self.begin_us, rhythm, rules, now_us, now_us, state))
             else:
                 model.change(now_us, rhythm, rules, paused=paused)
 
@@ -201,23 +199,21 @@ class FireMachine(RuleBasedStateMachine):
             self.asked(
                 in_round,
                 lambda: self.server.schedules.pause(ADA, id_, until_us=until_us),
-                lambda: model.pause(until_us),
+                lambda: model.pause(self.now_us, until_us),
             )
 
     @rule(id_=ids, in_round=st.booleans())
     def resume(self, id_: str, in_round: bool) -> None:
         model = self.there(id_)
         if model is not None:
-            self.asked(
-                in_round, lambda: self.server.schedules.resume(ADA, id_), lambda: model.resume(self.now_us)
-            )
+            self.asked(in_round, lambda: self.server.schedules.resume(ADA, id_), lambda: model.resume(self.now_us))
 
     @rule(id_=ids, count=st.integers(0, 4), in_round=st.booleans())
     def skip(self, id_: str, count: int, in_round: bool) -> None:
         model = self.there(id_)
         if model is not None:
             self.asked(
-                in_round, lambda: self.server.schedules.skip(ADA, id_, count), lambda: model.skip(count)
+                in_round, lambda: self.server.schedules.skip(ADA, id_, count), lambda: model.skip(self.now_us, count)
             )
 
     @rule(id_=ids, in_round=st.booleans())
@@ -252,9 +248,7 @@ class FireMachine(RuleBasedStateMachine):
                 freeze.to_us, freeze.catch_up = max(self.now_us, freeze.from_us), catch_up
                 freeze.thawed = True
 
-    def asked(
-        self, in_round: bool, work: Callable[[], Awaitable[Any]], model: Callable[[], bool]
-    ) -> None:
+    def asked(self, in_round: bool, work: Callable[[], Awaitable[Any]], model: Callable[[], bool]) -> None:
         """Something that may be refused for the state in which the schedule is."""
         with self.meanwhile(in_round):
             if model():

@@ -166,7 +166,7 @@ async def test_what_is_in_the_ledger_already_is_neither_written_nor_counted_agai
     await store.write(schedules.release, [release_item(row, "x1")])
     owed = [paused(row, T0), paused(row, T0 + SECOND)]
 
-    def handover(old: Schedule, new: Schedule | None) -> list[Fire]:
+    def handover(old: Schedule, new: Schedule | None, decided_us: int) -> list[Fire]:
         return owed
 
     if how == "put":
@@ -181,12 +181,3 @@ async def test_what_is_in_the_ledger_already_is_neither_written_nor_counted_agai
         (T0 + SECOND, FireOutcome.SKIPPED),
     ]
     assert [kind for kind, _ in await journal(store)].count("schedule.skipped") == 1
-
-
-async def test_a_snooze_that_ends_with_a_round_is_told(store: Store) -> None:
-    [row] = await create(store, schedule("a", state=ScheduleState.PAUSED, resume_us=T0))
-
-    await store.write(schedules.release, [release_item(row, "x", plain=False, resumed=True, note="")])
-
-    assert ("schedule.resumed", "a") in await journal(store)
-    assert (await get(store, "a")).state is ScheduleState.ACTIVE
