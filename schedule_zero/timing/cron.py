@@ -11,6 +11,7 @@ repeated hour (gap ``skip``, fold ``both``). ``dst_gap`` and ``dst_fold`` say ot
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -50,19 +51,16 @@ class CronDays(CachedDays):
 
     def select(self, year: int) -> Sequence[int]:
         if self.every_day:
-            return range(day_number(date(year, 1, 1)), day_number(date(year + 1, 1, 1)))
+            return range(day_number(date(year, 1, 1)), day_number(date(year, 12, 31)) + 1)
         matches, from_ordinal = self.rule.match_day, date.fromordinal
         days: list[int] = []
         for month in sorted(self.rule.months):
             start = date(year, month, 1)
-            first, after = start.toordinal(), _next_month(start).toordinal()
+            first = start.toordinal()
             shift = first - day_number(start)
+            after = first + monthrange(year, month)[1]
             days += [ordinal - shift for ordinal in range(first, after) if matches(from_ordinal(ordinal))]
         return days
-
-
-def _next_month(start: date) -> date:
-    return start.replace(month=start.month + 1) if start.month < 12 else date(start.year + 1, 1, 1)
 
 
 @lru_cache(maxsize=512)

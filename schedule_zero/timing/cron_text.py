@@ -10,6 +10,7 @@ from cronsim import CronSim, CronSimError
 
 from schedule_zero.errors import InvalidTrigger
 from schedule_zero.timing.cron import Fields, cron_days
+from schedule_zero.timing.fields import shown
 from schedule_zero.timing.hashed import SOME_DAY, chosen, is_hashed
 from schedule_zero.timing.walltime import day_number
 
@@ -91,7 +92,9 @@ def _keyword(value: object, pointer: str, name: str) -> str:
         return str(value)
     if isinstance(value, str) and len(value.split()) == 1:
         return value.strip().upper()
-    raise InvalidTrigger(f"expected {FIELDS[name]}, a range, list or step of these, got {value!r}", pointer=pointer)
+    raise InvalidTrigger(
+        f"expected {FIELDS[name]}, a range, list or step of these, got {shown(value)}", pointer=pointer
+    )
 
 
 def _sunday_last(day_of_week: str) -> str:

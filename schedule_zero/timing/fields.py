@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import math
+import json
 import re
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from math import isfinite, log10
+from typing import Any, TypeGuard, TypeVar
 from zoneinfo import ZoneInfo
 
 from schedule_zero.clock import to_us
 from schedule_zero.errors import InvalidTrigger
 from schedule_zero.timing.instants import UNITS_US
-from schedule_zero.timing.trigger import LATEST_US, Span
+from schedule_zero.timing.trigger import LATEST_US, LATEST_WORDS, Span
 from schedule_zero.timing.walltime import resolve
 
 E = TypeVar("E", bound=StrEnum)
 
 # Of a relative moment, the largest first.
 RELATIVE_UNITS = ("w", "d", "h", "m", "s", "ms")
-_RELATIVE = re.compile(r"\+(?=[0-9])" + "".join(rf"(?:([0-9]{{1,15}}){unit}(?![a-z]))?" for unit in RELATIVE_UNITS))
+# What int() takes of a text.
+MAX_DIGITS = 4000
+_RELATIVE = re.compile(
+    r"\+(?=[0-9])" + "".join(rf"(?:([0-9]{{1,{MAX_DIGITS}}}){unit}(?![a-z]))?" for unit in RELATIVE_UNITS)
+)
 MAX_SEED = 200
+MAX_SHOWN = 100
+_LARGEST_SHOWN = 10**40
 
 
 @dataclass
@@ -57,7 +64,7 @@ class Fields:
         self._known: list[str] = []
 
     def fail(self, name: str, expected: str, got: object) -> InvalidTrigger:
-        return InvalidTrigger(f"{name}: expected {expected}, got {got!r}", pointer=f"{self.pointer}/{name}")
+        return InvalidTrigger(f"{name}: expected {expected}, got {shown(got)}", pointer=f"{self.pointer}/{name}")
 
     def take(self, *names: str) -> Any:
         """The value under the first of these names; saying the same thing twice is refused."""
@@ -105,13 +112,16 @@ class Fields:
         us: int | None = None
         if isinstance(value, str):
             us = self._relative(name, value) if value.startswith("+") else self._moment_of_text(value)
-        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            us = round(value * 1_000_000)
+        elif is_number(value):
+            # Cut to what a float can take times a million, and what is out of range either way.
+            us = round(max(min(value, LATEST_US), -1) * 1_000_000)
         if us is None:
             raise self.fail(name, "an ISO 8601 date and time, unix seconds, or +2h from now", value)
-        if not 0 <= us <= LATEST_US:
-            hint = "; unix time counts in seconds here" if isinstance(value, int | float) and value > 0 else ""
-            raise self.fail(name, f"a moment between 1970 and 9999{hint}", value)
+        if us > LATEST_US:
+            hint = "; unix time counts in seconds here" if is_number(value) else ""
+            raise self.fail(name, f"{LATEST_WORDS}{hint}", value)
+        if us < 0:
+            raise self.fail(name, "a moment from 1970 on", value)
         return us
 
     def _relative(self, name: str, text: str) -> int | None:
@@ -195,6 +205,19 @@ class Fields:
 def _escaped(name: str) -> str:
     """A key as one step of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether it is a number that has an end. (An integer may be larger than any float.)"""
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and isfinite(value))
+
+
+def shown(value: object) -> str:
+    """What came, for error messages: a text in quotes, everything else as JSON writes it; what is long is cut."""
+    if isinstance(value, int) and abs(value) > _LARGEST_SHOWN:
+        return f"a number of about {round(value.bit_length() * log10(2))} digits"
+    text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 def kind_of(value: object) -> str:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from schedule_zero.clock import from_us, rfc3339
 from schedule_zero.errors import InvalidTrigger
-from schedule_zero.timing.trigger import DAY_US, LATEST_US, OPEN, SECOND_US, Span, SpannedTrigger, Trigger
+from schedule_zero.timing.trigger import DAY_US, OPEN, SECOND_US, Span, SpannedTrigger, Trigger
 from schedule_zero.timing.walltime import Days, day_number, from_day_number, resolve
 
 # Largest first: a period is shown in the largest unit that it is a whole number of.
@@ -22,12 +22,12 @@ UNITS_US: dict[str, int] = {
     "seconds": 1_000_000,
     "milliseconds": 1_000,
 }
-# Longer than any span: a period beyond it would never come again.
-LONGEST_PERIOD_US = LATEST_US
+# 8,000 years. A longer period would never come again.
+LONGEST_PERIOD_US = 8000 * 366 * DAY_US
 
 UTC_ZONE = ZoneInfo("UTC")
-# How far a business-day rule may move a date.
-MOVED_DAYS = 366
+# Farther than any business-day rule moves a date.
+MOVED_DAYS = 60
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from schedule_zero.timing.hashed import field_values
 from schedule_zero.timing.instants import IntervalTrigger, length_words
 from schedule_zero.timing.parse import preview
 from schedule_zero.timing.recurring import MONTH_NAMES, MONTHS, YEARS, DayOfMonth
-from schedule_zero.timing.trigger import DAY_US, SECOND_US
+from schedule_zero.timing.trigger import DAY_US, LATEST_US, SECOND_US
 from schedule_zero.timing.wallclock import WallClockTrigger
 from schedule_zero.timing.walltime import Fold, Gap, Stretch
 
@@ -193,7 +193,7 @@ def _seams(trigger: WallClockTrigger, now_us: int) -> Iterator[str]:
     if len(times.pattern.times.hours) == 24:
         # It goes by real time, and nobody will miss a local one.
         return
-    after, upto = now_us // SECOND_US, (now_us + YEAR_US) // SECOND_US
+    after, upto = now_us // SECOND_US, min(now_us + YEAR_US, LATEST_US) // SECOND_US
     told = [line for stretch in times.gaps(after, upto) if (line := _gap(trigger, stretch)) is not None]
     told += [line for stretch in times.folds(after, upto) if (line := _fold(trigger, stretch)) is not None]
     yield from told[:MAX_SEAMS]

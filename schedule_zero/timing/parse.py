@@ -20,11 +20,11 @@ from schedule_zero.timing.calendar_fields import calendar_trigger
 from schedule_zero.timing.combination import MAX_DEPTH, MAX_LEAVES, SEARCH_STEPS, SEARCH_YEARS, Combination
 from schedule_zero.timing.combined import AndTrigger, ExceptTrigger, OrTrigger
 from schedule_zero.timing.cron import CronTrigger
-from schedule_zero.timing.fields import Around, Fields, kind_of
+from schedule_zero.timing.fields import Around, Fields, is_number, kind_of, shown
 from schedule_zero.timing.hashed import is_hashed
 from schedule_zero.timing.instants import LONGEST_PERIOD_US, UNITS_US, DateTrigger, IntervalTrigger
 from schedule_zero.timing.occasions import DelayTrigger, ManualTrigger, StartupTrigger
-from schedule_zero.timing.trigger import Span, Trigger
+from schedule_zero.timing.trigger import LATEST_US, LATEST_WORDS, Span, Trigger
 from schedule_zero.timing.walltime import Fold, Gap
 
 
@@ -64,7 +64,7 @@ def _parse(document: object, pointer: str, around: Around) -> Trigger:
     kind = fields.take("type")
     if not isinstance(kind, str) or kind not in _PARSERS:
         raise InvalidTrigger(
-            f"expected a trigger type ({', '.join(_PARSERS)}), got {kind!r}", pointer=f"{pointer}/type"
+            f"expected a trigger type ({', '.join(_PARSERS)}), got {shown(kind)}", pointer=f"{pointer}/type"
         )
     if kind in _COMBINATIONS:
         _refuse_too_deep(pointer, around)
@@ -95,8 +95,8 @@ def _interval(fields: Fields) -> Trigger:
         if amount is None:
             continue
         said = True
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount <= LONGEST_PERIOD_US:
-            raise fields.fail(unit, "a number, not negative", amount)
+        if not is_number(amount) or not 0 <= amount <= LONGEST_PERIOD_US / unit_us:
+            raise fields.fail(unit, f"a number from 0 to {LONGEST_PERIOD_US // unit_us} (8,000 years)", amount)
         period_us += round(amount * unit_us)
     if not said:
         raise InvalidTrigger(f"expected at least one of {', '.join(UNITS_US)}", pointer=fields.pointer)
@@ -107,7 +107,7 @@ def _interval(fields: Fields) -> Trigger:
             pointer=fields.pointer,
         )
     if period_us > LONGEST_PERIOD_US:
-        raise InvalidTrigger("expected an interval of less than 8,000 years", pointer=fields.pointer)
+        raise InvalidTrigger("expected an interval of at most 8,000 years", pointer=fields.pointer)
     anchor = fields.take("anchor")
     if anchor not in (None, "start", "end"):
         raise fields.fail("anchor", "start or end", anchor)
@@ -124,6 +124,8 @@ def _delay(fields: Fields, delay_us: int, span: Span) -> Trigger:
     _refuse_inside(fields, f"{fields.pointer}/anchor", "an interval with anchor end follows its own runs")
     if span.start_us is None:
         span = Span((fields.around.now_us or 0) + delay_us, span.end_us)
+        if span.start_us is not None and span.start_us > LATEST_US:
+            raise InvalidTrigger(f"its first run: expected {LATEST_WORDS}", pointer=fields.pointer)
         if span.end_us is not None and span.start_us is not None and span.end_us < span.start_us:
             raise InvalidTrigger(
                 f"end lies before the first run, at {rfc3339(span.start_us)}", pointer=f"{fields.pointer}/end"

@@ -94,3 +94,25 @@ async def test_an_unknown_calendar_is_refused_with_its_place(api):
 
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["pointer"] == "/policies/exclude/0"
+
+
+@pytest.mark.parametrize("zone", ["UTC", BERLIN, "Pacific/Kiritimati", "Pacific/Honolulu"])
+async def test_the_last_fires_of_all_are_shown(api, zone):
+    daily = {"type": "cron", "expression": "0 9 * * *", "timezone": zone}
+
+    seen = await preview(api, daily, after="9998-12-30T20:00:00Z", n=10)
+
+    assert seen["fires"]
+    assert all("9998-12-30" < fire["time"] < "9999" and fire["local"][10:16] == "T09:00" for fire in seen["fires"])
+    assert (await preview(api, daily, after="9998-12-31T23:59:59.999999Z"))["fires"] == []
+
+
+@pytest.mark.parametrize("after", ["9999-01-01T00:00:00Z", "9999-12-31T00:00:00Z", 253_402_300_799])
+async def test_a_moment_behind_the_last_year_is_refused_with_the_bound(api, after):
+    body = {"trigger": {"type": "cron", "expression": "0 9 * * *"}, "after": after}
+
+    answer = await api.post("/api/triggers/preview", json=body)
+
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["errors"] == [{"detail": answer.json()["detail"], "pointer": "/after"}]
+    assert "expected a moment before the year 9999, got " in answer.json()["detail"]

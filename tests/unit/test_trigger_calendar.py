@@ -166,7 +166,7 @@ def test_the_day_is_told_in_words(document: dict[str, Any], words: str) -> None:
         ({"weeks": 1, "on": ["MON", 5]}, "/trigger/on", "weekdays such as MON or monday, got 5"),
         ({"weeks": 1, "on": {"MON": 1}}, "/trigger/on", "weekdays such as MON"),
         ({"years": 1, "month": 13}, "/trigger/month", "1 to 12 or the name of a month, got 13"),
-        ({"years": 1, "month": True}, "/trigger/month", "got True"),
+        ({"years": 1, "month": True}, "/trigger/month", "got true"),
         ({"years": 1, "month": "Brumaire"}, "/trigger/month", "got 'Brumaire'"),
         ({"years": 1, "month": 2, "on": "30th day"}, "/trigger/on", "this never fires: February has no 30th day"),
         ({"years": 2, "month": 2, "on": "29th day", "start_date": "2027-01-01"}, "/trigger/on", "no 29th day"),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from schedule_zero.clock import to_us
+from schedule_zero.errors import InvalidField
 from schedule_zero.model import (
     MAX_SKIPS,
     NO_POLICIES,
@@ -20,6 +21,7 @@ from schedule_zero.model import (
     State,
 )
 from schedule_zero.service.specs import EMPTY_PARAMS, ScheduleSpec, SubmitItem
+from schedule_zero.timing.trigger import LATEST_US, LATEST_WORDS
 from schedule_zero.wire.messages import Name
 
 DEFAULT_LIMIT = 100
@@ -105,14 +107,21 @@ def moment_us(moment: datetime | float | UnsetType | None) -> int | None:
     return min(max(us, 0), MAX_UNIX_S * 1_000_000)
 
 
+def bounded_us(moment: datetime | float | UnsetType | None, *, pointer: str | None = None, **data: str) -> int | None:
+    """``moment_us`` for what is reckoned with rather than compared: InvalidField with the bound."""
+    us = moment_us(moment)
+    if us is not None and us > LATEST_US:
+        got = moment.isoformat() if isinstance(moment, datetime) else f"{us / 1e6:.0f}"
+        raise InvalidField(f"expected {LATEST_WORDS}, got {got}", pointer=pointer, **data)
+    return us
+
+
 def at_of(at: datetime | float | UnsetType) -> datetime | int | None:
-    """A moment for an explanation: what names no offset stays as it is; None: now."""
-    if isinstance(at, UnsetType):
-        return None
+    """A moment for an explanation: what names no offset stays as it is; None: now. InvalidField."""
     if isinstance(at, datetime) and 1970 < at.year < 9999:
         return at
     # Beyond that there is no schedule, and no zone to think about.
-    return moment_us(at if not isinstance(at, datetime) or at.tzinfo else at.replace(tzinfo=UTC))
+    return bounded_us(at.replace(tzinfo=at.tzinfo or UTC) if isinstance(at, datetime) else at, parameter="at")
 
 
 def catch_up_of(word: str) -> CatchUp | None:
