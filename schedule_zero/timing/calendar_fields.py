@@ -145,7 +145,7 @@ def _day_of_month(fields: Fields, text: object) -> DayOfMonth:
 def _refuse_impossible(fields: Fields, trigger: CalendarTrigger) -> None:
     if trigger.next_after(-1) is not None:
         return
-    days = " or ".join(map(str, trigger.on))
+    days = " or ".join(day.full_name if isinstance(day, Weekday) else str(day) for day in trigger.on)
     if trigger.end_date is not None:
         why = f"{days} does not come between {trigger.start_date} and {trigger.end_date}"
     elif trigger.unit == MONTHS or trigger.month is None:
