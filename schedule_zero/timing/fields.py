@@ -16,6 +16,7 @@ from schedule_zero.errors import InvalidTrigger
 from schedule_zero.timing.instants import UNITS_US
 from schedule_zero.timing.trigger import LATEST_US, LATEST_WORDS, Span
 from schedule_zero.timing.walltime import resolve
+from schedule_zero.timing.zones import iana_zone
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -88,17 +89,10 @@ class Fields:
     def zone(self) -> ZoneInfo:
         if self._zone is None:
             key = self.take("timezone")
-            self._zone = self._load_zone(self.around.zone if key is None else key)
+            self._zone = iana_zone(self.around.zone if key is None else key)
+            if self._zone is None:
+                raise self.fail("timezone", "an IANA zone such as Europe/Berlin", key)
         return self._zone
-
-    def _load_zone(self, key: object) -> ZoneInfo:
-        # ZoneInfo reads a file of that name: whatever is wrong with the name comes as one of these.
-        if isinstance(key, str) and key:
-            try:
-                return ZoneInfo(key)
-            except (KeyError, ValueError, OSError):
-                pass
-        raise self.fail("timezone", "an IANA zone such as Europe/Berlin", key)
 
     def moment(self, *names: str) -> int | None:
         """A moment in microseconds.

@@ -24,6 +24,7 @@ from schedule_zero.timing.fields import Around, Fields, is_number, kind_of, show
 from schedule_zero.timing.hashed import is_hashed
 from schedule_zero.timing.instants import LONGEST_PERIOD_US, UNITS_US, DateTrigger, IntervalTrigger
 from schedule_zero.timing.occasions import DelayTrigger, ManualTrigger, StartupTrigger
+from schedule_zero.timing.spacing import refuse_too_close
 from schedule_zero.timing.trigger import LATEST_US, LATEST_WORDS, Span, Trigger
 from schedule_zero.timing.walltime import Fold, Gap
 
@@ -42,9 +43,13 @@ def parse_trigger(
     A list stands for several triggers, each of which fires (``or``). ``zone`` is meant where the document names none,
     ``seed`` is what ``H`` in cron depends on: the schedule's id. ``now_us`` anchors what has no start of its own: an
     ``interval`` without it counts from the epoch, a ``calendar`` from 1970-01-01. Give it for a new schedule, so
-    that the anchor is stored with the document; a combination without a fire after it is refused then.
+    that the anchor is stored with the document; a combination without a fire after it is refused then, and what
+    fires more often than every ``min_interval_ms``.
     """
-    return _parse(document, pointer, Around(zone, min_interval_ms, now_us, seed))
+    trigger = _parse(document, pointer, Around(zone, min_interval_ms, now_us, seed))
+    if now_us is not None:
+        refuse_too_close(trigger, now_us, min_interval_ms, pointer)
+    return trigger
 
 
 @lru_cache(maxsize=4096)
