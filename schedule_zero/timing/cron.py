@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
+from schedule_zero.timing.cron_words import cron_words
 from schedule_zero.timing.hashed import NAMES, SOME_DAY, chosen, is_hashed
 from schedule_zero.timing.trigger import OPEN, Span
 from schedule_zero.timing.wallclock import WallClockTrigger
@@ -133,18 +134,6 @@ class CronTrigger(WallClockTrigger):
         return document | self.span.document()
 
     def words(self) -> str:
-        # Only needed where a human looks, and slow to import.
-        from cron_descriptor import (  # type: ignore[import-untyped]  # it has no py.typed
-            FormatError,
-            Options,
-            get_description,
-        )
-
-        options = Options(use_24hour_time_format=True, locale_code="en_US")
-        fields = self.chosen[1:] if self.chosen[0] == "0" else self.chosen
-        try:
-            described = get_description(" ".join(fields), options)
-        except FormatError:
-            described = f"Cron {self.expression}"
+        described = cron_words(self.chosen) or f"Cron {self.expression}"
         spread = "" if self.seed is None else f", H chosen by {self.seed!r}"
         return f"{described} ({self.zone.key}){spread}{self.span.words()}"

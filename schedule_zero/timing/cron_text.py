@@ -139,7 +139,10 @@ def _checked(name: str, text: str, seed: str | None, pointer: str) -> str:
             f"{name}: expected {FIELDS[name]}, a range, list or step of these, got {text!r}", pointer=pointer
         )
     for term in plain.split(","):
-        step = term.partition("/")[2]
+        span, _, step = term.partition("/")
+        if step and span in {"L", "LW"}:
+            # cronsim takes it and leaves the step out.
+            raise InvalidTrigger(f"{name}: {span} is one day: expected no step, got {term!r}", pointer=pointer)
         if step and int(step) > _LARGEST[name]:
             # cronsim and Vixie take it and match the first value only, which nobody means.
             raise InvalidTrigger(f"{name}: a step of {step} is larger than the field ({FIELDS[name]})", pointer=pointer)
