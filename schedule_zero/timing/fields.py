@@ -118,6 +118,12 @@ class Fields:
             raise self.fail(name, "a moment from 1970 on", value)
         return us
 
+    def wall(self, *names: str) -> datetime | None:
+        """The local time that stands under one of these names, if it is one; it is not taken."""
+        value = self.rest.get(self.name_of(*names))
+        moment = _iso(value) if isinstance(value, str) else None
+        return moment if moment is not None and moment.tzinfo is None else None
+
     def _relative(self, name: str, text: str) -> int | None:
         found = _RELATIVE.fullmatch(text)
         if found is None:
@@ -128,9 +134,8 @@ class Fields:
         return self.around.now_us + sum(int(amount) * unit_us for amount, unit_us in amounts)
 
     def _moment_of_text(self, text: str) -> int | None:
-        try:
-            moment = datetime.fromisoformat(text.strip())
-        except ValueError:
+        moment = _iso(text)
+        if moment is None:
             return None
         if moment.tzinfo is not None:
             return to_us(moment)
@@ -194,6 +199,13 @@ class Fields:
             f"unknown key{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}; known here: {known}",
             pointer=f"{self.pointer}/{_escaped(unknown[0])}",
         )
+
+
+def _iso(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
 
 
 def _escaped(name: str) -> str:

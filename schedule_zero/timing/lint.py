@@ -7,19 +7,19 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from schedule_zero.clock import rfc3339
+from schedule_zero.clock import from_us, rfc3339
 from schedule_zero.timing.calendar import CalendarTrigger
 from schedule_zero.timing.combination import Combination
 from schedule_zero.timing.combined import AndTrigger, ExceptTrigger
 from schedule_zero.timing.cron import CronTrigger
 from schedule_zero.timing.cron_text import DAY, DAY_OF_WEEK, FIELDS, HOUR, MINUTE, MONTH, SECOND
 from schedule_zero.timing.hashed import field_values
-from schedule_zero.timing.instants import IntervalTrigger, length_words
+from schedule_zero.timing.instants import DateTrigger, IntervalTrigger, length_words
 from schedule_zero.timing.parse import preview
 from schedule_zero.timing.recurring import MONTH_NAMES, MONTHS, YEARS, DayOfMonth
 from schedule_zero.timing.trigger import DAY_US, LATEST_US, SECOND_US
 from schedule_zero.timing.wallclock import WallClockTrigger
-from schedule_zero.timing.walltime import DAY_S, Fold, Gap, Stretch
+from schedule_zero.timing.walltime import DAY_S, DST_FOLD, DST_GAP, Fold, Gap, Stretch
 
 if TYPE_CHECKING:
     from schedule_zero.timing.trigger import Trigger
@@ -49,6 +49,8 @@ def _lint(trigger: Trigger, now_us: int, *, often: bool = True) -> Iterator[str]
         yield from _calendar(trigger)
     elif isinstance(trigger, IntervalTrigger):
         yield from _interval(trigger, often=often)
+    elif isinstance(trigger, DateTrigger):
+        yield from _date(trigger)
     elif isinstance(trigger, Combination):
         yield from _combination(trigger, now_us, often=often)
     if isinstance(trigger, WallClockTrigger):
@@ -151,6 +153,17 @@ def _interval(trigger: IntervalTrigger, *, often: bool) -> Iterator[str]:
             f"every {length_words(trigger.period_us)} counts real time: where the clock is changed, the local time of "
             "day moves with it; a calendar trigger keeps the local time"
         )
+
+
+def _date(trigger: DateTrigger) -> Iterator[str]:
+    if trigger.wall is None:
+        return
+    said = f"{trigger.wall:%Y-%m-%d} {trigger.wall:%H:%M:%S}".removesuffix(":00")
+    fires = from_us(trigger.run_us).astimezone(trigger.zone).isoformat(sep=" ")
+    if DST_GAP in trigger.marks(trigger.run_us):
+        yield f"{said} does not exist in {trigger.zone_key}: it fires at {fires}, the first moment after the change"
+    elif DST_FOLD in trigger.marks(trigger.run_us):
+        yield f"{said} comes twice in {trigger.zone_key}: it fires at the first of them, {fires}; an offset says which"
 
 
 def _calendar(trigger: CalendarTrigger) -> Iterator[str]:

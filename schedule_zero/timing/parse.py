@@ -86,10 +86,11 @@ def _parse(document: object, pointer: str, around: Around) -> Trigger:
 
 
 def _date(fields: Fields) -> Trigger:
+    wall = fields.wall("run_date", "run_time")
     run_us = fields.moment("run_date", "run_time")
     if run_us is None:
         raise fields.fail("run_date", "an ISO 8601 date and time, unix seconds, or +2h from now", None)
-    return DateTrigger(run_us, fields.zone)
+    return DateTrigger(run_us, fields.zone, wall)
 
 
 def _interval(fields: Fields) -> Trigger:

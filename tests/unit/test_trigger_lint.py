@@ -186,6 +186,45 @@ def test_a_time_made_up_for_after_a_gap_is_marked() -> None:
     assert marked(cron("30 2 * * *", BERLIN, dst_gap="skip"), "2027-03-28", 1) == [("00:30", ())]
 
 
+def date_in(zone: str, run_date: str) -> dict[str, Any]:
+    return {"type": "date", "run_date": run_date, "timezone": zone}
+
+
+@pytest.mark.parametrize(
+    ("document", "marks", "warning"),
+    [
+        (
+            date_in(BERLIN, "2027-03-28T02:30:00"),
+            ("dst_gap",),
+            "2027-03-28 02:30 does not exist in Europe/Berlin: it fires at 2027-03-28 03:00:00+02:00, the first moment",
+        ),
+        (
+            date_in("Pacific/Apia", "2011-12-30T12:00:00"),
+            ("dst_gap",),
+            "2011-12-30 12:00 does not exist in Pacific/Apia: it fires at 2011-12-31 00:00:00+14:00",
+        ),
+        (
+            date_in(BERLIN, "2027-10-31T02:30:00"),
+            ("dst_fold",),
+            "2027-10-31 02:30 comes twice in Europe/Berlin: it fires at the first of them, 2027-10-31 02:30:00+02:00",
+        ),
+        # Who says the offset knows which of the two it is.
+        (date_in(BERLIN, "2027-10-31T02:30:00+01:00"), ("dst_fold",), None),
+        (date_in(BERLIN, "2027-03-28T03:00:00"), (), None),
+        (date_in(BERLIN, "2027-03-28T01:59:59.5"), (), None),
+        (date_in("UTC", "2027-03-28T02:30:00"), (), None),
+    ],
+)
+def test_a_date_whose_local_time_is_missing_or_comes_twice_is_marked_and_told(
+    document: dict[str, Any], marks: tuple[str, ...], warning: str | None
+) -> None:
+    trigger = parse_trigger(document)
+
+    assert trigger.marks(trigger.next_after(0) or 0) == marks
+    said = lint(trigger, NOW_US)
+    assert (said == []) if warning is None else said[0].startswith(warning), said
+
+
 def test_both_of_two_equal_local_times_are_marked() -> None:
     both = marked(cron("0 1,2,3 * * *", BERLIN, dst_fold="both"), "2027-10-30T22:30", 4)
 
