@@ -47,6 +47,7 @@ from schedule_zero.store.schedules import etag
 from schedule_zero.store.tx import Page
 from schedule_zero.timing import Timer, Trigger, first_fire, load_trigger, parse_trigger
 from schedule_zero.timing.handover import handover_with, settle_with
+from schedule_zero.timing.no_fire import never_fires, why_no_fire
 from schedule_zero.timing.previews import Preview, preview_of
 from schedule_zero.timing.spacing import refuse_too_close
 from schedule_zero.timing.zones import iana_zone
@@ -349,11 +350,10 @@ class ScheduleService:
         row.next_fire_us = first_fire(trigger, now_us)
         # A date that passed just now is late, not wrong: it is caught up. One from before that can only be a mistake.
         too_old_us = now_us - round(self._timing.catch_up_window_s * 1e6)
-        if row.next_fire_us is None:
-            if not trigger.endless:
-                raise InvalidTrigger("the trigger has no fire after now", pointer="/trigger")
-        elif row.next_fire_us < too_old_us:
-            raise InvalidTrigger("the trigger has no fire after now", pointer="/trigger")
+        late = row.next_fire_us is not None and row.next_fire_us >= too_old_us
+        if not late and never_fires(trigger, now_us):
+            why = why_no_fire(trigger, now_us)
+            raise InvalidTrigger(f"the trigger has no fire after now: {why}", pointer="/trigger")
         return row
 
     def _bound(self, trigger: Trigger, policies: Policies, now_us: int, least_ms: int) -> Trigger:

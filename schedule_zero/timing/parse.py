@@ -23,6 +23,7 @@ from schedule_zero.timing.cron import CronTrigger
 from schedule_zero.timing.fields import Around, Fields, is_number, kind_of, shown
 from schedule_zero.timing.hashed import is_hashed
 from schedule_zero.timing.instants import LONGEST_PERIOD_US, UNITS_US, DateTrigger, IntervalTrigger
+from schedule_zero.timing.no_fire import why_ended
 from schedule_zero.timing.occasions import DelayTrigger, ManualTrigger, StartupTrigger
 from schedule_zero.timing.spacing import refuse_too_close
 from schedule_zero.timing.trigger import LATEST_US, LATEST_WORDS, Span, Trigger
@@ -247,6 +248,9 @@ def _except(fields: Fields) -> Trigger:
 def _with_a_fire(fields: Fields, trigger: Combination, why: str) -> Trigger:
     now_us = fields.around.now_us
     if now_us is not None and trigger.next_after(now_us - 1) is None:
+        ended = why_ended(trigger.span, now_us)
+        if ended is not None:
+            raise InvalidTrigger(f"this never fires: {ended}", pointer=fields.pointer)
         raise InvalidTrigger(
             f"this never fires: {why} (looked for in {SEARCH_STEPS:,} steps and {SEARCH_YEARS} years after "
             f"{rfc3339(now_us)})",

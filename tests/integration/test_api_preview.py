@@ -116,3 +116,34 @@ async def test_a_moment_behind_the_last_year_is_refused_with_the_bound(api, afte
     assert answer.status_code == 400, answer.text
     assert answer.json()["errors"] == [{"detail": answer.json()["detail"], "pointer": "/after"}]
     assert "expected a moment before the year 9999, got " in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("trigger", "why"),
+    [
+        (
+            {"type": "cron", "expression": "0 9 * * *", "end": "2020-01-01T00:00:00Z"},
+            "its end, 2020-01-01T00:00:00.000000Z, has passed",
+        ),
+        ({"type": "date", "run_date": 0}, "its run_date, 1970-01-01T00:00:00.000000Z, has passed"),
+        (
+            {"type": "interval", "minutes": 5, "anchor": "end", "start": 0, "end": 10},
+            "its end, 1970-01-01T00:00:10.000000Z, has passed",
+        ),
+    ],
+)
+async def test_what_never_fires_is_told_with_the_reason_and_refused_with_the_same(api, trigger, why):
+    seen = await preview(api, trigger, after="2026-11-20T00:00:00Z")
+    refused = await api.post("/api/schedules", json={"handler_id": "demo", "job_method": "noop", "trigger": trigger})
+
+    assert (seen["fires"], seen["warnings"][0]) == ([], f"it has no fire after 2026-11-20T00:00:00.000000Z: {why}")
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (400, "/trigger")
+    assert refused.json()["detail"] == f"the trigger has no fire after now: {why}"
+
+
+async def test_what_follows_its_runs_is_shown_to_begin_now(api):
+    trigger = {"type": "interval", "minutes": 5, "anchor": "end", "start": 0}
+
+    seen = await preview(api, trigger, after="2026-11-20T00:00:00Z")
+
+    assert [fire["time"] for fire in seen["fires"]] == ["2026-11-20T00:00:00.000000Z"]
