@@ -158,8 +158,14 @@ class ScheduleService:
         merged = merge_patch(document, patch)
         merged["job_params"] = msgspec.Raw(msgspec.json.encode(merged.get("job_params") or {}))
         spec = msgspec.convert(merged, ScheduleSpec)
-        # Without If-Match, what was read is what has to be there still: a patch never loses another's change.
-        row, _ = await self.put(principal, schedule_id, spec, if_match or etag(old))
+        try:
+            # Without If-Match, what was read is what has to be there still: a patch never loses another's change.
+            row, _ = await self.put(principal, schedule_id, spec, if_match or etag(old))
+        except InvalidTrigger as error:
+            change, old_type = patch.get("trigger"), document["trigger"]["type"]
+            if isinstance(change, dict) and change.get("type", old_type) != old_type:
+                error.hint = "a patch is merged into the trigger: null takes a key out of it, PUT replaces all of it"
+            raise
         return row
 
     async def delete(self, principal: Principal, schedule_id: str, if_match: str | None = None) -> None:

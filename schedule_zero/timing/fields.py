@@ -1,9 +1,11 @@
-"""The keys of a trigger document, taken one by one and checked; what is left at the end is unknown."""
+"""The keys of a trigger document, taken one by one and checked."""
 
 from __future__ import annotations
 
 import json
 import re
+from calendar import monthrange
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
@@ -14,6 +16,7 @@ from zoneinfo import ZoneInfo
 from schedule_zero.clock import to_us
 from schedule_zero.errors import InvalidTrigger
 from schedule_zero.timing.instants import UNITS_US
+from schedule_zero.timing.recurring import MONTH_NAMES
 from schedule_zero.timing.trigger import LATEST_US, LATEST_WORDS, Span
 from schedule_zero.timing.walltime import resolve
 from schedule_zero.timing.zones import iana_zone
@@ -27,6 +30,7 @@ MAX_DIGITS = 4000
 _RELATIVE = re.compile(
     r"\+(?=[0-9])" + "".join(rf"(?:([0-9]{{1,{MAX_DIGITS}}}){unit}(?![a-z]))?" for unit in RELATIVE_UNITS)
 )
+_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?![0-9])")
 MAX_SEED = 200
 MAX_SHOWN = 100
 _LARGEST_SHOWN = 10**40
@@ -62,14 +66,12 @@ class Fields:
         self.pointer = pointer
         self.around = around
         self._zone: ZoneInfo | None = None
-        self._known: list[str] = []
 
     def fail(self, name: str, expected: str, got: object) -> InvalidTrigger:
         return InvalidTrigger(f"{name}: expected {expected}, got {shown(got)}", pointer=f"{self.pointer}/{name}")
 
     def take(self, *names: str) -> Any:
         """The value under the first of these names; saying the same thing twice is refused."""
-        self._known.extend(names)
         said = [name for name in names if name in self.rest]
         if len(said) > 1:
             raise InvalidTrigger(
@@ -109,6 +111,8 @@ class Fields:
         elif is_number(value):
             # Cut to what a float can take times a million, and what is out of range either way.
             us = round(max(min(value, LATEST_US), -1) * 1_000_000)
+        if us is None and isinstance(value, str):
+            self._refuse_missing_day(name, value)
         if us is None:
             raise self.fail(name, "an ISO 8601 date and time, unix seconds, or +2h from now", value)
         if us > LATEST_US:
@@ -123,6 +127,14 @@ class Fields:
         value = self.rest.get(self.name_of(*names))
         moment = _iso(value) if isinstance(value, str) else None
         return moment if moment is not None and moment.tzinfo is None else None
+
+    def _refuse_missing_day(self, name: str, value: object) -> None:
+        found = _DATE.match(value.strip()) if isinstance(value, str) else None
+        if found is None:
+            return
+        year, month, day = map(int, found.groups())
+        if year and 1 <= month <= 12 and day > (last := monthrange(year, month)[1]):
+            raise self.fail(name, f"a day that exists ({MONTH_NAMES[month - 1]} {year} has {last} days)", value)
 
     def _relative(self, name: str, text: str) -> int | None:
         found = _RELATIVE.fullmatch(text)
@@ -152,6 +164,7 @@ class Fields:
         try:
             day = date.fromisoformat(value)
         except (TypeError, ValueError):
+            self._refuse_missing_day(name, value)
             raise self.fail(name, "a date such as 2026-12-31", value) from None
         if not 1970 <= day.year <= 9998:
             raise self.fail(name, "a date between 1970 and 9998", value)
@@ -190,15 +203,15 @@ class Fields:
             raise InvalidTrigger(f"{end_name} lies before the start", pointer=f"{self.pointer}/{end_name}")
         return span
 
-    def refuse_rest(self) -> None:
-        if not self.rest:
-            return
-        unknown = sorted(map(str, self.rest))
-        known = ", ".join(dict.fromkeys(self._known))
-        raise InvalidTrigger(
-            f"unknown key{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}; known here: {known}",
-            pointer=f"{self.pointer}/{_escaped(unknown[0])}",
-        )
+    def refuse_unknown(self, known: Sequence[str]) -> None:
+        """Before anything else: who mistypes a key leaves out another one by that."""
+        unknown = sorted(self.rest.keys() - known)
+        if unknown:
+            raise InvalidTrigger(
+                f"unknown key{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}; "
+                f"known here: {', '.join(('type', *known))}",
+                pointer=f"{self.pointer}/{_escaped(unknown[0])}",
+            )
 
 
 def _iso(text: str) -> datetime | None:

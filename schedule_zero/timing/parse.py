@@ -25,6 +25,7 @@ from schedule_zero.timing.hashed import is_hashed
 from schedule_zero.timing.instants import LONGEST_PERIOD_US, UNITS_US, DateTrigger, IntervalTrigger
 from schedule_zero.timing.no_fire import why_ended
 from schedule_zero.timing.occasions import DelayTrigger, ManualTrigger, StartupTrigger
+from schedule_zero.timing.recurring import UNITS
 from schedule_zero.timing.spacing import refuse_too_close
 from schedule_zero.timing.trigger import LATEST_US, LATEST_WORDS, Span, Trigger
 from schedule_zero.timing.walltime import Fold, Gap
@@ -78,9 +79,8 @@ def _parse(document: object, pointer: str, around: Around) -> Trigger:
         around.leaves.count += 1
         if around.leaves.count > MAX_LEAVES:
             raise InvalidTrigger(f"expected at most {MAX_LEAVES} triggers in a combination", pointer=pointer)
-    trigger = _PARSERS[kind](fields)
-    fields.refuse_rest()
-    return trigger
+    fields.refuse_unknown(_KEYS[kind])
+    return _PARSERS[kind](fields)
 
 
 # --- one function per type -------------------------------------------------------------------------
@@ -268,6 +268,23 @@ _PARSERS: dict[str, Callable[[Fields], Trigger]] = {
     **_COMBINATIONS,
     "startup": _startup,
     "manual": _manual,
+}
+_SPAN = ("start", "end", "start_time", "end_time")
+_GAP_AND_FOLD = ("dst_gap", "dst_fold")
+# Beside ``type``; each parser takes all of its own.
+_KEYS: dict[str, tuple[str, ...]] = {
+    "date": ("run_date", "run_time", "timezone"),
+    "interval": (*UNITS_US, "anchor", *_SPAN, "timezone"),
+    "cron": ("expression", *cron_text.FIELDS, "timezone", *_GAP_AND_FOLD, "seed", *_SPAN),
+    "calendar": (
+        *(*UNITS, "on", "month", "at", "hour", "minute", "second", "start_date", "end_date", "timezone"),
+        *_GAP_AND_FOLD,
+    ),
+    "or": ("triggers", "timezone", *_SPAN),
+    "and": ("triggers", "timezone", *_SPAN),
+    "except": ("trigger", "except", "timezone", *_SPAN),
+    "startup": (),
+    "manual": (),
 }
 
 

@@ -251,6 +251,21 @@ async def test_a_bad_patch_is_refused_with_a_pointer_and_changes_nothing(api, kn
     assert (await api.get("/api/schedules/s1")).json() == before
 
 
+async def test_a_trigger_of_another_type_says_how_to_replace_the_old_one(api, known_demo):
+    await put(api)
+
+    refused = await api.patch("/api/schedules/s1", json={"trigger": {"type": "manual"}})
+    merged = await api.patch(
+        "/api/schedules/s1", json={"trigger": {"type": "manual", "expression": None, "timezone": None}}
+    )
+
+    assert refused.json()["errors"][0]["pointer"] == "/trigger/expression"
+    assert refused.json()["hint"] == (
+        "a patch is merged into the trigger: null takes a key out of it, PUT replaces all of it"
+    )
+    assert merged.json()["trigger"] == {"type": "manual"}
+
+
 async def test_delete_forgets(api, known_demo):
     await put(api)
 

@@ -151,6 +151,13 @@ def test_the_day_is_told_in_words(document: dict[str, Any], words: str) -> None:
     assert trigger.words() == f"{words}, from 2026-11-20"
 
 
+@pytest.mark.parametrize(("at", "clock"), [("9:30", "09:30:00"), ("09:30", "09:30:00"), ("23:59:59", "23:59:59")])
+def test_a_time_of_day_has_its_minutes(at: str, clock: str) -> None:
+    trigger = parse_trigger({"type": "calendar", "days": 1, "at": at}, now_us=NOW_US)
+
+    assert trigger.document()["at"] == clock
+
+
 @pytest.mark.parametrize(
     ("document", "pointer", "message"),
     [
