@@ -34,6 +34,10 @@ Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="At most so many rec
 Cursor = Annotated[str, Meta(min_length=1, max_length=400, description="`next_cursor` of the page before.")]
 Wait = Annotated[float, Meta(ge=0, le=86_400, description="Seconds; cut to the server's `http.max_wait_s`.")]
 Moment = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0, le=MAX_UNIX_S)]
+# Of what is reckoned with; ``bounded_us`` holds to it, for dates as well.
+BoundedUnix = Annotated[
+    float, Meta(ge=0, le=MAX_UNIX_S, extra_json_schema={"exclusiveMaximum": (LATEST_US + 1) // 1_000_000})
+]
 Params = Annotated[Raw, Meta(description="The job's parameters by name.", extra_json_schema={"type": "object"})]
 _TriggerObject = Annotated[
     dict[str, Any],
@@ -341,8 +345,7 @@ class AuditQuery(Query, frozen=True, kw_only=True):
 class ExplainQuery(Query, frozen=True, kw_only=True):
     at: (
         Annotated[
-            Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
-            | Annotated[float, Meta(ge=0, le=MAX_UNIX_S)],
+            Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})] | BoundedUnix,
             Meta(
                 description="The moment; now. Without an offset: on the wall of the schedule's zone. Whole seconds "
                 "mean the first nominal time within that second."
@@ -382,7 +385,9 @@ class PreviewBody(Body, frozen=True, kw_only=True):
     policies: Policies = NO_POLICIES
     id: Annotated[Name, Meta(description="The schedule's id: what `H` in cron depends on.")] | None = None
     n: Annotated[int, Meta(ge=1, le=1000, description="How many fires.")] = 10
-    after: Annotated[Moment | None, Meta(description="From when on; now unless given.")] = None
+    after: Annotated[
+        Annotated[datetime, Meta(tz=True)] | BoundedUnix | None, Meta(description="From when on; now unless given.")
+    ] = None
 
 
 # --- the earlier ScheduleZero's -------------------------------------------------------------------
