@@ -165,5 +165,5 @@ def trigger_document(
         document = {"type": "interval", "seconds": int(every) if every.is_integer() else every}
     else:
         document = {"type": "date", "run_date": at}
-    more = {"timezone": timezone, "start_time": start, "end_time": end}
+    more = {"timezone": timezone, "start": start, "end": end}
     return document | {name: value for name, value in more.items() if value is not None}

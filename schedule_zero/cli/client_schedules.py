@@ -184,6 +184,11 @@ def fires(caller: Caller, id: str | None, **filters: Any) -> None:
         click.echo(f"more: --cursor {page['next_cursor']}", err=True)
 
 
+def _waits(trigger: dict[str, Any]) -> bool:
+    """Whether something else than the time makes it fire."""
+    return trigger["type"] in ("startup", "manual") or any(map(_waits, trigger.get("triggers", ())))
+
+
 @main.command()
 @trigger_options
 @click.option("-n", "n", type=click.IntRange(1, 1000), default=5, help="How many fires. [5]")
@@ -209,7 +214,7 @@ def preview(caller: Caller, n: int, after: float | None, **given: Any) -> None:
         local = "" if seen["zone"] == "UTC" else f"  {fire['local']}"
         click.echo(f"  {time}{local}" + (f"  ({', '.join(notes)})" if notes else ""))
     if not seen["fires"]:
-        click.echo("  never")
+        click.echo("  no time is known beforehand" if _waits(seen["trigger"]) else "  never")
     for left_out in seen["left_out"]:
         click.echo(f"  left out: {left_out['local']} {seen['zone']}, which the clock jumps over")
     for warning in seen["warnings"]:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from schedule_zero.clock import Clock, to_us
 from schedule_zero.config import TimingConfig
-from schedule_zero.errors import InvalidCalendar, InvalidTrigger, NotFound
+from schedule_zero.errors import InvalidCalendar, InvalidField, InvalidTrigger, NotFound
 from schedule_zero.model import Execution, Fire, FireOutcome, Freeze, Schedule, ScheduleState, ServerRun, SkipReason
 from schedule_zero.rules.explain import explain
 from schedule_zero.rules.facts import Answer, Change, Explained, Facts, Outage, Ruling
@@ -29,14 +29,13 @@ from schedule_zero.store import schedules as store_schedules
 from schedule_zero.timing import Timer, Trigger
 from schedule_zero.timing.freezes import in_force
 from schedule_zero.timing.spans import has_ended
-from schedule_zero.timing.trigger import LATEST_US
+from schedule_zero.timing.trigger import LATEST_US, LATEST_WORDS
 from schedule_zero.timing.walltime import resolve
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 SECOND_US = 1_000_000
-DAY_US = 86_400_000_000
 # Versions that are looked through for the one of that time.
 MAX_VERSIONS = 5000
 # Reasons that say that nobody was there in time.
@@ -92,9 +91,9 @@ class ExplainService:
             return None
         zone = None if newest is None else zone_of(newest.schedule)
         at_us, clock_note = _moment(at, zone)
-        # What lies behind the last day that every zone has is as far away as that.
-        at_us = min(max(at_us, 0), LATEST_US - DAY_US)
-        facts = Facts(at_us=at_us, now_us=now_us, zone=zone, clock_note=clock_note)
+        if at_us > LATEST_US:
+            raise InvalidField(f"expected {LATEST_WORDS}, got {at}", parameter="at")
+        facts = Facts(at_us=max(at_us, 0), now_us=now_us, zone=zone, clock_note=clock_note)
         _Search(self, conn, schedule_id, current, generations, facts).fill()
         return facts
 

@@ -45,9 +45,12 @@ from schedule_zero.store import schedules as store_schedules
 from schedule_zero.store.idempotency import IdempotentReplay
 from schedule_zero.store.schedules import etag
 from schedule_zero.store.tx import Page
-from schedule_zero.timing import Timer, first_fire, load_trigger, parse_trigger
+from schedule_zero.timing import Timer, Trigger, first_fire, load_trigger, parse_trigger
 from schedule_zero.timing.handover import handover_with, settle_with
+from schedule_zero.timing.no_fire import never_fires, why_no_fire
 from schedule_zero.timing.previews import Preview, preview_of
+from schedule_zero.timing.spacing import refuse_too_close
+from schedule_zero.timing.zones import iana_zone
 
 C = TypeVar("C")
 
@@ -130,7 +133,8 @@ class ScheduleService:
         """Replace or create in one transaction; returns the schedule and whether it was created."""
         if spec.id is not None and spec.id != schedule_id:
             raise InvalidField(f"the id in the body is {spec.id!r}, in the path {schedule_id!r}", pointer="/id")
-        row = self._row(principal, msgspec.structs.replace(spec, id=schedule_id), self._clock.wall_us())
+        old = await self._store.read(lambda conn: store_schedules.get(conn, schedule_id))
+        row = self._row(principal, msgspec.structs.replace(spec, id=schedule_id), self._clock.wall_us(), old)
         written: store_schedules.PutAnswer | IdempotentReplay = await self._store.write(
             store_schedules.put,
             store_schedules.Put(row=row, handover=self._handover, if_match=if_match, create_only=create_only),
@@ -155,8 +159,14 @@ class ScheduleService:
         merged = merge_patch(document, patch)
         merged["job_params"] = msgspec.Raw(msgspec.json.encode(merged.get("job_params") or {}))
         spec = msgspec.convert(merged, ScheduleSpec)
-        # Without If-Match, what was read is what has to be there still: a patch never loses another's change.
-        row, _ = await self.put(principal, schedule_id, spec, if_match or etag(old))
+        try:
+            # Without If-Match, what was read is what has to be there still: a patch never loses another's change.
+            row, _ = await self.put(principal, schedule_id, spec, if_match or etag(old))
+        except InvalidTrigger as error:
+            change, old_type = patch.get("trigger"), document["trigger"]["type"]
+            if isinstance(change, dict) and change.get("type", old_type) != old_type:
+                error.hint = "a patch is merged into the trigger: null takes a key out of it, PUT replaces all of it"
+            raise
         return row
 
     async def delete(self, principal: Principal, schedule_id: str, if_match: str | None = None) -> None:
@@ -319,17 +329,16 @@ class ScheduleService:
         )
         return await self._executions.submit_for(principal, schedule_id, item, idem)
 
-    def _row(self, principal: Principal, spec: ScheduleSpec, now_us: int) -> Schedule:
+    def _row(self, principal: Principal, spec: ScheduleSpec, now_us: int, old: Schedule | None = None) -> Schedule:
         params = bytes(spec.job_params)
         check_params(self._dispatcher.registry, self._limits, spec.handler_id, spec.job_method, params)
         id_ = spec.id or new_id()
-        trigger = parse_trigger(
-            spec.trigger,
-            zone=spec.timezone or "UTC",
-            min_interval_ms=self._timing.min_interval_ms,
-            now_us=now_us,
-            seed=id_,
-        )
+        parse = partial(parse_trigger, spec.trigger, zone=_zone(spec.timezone), now_us=now_us, seed=id_)
+        least_ms = self._timing.min_interval_ms
+        if old is not None and parse().encoded() == old.trigger:
+            # What fires already may go on, although the setting was changed since.
+            least_ms = 1
+        trigger = parse(min_interval_ms=least_ms)
         policies = self._pinned(spec.policies)
         row = Schedule(
             id=id_,
@@ -347,16 +356,26 @@ class ScheduleService:
             updated_us=now_us,
             updated_by=principal.name,
         )
-        trigger = self._timer.resolver.bind(trigger, policies)
+        trigger = self._bound(trigger, policies, now_us, least_ms)
         row.next_fire_us = first_fire(trigger, now_us)
         # A date that passed just now is late, not wrong: it is caught up. One from before that can only be a mistake.
         too_old_us = now_us - round(self._timing.catch_up_window_s * 1e6)
-        if row.next_fire_us is None:
-            if not trigger.endless:
-                raise InvalidTrigger("the trigger has no fire after now", pointer="/trigger")
-        elif row.next_fire_us < too_old_us:
-            raise InvalidTrigger("the trigger has no fire after now", pointer="/trigger")
+        late = row.next_fire_us is not None and row.next_fire_us >= too_old_us
+        if not late and never_fires(trigger, now_us):
+            why = why_no_fire(trigger, now_us)
+            raise InvalidTrigger(f"the trigger has no fire after now: {why}", pointer="/trigger")
         return row
+
+    def _bound(self, trigger: Trigger, policies: Policies, now_us: int, least_ms: int) -> Trigger:
+        """The trigger with what it stands on. InvalidTrigger, if its days can't be moved, or come too close by that."""
+        try:
+            bound = self._timer.resolver.bind(trigger, policies)
+        except InvalidTrigger as error:
+            error.pointer = "/policies/business_days"
+            raise
+        if policies.business_days is not None:
+            refuse_too_close(bound, now_us, least_ms, "/policies/business_days")
+        return bound
 
     def _pinned(self, policies: Policies) -> Policies:
         """The policies with the calendars that they name found, and their business days bound to a version."""
@@ -448,7 +467,7 @@ class ScheduleService:
         after_us = self._clock.wall_us() if spec.after_us is None else spec.after_us
         named = parse_trigger(
             spec.trigger,
-            zone=spec.timezone or "UTC",
+            zone=_zone(spec.timezone),
             min_interval_ms=self._timing.min_interval_ms,
             now_us=after_us,
             seed=spec.id or "preview",
@@ -457,7 +476,7 @@ class ScheduleService:
         resolver = self._timer.resolver
         return await asyncio.to_thread(
             preview_of,
-            resolver.bind(named, policies),
+            self._bound(named, policies, after_us, self._timing.min_interval_ms),
             after_us,
             spec.count,
             named=named,
@@ -492,6 +511,13 @@ def merge_patch(target: Any, patch: Any) -> Any:
         else:
             merged[key] = merge_patch(merged.get(key), value)
     return merged
+
+
+def _zone(key: str | None) -> str:
+    """The zone of triggers that name none. InvalidTrigger."""
+    if key is not None and iana_zone(key) is None:
+        raise InvalidTrigger(f"timezone: expected an IANA zone such as Europe/Berlin, got {key!r}", pointer="/timezone")
+    return key or "UTC"
 
 
 def _unknown(schedule_id: str) -> NotFound:

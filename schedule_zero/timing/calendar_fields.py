@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date, time
+import re
+from datetime import date
 
 from schedule_zero.clock import from_us
 from schedule_zero.errors import InvalidTrigger
@@ -28,6 +29,7 @@ MAX_AMOUNT = 10_000
 _WEEKDAYS = {day.name: day for day in Weekday} | {day.full_name.upper(): day for day in Weekday}
 _MONTHS = {name.upper(): number for number, name in enumerate(MONTH_NAMES, start=1)}
 _MONTHS |= {name[:3]: number for name, number in list(_MONTHS.items())}
+_CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?")
 _ON_MONTH = '"last friday", "2nd tuesday", "15th day", "last day" or "1st weekday"'
 
 
@@ -79,13 +81,11 @@ def _time_of_day(fields: Fields) -> tuple[int, int, int]:
         return hour, minute, second
     if any(part is not None for part in parts):
         raise InvalidTrigger("expected either at or hour, minute, second, got both", pointer=f"{fields.pointer}/at")
-    try:
-        moment = time.fromisoformat(at)
-    except (TypeError, ValueError):
-        moment = None
-    if moment is None or moment.tzinfo is not None or moment.microsecond:
-        raise fields.fail("at", "a time of day such as 09:30", at)
-    return moment.hour, moment.minute, moment.second
+    found = _CLOCK.fullmatch(at) if isinstance(at, str) else None
+    hour, minute, second = map(int, found.groups("0")) if found is not None else (24, 0, 0)
+    if hour > 23 or minute > 59 or second > 59:
+        raise fields.fail("at", "a time of day such as 09:30 or 09:30:15", at)
+    return hour, minute, second
 
 
 def _month(fields: Fields, unit: str) -> int | None:
@@ -145,7 +145,7 @@ def _day_of_month(fields: Fields, text: object) -> DayOfMonth:
 def _refuse_impossible(fields: Fields, trigger: CalendarTrigger) -> None:
     if trigger.next_after(-1) is not None:
         return
-    days = " or ".join(map(str, trigger.on))
+    days = " or ".join(day.full_name if isinstance(day, Weekday) else str(day) for day in trigger.on)
     if trigger.end_date is not None:
         why = f"{days} does not come between {trigger.start_date} and {trigger.end_date}"
     elif trigger.unit == MONTHS or trigger.month is None:

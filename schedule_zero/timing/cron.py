@@ -11,6 +11,7 @@ repeated hour (gap ``skip``, fold ``both``). ``dst_gap`` and ``dst_fold`` say ot
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -20,6 +21,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
+from schedule_zero.timing.cron_words import cron_words
 from schedule_zero.timing.hashed import NAMES, SOME_DAY, chosen, is_hashed
 from schedule_zero.timing.trigger import OPEN, Span
 from schedule_zero.timing.wallclock import WallClockTrigger
@@ -50,19 +52,16 @@ class CronDays(CachedDays):
 
     def select(self, year: int) -> Sequence[int]:
         if self.every_day:
-            return range(day_number(date(year, 1, 1)), day_number(date(year + 1, 1, 1)))
+            return range(day_number(date(year, 1, 1)), day_number(date(year, 12, 31)) + 1)
         matches, from_ordinal = self.rule.match_day, date.fromordinal
         days: list[int] = []
         for month in sorted(self.rule.months):
             start = date(year, month, 1)
-            first, after = start.toordinal(), _next_month(start).toordinal()
+            first = start.toordinal()
             shift = first - day_number(start)
+            after = first + monthrange(year, month)[1]
             days += [ordinal - shift for ordinal in range(first, after) if matches(from_ordinal(ordinal))]
         return days
-
-
-def _next_month(start: date) -> date:
-    return start.replace(month=start.month + 1) if start.month < 12 else date(start.year + 1, 1, 1)
 
 
 @lru_cache(maxsize=512)
@@ -135,18 +134,6 @@ class CronTrigger(WallClockTrigger):
         return document | self.span.document()
 
     def words(self) -> str:
-        # Only needed where a human looks, and slow to import.
-        from cron_descriptor import (  # type: ignore[import-untyped]  # it has no py.typed
-            FormatError,
-            Options,
-            get_description,
-        )
-
-        options = Options(use_24hour_time_format=True, locale_code="en_US")
-        fields = self.chosen[1:] if self.chosen[0] == "0" else self.chosen
-        try:
-            described = get_description(" ".join(fields), options)
-        except FormatError:
-            described = f"Cron {self.expression}"
+        described = cron_words(self.chosen) or f"Cron {self.expression}"
         spread = "" if self.seed is None else f", H chosen by {self.seed!r}"
         return f"{described} ({self.zone.key}){spread}{self.span.words()}"

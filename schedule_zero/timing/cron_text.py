@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from functools import lru_cache
 from typing import Any
@@ -10,6 +11,7 @@ from cronsim import CronSim, CronSimError
 
 from schedule_zero.errors import InvalidTrigger
 from schedule_zero.timing.cron import Fields, cron_days
+from schedule_zero.timing.fields import shown
 from schedule_zero.timing.hashed import SOME_DAY, chosen, is_hashed
 from schedule_zero.timing.walltime import day_number
 
@@ -56,19 +58,16 @@ def parse_expression(expression: str, seed: str | None, pointer: str) -> Fields:
             raise InvalidTrigger(
                 f"expected one of {', '.join(ALIASES)} or five or six fields, got {expression!r}", pointer=pointer
             ) from None
-    parts = text.upper().split()
-    if len(parts) == 5:
-        parts.insert(0, "0")
-    if len(parts) != 6:
+    typed = text.split()
+    if len(typed) == 5:
+        typed.insert(0, "0")
+    if len(typed) != 6:
         raise InvalidTrigger(
             "expected 5 fields (minute hour day month day_of_week) or 6 (second first), "
             f"got {len(text.split())}: {expression!r}",
             pointer=pointer,
         )
-    second, minute, hour, day, month, day_of_week = parts
-    fields = (second, minute, hour, day, month, _sunday_last(day_of_week))
-    _check(fields, seed, dict.fromkeys(FIELDS, pointer))
-    return fields
+    return _checked(typed, seed, dict.fromkeys(FIELDS, pointer))
 
 
 def parse_keywords(keywords: dict[str, Any], seed: str | None, pointer: str) -> Fields:
@@ -80,18 +79,18 @@ def parse_keywords(keywords: dict[str, Any], seed: str | None, pointer: str) -> 
     said = {name: _keyword(keywords[name], f"{pointer}/{name}", name) for name in FIELDS if name in keywords}
     smallest = max(_BIG_TO_SMALL.index(name) for name in said)
     filled = {name: "*" if place < smallest else _SMALLEST[name] for place, name in enumerate(_BIG_TO_SMALL)} | said
-    second, minute, hour, day, month, day_of_week = (filled[name] for name in FIELDS)
-    fields = (second, minute, hour, day, month, _sunday_last(day_of_week))
-    _check(fields, seed, {name: f"{pointer}/{name}" if name in said else pointer for name in FIELDS})
-    return fields
+    pointers = {name: f"{pointer}/{name}" if name in said else pointer for name in FIELDS}
+    return _checked([filled[name] for name in FIELDS], seed, pointers)
 
 
 def _keyword(value: object, pointer: str, name: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, str) and len(value.split()) == 1:
-        return value.strip().upper()
-    raise InvalidTrigger(f"expected {FIELDS[name]}, a range, list or step of these, got {value!r}", pointer=pointer)
+        return value.strip()
+    raise InvalidTrigger(
+        f"expected {FIELDS[name]}, a range, list or step of these, got {shown(value)}", pointer=pointer
+    )
 
 
 def _sunday_last(day_of_week: str) -> str:
@@ -106,37 +105,50 @@ def _sunday_last(day_of_week: str) -> str:
     return ",".join(terms)
 
 
-def _check(written: Fields, seed: str | None, pointers: dict[str, str]) -> None:
-    """Each field by itself, so that the error names it; then whether the days ever come."""
-    fields = [_checked(name, text, seed, pointers[name]) for name, text in zip(FIELDS, written, strict=True)]
-    _, _, _, day, month, day_of_week = fields
+def _checked(typed: Sequence[str], seed: str | None, pointers: dict[str, str]) -> Fields:
+    """The six fields in capitals. Each is checked by itself, so that the error names it; then, whether the days come.
+
+    Errors show a field as it was typed.
+    """
+    second, minute, hour, day, month, day_of_week = (text.upper() for text in typed)
+    fields = (second, minute, hour, day, month, _sunday_last(day_of_week))
+    plain = [
+        _without_h(name, field, text, seed, pointers[name])
+        for name, field, text in zip(FIELDS, fields, typed, strict=True)
+    ]
+    _, _, _, day, month, day_of_week = plain
     try:
         possible = cron_days(day, month, day_of_week).next(_SEARCH_FROM, _SEARCH_UPTO)
     except CronSimError:
         possible = None
     if possible is None:
-        raise InvalidTrigger(_why_impossible(day, month, day_of_week), pointer=pointers[DAY])
+        said = [plain[place] if is_hashed(fields[place]) else text for place, text in enumerate(typed)]
+        raise InvalidTrigger(_why_impossible(month, said), pointer=pointers[DAY])
+    return fields
 
 
-def _checked(name: str, text: str, seed: str | None, pointer: str) -> str:
+def _without_h(name: str, field: str, typed: str, seed: str | None, pointer: str) -> str:
     """One field as cronsim takes it, with numbers in place of each ``H``."""
-    plain = text
-    if is_hashed(text):
+    plain = field
+    if is_hashed(field):
         if seed is None:
             raise InvalidTrigger(
                 f"{name}: H needs a seed to choose by: expected a schedule's id, or seed in the trigger",
                 pointer=pointer,
             )
         try:
-            plain = chosen(name, text, seed)
+            plain = chosen(name, field, seed)
         except ValueError as error:
             raise InvalidTrigger(f"{name}: {error}", pointer=pointer) from None
     if not _readable(name, plain):
         raise InvalidTrigger(
-            f"{name}: expected {FIELDS[name]}, a range, list or step of these, got {text!r}", pointer=pointer
+            f"{name}: expected {FIELDS[name]}, a range, list or step of these, got {shown(typed)}", pointer=pointer
         )
     for term in plain.split(","):
-        step = term.partition("/")[2]
+        span, _, step = term.partition("/")
+        if step and span in {"L", "LW"}:
+            # cronsim takes it and leaves the step out.
+            raise InvalidTrigger(f"{name}: {span} is one day: expected no step, got {shown(typed)}", pointer=pointer)
         if step and int(step) > _LARGEST[name]:
             # cronsim and Vixie take it and match the first value only, which nobody means.
             raise InvalidTrigger(f"{name}: a step of {step} is larger than the field ({FIELDS[name]})", pointer=pointer)
@@ -155,8 +167,9 @@ def _readable(name: str, field: str) -> bool:
     return True
 
 
-def _why_impossible(day: str, month: str, day_of_week: str) -> str:
-    longest = max(_LONGEST_MONTH[number - 1] for number in CronSim(f"0 0 * {month} *", SOME_DAY).months)
+def _why_impossible(plain_month: str, said: Sequence[str]) -> str:
+    _, _, _, day, month, day_of_week = said
+    longest = max(_LONGEST_MONTH[number - 1] for number in CronSim(f"0 0 * {plain_month} *", SOME_DAY).months)
     if day.isdigit() and int(day) > longest:
         return f"this never fires: day {day} does not exist in month {month}, which has at most {longest} days"
     return f"this never fires: no day is day {day} of month {month} with day of week {day_of_week}"

@@ -1,27 +1,39 @@
-"""The keys of a trigger document, taken one by one and checked; what is left at the end is unknown."""
+"""The keys of a trigger document, taken one by one and checked."""
 
 from __future__ import annotations
 
-import math
+import json
 import re
+from calendar import monthrange
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from math import isfinite, log10
+from typing import Any, TypeGuard, TypeVar
 from zoneinfo import ZoneInfo
 
 from schedule_zero.clock import to_us
 from schedule_zero.errors import InvalidTrigger
 from schedule_zero.timing.instants import UNITS_US
-from schedule_zero.timing.trigger import LATEST_US, Span
+from schedule_zero.timing.recurring import MONTH_NAMES
+from schedule_zero.timing.trigger import LATEST_US, LATEST_WORDS, Span
 from schedule_zero.timing.walltime import resolve
+from schedule_zero.timing.zones import iana_zone
 
 E = TypeVar("E", bound=StrEnum)
 
 # Of a relative moment, the largest first.
 RELATIVE_UNITS = ("w", "d", "h", "m", "s", "ms")
-_RELATIVE = re.compile(r"\+(?=[0-9])" + "".join(rf"(?:([0-9]{{1,15}}){unit}(?![a-z]))?" for unit in RELATIVE_UNITS))
+# What int() takes of a text.
+MAX_DIGITS = 4000
+_RELATIVE = re.compile(
+    r"\+(?=[0-9])" + "".join(rf"(?:([0-9]{{1,{MAX_DIGITS}}}){unit}(?![a-z]))?" for unit in RELATIVE_UNITS)
+)
+_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?![0-9])")
 MAX_SEED = 200
+MAX_SHOWN = 100
+_LARGEST_SHOWN = 10**40
 
 
 @dataclass
@@ -54,14 +66,12 @@ class Fields:
         self.pointer = pointer
         self.around = around
         self._zone: ZoneInfo | None = None
-        self._known: list[str] = []
 
     def fail(self, name: str, expected: str, got: object) -> InvalidTrigger:
-        return InvalidTrigger(f"{name}: expected {expected}, got {got!r}", pointer=f"{self.pointer}/{name}")
+        return InvalidTrigger(f"{name}: expected {expected}, got {shown(got)}", pointer=f"{self.pointer}/{name}")
 
     def take(self, *names: str) -> Any:
         """The value under the first of these names; saying the same thing twice is refused."""
-        self._known.extend(names)
         said = [name for name in names if name in self.rest]
         if len(said) > 1:
             raise InvalidTrigger(
@@ -81,17 +91,10 @@ class Fields:
     def zone(self) -> ZoneInfo:
         if self._zone is None:
             key = self.take("timezone")
-            self._zone = self._load_zone(self.around.zone if key is None else key)
+            self._zone = iana_zone(self.around.zone if key is None else key)
+            if self._zone is None:
+                raise self.fail("timezone", "an IANA zone such as Europe/Berlin", key)
         return self._zone
-
-    def _load_zone(self, key: object) -> ZoneInfo:
-        # ZoneInfo reads a file of that name: whatever is wrong with the name comes as one of these.
-        if isinstance(key, str) and key:
-            try:
-                return ZoneInfo(key)
-            except (KeyError, ValueError, OSError):
-                pass
-        raise self.fail("timezone", "an IANA zone such as Europe/Berlin", key)
 
     def moment(self, *names: str) -> int | None:
         """A moment in microseconds.
@@ -105,14 +108,33 @@ class Fields:
         us: int | None = None
         if isinstance(value, str):
             us = self._relative(name, value) if value.startswith("+") else self._moment_of_text(value)
-        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            us = round(value * 1_000_000)
+        elif is_number(value):
+            # Cut to what a float can take times a million, and what is out of range either way.
+            us = round(max(min(value, LATEST_US), -1) * 1_000_000)
+        if us is None and isinstance(value, str):
+            self._refuse_missing_day(name, value)
         if us is None:
             raise self.fail(name, "an ISO 8601 date and time, unix seconds, or +2h from now", value)
-        if not 0 <= us <= LATEST_US:
-            hint = "; unix time counts in seconds here" if isinstance(value, int | float) and value > 0 else ""
-            raise self.fail(name, f"a moment between 1970 and 9999{hint}", value)
+        if us > LATEST_US:
+            hint = "; unix time counts in seconds here" if is_number(value) else ""
+            raise self.fail(name, f"{LATEST_WORDS}{hint}", value)
+        if us < 0:
+            raise self.fail(name, "a moment from 1970 on", value)
         return us
+
+    def wall(self, *names: str) -> datetime | None:
+        """The local time that stands under one of these names, if it is one; it is not taken."""
+        value = self.rest.get(self.name_of(*names))
+        moment = _iso(value) if isinstance(value, str) else None
+        return moment if moment is not None and moment.tzinfo is None else None
+
+    def _refuse_missing_day(self, name: str, value: object) -> None:
+        found = _DATE.match(value.strip()) if isinstance(value, str) else None
+        if found is None:
+            return
+        year, month, day = map(int, found.groups())
+        if year and 1 <= month <= 12 and day > (last := monthrange(year, month)[1]):
+            raise self.fail(name, f"a day that exists ({MONTH_NAMES[month - 1]} {year} has {last} days)", value)
 
     def _relative(self, name: str, text: str) -> int | None:
         found = _RELATIVE.fullmatch(text)
@@ -124,9 +146,8 @@ class Fields:
         return self.around.now_us + sum(int(amount) * unit_us for amount, unit_us in amounts)
 
     def _moment_of_text(self, text: str) -> int | None:
-        try:
-            moment = datetime.fromisoformat(text.strip())
-        except ValueError:
+        moment = _iso(text)
+        if moment is None:
             return None
         if moment.tzinfo is not None:
             return to_us(moment)
@@ -143,6 +164,7 @@ class Fields:
         try:
             day = date.fromisoformat(value)
         except (TypeError, ValueError):
+            self._refuse_missing_day(name, value)
             raise self.fail(name, "a date such as 2026-12-31", value) from None
         if not 1970 <= day.year <= 9998:
             raise self.fail(name, "a date between 1970 and 9998", value)
@@ -181,20 +203,40 @@ class Fields:
             raise InvalidTrigger(f"{end_name} lies before the start", pointer=f"{self.pointer}/{end_name}")
         return span
 
-    def refuse_rest(self) -> None:
-        if not self.rest:
-            return
-        unknown = sorted(map(str, self.rest))
-        known = ", ".join(dict.fromkeys(self._known))
-        raise InvalidTrigger(
-            f"unknown key{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}; known here: {known}",
-            pointer=f"{self.pointer}/{_escaped(unknown[0])}",
-        )
+    def refuse_unknown(self, known: Sequence[str]) -> None:
+        """Before anything else: who mistypes a key leaves out another one by that."""
+        unknown = sorted(self.rest.keys() - known)
+        if unknown:
+            raise InvalidTrigger(
+                f"unknown key{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}; "
+                f"known here: {', '.join(('type', *known))}",
+                pointer=f"{self.pointer}/{_escaped(unknown[0])}",
+            )
+
+
+def _iso(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
 
 
 def _escaped(name: str) -> str:
     """A key as one step of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether it is a number that has an end. (An integer may be larger than any float.)"""
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and isfinite(value))
+
+
+def shown(value: object) -> str:
+    """What came, for error messages: a text in quotes, everything else as JSON writes it; what is long is cut."""
+    if isinstance(value, int) and abs(value) > _LARGEST_SHOWN:
+        return f"a number of about {round(value.bit_length() * log10(2))} digits"
+    text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 def kind_of(value: object) -> str:

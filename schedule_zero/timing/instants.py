@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from schedule_zero.clock import from_us, rfc3339
 from schedule_zero.errors import InvalidTrigger
-from schedule_zero.timing.trigger import DAY_US, LATEST_US, OPEN, SECOND_US, Span, SpannedTrigger, Trigger
-from schedule_zero.timing.walltime import Days, day_number, from_day_number, resolve
+from schedule_zero.timing.trigger import DAY_US, OPEN, SECOND_US, Span, SpannedTrigger, Trigger
+from schedule_zero.timing.walltime import DST_FOLD, DST_GAP, Days, day_number, from_day_number, resolve
 
 # Largest first: a period is shown in the largest unit that it is a whole number of.
 UNITS_US: dict[str, int] = {
@@ -22,12 +22,12 @@ UNITS_US: dict[str, int] = {
     "seconds": 1_000_000,
     "milliseconds": 1_000,
 }
-# Longer than any span: a period beyond it would never come again.
-LONGEST_PERIOD_US = LATEST_US
+# 8,000 years. A longer period would never come again.
+LONGEST_PERIOD_US = 8000 * 366 * DAY_US
 
 UTC_ZONE = ZoneInfo("UTC")
-# How far a business-day rule may move a date.
-MOVED_DAYS = 366
+# Farther than any business-day rule moves a date.
+MOVED_DAYS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ class DateTrigger(Trigger):
 
     run_us: int
     zone: ZoneInfo = UTC_ZONE
+    # On the wall of the zone, where it was written without an offset; not stored, for those who look at it before.
+    wall: datetime | None = field(default=None, compare=False)
 
     def next_after(self, us: int) -> int | None:
         return self.run_us if us < self.run_us else None
@@ -58,7 +60,13 @@ class DateTrigger(Trigger):
         if moved == day:
             return self
         local += timedelta(days=moved - day)
-        return DateTrigger(resolve(local, self.zone) * SECOND_US + micro, self.zone)
+        return DateTrigger(resolve(local, self.zone) * SECOND_US + micro, self.zone, local)
+
+    def marks(self, us: int) -> tuple[str, ...]:
+        local = from_us(us).astimezone(self.zone)
+        if self.wall is not None and self.wall.replace(microsecond=0) != local.replace(tzinfo=None, microsecond=0):
+            return (DST_GAP,)
+        return (DST_FOLD,) if local.utcoffset() != local.replace(fold=1 - local.fold).utcoffset() else ()
 
     def document(self) -> dict[str, Any]:
         zone = {} if self.zone == UTC_ZONE else {"timezone": self.zone.key}

@@ -7,19 +7,19 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from schedule_zero.clock import rfc3339
+from schedule_zero.clock import from_us, rfc3339
 from schedule_zero.timing.calendar import CalendarTrigger
 from schedule_zero.timing.combination import Combination
 from schedule_zero.timing.combined import AndTrigger, ExceptTrigger
 from schedule_zero.timing.cron import CronTrigger
 from schedule_zero.timing.cron_text import DAY, DAY_OF_WEEK, FIELDS, HOUR, MINUTE, MONTH, SECOND
 from schedule_zero.timing.hashed import field_values
-from schedule_zero.timing.instants import IntervalTrigger, length_words
+from schedule_zero.timing.instants import DateTrigger, IntervalTrigger, length_words
 from schedule_zero.timing.parse import preview
 from schedule_zero.timing.recurring import MONTH_NAMES, MONTHS, YEARS, DayOfMonth
-from schedule_zero.timing.trigger import DAY_US, SECOND_US
+from schedule_zero.timing.trigger import DAY_US, LATEST_US, SECOND_US
 from schedule_zero.timing.wallclock import WallClockTrigger
-from schedule_zero.timing.walltime import Fold, Gap, Stretch
+from schedule_zero.timing.walltime import DAY_S, DST_FOLD, DST_GAP, Fold, Gap, Stretch
 
 if TYPE_CHECKING:
     from schedule_zero.timing.trigger import Trigger
@@ -41,15 +41,18 @@ def lint(trigger: Trigger, now_us: int) -> list[str]:
     return list(dict.fromkeys(_lint(trigger, now_us)))
 
 
-def _lint(trigger: Trigger, now_us: int) -> Iterator[str]:
+def _lint(trigger: Trigger, now_us: int, *, often: bool = True) -> Iterator[str]:
+    """``often``: it fires as often as it says, and is not only part of something that does."""
     if isinstance(trigger, CronTrigger):
-        yield from _cron(trigger)
+        yield from _cron(trigger, often=often)
     elif isinstance(trigger, CalendarTrigger):
         yield from _calendar(trigger)
     elif isinstance(trigger, IntervalTrigger):
-        yield from _interval(trigger)
+        yield from _interval(trigger, often=often)
+    elif isinstance(trigger, DateTrigger):
+        yield from _date(trigger)
     elif isinstance(trigger, Combination):
-        yield from _combination(trigger, now_us)
+        yield from _combination(trigger, now_us, often=often)
     if isinstance(trigger, WallClockTrigger):
         yield from _seams(trigger, now_us)
 
@@ -57,35 +60,58 @@ def _lint(trigger: Trigger, now_us: int) -> Iterator[str]:
 # --- cron ------------------------------------------------------------------------------------------
 
 
-def _cron(trigger: CronTrigger) -> Iterator[str]:
+def _cron(trigger: CronTrigger, *, often: bool) -> Iterator[str]:
     fields = dict(zip(FIELDS, trigger.chosen, strict=True))
-    yield from _often(fields)
-    if not fields[DAY].startswith("*") and not fields[DAY_OF_WEEK].startswith("*"):
-        yield (
-            f"day {fields[DAY]} and day of week {fields[DAY_OF_WEEK]} are alternatives: it fires on each day that is "
-            "one of them, not only where both agree; for those, use a calendar trigger or and"
-        )
+    if often:
+        yield from _often(fields)
+    yield from _two_days(fields[DAY], fields[DAY_OF_WEEK])
     months = field_values(MONTH, fields[MONTH]) or ()
     for term in fields[DAY].split(","):
         if term.isdigit() and int(term) > 28:
             yield from _missing_day(int(term), months)
     for name, field in zip(FIELDS, trigger.fields, strict=True):
-        for term in field.split(","):
+        terms = field.split(",")
+        if len(terms) > 1 and "*" in terms:
+            yield f"{field} in the {name} field is every value of it, as * alone is"
+        for term in terms:
             yield from _uneven(name, term)
 
 
 def _often(fields: dict[str, str]) -> Iterator[str]:
     second, minute, hour = fields[SECOND], fields[MINUTE], fields[HOUR]
+    every_day = {fields[DAY], fields[MONTH], fields[DAY_OF_WEEK]} <= {"*", "*/1"}
+    days = "" if every_day else " of the days that match"
     if second in {"*", "*/1"}:
-        if minute in {"*", "*/1"}:
-            yield "it fires every second"
-        else:
+        if minute not in {"*", "*/1"}:
             yield f"* in the second field: it fires 60 times in each minute that matches {minute}; 0 is once"
-    elif minute in {"*", "*/1"}:
+        elif hour in {"*", "*/1"}:
+            yield f"it fires every second{days}"
+        else:
+            yield f"* in the second and minute fields: it fires 3600 times in each hour that matches {hour}"
+    elif second.isdigit() and minute in {"*", "*/1"}:
         if hour in {"*", "*/1"}:
-            yield "it fires every minute"
+            yield f"it fires every minute{days}"
         else:
             yield f"* in the minute field: it fires 60 times in each hour that matches {hour}; 0 is once, on the hour"
+
+
+def _two_days(day: str, day_of_week: str) -> Iterator[str]:
+    both = f"day {day} and day of week {day_of_week}"
+    if not day.startswith("*") and not day_of_week.startswith("*"):
+        yield (
+            f"{both} are alternatives: it fires on each day that is one of them, not only where both agree; for those, "
+            "use a calendar trigger or and"
+        )
+    elif _begins_with_star(day, day_of_week) or _begins_with_star(day_of_week, day):
+        yield (
+            f"{both} have to match both, because one of them begins with *; for each day that is one of them, use or"
+        )
+
+
+def _begins_with_star(field: str, other: str) -> bool:
+    """Whether a field begins with a star, but leaves days out, as the other one does."""
+    leaves_out = [not {"*", "*/1"}.intersection(text.split(",")) for text in (field, other)]
+    return field.startswith("*") and all(leaves_out)
 
 
 def _missing_day(day: int, months: Sequence[int]) -> Iterator[str]:
@@ -119,14 +145,25 @@ def _uneven(name: str, term: str) -> Iterator[str]:
 # --- the others ------------------------------------------------------------------------------------
 
 
-def _interval(trigger: IntervalTrigger) -> Iterator[str]:
-    if trigger.period_us < SECOND_US:
+def _interval(trigger: IntervalTrigger, *, often: bool) -> Iterator[str]:
+    if often and trigger.period_us < SECOND_US:
         yield f"it fires {SECOND_US / trigger.period_us:g} times a second"
     if trigger.period_us % DAY_US == 0:
         yield (
             f"every {length_words(trigger.period_us)} counts real time: where the clock is changed, the local time of "
             "day moves with it; a calendar trigger keeps the local time"
         )
+
+
+def _date(trigger: DateTrigger) -> Iterator[str]:
+    if trigger.wall is None:
+        return
+    said = f"{trigger.wall:%Y-%m-%d} {trigger.wall:%H:%M:%S}".removesuffix(":00")
+    fires = from_us(trigger.run_us).astimezone(trigger.zone).isoformat(sep=" ")
+    if DST_GAP in trigger.marks(trigger.run_us):
+        yield f"{said} does not exist in {trigger.zone_key}: it fires at {fires}, the first moment after the change"
+    elif DST_FOLD in trigger.marks(trigger.run_us):
+        yield f"{said} comes twice in {trigger.zone_key}: it fires at the first of them, {fires}; an offset says which"
 
 
 def _calendar(trigger: CalendarTrigger) -> Iterator[str]:
@@ -146,7 +183,7 @@ def _calendar(trigger: CalendarTrigger) -> Iterator[str]:
             yield f"months without a {rule} are left out"
 
 
-def _combination(trigger: Combination, now_us: int) -> Iterator[str]:
+def _combination(trigger: Combination, now_us: int, *, often: bool) -> Iterator[str]:
     parts = [part.document() for part in trigger.parts]
     if not isinstance(trigger, ExceptTrigger) and any(part in parts[:index] for index, part in enumerate(parts)):
         yield f"a trigger stands in {trigger.document()['type']} twice, which changes nothing"
@@ -157,8 +194,12 @@ def _combination(trigger: Combination, now_us: int) -> Iterator[str]:
             "the exception leaves nothing out: it names no moment at which the trigger fires, to the microsecond; "
             "for a stretch of time, let it name every minute or second of it, or use a calendar with a blackout"
         )
+    if isinstance(trigger, ExceptTrigger):
+        yield from _lint(trigger.trigger, now_us, often=often)
+        yield from (f"in the exception: {said}" for said in _lint(trigger.removed, now_us, often=False))
+        return
     for part in trigger.parts:
-        yield from _lint(part, now_us)
+        yield from _lint(part, now_us, often=often and not isinstance(trigger, AndTrigger))
 
 
 def _rarely(trigger: AndTrigger, now_us: int) -> Iterator[str]:
@@ -193,7 +234,7 @@ def _seams(trigger: WallClockTrigger, now_us: int) -> Iterator[str]:
     if len(times.pattern.times.hours) == 24:
         # It goes by real time, and nobody will miss a local one.
         return
-    after, upto = now_us // SECOND_US, (now_us + YEAR_US) // SECOND_US
+    after, upto = now_us // SECOND_US, min(now_us + YEAR_US, LATEST_US) // SECOND_US
     told = [line for stretch in times.gaps(after, upto) if (line := _gap(trigger, stretch)) is not None]
     told += [line for stretch in times.folds(after, upto) if (line := _fold(trigger, stretch)) is not None]
     yield from told[:MAX_SEAMS]
@@ -205,13 +246,15 @@ def _gap(trigger: WallClockTrigger, stretch: Stretch) -> str | None:
     local = times.pattern.next(gap_start, gap_end)
     if local is None:
         return None
-    jump = f"the clock in {trigger.zone_key} jumps from {_local(gap_start)} to {_clock(gap_end)}"
+    # Some zones have left out whole days.
+    end = _clock(gap_end) if gap_end // DAY_S == gap_start // DAY_S else _local(gap_end)
+    jump = f"the clock in {trigger.zone_key} jumps from {_local(gap_start)} to {end}"
     if times.gap is Gap.SKIP:
         does = "it does not fire for it (dst_gap: skip)"
     elif trigger.times.pattern.next(gap_end, gap_end + 1) is not None:
-        does = f"it fires at {_clock(gap_end)} only, which it names as well"
+        does = f"it fires at {end} only, which it names as well"
     else:
-        does = f"it fires at {_clock(gap_end)} instead (dst_gap: shift)"
+        does = f"it fires at {end} instead (dst_gap: shift)"
     return f"{jump}: {_clock(local)} does not exist, {does}"
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from schedule_zero.clock import rfc3339
 from schedule_zero.timing.instants import amount_of
-from schedule_zero.timing.trigger import Span, Trigger
+from schedule_zero.timing.trigger import LATEST_US, Span, Trigger
 from schedule_zero.timing.walltime import Days
 
 
@@ -113,7 +113,7 @@ class DelayTrigger(Occasion):
         return self._in_force(max(now_us, self.span.start_us or 0))
 
     def _in_force(self, us: int) -> int | None:
-        return us if self.span.end_us is None or us <= self.span.end_us else None
+        return us if us <= (LATEST_US if self.span.end_us is None else self.span.end_us) else None
 
     def document(self) -> dict[str, Any]:
         unit, amount = amount_of(self.delay_us)

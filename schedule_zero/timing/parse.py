@@ -20,11 +20,14 @@ from schedule_zero.timing.calendar_fields import calendar_trigger
 from schedule_zero.timing.combination import MAX_DEPTH, MAX_LEAVES, SEARCH_STEPS, SEARCH_YEARS, Combination
 from schedule_zero.timing.combined import AndTrigger, ExceptTrigger, OrTrigger
 from schedule_zero.timing.cron import CronTrigger
-from schedule_zero.timing.fields import Around, Fields, kind_of
+from schedule_zero.timing.fields import Around, Fields, is_number, kind_of, shown
 from schedule_zero.timing.hashed import is_hashed
 from schedule_zero.timing.instants import LONGEST_PERIOD_US, UNITS_US, DateTrigger, IntervalTrigger
+from schedule_zero.timing.no_fire import why_ended
 from schedule_zero.timing.occasions import DelayTrigger, ManualTrigger, StartupTrigger
-from schedule_zero.timing.trigger import Span, Trigger
+from schedule_zero.timing.recurring import UNITS
+from schedule_zero.timing.spacing import refuse_too_close
+from schedule_zero.timing.trigger import LATEST_US, LATEST_WORDS, Span, Trigger
 from schedule_zero.timing.walltime import Fold, Gap
 
 
@@ -42,9 +45,13 @@ def parse_trigger(
     A list stands for several triggers, each of which fires (``or``). ``zone`` is meant where the document names none,
     ``seed`` is what ``H`` in cron depends on: the schedule's id. ``now_us`` anchors what has no start of its own: an
     ``interval`` without it counts from the epoch, a ``calendar`` from 1970-01-01. Give it for a new schedule, so
-    that the anchor is stored with the document; a combination without a fire after it is refused then.
+    that the anchor is stored with the document; a combination without a fire after it is refused then, and what
+    fires more often than every ``min_interval_ms``.
     """
-    return _parse(document, pointer, Around(zone, min_interval_ms, now_us, seed))
+    trigger = _parse(document, pointer, Around(zone, min_interval_ms, now_us, seed))
+    if now_us is not None:
+        refuse_too_close(trigger, now_us, min_interval_ms, pointer)
+    return trigger
 
 
 @lru_cache(maxsize=4096)
@@ -64,7 +71,7 @@ def _parse(document: object, pointer: str, around: Around) -> Trigger:
     kind = fields.take("type")
     if not isinstance(kind, str) or kind not in _PARSERS:
         raise InvalidTrigger(
-            f"expected a trigger type ({', '.join(_PARSERS)}), got {kind!r}", pointer=f"{pointer}/type"
+            f"expected a trigger type ({', '.join(_PARSERS)}), got {shown(kind)}", pointer=f"{pointer}/type"
         )
     if kind in _COMBINATIONS:
         _refuse_too_deep(pointer, around)
@@ -72,19 +79,19 @@ def _parse(document: object, pointer: str, around: Around) -> Trigger:
         around.leaves.count += 1
         if around.leaves.count > MAX_LEAVES:
             raise InvalidTrigger(f"expected at most {MAX_LEAVES} triggers in a combination", pointer=pointer)
-    trigger = _PARSERS[kind](fields)
-    fields.refuse_rest()
-    return trigger
+    fields.refuse_unknown(_KEYS[kind])
+    return _PARSERS[kind](fields)
 
 
 # --- one function per type -------------------------------------------------------------------------
 
 
 def _date(fields: Fields) -> Trigger:
+    wall = fields.wall("run_date", "run_time")
     run_us = fields.moment("run_date", "run_time")
     if run_us is None:
         raise fields.fail("run_date", "an ISO 8601 date and time, unix seconds, or +2h from now", None)
-    return DateTrigger(run_us, fields.zone)
+    return DateTrigger(run_us, fields.zone, wall)
 
 
 def _interval(fields: Fields) -> Trigger:
@@ -95,8 +102,8 @@ def _interval(fields: Fields) -> Trigger:
         if amount is None:
             continue
         said = True
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount <= LONGEST_PERIOD_US:
-            raise fields.fail(unit, "a number, not negative", amount)
+        if not is_number(amount) or not 0 <= amount <= LONGEST_PERIOD_US / unit_us:
+            raise fields.fail(unit, f"a number from 0 to {LONGEST_PERIOD_US // unit_us} (8,000 years)", amount)
         period_us += round(amount * unit_us)
     if not said:
         raise InvalidTrigger(f"expected at least one of {', '.join(UNITS_US)}", pointer=fields.pointer)
@@ -107,7 +114,7 @@ def _interval(fields: Fields) -> Trigger:
             pointer=fields.pointer,
         )
     if period_us > LONGEST_PERIOD_US:
-        raise InvalidTrigger("expected an interval of less than 8,000 years", pointer=fields.pointer)
+        raise InvalidTrigger("expected an interval of at most 8,000 years", pointer=fields.pointer)
     anchor = fields.take("anchor")
     if anchor not in (None, "start", "end"):
         raise fields.fail("anchor", "start or end", anchor)
@@ -124,6 +131,8 @@ def _delay(fields: Fields, delay_us: int, span: Span) -> Trigger:
     _refuse_inside(fields, f"{fields.pointer}/anchor", "an interval with anchor end follows its own runs")
     if span.start_us is None:
         span = Span((fields.around.now_us or 0) + delay_us, span.end_us)
+        if span.start_us is not None and span.start_us > LATEST_US:
+            raise InvalidTrigger(f"its first run: expected {LATEST_WORDS}", pointer=fields.pointer)
         if span.end_us is not None and span.start_us is not None and span.end_us < span.start_us:
             raise InvalidTrigger(
                 f"end lies before the first run, at {rfc3339(span.start_us)}", pointer=f"{fields.pointer}/end"
@@ -239,6 +248,9 @@ def _except(fields: Fields) -> Trigger:
 def _with_a_fire(fields: Fields, trigger: Combination, why: str) -> Trigger:
     now_us = fields.around.now_us
     if now_us is not None and trigger.next_after(now_us - 1) is None:
+        ended = why_ended(trigger.span, now_us)
+        if ended is not None:
+            raise InvalidTrigger(f"this never fires: {ended}", pointer=fields.pointer)
         raise InvalidTrigger(
             f"this never fires: {why} (looked for in {SEARCH_STEPS:,} steps and {SEARCH_YEARS} years after "
             f"{rfc3339(now_us)})",
@@ -256,6 +268,23 @@ _PARSERS: dict[str, Callable[[Fields], Trigger]] = {
     **_COMBINATIONS,
     "startup": _startup,
     "manual": _manual,
+}
+_SPAN = ("start", "end", "start_time", "end_time")
+_GAP_AND_FOLD = ("dst_gap", "dst_fold")
+# Beside ``type``; each parser takes all of its own.
+_KEYS: dict[str, tuple[str, ...]] = {
+    "date": ("run_date", "run_time", "timezone"),
+    "interval": (*UNITS_US, "anchor", *_SPAN, "timezone"),
+    "cron": ("expression", *cron_text.FIELDS, "timezone", *_GAP_AND_FOLD, "seed", *_SPAN),
+    "calendar": (
+        *(*UNITS, "on", "month", "at", "hour", "minute", "second", "start_date", "end_date", "timezone"),
+        *_GAP_AND_FOLD,
+    ),
+    "or": ("triggers", "timezone", *_SPAN),
+    "and": ("triggers", "timezone", *_SPAN),
+    "except": ("trigger", "except", "timezone", *_SPAN),
+    "startup": (),
+    "manual": (),
 }
 
 

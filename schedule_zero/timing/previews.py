@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from schedule_zero.clock import from_us
+from schedule_zero.clock import from_us, rfc3339
 from schedule_zero.timing.lint import lint
+from schedule_zero.timing.no_fire import never_fires, next_of_new, why_no_fire
 from schedule_zero.timing.seams import skipped_by_gap
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def preview_of(
     named = named or trigger
     zone = ZoneInfo(trigger.zone_key)
     times: list[PreviewTime] = []
-    nominal_us = trigger.next_after(after_us)
+    nominal_us = next_of_new(trigger, after_us)
     while nominal_us is not None and len(times) < n:
         times.append(_time(trigger, named, nominal_us, zone, exclusions))
         nominal_us = trigger.next_after(nominal_us)
@@ -72,8 +73,16 @@ def preview_of(
             LeftOut(local=left_out.local.isoformat(), after_us=left_out.at_us)
             for left_out in skipped_by_gap(named, after_us, until_us, n)
         ],
-        warnings=lint(named, after_us),
+        warnings=[*_none(trigger, named, after_us), *lint(named, after_us)],
     )
+
+
+def _none(trigger: Trigger, named: Trigger, after_us: int) -> list[str]:
+    if not never_fires(trigger, after_us):
+        return []
+    moved = not never_fires(named, after_us)
+    why = "no business day is near enough" if moved else why_no_fire(named, after_us)
+    return [f"it has no fire after {rfc3339(after_us)}: {why}"]
 
 
 def _time(

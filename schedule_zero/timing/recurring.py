@@ -13,7 +13,7 @@ from enum import IntEnum
 from math import lcm
 from typing import NamedTuple
 
-from schedule_zero.timing.walltime import CachedDays, day_number
+from schedule_zero.timing.walltime import FIRST_YEAR, CachedDays, day_number
 
 DAYS, WEEKS, MONTHS, YEARS = UNITS = ("days", "weeks", "months", "years")
 
@@ -158,8 +158,8 @@ class EveryMonths(Every):
         self.on = tuple(on) or (DayOfMonth(first.day, "day"),)
         self.anchor = first.year * 12 + (month or first.month) - 1
         # "Every 25 years on 29 February" pauses for centuries. But the calendar repeats itself after 400 years, 4800
-        # months: what has not come until then and its own repetition, never comes.
-        self.patience_years = lcm(4800, amount) // 12
+        # months: what has not come until then and its own repetition, never comes. It may begin long after 1970.
+        self.patience_years = first.year - FIRST_YEAR + lcm(4800, amount) // 12
 
     def _between(self, year: int, low: int, high: int) -> Sequence[int]:
         days = {rule.day(year, month) for month in self._months(year) for rule in self.on}

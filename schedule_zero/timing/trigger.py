@@ -20,8 +20,9 @@ from schedule_zero.errors import InvalidTrigger
 if TYPE_CHECKING:
     from schedule_zero.timing.pattern import Days
 
-# 9999-12-31T00:00:00Z: the last day on which every zone still has a datetime.
-LATEST_US = 253_402_214_400_000_000
+# The last moment before the year 9999, the end of the last year that every zone has as a whole.
+LATEST_US = 253_370_764_800_000_000 - 1
+LATEST_WORDS = "a moment before the year 9999"
 SECOND_US = 1_000_000
 DAY_US = 86_400_000_000
 

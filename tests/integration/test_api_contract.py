@@ -38,6 +38,8 @@ MORE_THAN_A_SCHEMA = {
     "schedules_search", "schedules_fires", "schedules_all_fires", "backfills_search",
     # … that a moment has to lie ahead, or back.
     "schedules_pause", "freezes_freeze", "backfills_begin", "foresight_forecast", "ledger_audit", "ledger_versions",
+    # … that a date and time lies before the year 9999.
+    "ledger_explain",
     # … that a country exists, or a text is an iCalendar file.
     "calendars_create", "calendars_put", "calendars_delete", "calendars_import_ical", "calendars_windows",
     "calendars_versions", "calendars_check", "calendars_show",

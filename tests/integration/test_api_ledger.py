@@ -121,15 +121,34 @@ async def test_a_moment_may_be_a_local_time(api: httpx.AsyncClient, known_demo: 
     assert "2050-01-01 00:00:00 Europe/Berlin (2049-12-31 23:00:00 UTC)" in said["sentence"]
 
 
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Europe/Berlin", "Pacific/Honolulu"])
+@pytest.mark.parametrize("expression", ["0 0 1 1 *", "0 9 * * *"])
 @pytest.mark.parametrize(
-    "at", ["0001-01-01T00:00:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00", "0", "253402300799"]
+    "at", ["0001-01-01T00:00:00", "0001-01-01T00:00:00Z", "9998-12-31T23:59:59.999999Z", "0", "253370764799"]
 )
-async def test_the_ends_of_time_are_moments_like_others(api: httpx.AsyncClient, known_demo: None, at: str) -> None:
-    await put(api, trigger={**YEARLY, "timezone": "Pacific/Kiritimati"})
+async def test_the_ends_of_time_are_moments_like_others(
+    api: httpx.AsyncClient, known_demo: None, zone: str, expression: str, at: str
+) -> None:
+    await put(api, trigger={**YEARLY, "expression": expression, "timezone": zone})
 
     said = await ask(api, "s1/explain", at=at)
 
     assert said["outcome"] in ("not_created", "not_due")
+
+
+@pytest.mark.parametrize(
+    "at", ["9999-01-01T00:00:00Z", "9998-12-31T23:59:59", "9999-12-31T23:59:59-12:00", "253370764800", "253402300799"]
+)
+async def test_a_moment_behind_the_last_year_is_refused_with_the_bound(
+    api: httpx.AsyncClient, known_demo: None, at: str
+) -> None:
+    await put(api, trigger={**YEARLY, "timezone": "Pacific/Honolulu"})
+
+    answer = await api.get("/api/schedules/s1/explain", params={"at": at})
+
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["errors"][0]["parameter"] == "at"
+    assert "expected a moment before the year 9999, got " in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,56 @@ async def test_an_unknown_calendar_is_refused_with_its_place(api):
 
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["pointer"] == "/policies/exclude/0"
+
+
+@pytest.mark.parametrize("zone", ["UTC", BERLIN, "Pacific/Kiritimati", "Pacific/Honolulu"])
+async def test_the_last_fires_of_all_are_shown(api, zone):
+    daily = {"type": "cron", "expression": "0 9 * * *", "timezone": zone}
+
+    seen = await preview(api, daily, after="9998-12-30T20:00:00Z", n=10)
+
+    assert seen["fires"]
+    assert all("9998-12-30" < fire["time"] < "9999" and fire["local"][10:16] == "T09:00" for fire in seen["fires"])
+    assert (await preview(api, daily, after="9998-12-31T23:59:59.999999Z"))["fires"] == []
+
+
+@pytest.mark.parametrize("after", ["9999-01-01T00:00:00Z", "9999-12-31T00:00:00Z", 253_402_300_799])
+async def test_a_moment_behind_the_last_year_is_refused_with_the_bound(api, after):
+    body = {"trigger": {"type": "cron", "expression": "0 9 * * *"}, "after": after}
+
+    answer = await api.post("/api/triggers/preview", json=body)
+
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["errors"] == [{"detail": answer.json()["detail"], "pointer": "/after"}]
+    assert "expected a moment before the year 9999, got " in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("trigger", "why"),
+    [
+        (
+            {"type": "cron", "expression": "0 9 * * *", "end": "2020-01-01T00:00:00Z"},
+            "its end, 2020-01-01T00:00:00.000000Z, has passed",
+        ),
+        ({"type": "date", "run_date": 0}, "its run_date, 1970-01-01T00:00:00.000000Z, has passed"),
+        (
+            {"type": "interval", "minutes": 5, "anchor": "end", "start": 0, "end": 10},
+            "its end, 1970-01-01T00:00:10.000000Z, has passed",
+        ),
+    ],
+)
+async def test_what_never_fires_is_told_with_the_reason_and_refused_with_the_same(api, trigger, why):
+    seen = await preview(api, trigger, after="2026-11-20T00:00:00Z")
+    refused = await api.post("/api/schedules", json={"handler_id": "demo", "job_method": "noop", "trigger": trigger})
+
+    assert (seen["fires"], seen["warnings"][0]) == ([], f"it has no fire after 2026-11-20T00:00:00.000000Z: {why}")
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (400, "/trigger")
+    assert refused.json()["detail"] == f"the trigger has no fire after now: {why}"
+
+
+async def test_what_follows_its_runs_is_shown_to_begin_now(api):
+    trigger = {"type": "interval", "minutes": 5, "anchor": "end", "start": 0}
+
+    seen = await preview(api, trigger, after="2026-11-20T00:00:00Z")
+
+    assert [fire["time"] for fire in seen["fires"]] == ["2026-11-20T00:00:00.000000Z"]

@@ -7,6 +7,8 @@ import asyncio
 import httpx
 import pytest
 
+from schedule_zero.config import TimingConfig
+from tests.integration.conftest import api_client, know_demo, running_server, with_config
 from tests.support import eventually
 
 pytestmark = pytest.mark.anyio
@@ -249,6 +251,21 @@ async def test_a_bad_patch_is_refused_with_a_pointer_and_changes_nothing(api, kn
     assert (await api.get("/api/schedules/s1")).json() == before
 
 
+async def test_a_trigger_of_another_type_says_how_to_replace_the_old_one(api, known_demo):
+    await put(api)
+
+    refused = await api.patch("/api/schedules/s1", json={"trigger": {"type": "manual"}})
+    merged = await api.patch(
+        "/api/schedules/s1", json={"trigger": {"type": "manual", "expression": None, "timezone": None}}
+    )
+
+    assert refused.json()["errors"][0]["pointer"] == "/trigger/expression"
+    assert refused.json()["hint"] == (
+        "a patch is merged into the trigger: null takes a key out of it, PUT replaces all of it"
+    )
+    assert merged.json()["trigger"] == {"type": "manual"}
+
+
 async def test_delete_forgets(api, known_demo):
     await put(api)
 
@@ -377,3 +394,62 @@ async def test_a_bad_trigger_is_refused_with_a_pointer_and_changes_nothing(serve
         assert answer.json()["errors"][0]["pointer"].startswith(pointer), (path, answer.text)
     assert (await api.get("/api/schedules")).json()["count"] == 0
     assert server.hub.last_seq == before
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "right/Europe/Berlin"])
+async def test_a_zone_that_is_none_is_refused_where_it_stands(api, known_demo, zone):
+    body = {"trigger": {"type": "cron", "expression": "0 9 * * *"}, "timezone": zone}
+    for path, more in [("triggers/preview", {}), ("schedules", {"handler_id": "demo", "job_method": "noop"})]:
+        answer = await api.post(f"/api/{path}", json=body | more)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["errors"][0]["pointer"] == "/timezone"
+        assert f"IANA zone such as Europe/Berlin, got '{zone}'" in answer.json()["detail"]
+
+
+async def test_days_that_cannot_be_moved_are_refused_where_the_policy_stands(api, known_demo):
+    assert (await api.put("/api/calendars/works", json={"weekly": [{"days": ["SAT", "SUN"]}]})).status_code == 201
+    policies = {"business_days": {"calendar": "works", "rule": "next"}}
+    body = {"trigger": {"type": "interval", "hours": 1}, "policies": policies}
+    for path, more in [("triggers/preview", {}), ("schedules", {"handler_id": "demo", "job_method": "noop"})]:
+        answer = await api.post(f"/api/{path}", json=body | more)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["errors"][0]["pointer"] == "/policies/business_days"
+
+
+# --- the shortest interval ------------------------------------------------------------------------
+
+
+async def test_the_shortest_interval_holds_for_what_is_new_and_not_for_what_is_there(tmp_path):
+    async with running_server(tmp_path / "server") as server, api_client(server) as api:
+        know_demo(server)
+        body = (await put(api, trigger={"type": "cron", "expression": "*/5 * * * * *"}, paused=True)).json()
+
+    config = with_config(timing=TimingConfig(min_interval_ms=10_000))
+    async with running_server(tmp_path / "server", config) as server, api_client(server) as api:
+        know_demo(server)
+        patched = await api.patch("/api/schedules/s1", json={"note": "x"})
+        same = await put(api, trigger=body["trigger"], paused=True)
+        changed = await api.patch("/api/schedules/s1", json={"trigger": {"expression": "*/6 * * * * *"}})
+        new = await put(api, "s2", trigger=body["trigger"])
+        previewed = await api.post("/api/triggers/preview", json={"trigger": body["trigger"]})
+
+    assert (patched.status_code, same.status_code) == (200, 200)
+    for answer in (changed, new, previewed):
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["errors"][0]["pointer"] == "/trigger"
+        assert "expected at least 10000 ms between two fires" in answer.json()["detail"]
+
+
+async def test_days_that_are_moved_too_close_are_refused(tmp_path):
+    config = with_config(timing=TimingConfig(min_interval_ms=10_000))
+    sunday, monday = ({"type": "cron", "expression": text} for text in ("0 0 9 * * SUN", "5 0 9 * * MON"))
+    async with running_server(tmp_path / "server", config) as server, api_client(server) as api:
+        know_demo(server)
+        await api.put("/api/calendars/works", json={"weekly": [{"days": ["SAT", "SUN"]}]})
+        policies = {"business_days": {"calendar": "works", "rule": "next"}}
+
+        alone = await put(api, "s1", trigger=[sunday, monday])
+        moved = await put(api, "s2", trigger=[sunday, monday], policies=policies)
+
+    assert alone.status_code == 201
+    assert (moved.status_code, moved.json()["errors"][0]["pointer"]) == (400, "/policies/business_days")

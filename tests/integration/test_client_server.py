@@ -327,6 +327,13 @@ async def test_the_other_commands(client, command):
     assert "online, draining" in (await command("nodes", "list")).stdout
     assert (await command("nodes", "resume", "n1")).exit_code == 0
     assert (await command("preview", "--every", "90s", "-n", "2")).exit_code == 0
+    done = await command("preview", "--trigger", '{"type": "startup"}')
+    assert done.stdout == "at each start of the server\n  no time is known beforehand\n"
+    done = await command("preview", "--at", "10")
+    assert done.stdout == "once at 1970-01-01T00:00:10.000000Z\n  never\n"
+    assert "warning: it has no fire after" in done.stderr
+    done = await command("preview", "--at", "+1h", "--start", "+1h")
+    assert "unknown key start; known here: type, run_date" in done.stderr
     done = await command("events", "--since", "0", "--count", "1", "-o", "json")
     assert set(json.loads(done.stdout)) == {"event_id", "kind", "id", "data"}
 

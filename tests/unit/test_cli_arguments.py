@@ -125,7 +125,7 @@ def test_each_way_to_say_when_is_a_trigger():
         "expression": "*/5 * * * *",
         "timezone": "Europe/Berlin",
     }
-    assert trigger(every=10.0, start=5.0) == {"type": "interval", "seconds": 10, "start_time": 5.0}
+    assert trigger(every=10.0, start=5.0) == {"type": "interval", "seconds": 10, "start": 5.0}
     assert trigger(every=0.25) == {"type": "interval", "seconds": 0.25}
     assert trigger(at=7.0) == {"type": "date", "run_date": 7.0}
     assert trigger(trigger='{"type": "calendar", "weeks": 1}') == {"type": "calendar", "weeks": 1}

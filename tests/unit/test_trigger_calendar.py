@@ -52,10 +52,14 @@ def days(document: dict[str, Any], n: int = 4) -> list[str]:
         ({"years": 2, "month": "march", "on": "1st day"}, ["2028-03-01", "2030-03-01", "2032-03-01", "2034-03-01"]),
         ({"years": 1, "month": 2, "on": "29th day"}, ["2028-02-29", "2032-02-29", "2036-02-29", "2040-02-29"]),
         ({"years": 1, "month": 2, "on": "5th sunday"}, ["2032-02-29", "2060-02-29", "2088-02-29", "2128-02-29"]),
+        # However far ahead it begins.
+        ({"months": 1, "on": "last friday", "start_date": "2500-01-01"}, ["2500-01-29", "2500-02-26", "2500-03-26"]),
+        ({"years": 1, "month": 2, "on": "29th day", "start_date": "2401-01-01"}, ["2404-02-29", "2408-02-29"]),
+        ({"years": 1, "start_date": "2500-01-01"}, ["2500-01-01", "2501-01-01"]),
     ],
 )
 def test_which_day_it_is(document: dict[str, Any], expected: list[str]) -> None:
-    assert days(document) == expected
+    assert days(document, len(expected)) == expected
 
 
 def test_a_rule_that_pauses_for_centuries_goes_on() -> None:
@@ -147,6 +151,13 @@ def test_the_day_is_told_in_words(document: dict[str, Any], words: str) -> None:
     assert trigger.words() == f"{words}, from 2026-11-20"
 
 
+@pytest.mark.parametrize(("at", "clock"), [("9:30", "09:30:00"), ("09:30", "09:30:00"), ("23:59:59", "23:59:59")])
+def test_a_time_of_day_has_its_minutes(at: str, clock: str) -> None:
+    trigger = parse_trigger({"type": "calendar", "days": 1, "at": at}, now_us=NOW_US)
+
+    assert trigger.document()["at"] == clock
+
+
 @pytest.mark.parametrize(
     ("document", "pointer", "message"),
     [
@@ -166,10 +177,11 @@ def test_the_day_is_told_in_words(document: dict[str, Any], words: str) -> None:
         ({"weeks": 1, "on": ["MON", 5]}, "/trigger/on", "weekdays such as MON or monday, got 5"),
         ({"weeks": 1, "on": {"MON": 1}}, "/trigger/on", "weekdays such as MON"),
         ({"years": 1, "month": 13}, "/trigger/month", "1 to 12 or the name of a month, got 13"),
-        ({"years": 1, "month": True}, "/trigger/month", "got True"),
+        ({"years": 1, "month": True}, "/trigger/month", "got true"),
         ({"years": 1, "month": "Brumaire"}, "/trigger/month", "got 'Brumaire'"),
         ({"years": 1, "month": 2, "on": "30th day"}, "/trigger/on", "this never fires: February has no 30th day"),
         ({"years": 2, "month": 2, "on": "29th day", "start_date": "2027-01-01"}, "/trigger/on", "no 29th day"),
+        ({"years": 1, "month": 2, "on": "29th day", "start_date": "9997-01-01"}, "/trigger/on", "years up to 9998"),
         (
             {"months": 12, "on": "31st day", "start_date": "2026-04-01"},
             "/trigger/on",
@@ -179,6 +191,11 @@ def test_the_day_is_told_in_words(document: dict[str, Any], words: str) -> None:
             {"months": 1, "on": "31st day", "start_date": "2026-04-01", "end_date": "2026-04-30"},
             "/trigger/on",
             "31st day does not come between 2026-04-01 and 2026-04-30",
+        ),
+        (
+            {"weeks": 1, "on": ["MON", "SUN"], "start_date": "2027-01-05", "end_date": "2027-01-09"},
+            "/trigger/on",
+            "this never fires: Monday or Sunday does not come between 2027-01-05 and 2027-01-09",
         ),
     ],
 )

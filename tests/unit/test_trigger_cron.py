@@ -137,6 +137,36 @@ def test_beyond_crontab_5_the_last_and_the_nth_day_work(expression: str, expecte
     assert [f"{fire:%Y-%m-%d}" for fire in ours(expression)] == expected
 
 
+@pytest.mark.parametrize("expression", [f"0 0 {days}" for days in ("L/2 * *", "LW/3 * *", "1,L/2 * *", "* * 5L/2")])
+def test_what_is_one_day_takes_no_step(expression: str) -> None:
+    with pytest.raises(InvalidTrigger, match="day"):
+        parse_trigger({"type": "cron", "expression": expression})
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("0 12 */2 * MON", "every 2 days, only on Monday"),
+        ("0 12 13 * */2", "on day 13 of the month, only every 2 days of the week"),
+        ("0 12 13 * MON-FRI", "on day 13 of the month, or Monday through Friday"),
+        ("0 12 *,13 * MON", "only on Monday"),
+        ("0 12 LW * MON#1", "on the last weekday of the month, or on the first Monday of the month"),
+        ("0 12 29 2 MON#1", "on day 29 of the month, or on the first Monday of the month, only in February"),
+        ("0 12 L,1 * *", "on the last day and day 1 of the month"),
+        ("0 12 1-10/3,L * *", "on every 3 days from day 1 to 10 and the last day of the month"),
+        ("0 12 * * MON#1,5L,sun", "on the first Monday, the last Friday and every Sunday of the month"),
+        ("0 12 * * MON,*/3", "on every Monday and every 3 days of the week"),
+        ("0 12 * * MON-FRI", "Monday through Friday"),
+    ],
+)
+def test_words_say_which_days_match(expression: str, words: str) -> None:
+    assert parse_trigger({"type": "cron", "expression": expression}).words() == f"At 12:00, {words} (UTC)"
+
+
+def test_words_of_a_star_among_alternatives_are_those_of_every_day() -> None:
+    assert parse_trigger({"type": "cron", "expression": "0 12 13,* * MON"}).words() == "At 12:00 (UTC)"
+
+
 def test_a_sixth_field_in_front_is_the_second() -> None:
     assert [f"{fire:%H:%M:%S}" for fire in ours("*/20 25 * * * *")] == ["13:25:00", "13:25:20", "13:25:40", "14:25:00"]
 

@@ -47,6 +47,11 @@ def warnings(document: Any) -> list[str]:
         (cron("0 0 * * */2"), "*/2 in the day_of_week field begins anew with each week, on Sunday"),
         (cron("* * * * * *"), "it fires every second"),
         (cron("* * * * *"), "it fires every minute"),
+        (cron("* * 1 * *"), "it fires every minute of the days that match"),
+        (cron("* * 9 * * *"), "* in the second and minute fields: it fires 3600 times in each hour that matches 9"),
+        (cron("0 12 */2 * MON"), "day */2 and day of week MON have to match both, because one of them begins with *"),
+        (cron("0 12 13 * */2"), "day 13 and day of week */2 have to match both"),
+        (cron("0 12 *,13 * MON"), "*,13 in the day field is every value of it, as * alone is"),
         (cron("* 9 * * *"), "* in the minute field: it fires 60 times in each hour that matches 9; 0 is once"),
         (cron("* 0 9 * * *"), "* in the second field: it fires 60 times in each minute that matches 0; 0 is once"),
         (
@@ -61,6 +66,10 @@ def warnings(document: Any) -> list[str]:
         (
             cron("30 2 * * *", BERLIN),
             "Europe/Berlin is set back from 2027-10-31 03:00: 02:30 comes twice, it fires at the first of them",
+        ),
+        (
+            cron("30 0 * * *", "Africa/Cairo"),
+            "jumps from 2027-04-30 00:00 to 01:00: 00:30 does not exist, it fires at 01:00 instead",
         ),
         (cron("30 2 * * *", BERLIN, dst_fold="second"), "it fires at the second of them (dst_fold: second)"),
         (cron("0 */2 * * *", BERLIN), "02:00 comes twice, it fires at both (dst_fold: both)"),
@@ -82,6 +91,10 @@ def warnings(document: Any) -> list[str]:
         (
             {"type": "except", "trigger": {"type": "interval", "seconds": 60}, "except": cron("0 3 * * *")},
             "the exception leaves nothing out: it names no moment at which the trigger fires",
+        ),
+        (
+            {"type": "except", "trigger": cron("0 9 * * *"), "except": cron("0 9 13 * FRI")},
+            "in the exception: day 13 and day of week FRI are alternatives",
         ),
     ],
 )
@@ -110,10 +123,29 @@ def test_lint_warns_in_plain_words(document: Any, warning: str) -> None:
         [cron("0 9 * * *"), cron("0 17 * * *")],
         {"type": "and", "triggers": [cron("0 12 13 * *"), cron("0 12 * * FRI")]},
         {"type": "except", "trigger": cron("0 9 * * *"), "except": cron("0 9 25 12 *")},
+        cron("*/10 * * * * *"),
+        {"type": "and", "triggers": [cron("* * * * * *"), {"type": "interval", "milliseconds": 8}]},
     ],
 )
 def test_lint_is_silent_about_what_is_plain(document: Any) -> None:
     assert warnings(document) == []
+
+
+def test_lint_speaks_of_how_often_the_whole_of_it_fires() -> None:
+    lunch = {"type": "except", "trigger": cron("* 8-17 * * MON-FRI"), "except": cron("* 12 * * *")}
+
+    assert warnings(lunch) == [
+        "* in the minute field: it fires 60 times in each hour that matches 8-17; 0 is once, on the hour"
+    ]
+
+
+def test_a_day_that_was_left_out_is_told_with_both_dates() -> None:
+    trigger = parse_trigger(cron("0 12 * * *", "Pacific/Apia"))
+
+    assert (
+        "the clock in Pacific/Apia jumps from 2011-12-30 00:00 to 2011-12-31 00:00: 12:00 does not exist, "
+        "it fires at 2011-12-31 00:00 instead (dst_gap: shift)"
+    ) in lint(trigger, to_us(datetime(2011, 12, 1, tzinfo=UTC)))
 
 
 @settings(max_examples=50)
@@ -152,6 +184,45 @@ def test_a_time_made_up_for_after_a_gap_is_marked() -> None:
     # 03:00 exists, whatever else it stands for.
     assert marked(cron("0 2,3 * * *", BERLIN), "2027-03-28", 1) == [("01:00", ())]
     assert marked(cron("30 2 * * *", BERLIN, dst_gap="skip"), "2027-03-28", 1) == [("00:30", ())]
+
+
+def date_in(zone: str, run_date: str) -> dict[str, Any]:
+    return {"type": "date", "run_date": run_date, "timezone": zone}
+
+
+@pytest.mark.parametrize(
+    ("document", "marks", "warning"),
+    [
+        (
+            date_in(BERLIN, "2027-03-28T02:30:00"),
+            ("dst_gap",),
+            "2027-03-28 02:30 does not exist in Europe/Berlin: it fires at 2027-03-28 03:00:00+02:00, the first moment",
+        ),
+        (
+            date_in("Pacific/Apia", "2011-12-30T12:00:00"),
+            ("dst_gap",),
+            "2011-12-30 12:00 does not exist in Pacific/Apia: it fires at 2011-12-31 00:00:00+14:00",
+        ),
+        (
+            date_in(BERLIN, "2027-10-31T02:30:00"),
+            ("dst_fold",),
+            "2027-10-31 02:30 comes twice in Europe/Berlin: it fires at the first of them, 2027-10-31 02:30:00+02:00",
+        ),
+        # Who says the offset knows which of the two it is.
+        (date_in(BERLIN, "2027-10-31T02:30:00+01:00"), ("dst_fold",), None),
+        (date_in(BERLIN, "2027-03-28T03:00:00"), (), None),
+        (date_in(BERLIN, "2027-03-28T01:59:59.5"), (), None),
+        (date_in("UTC", "2027-03-28T02:30:00"), (), None),
+    ],
+)
+def test_a_date_whose_local_time_is_missing_or_comes_twice_is_marked_and_told(
+    document: dict[str, Any], marks: tuple[str, ...], warning: str | None
+) -> None:
+    trigger = parse_trigger(document)
+
+    assert trigger.marks(trigger.next_after(0) or 0) == marks
+    said = lint(trigger, NOW_US)
+    assert (said == []) if warning is None else said[0].startswith(warning), said
 
 
 def test_both_of_two_equal_local_times_are_marked() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schedule_zero.clock import from_us, rfc3339
 from schedule_zero.errors import InvalidTrigger
-from schedule_zero.timing import first_fire, load_trigger, parse_trigger, preview
+from schedule_zero.timing import cron_text, first_fire, load_trigger, parse, parse_trigger, preview, recurring
 
 # 2026-11-20T13:24:51Z, a Friday.
 NOW_US = 1_795_181_091_000_000
@@ -52,6 +52,25 @@ def test_a_date_that_has_just_passed_is_still_owed_once() -> None:
 
     assert first_fire(trigger, NOW_US) == NOW_US - 1
     assert trigger.next_after(NOW_US - 1) is None
+
+
+@pytest.mark.parametrize(
+    ("run_date", "expected"),
+    [
+        ("2027-02-03", "2027-02-03 00:00:00"),
+        ("2027-W01-1", "2027-01-04 00:00:00"),
+        ("20270101T093000Z", "2027-01-01 09:30:00"),
+        ("2027-01-01T09:30Z", "2027-01-01 09:30:00"),
+    ],
+)
+def test_other_forms_of_iso_8601_are_read(run_date: str, expected: str) -> None:
+    assert times({"type": "date", "run_date": run_date}) == [expected]
+
+
+def test_digits_beyond_microseconds_are_dropped() -> None:
+    trigger = parse_trigger({"type": "date", "run_date": "2027-01-01T00:00:00.1234569Z"})
+
+    assert trigger.document()["run_date"] == "2027-01-01T00:00:00.123456Z"
 
 
 # --- interval --------------------------------------------------------------------------------------
@@ -244,21 +263,41 @@ def test_a_calendar_trigger_says_everything_in_its_document() -> None:
         ({"type": ["cron"]}, "/trigger/type", "expected a trigger type"),
         ({"type": "date"}, "/trigger/run_date", "expected an ISO 8601"),
         ({"type": "date", "run_date": "soon"}, "/trigger/run_date", "got 'soon'"),
-        ({"type": "date", "run_date": True}, "/trigger/run_date", "got True"),
-        ({"type": "date", "run_date": float("nan")}, "/trigger/run_date", "got nan"),
+        ({"type": "date", "run_date": True}, "/trigger/run_date", "got true"),
+        ({"type": "date", "run_date": [None]}, "/trigger/run_date", r"got \[null\]"),
+        ({"type": "date", "run_date": float("nan")}, "/trigger/run_date", "got NaN"),
+        ({"type": "date", "run_date": 10**400}, "/trigger/run_date", "before the year 9999.*got a number of about 400"),
+        ({"type": "date", "run_date": -(10**400)}, "/trigger/run_date", "from 1970 on, got a number of about 400"),
+        ({"type": "date", "run_date": 1e308}, "/trigger/run_date", r"before the year 9999.*got 1e\+308"),
+        ({"type": "date", "run_date": "9999-01-01T00:00:00Z"}, "/trigger/run_date", "before the year 9999, got '9999"),
+        ({"type": "date", "run_date": "+" + 30 * "9" + "w"}, "/trigger/run_date", "before the year 9999, got '\\+999"),
+        ({"type": "interval", "hours": 1, "start": 10**400}, "/trigger/start", "a moment before the year 9999"),
+        ({"type": "interval", "hours": 1, "end": 10**400}, "/trigger/end", "a moment before the year 9999"),
+        ({"type": "interval", "weeks": 418_000, "anchor": "end"}, "/trigger", "first run: expected a moment before"),
         ({"type": "date", "run_date": 1_798_135_200_000}, "/trigger/run_date", "unix time counts in seconds"),
-        ({"type": "date", "run_date": -1}, "/trigger/run_date", "between 1970 and 9999"),
+        ({"type": "date", "run_date": -1}, "/trigger/run_date", "a moment from 1970 on"),
         ({"type": "date", "run_date": 0, "run_time": 0}, "/trigger/run_time", "another name for run_date"),
         ({"type": "date", "run_date": 0, "timezone": "Mars/Base"}, "/trigger/timezone", "IANA zone"),
         ({"type": "date", "run_date": 0, "timezone": "../../etc/passwd"}, "/trigger/timezone", "IANA zone"),
         ({"type": "date", "run_date": 0, "timezone": "America"}, "/trigger/timezone", "IANA zone"),
+        ({"type": "date", "run_date": 0, "timezone": "right/Europe/Berlin"}, "/trigger/timezone", "IANA zone"),
+        ({"type": "date", "run_date": 0, "timezone": "posix/Europe/Berlin"}, "/trigger/timezone", "IANA zone"),
+        ({"type": "date", "run_date": 0, "timezone": "localtime"}, "/trigger/timezone", "IANA zone"),
+        ({"type": "date", "run_date": 0, "timezone": "posixrules"}, "/trigger/timezone", "IANA zone"),
+        ({"type": "date", "run_date": 0, "timezone": "Factory"}, "/trigger/timezone", "IANA zone"),
         ({"type": "date", "run_date": 0, "timezone": 1}, "/trigger/timezone", "IANA zone"),
         ({"type": "interval"}, "/trigger", "at least one of weeks"),
         ({"type": "interval", "seconds": "10"}, "/trigger/seconds", "got '10'"),
-        ({"type": "interval", "seconds": -1}, "/trigger/seconds", "not negative"),
-        ({"type": "interval", "seconds": float("inf")}, "/trigger/seconds", "got inf"),
-        ({"type": "interval", "seconds": 10**400}, "/trigger/seconds", "a number"),
-        ({"type": "interval", "weeks": 10**9}, "/trigger", "less than"),
+        ({"type": "interval", "seconds": -1}, "/trigger/seconds", "a number from 0 to "),
+        ({"type": "interval", "seconds": float("inf")}, "/trigger/seconds", "got Infinity"),
+        (
+            {"type": "interval", "seconds": 10**400},
+            "/trigger/seconds",
+            r"to 252979200000 \(8,000 years\), got a number",
+        ),
+        ({"type": "interval", "seconds": 1e300}, "/trigger/seconds", r"to 252979200000 \(8,000 years\), got 1e\+300"),
+        ({"type": "interval", "weeks": 10**9}, "/trigger/weeks", r"to 418285 \(8,000 years\), got 1000000000"),
+        ({"type": "interval", "weeks": 418_285, "days": 9}, "/trigger", "at most 8,000 years"),
         ({"type": "interval", "seconds": 1, "microseconds": 5}, "/trigger/microseconds", "unknown key microseconds"),
         ({"type": "interval", "seconds": 1, "a/b": 5, "~": 1}, "/trigger/a~1b", "unknown keys a/b, ~"),
         ({"type": "interval", "seconds": 1, "start": 10, "end": 9}, "/trigger/end", "before the start"),
@@ -267,16 +306,38 @@ def test_a_calendar_trigger_says_everything_in_its_document() -> None:
         ({"type": "cron", "expression": 5}, "/trigger/expression", "expected a cron expression"),
         ({"type": "cron", "expression": "* * * * *", "hour": 1}, "/trigger/hour", "either expression or fields"),
         ({"type": "cron", "minute": "61"}, "/trigger/minute", "minute: expected 0–59"),
-        ({"type": "cron", "minute": True}, "/trigger/minute", "got True"),
+        ({"type": "cron", "minute": True}, "/trigger/minute", "got true"),
         ({"type": "cron", "minute": "* *"}, "/trigger/minute", r"got '\* \*'"),
-        ({"type": "cron", "day": 31, "month": "feb"}, "/trigger/day", "does not exist in month FEB"),
+        ({"type": "cron", "day": 31, "month": "feb"}, "/trigger/day", "does not exist in month feb"),
         ({"type": "cron", "hour": 1, "week": 3}, "/trigger/week", "unknown key week"),
+        # Rather than that the key which was meant is missing.
+        ({"type": "interval", "sec": 5}, "/trigger/sec", "unknown key sec; known here: type, weeks"),
+        ({"type": "cron", "dow": 1}, "/trigger/dow", "unknown key dow; known here: type, expression, second"),
+        ({"type": "cron", "year": 2030}, "/trigger/year", "unknown key year"),
+        ({"type": "calendar", "day": 1}, "/trigger/day", "unknown key day; known here: type, days"),
+        ({"type": "date", "date": 0}, "/trigger/date", "unknown key date; known here: type, run_date"),
+        ({"type": "or", "members": []}, "/trigger/members", "unknown key members; known here: type, triggers"),
+        ({"type": "startup", "at": 1}, "/trigger/at", "unknown key at; known here: type$"),
+        ({"type": "cron", "expression": "0 0 * * sunday"}, "/trigger/expression", "day_of_week: .* got 'sunday'"),
+        ({"type": "cron", "day_of_week": "Sunday"}, "/trigger/day_of_week", "got 'Sunday'"),
+        ({"type": "cron", "expression": "0 0 31 feb *"}, "/trigger/expression", "does not exist in month feb,"),
+        (
+            {"type": "date", "run_date": "2027-02-31T00:00:00Z"},
+            "/trigger/run_date",
+            r"expected a day that exists \(February 2027 has 28 days\), got '2027-02-31T00:00:00Z'",
+        ),
+        ({"type": "interval", "hours": 1, "end": "2027-04-31"}, "/trigger/end", r"\(April 2027 has 30 days\)"),
+        ({"type": "calendar", "days": 1, "start_date": "2026-02-30"}, "/trigger/start_date", "February 2026 has 28"),
         ({"type": "cron", "hour": 1, "dst_gap": "jump"}, "/trigger/dst_gap", "shift or skip"),
         ({"type": "cron", "hour": 1, "dst_fold": 2}, "/trigger/dst_fold", "first or second or both"),
         ({"type": "calendar"}, "/trigger", "exactly one of days, weeks, months, years, got none"),
         ({"type": "calendar", "days": 1, "weeks": 1}, "/trigger", "got days, weeks"),
         ({"type": "calendar", "days": 0}, "/trigger/days", "from 1 to 10000"),
         ({"type": "calendar", "days": 1, "at": "25:00"}, "/trigger/at", "a time of day"),
+        ({"type": "calendar", "days": 1, "at": "24:00"}, "/trigger/at", "a time of day"),
+        ({"type": "calendar", "days": 1, "at": "09"}, "/trigger/at", "such as 09:30 or 09:30:15, got '09'"),
+        ({"type": "calendar", "days": 1, "at": "0930"}, "/trigger/at", "a time of day"),
+        ({"type": "calendar", "days": 1, "at": 9}, "/trigger/at", "a time of day"),
         ({"type": "calendar", "days": 1, "at": "09:00", "hour": 9}, "/trigger/at", "either at or hour"),
         ({"type": "calendar", "days": 1, "start_date": "tomorrow"}, "/trigger/start_date", "a date such as"),
         ({"type": "calendar", "days": 1, "end_date": "2026-11-19"}, "/trigger/end_date", "before the start"),
@@ -287,6 +348,23 @@ def test_a_wrong_document_is_refused_with_a_pointer(document: object, pointer: s
         parse_trigger(document, now_us=NOW_US)
 
     assert caught.value.pointer == pointer
+
+
+@pytest.mark.parametrize(("kind", "key"), [(kind, key) for kind, keys in parse._KEYS.items() for key in keys])
+def test_every_known_key_is_read(kind: str, key: str) -> None:
+    least: dict[str, dict[str, Any]] = {
+        "date": {} if key.startswith("run_") else {"run_date": 0},
+        "interval": {"seconds": 1},
+        "cron": {} if key == "expression" or key in cron_text.FIELDS else {"hour": 1},
+        "calendar": {} if key in recurring.UNITS else {"years": 1},
+        "except": {"trigger": {"type": "cron", "hour": 1}, "except": {"type": "cron", "hour": 2}},
+    }
+    members = {"triggers": [{"type": "cron", "hour": 1}] * 2}
+
+    with pytest.raises(InvalidTrigger) as caught:
+        parse_trigger({"type": kind} | least.get(kind, members) | {key: {}})
+
+    assert (caught.value.pointer or "").startswith(f"/trigger/{key}")
 
 
 JSON = st.recursive(

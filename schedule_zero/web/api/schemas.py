@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from schedule_zero.clock import to_us
+from schedule_zero.errors import InvalidField
 from schedule_zero.model import (
     MAX_SKIPS,
     NO_POLICIES,
@@ -20,6 +21,7 @@ from schedule_zero.model import (
     State,
 )
 from schedule_zero.service.specs import EMPTY_PARAMS, ScheduleSpec, SubmitItem
+from schedule_zero.timing.trigger import LATEST_US, LATEST_WORDS
 from schedule_zero.wire.messages import Name
 
 DEFAULT_LIMIT = 100
@@ -32,6 +34,10 @@ Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="At most so many rec
 Cursor = Annotated[str, Meta(min_length=1, max_length=400, description="`next_cursor` of the page before.")]
 Wait = Annotated[float, Meta(ge=0, le=86_400, description="Seconds; cut to the server's `http.max_wait_s`.")]
 Moment = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0, le=MAX_UNIX_S)]
+# Of what is reckoned with; ``bounded_us`` holds to it, for dates as well.
+BoundedUnix = Annotated[
+    float, Meta(ge=0, le=MAX_UNIX_S, extra_json_schema={"exclusiveMaximum": (LATEST_US + 1) // 1_000_000})
+]
 Params = Annotated[Raw, Meta(description="The job's parameters by name.", extra_json_schema={"type": "object"})]
 _TriggerObject = Annotated[
     dict[str, Any],
@@ -105,14 +111,21 @@ def moment_us(moment: datetime | float | UnsetType | None) -> int | None:
     return min(max(us, 0), MAX_UNIX_S * 1_000_000)
 
 
+def bounded_us(moment: datetime | float | UnsetType | None, *, pointer: str | None = None, **data: str) -> int | None:
+    """``moment_us`` for what is reckoned with rather than compared: InvalidField with the bound."""
+    us = moment_us(moment)
+    if us is not None and us > LATEST_US:
+        got = moment.isoformat() if isinstance(moment, datetime) else f"{us / 1e6:.0f}"
+        raise InvalidField(f"expected {LATEST_WORDS}, got {got}", pointer=pointer, **data)
+    return us
+
+
 def at_of(at: datetime | float | UnsetType) -> datetime | int | None:
-    """A moment for an explanation: what names no offset stays as it is; None: now."""
-    if isinstance(at, UnsetType):
-        return None
+    """A moment for an explanation: what names no offset stays as it is; None: now. InvalidField."""
     if isinstance(at, datetime) and 1970 < at.year < 9999:
         return at
     # Beyond that there is no schedule, and no zone to think about.
-    return moment_us(at if not isinstance(at, datetime) or at.tzinfo else at.replace(tzinfo=UTC))
+    return bounded_us(at.replace(tzinfo=at.tzinfo or UTC) if isinstance(at, datetime) else at, parameter="at")
 
 
 def catch_up_of(word: str) -> CatchUp | None:
@@ -332,8 +345,7 @@ class AuditQuery(Query, frozen=True, kw_only=True):
 class ExplainQuery(Query, frozen=True, kw_only=True):
     at: (
         Annotated[
-            Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
-            | Annotated[float, Meta(ge=0, le=MAX_UNIX_S)],
+            Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})] | BoundedUnix,
             Meta(
                 description="The moment; now. Without an offset: on the wall of the schedule's zone. Whole seconds "
                 "mean the first nominal time within that second."
@@ -373,7 +385,9 @@ class PreviewBody(Body, frozen=True, kw_only=True):
     policies: Policies = NO_POLICIES
     id: Annotated[Name, Meta(description="The schedule's id: what `H` in cron depends on.")] | None = None
     n: Annotated[int, Meta(ge=1, le=1000, description="How many fires.")] = 10
-    after: Annotated[Moment | None, Meta(description="From when on; now unless given.")] = None
+    after: Annotated[
+        Annotated[datetime, Meta(tz=True)] | BoundedUnix | None, Meta(description="From when on; now unless given.")
+    ] = None
 
 
 # --- the earlier ScheduleZero's -------------------------------------------------------------------

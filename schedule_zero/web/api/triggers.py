@@ -5,7 +5,7 @@ from __future__ import annotations
 from schedule_zero.service.specs import PreviewSpec
 from schedule_zero.web.api import schedule_records as records
 from schedule_zero.web.api.request import ApiRequest, Response
-from schedule_zero.web.api.schemas import PreviewBody, moment_us
+from schedule_zero.web.api.schemas import PreviewBody, bounded_us
 
 
 async def preview(request: ApiRequest) -> Response:
@@ -17,6 +17,6 @@ async def preview(request: ApiRequest) -> Response:
         policies=body.policies,
         id=body.id,
         count=body.n,
-        after_us=moment_us(body.after),
+        after_us=bounded_us(body.after, pointer="/after"),
     )
     return Response(records.preview_record(await request.service.schedules.preview(spec)))
