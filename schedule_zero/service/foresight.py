@@ -76,7 +76,7 @@ class ForesightService:
             except (InvalidTrigger, InvalidCalendar):
                 continue
             skips = frozenset(skips_of(row.skips))
-            exclusions = self._timer.resolver.exclusions(policies_of(row.policies))
+            exclusions = self._timer.resolver.exclusions(policies_of(row.policies), trigger)
             nominal_us = trigger.next_after(from_us - 1)
             for _ in range(MAX_OF_ONE):
                 if nominal_us is None or nominal_us >= to_us or (len(kept) == limit and -nominal_us <= kept[0][0]):

@@ -457,7 +457,7 @@ class ScheduleService:
             after_us,
             spec.count,
             named=named,
-            exclusions=resolver.exclusions(policies),
+            exclusions=resolver.exclusions(policies, named),
         )
 
 

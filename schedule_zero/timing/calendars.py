@@ -160,10 +160,6 @@ class NamedCalendar:
         why = self._days_off[day] = self._why_off(day)
         return why
 
-    def day_spans(self, day: int) -> list[tuple[int, int]]:
-        """The moments of one local day: one span, but where the clock is set back over midnight."""
-        return self._wall.day(day)
-
     def _why_off(self, day: int) -> str | None:
         for rule in self._rules:
             label = rule.day_off(day)
@@ -218,12 +214,15 @@ class Exclusions:
         self,
         exclude: Sequence[NamedCalendar] = (),
         require: Sequence[NamedCalendar] = (),
-        business: NamedCalendar | None = None,
+        business: tuple[NamedCalendar, ZoneInfo] | None = None,
     ) -> None:
-        """``business``: forbid the days that are not business days there (the day rule ``skip``)."""
+        """``business``: forbid the days that are not business days there (the day rule ``skip``).
+
+        A day is a date on the wall of that zone, as where days are moved (``business.moved``).
+        """
         self._exclude = tuple(exclude)
         self._require = tuple(require)
-        self._business = business
+        self._business = None if business is None else (business[0], Wall(business[1]))
 
     def verdict(self, us: int) -> Verdict | None:
         """Why this moment is forbidden; ``None``: it isn't. The first calendar that has something against it counts."""
@@ -254,10 +253,11 @@ class Exclusions:
             if window is not None:
                 return Verdict(window.reason, calendar.name, window.label), until_us
         if self._business is not None:
-            label, end_us = _day_off(self._business, us)
+            calendar, wall = self._business
+            label, end_us = _day_off(calendar, wall, us)
             until_us = min(until_us, end_us)
             if label is not None:
-                return Verdict(SkipReason.HOLIDAY, self._business.name, label), until_us
+                return Verdict(SkipReason.HOLIDAY, calendar.name, label), until_us
         for calendar in self._require:
             window, end_us = calendar.stretch(us)
             until_us = min(until_us, end_us)
@@ -266,10 +266,10 @@ class Exclusions:
         return None, until_us
 
 
-def _day_off(calendar: NamedCalendar, us: int) -> tuple[str | None, int]:
+def _day_off(calendar: NamedCalendar, wall: Wall, us: int) -> tuple[str | None, int]:
     """Why the local day of this moment is not a business day, and until when that holds."""
     if not 0 <= us < LATEST_US:
         return None, 0 if us < 0 else us + DAY_US
-    day = calendar.day_at(us)
-    end_us = next((end_us for start_us, end_us in calendar.day_spans(day) if start_us <= us < end_us), us + 1)
+    day = wall.day_at(us)
+    end_us = next((end_us for start_us, end_us in wall.day(day) if start_us <= us < end_us), us + 1)
     return calendar.day_off(day), end_us

@@ -484,7 +484,7 @@ def test_a_verdict_names_the_calendar_and_what_in_it() -> None:
 
 def test_days_that_are_not_business_days_are_skipped_as_holidays() -> None:
     made = calendar("de", timezone="Europe/Berlin", weekly=[{"days": ["SAT", "SUN"]}], holidays=[{"country": "DE"}])
-    exclusions = Exclusions(business=made)
+    exclusions = Exclusions(business=(made, made.zone))
 
     assert exclusions.verdict(us("2026-12-27T12:00Z")) == Verdict(SkipReason.HOLIDAY, "de", "weekly SAT SUN")
     assert exclusions.verdict(us("2026-12-25T12:00Z")).label == "Christmas Day"
@@ -501,7 +501,7 @@ def test_days_that_are_not_business_days_are_skipped_as_holidays() -> None:
 def test_a_day_without_all_of_its_hours_is_still_open_for_business() -> None:
     made = calendar(weekly=[{"days": ["MON"], "from": "00:00", "to": "12:00"}])
 
-    assert Exclusions(business=made).verdict(us("2026-11-23T06:00Z")) is None
+    assert Exclusions(business=(made, made.zone)).verdict(us("2026-11-23T06:00Z")) is None
 
 
 def test_a_segment_is_cut_at_some_length_so_that_each_step_is_short() -> None:
