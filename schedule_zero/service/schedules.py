@@ -458,6 +458,7 @@ class ScheduleService:
             spec.count,
             named=named,
             exclusions=resolver.exclusions(policies, named),
+            max_fires=policies.max_fires,
         )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from schedule_zero.timing.trigger import Trigger
+    from schedule_zero.timing.outlook import Outlook
 
 MAX_BUCKETS = 2000
 # Of one trigger in the whole range: above this it has no moments of its own, it is a stream.
@@ -28,7 +28,7 @@ class Firing(Struct, frozen=True, kw_only=True):
     """One schedule for the forecast."""
 
     schedule_id: str
-    trigger: Trigger
+    outlook: Outlook
     # What its next runs are expected to take, from those it had; ``None``: it had none.
     run_s: float | None
 
@@ -85,16 +85,15 @@ def forecast(
     """Forecast ``[from_us, to_us)``. ``rest`` is called between schedules, for whoever shares the interpreter."""
     starts = range(from_us, to_us, bucket_us)
     buckets = [Bucket(from_us=start) for start in starts]
-    # (trigger) → its counts; a hundred schedules at the same time are one piece of arithmetic.
-    counted: dict[Trigger, tuple[list[int], list[int] | None]] = {}
+    # A hundred schedules at the same time are one piece of arithmetic.
+    counted: dict[Outlook, tuple[list[int], list[int] | None]] = {}
     moments: dict[int, list[str]] = defaultdict(list)
     busy: Counter[int] = Counter()
     looked_at, complete, schedules = 0, True, 0
     for firing in firings:
-        trigger = firing.trigger
-        known = counted.get(trigger)
+        known = counted.get(firing.outlook)
         if known is None:
-            known = counted[trigger] = _count(trigger, starts, to_us)
+            known = counted[firing.outlook] = _count(firing.outlook, starts, to_us)
         counts, times = known
         total = sum(counts)
         rest()
@@ -126,18 +125,22 @@ def forecast(
     )
 
 
-def _count(trigger: Trigger, starts: range, to_us: int) -> tuple[list[int], list[int] | None]:
-    """How often it fires in each bucket, and its moments if they are few."""
+def _count(outlook: Outlook, starts: range, to_us: int) -> tuple[list[int], list[int] | None]:
+    """How often it runs in each bucket, and its moments if they are few."""
     from_us, bucket_us = starts.start, starts.step
-    if trigger.count(from_us - 1, to_us - 1) > MAX_MOMENTS:
-        return [trigger.count(start - 1, min(start + bucket_us, to_us) - 1) for start in starts], None
     counts = [0] * len(starts)
+    stretches = list(outlook.stretches(from_us, to_us))
+    if sum(outlook.count(low_us, high_us) for low_us, high_us in stretches) > MAX_MOMENTS:
+        for low_us, high_us in stretches:
+            for place in range((low_us - from_us) // bucket_us, -(-(high_us - from_us) // bucket_us)):
+                start_us = starts[place]
+                counts[place] += outlook.count(max(low_us, start_us), min(high_us, start_us + bucket_us))
+        return counts, None
     times: list[int] = []
-    nominal_us = trigger.next_after(from_us - 1)
-    while nominal_us is not None and nominal_us < to_us:
-        counts[(nominal_us - from_us) // bucket_us] += 1
-        times.append(nominal_us)
-        nominal_us = trigger.next_after(nominal_us)
+    for low_us, high_us in stretches:
+        for nominal_us in outlook.nominal(low_us, high_us):
+            counts[(nominal_us - from_us) // bucket_us] += 1
+            times.append(nominal_us)
     return counts, times
 
 

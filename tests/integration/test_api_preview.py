@@ -130,3 +130,17 @@ async def test_an_interval_names_no_day_so_the_calendars_zone_says_which_day_it_
     seen = await preview(api, trigger, policies=policies, n=3, after="2027-04-30T09:30:00Z")
 
     assert [fire["marks"] for fire in seen["fires"]] == [[], ["holiday"], ["holiday"]]
+
+
+async def test_a_preview_ends_with_the_last_fire_that_may_run(api):
+    closed = {"weekly": [{"days": ["FRI"]}]}
+    assert (await api.put("/api/calendars/closed", json=closed)).status_code == 201
+    trigger = {"type": "cron", "expression": "0 9 * * *"}
+
+    seen = await preview(
+        api, trigger, policies={"max_fires": 2, "exclude": ["closed"]}, n=50, after="2027-01-07T00:00:00Z"
+    )
+
+    assert [(fire["time"][:10], fire["marks"]) for fire in seen["fires"]] == [
+        ("2027-01-07", []), ("2027-01-08", ["blackout"]), ("2027-01-09", []),
+    ]  # fmt: skip

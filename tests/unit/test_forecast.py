@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from schedule_zero.clock import to_us
 from schedule_zero.timing import parse_trigger
 from schedule_zero.timing.forecast import MAX_MOMENTS, Bucket, Firing, forecast, quietest
+from schedule_zero.timing.outlook import Outlook
 
 S = 1_000_000
 HOUR = 3600 * S
@@ -18,7 +19,7 @@ MIDNIGHT = to_us(datetime(2026, 3, 2, tzinfo=UTC))
 
 
 def firing(id_: str, document: dict[str, object], run_s: float | None = None) -> Firing:
-    return Firing(schedule_id=id_, trigger=parse_trigger(document), run_s=run_s)
+    return Firing(schedule_id=id_, outlook=Outlook(trigger=parse_trigger(document)), run_s=run_s)
 
 
 def cron(expression: str) -> dict[str, object]:
