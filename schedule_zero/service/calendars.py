@@ -13,7 +13,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from schedule_zero.clock import Clock
+from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.errors import InUse, InvalidField, NotFound
 from schedule_zero.model import Calendar, CalendarVersion
 from schedule_zero.service.idempotency import idempotency_record
@@ -25,9 +25,8 @@ from schedule_zero.store.tx import parse_pair
 from schedule_zero.timing.calendar_book import CalendarBook
 from schedule_zero.timing.calendar_parse import parse_calendar
 from schedule_zero.timing.calendar_rules import DAY_US
-from schedule_zero.timing.calendars import CalendarWindow, NamedCalendar
+from schedule_zero.timing.calendars import END_US, CalendarWindow, NamedCalendar
 from schedule_zero.timing.ical_text import distil, merged, zone_of
-from schedule_zero.timing.trigger import LATEST_US
 from schedule_zero.timing.walltime import LAST_YEAR, day_number, from_day_number
 
 log = structlog.get_logger(__name__)
@@ -35,8 +34,6 @@ log = structlog.get_logger(__name__)
 # The longest range in which windows are listed: an empty calendar has to be looked through as well.
 LONGEST_RANGE_US = 5 * 366 * DAY_US
 SHOWN_USERS = 10
-# Calendars go to the last year in which every zone has a whole year.
-END_US = day_number(date(LAST_YEAR + 1, 1, 1)) * DAY_US
 # How far the next business day is looked for.
 FARTHEST_DAYS = 366
 
@@ -218,7 +215,9 @@ class CalendarService:
     ) -> Page[CalendarWindow]:
         """A page of the windows that overlap ``[from_us, to_us)``, by start; from now, and for a year, if not said."""
         from_us = self._clock.wall_us() if from_us is None else from_us
-        to_us = min(from_us + 366 * DAY_US, LATEST_US) if to_us is None else to_us
+        if from_us >= END_US:
+            raise _too_late("from", from_us)
+        to_us = from_us + 366 * DAY_US if to_us is None else to_us
         if to_us <= from_us:
             raise InvalidField("expected a moment after `from`", parameter="to")
         if to_us - from_us > LONGEST_RANGE_US:
@@ -231,7 +230,7 @@ class CalendarService:
         """Whether a moment (now) is covered, and by what; whether its day is a business day."""
         at = self._clock.wall_us() if at_us is None else at_us
         if at >= END_US:
-            raise InvalidField("expected a moment before the year 9999", parameter="at")
+            raise _too_late("at", at)
         calendar = await self._calendar(name)
         return await asyncio.to_thread(_check, calendar, at)
 
@@ -261,7 +260,8 @@ def _page(
 def _check(calendar: NamedCalendar, at_us: int) -> CalendarCheck:
     day = calendar.day_at(at_us)
     why = calendar.day_off(day)
-    ahead = (near for near in range(day + 1, day + 1 + FARTHEST_DAYS) if calendar.is_business_day(near))
+    days = range(day + 1, min(day + 1 + FARTHEST_DAYS, END_US // DAY_US))
+    ahead = (near for near in days if calendar.is_business_day(near))
     following = next(ahead, None)
     return CalendarCheck(
         at_us=at_us,
@@ -287,6 +287,10 @@ def _summary(row: Calendar) -> CalendarSummary:
         description=document.get("description", ""),
         entries=entries,
     )
+
+
+def _too_late(parameter: str, us: int) -> InvalidField:
+    return InvalidField(f"expected a moment before the year {LAST_YEAR + 1}, got {rfc3339(us)}", parameter=parameter)
 
 
 def _unknown(name: str) -> NotFound:

@@ -23,7 +23,6 @@ from msgspec import Struct
 
 from schedule_zero.model import SkipReason
 from schedule_zero.timing.calendar_rules import DAY_US, CalendarWindow, Rule, Wall
-from schedule_zero.timing.trigger import LATEST_US
 from schedule_zero.timing.walltime import FIRST_YEAR, LAST_YEAR, day_number
 
 __all__ = ["CalendarWindow", "Exclusions", "NamedCalendar", "Verdict"]
@@ -34,6 +33,8 @@ CACHED_STRETCHES = 50_000
 LONGEST_SEGMENT_US = 92 * DAY_US
 CACHED_DAYS_OFF = 4096
 
+# Calendars go to the end of the last year that every zone has as a whole: behind that nothing is covered.
+END_US = day_number(date(LAST_YEAR + 1, 1, 1)) * DAY_US
 _FIRST_DAY = day_number(date(FIRST_YEAR, 1, 2))
 _LAST_DAY = day_number(date(LAST_YEAR, 12, 30))
 
@@ -79,7 +80,7 @@ class NamedCalendar:
 
     def stretch(self, us: int) -> tuple[CalendarWindow | None, int]:
         """What covers this moment, and until when that answer holds at least (at most to the end of its UTC day)."""
-        if not 0 <= us < LATEST_US:
+        if not 0 <= us < END_US:
             return None, 0 if us < 0 else us + DAY_US
         day = us // DAY_US
         known = self._days.get(day)
@@ -93,7 +94,7 @@ class NamedCalendar:
 
     def iter_windows(self, from_us: int, to_us: int) -> Iterator[CalendarWindow]:
         """``windows``, one by one: a year of a window each minute is never held as a whole."""
-        from_us, to_us = max(from_us, 0), min(to_us, LATEST_US)
+        from_us, to_us = max(from_us, 0), min(to_us, END_US)
         begun = False
         for day in range(from_us // DAY_US, -(-to_us // DAY_US)) if from_us < to_us else ():
             low_us, high_us = max(from_us, day * DAY_US), min(to_us, (day + 1) * DAY_US)
@@ -178,7 +179,7 @@ class NamedCalendar:
     def warm(self, from_us: int, to_us: int) -> None:
         """Compute a range in advance, on a thread: what is slow (a first import, an iCal year) is done then."""
         at_us = max(from_us, 0)
-        while at_us < min(to_us, LATEST_US):
+        while at_us < min(to_us, END_US):
             _, at_us = self.stretch(at_us)
 
     def __repr__(self) -> str:
@@ -268,7 +269,7 @@ class Exclusions:
 
 def _day_off(calendar: NamedCalendar, wall: Wall, us: int) -> tuple[str | None, int]:
     """Why the local day of this moment is not a business day, and until when that holds."""
-    if not 0 <= us < LATEST_US:
+    if not 0 <= us < END_US:
         return None, 0 if us < 0 else us + DAY_US
     day = wall.day_at(us)
     end_us = next((end_us for start_us, end_us in wall.day(day) if start_us <= us < end_us), us + 1)

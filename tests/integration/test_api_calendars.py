@@ -256,6 +256,7 @@ async def test_a_wrong_document_is_refused_with_a_pointer_and_changes_nothing(ap
         ("GET", "/de/windows?from=soon", None, "from"),
         ("GET", "/de/windows?from=2026-01-01T00:00:00Z&to=2026-01-01T00:00:00Z", None, "to"),
         ("GET", "/de/windows?from=2026-01-01T00:00:00Z&to=2032-01-01T00:00:00Z", None, "to"),
+        ("GET", "/de/windows?from=9999-12-01T00:00:00Z", None, "from"),
         ("GET", "/de/windows?limit=501", None, "limit"),
         ("GET", "/de/windows?cursor=x", None, "cursor"),
         ("GET", "/de/windows?until=5", None, "until"),
