@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from schedule_zero.timing.combination import leaves_of
+from schedule_zero.timing.cron import CronTrigger
+
 if TYPE_CHECKING:
     from schedule_zero.timing.outlook import Outlook
 
@@ -50,6 +53,8 @@ class Peak(Struct, kw_only=True):
     schedule_ids: list[str]
     # A jitter of this many seconds on each would leave one a second.
     spread_s: int
+    # Some of them could say ``H``.
+    by_cron: bool
 
 
 class Quiet(Struct, kw_only=True):
@@ -88,6 +93,8 @@ def forecast(
     # A hundred schedules at the same time are one piece of arithmetic.
     counted: dict[Outlook, tuple[list[int], list[int] | None]] = {}
     moments: dict[int, list[str]] = defaultdict(list)
+    # Moments at which one by cron fires.
+    by_cron: set[int] = set()
     busy: Counter[int] = Counter()
     looked_at, complete, schedules = 0, True, 0
     for firing in firings:
@@ -113,13 +120,15 @@ def forecast(
         for nominal_us in times:
             moments[nominal_us].append(firing.schedule_id)
             busy[nominal_us] += round(run_s * 1e6)
+        if any(isinstance(leaf, CronTrigger) for leaf in leaves_of(firing.outlook.trigger)):
+            by_cron.update(times)
     return Forecast(
         buckets=buckets,
         bucket_us=bucket_us,
         schedules=schedules,
         fires=sum(bucket.fires for bucket in buckets),
         busy_s=sum(bucket.busy_s for bucket in buckets),
-        peaks=_peaks(moments, busy),
+        peaks=_peaks(moments, busy, by_cron),
         quietest=None if quiet_us is None else quietest(buckets, bucket_us, quiet_us),
         complete=complete,
     )
@@ -144,7 +153,7 @@ def _count(outlook: Outlook, starts: range, to_us: int) -> tuple[list[int], list
     return counts, times
 
 
-def _peaks(moments: dict[int, list[str]], busy: Counter[int]) -> list[Peak]:
+def _peaks(moments: dict[int, list[str]], busy: Counter[int], by_cron: set[int]) -> list[Peak]:
     crowded = [us for us, ids in moments.items() if len(ids) > 1]
     crowded.sort(key=lambda us: (-len(moments[us]), us))
     return [
@@ -154,6 +163,7 @@ def _peaks(moments: dict[int, list[str]], busy: Counter[int]) -> list[Peak]:
             busy_s=busy[us] / 1e6,
             schedule_ids=sorted(moments[us])[:MAX_NAMES],
             spread_s=len(moments[us]),
+            by_cron=us in by_cron,
         )
         for us in crowded[:MAX_PEAKS]
     ]

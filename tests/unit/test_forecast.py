@@ -63,6 +63,15 @@ def test_schedules_that_meet_at_one_moment_are_a_peak_with_their_names_and_a_spr
     assert found.complete
 
 
+def test_only_a_peak_with_a_cron_in_it_can_be_spread_by_h() -> None:
+    every = {"type": "interval", "hours": 12, "start": "2026-03-02T09:00:00Z"}
+    at_nine = firing("cron", {"type": "or", "triggers": [cron("0 9 * * *"), cron("30 9 * * *")]})
+
+    found = forecast([firing("a", every), firing("b", every), at_nine], MIDNIGHT, MIDNIGHT + DAY, HOUR)
+
+    assert [(peak.fires, peak.by_cron) for peak in found.peaks] == [(3, True), (2, False)]
+
+
 def test_a_stream_is_counted_and_has_no_moments() -> None:
     streams = [firing(id_, {"type": "interval", "seconds": 1}) for id_ in ("a", "b")]
 
