@@ -124,6 +124,8 @@ def _written(caller: Caller, record: Any) -> None:
         show_json({"name": record.name, "version": record.version, "document": record.document})
     else:
         click.echo(f"{record.name}: version {record.version}")
+    for warning in record.warnings:
+        click.echo(f"warning: {warning}", err=True)
 
 
 @calendars.command()

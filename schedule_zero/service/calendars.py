@@ -26,7 +26,7 @@ from schedule_zero.timing.calendar_book import CalendarBook
 from schedule_zero.timing.calendar_parse import parse_calendar
 from schedule_zero.timing.calendar_rules import DAY_US
 from schedule_zero.timing.calendars import END_US, CalendarWindow, NamedCalendar
-from schedule_zero.timing.ical_text import distil, merged, zone_of
+from schedule_zero.timing.ical_text import merged, zone_of
 from schedule_zero.timing.walltime import LAST_YEAR, day_number, from_day_number
 
 log = structlog.get_logger(__name__)
@@ -49,6 +49,17 @@ class CalendarSummary(Struct, kw_only=True):
     description: str
     # How many entries of each kind; ``ical``: how many events.
     entries: dict[str, int]
+
+
+class CalendarWritten(Struct, kw_only=True):
+    """A calendar as it is stored now."""
+
+    calendar: Calendar
+    created: bool = False
+    # It is the answer to an earlier request with the same key.
+    replayed: bool = False
+    # What may not be meant as it is written.
+    warnings: list[str] = []
 
 
 class CalendarCheck(Struct, kw_only=True):
@@ -86,18 +97,18 @@ class CalendarService:
 
     async def create(
         self, principal: Principal, name: str, document: dict[str, Any], idem: IdemKey | None = None
-    ) -> tuple[Calendar, bool]:
-        """A new calendar, and whether this is a repetition. AlreadyExists, InvalidCalendar."""
-        encoded = (await self._parsed(document, name)).encoded()
+    ) -> CalendarWritten:
+        """A new calendar. AlreadyExists, InvalidCalendar."""
+        parsed = await self._parsed(document, name)
         record = idempotency_record(principal, idem, [name], self._clock)
         outcome: Calendar | IdempotentReplay = await self._store.write(
-            store_calendars.create, store_calendars.Create(name=name, document=encoded, idem=record)
+            store_calendars.create, store_calendars.Create(name=name, document=parsed.encoded(), idem=record)
         )
         if isinstance(outcome, IdempotentReplay):
             [name] = msgspec.json.decode(outcome.response, type=list[str])
-            return await self.get(name), True
+            return CalendarWritten(calendar=await self.get(name), replayed=True, warnings=parsed.warnings)
         await self._tell(principal, outcome)
-        return outcome, False
+        return CalendarWritten(calendar=outcome, created=True, warnings=parsed.warnings)
 
     async def put(
         self,
@@ -107,17 +118,17 @@ class CalendarService:
         if_match: str | None = None,
         *,
         create_only: bool = False,
-    ) -> tuple[Calendar, bool]:
-        """Replace or create; the calendar, and whether it was created. PreconditionFailed, InvalidCalendar.
+    ) -> CalendarWritten:
+        """Replace or create. PreconditionFailed, InvalidCalendar.
 
         The same document again is no new version.
         """
-        encoded = (await self._parsed(document, name)).encoded()
-        return await self._put(principal, name, encoded, if_match, create_only=create_only)
+        parsed = await self._parsed(document, name)
+        return await self._put(principal, parsed, if_match, create_only=create_only)
 
     async def import_ical(
         self, principal: Principal, name: str, text: str, if_match: str | None = None, *, add: bool = False
-    ) -> tuple[Calendar, bool]:
+    ) -> CalendarWritten:
         """Put an iCalendar file into a calendar, in the place of the one that was there, or beside it (``add``).
 
         With ``add``, events that are in both (by their UID) are those of the new file. A calendar that isn't there is
@@ -126,18 +137,23 @@ class CalendarService:
         there = await self._store.read(lambda conn: store_calendars.get(conn, name))
         document: dict[str, Any] = {} if there is None else msgspec.json.decode(there.document)
 
-        def parse() -> bytes:
+        def parse() -> NamedCalendar:
             if there is None and (zone := zone_of(text)) is not None:
                 document["timezone"] = zone
-            new = distil(text, "/ical")
+            # The text as it came: an error names its line.
+            new = parse_calendar({**document, "ical": text}, name)
             old = document.get("ical")
-            return parse_calendar({**document, "ical": merged(old, new) if add and old else new}, name).encoded()
+            if not (add and old):
+                return new
+            both = parse_calendar({**document, "ical": merged(old, new.document()["ical"])}, name)
+            both.warnings = new.warnings
+            return both
 
-        encoded = await asyncio.to_thread(parse)
+        parsed = await asyncio.to_thread(parse)
         if if_match is None and there is not None:
             # What was read is what has to be there still: an import never loses another's change.
             if_match = etag(there)
-        return await self._put(principal, name, encoded, if_match, create_only=there is None)
+        return await self._put(principal, parsed, if_match, create_only=there is None)
 
     async def delete(self, principal: Principal, name: str, if_match: str | None = None) -> None:
         """Forget a calendar; its versions stay. InUse if schedules name it."""
@@ -156,14 +172,14 @@ class CalendarService:
         await self._changed(name)
 
     async def _put(
-        self, principal: Principal, name: str, encoded: bytes, if_match: str | None, *, create_only: bool
-    ) -> tuple[Calendar, bool]:
-        answer: store_calendars.PutAnswer = await self._store.write(
-            store_calendars.put,
-            store_calendars.Put(name=name, document=encoded, if_match=if_match, create_only=create_only),
+        self, principal: Principal, parsed: NamedCalendar, if_match: str | None, *, create_only: bool
+    ) -> CalendarWritten:
+        put = store_calendars.Put(
+            name=parsed.name, document=parsed.encoded(), if_match=if_match, create_only=create_only
         )
+        answer: store_calendars.PutAnswer = await self._store.write(store_calendars.put, put)
         await self._tell(principal, answer.calendar)
-        return answer.calendar, answer.created
+        return CalendarWritten(calendar=answer.calendar, created=answer.created, warnings=parsed.warnings)
 
     async def _tell(self, principal: Principal, calendar: Calendar) -> None:
         log.info("calendar_written", calendar=calendar.name, version=calendar.version, by=principal.name)

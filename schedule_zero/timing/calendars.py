@@ -47,11 +47,20 @@ _Day = tuple[list[int], list[CalendarWindow | None]]
 class NamedCalendar:
     """The windows of one version of one named calendar."""
 
-    __slots__ = ("_cached", "_days", "_days_off", "_document", "_rules", "_wall", "name")
+    __slots__ = ("_cached", "_days", "_days_off", "_document", "_rules", "_wall", "name", "warnings")
 
-    def __init__(self, name: str, zone: ZoneInfo, rules: Sequence[Rule], document: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        zone: ZoneInfo,
+        rules: Sequence[Rule],
+        document: dict[str, Any],
+        warnings: Sequence[str] = (),
+    ) -> None:
         """``document`` is canonical: ``parse_calendar`` makes the same calendar of it."""
         self.name = name
+        # What may not be meant as it is written.
+        self.warnings = list(warnings)
         self._wall = Wall(zone)
         self._rules = tuple(rules)
         self._document = document

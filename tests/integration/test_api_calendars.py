@@ -295,6 +295,31 @@ async def test_a_large_file_is_taken_and_one_too_large_is_not(api):
     assert refused.json()["errors"][0]["pointer"] == "/ical"
 
 
+async def test_an_import_that_covers_nothing_is_taken_and_says_so(api):
+    todo = "BEGIN:VTODO\r\nUID:1\r\nEND:VTODO\r\n"
+
+    sound = await api.post("/api/calendars/x/import", json={"ical": file(event("1", "DTSTART;VALUE=DATE:20260710"))})
+    empty = await api.post("/api/calendars/x/import", json={"ical": file(todo), "add": True})
+
+    assert "warnings" not in sound.json()
+    assert empty.json()["warnings"] == ["the iCalendar file covers nothing: it has no event"]
+    assert empty.json()["document"] == sound.json()["document"]
+
+
+@pytest.mark.parametrize("add", [False, True])
+async def test_an_import_that_is_refused_names_the_line_of_its_own_file(api, add):
+    sound = file(event("1", "DTSTART;VALUE=DATE:20260710"))
+    await api.post("/api/calendars/x/import", json={"ical": sound})
+    wrong = file(
+        event("2", "DESCRIPTION:one\r\n two", "DTSTART:20260710T100000Z", "DTEND:20260710T090000Z", "X-A:b"), head="X:1\r\n"
+    )
+
+    answer = await api.post("/api/calendars/x/import", json={"ical": wrong, "add": add})
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("line 9 of the iCalendar text: DTEND")
+
+
 # --- what it covers -----------------------------------------------------------------------------------
 
 

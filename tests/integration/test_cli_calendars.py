@@ -130,6 +130,15 @@ async def test_norway_is_a_country(cli, tmp_path):
     assert done.exit_code == 0, done.stderr
 
 
+async def test_an_import_that_covers_nothing_warns(cli, tmp_path):
+    (tmp_path / "a.ics").write_text("BEGIN:VCALENDAR\nVERSION:2.0\nEND:VCALENDAR\n")
+
+    done = await cli("import", "x", "a.ics")
+
+    assert (done.exit_code, done.stdout) == (0, "x: version 1\n")
+    assert done.stderr == "warning: the iCalendar file covers nothing: it has no event\n"
+
+
 async def test_calendars_are_listed_and_shown(cli):
     assert "no calendars" in (await cli()).stderr
     await cli("set", "works", "-", stdin=YAML)
