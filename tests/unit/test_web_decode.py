@@ -350,6 +350,7 @@ def test_no_query_is_the_defaults():
         ("status=", "status", ""),
         ("since=yesterday", "since", "2030-01-01T00:00:00Z or unix seconds, got 'yesterday'"),
         ("since=nan", "since", ""),
+        ("since=2026-02-30T00:00:00Z", "since", "expected a moment that there is, got '2026-02-30T00:00:00Z'"),
         ("handler_id=%00", "handler_id", "up to 128 of A-Z a-z 0-9 _ . : @ / -, the first one"),
         ("cursor=", "cursor", "length"),
         ("limt=3", "limt", "unknown"),

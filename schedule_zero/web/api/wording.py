@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from msgspec import inspect
@@ -23,6 +24,7 @@ PATTERNS = {
     r"^[a-z_]+(\.[a-z_]+)?(?!\n)$": "a word such as execution or execution.finished",
     r"^[0-9]{1,18}(-[0-9]{1,9})?(?!\n)$": "the id of an event such as 1234-5",
 }
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}")
 _KINDS = re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<got>[^`]+)`")
 # What is named by its kind alone.
 _BARE = frozenset({"null", "array", "object"})
@@ -56,6 +58,8 @@ def sentence(what: str, info: Any, steps: Sequence[str | int], value: object, *,
         seconds = any(isinstance(leaf, inspect.FloatType) for leaf in leaves)
         forms = ["2030-01-01T00:00:00Z", *(["a local time without Z"] if local else [])]
         forms += ["unix seconds"] if seconds else []
+        if isinstance(value, str) and _DATE.match(value) and _is_no_moment(value):
+            return "expected a moment that there is" + _got(value)
         offset = " with Z or an offset" if "timezone" in what else ""
         return f"expected a moment{offset}: {' or '.join(forms)}" + _got(value)
     if "out of range" in what:
@@ -71,6 +75,14 @@ def sentence(what: str, info: Any, steps: Sequence[str | int], value: object, *,
         shown = "" if kinds["got"] in _BARE or value is MISSING else f" ({_shown(value)})"
         return _plain(what) + shown
     return _plain(what) + _got(value)
+
+
+def _is_no_moment(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return True
+    return False
 
 
 def _plain(what: str) -> str:
