@@ -132,7 +132,7 @@ class Server:
             versions=VersionService(store=self.store, schedules=schedules),
             freezes=FreezeService(store=self.store, timer=self.timer, clock=clock),
             backfills=BackfillService(store=self.store, timer=self.timer, clock=clock),
-            foresight=ForesightService(store=self.store, timer=self.timer),
+            foresight=ForesightService(store=self.store, timer=self.timer, clock=clock),
             calendars=CalendarService(
                 store=self.store,
                 book=self.calendars,

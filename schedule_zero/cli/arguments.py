@@ -15,6 +15,9 @@ import click
 from schedule_zero.clock import Clock, SystemClock, from_us
 
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+# Types of triggers without a start and an end.
+_UNBOUNDED = ("date", "calendar", "startup", "manual")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}|$)")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 
 
@@ -62,11 +65,31 @@ class Moment(click.ParamType[float]):
             if re.fullmatch(r"\d+(\.\d+)?", text):
                 return float(text)
             moment = datetime.fromisoformat(text)
-        except (ValueError, OverflowError):
+        except OverflowError:
+            self.fail(f'expected a moment in the years 1 to 9999, got "{value}"', param, ctx)
+        except ValueError as error:
+            if _DATE.match(text):
+                self.fail(f'there is no such moment: "{value}" ({error})', param, ctx)
             self.fail(f'expected 2030-01-01T00:00:00Z, unix seconds or +10m, got "{value}"', param, ctx)
         if moment.tzinfo is None:
             self.fail(f'"{value}" names no zone: end it with Z or an offset such as +01:00', param, ctx)
         return moment.timestamp()
+
+
+class LocalMoment(Moment):
+    """As ``Moment``; a local time without an offset comes out as text, for whoever knows on which wall it is meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        # Digits alone are unix seconds, also where they could be a date.
+        if isinstance(value, str) and value[:1] not in ("+", "-") and not value.strip().isdecimal():
+            try:
+                local = datetime.fromisoformat(value.strip())
+            except ValueError:
+                pass
+            else:
+                if local.tzinfo is None:
+                    return local.isoformat()
+        return super().convert(value, param, ctx)
 
 
 def job_target(words: Sequence[str]) -> tuple[str, str, list[str]]:
@@ -138,13 +161,17 @@ def trigger_document(
     *,
     cron: str | None,
     every: float | None,
-    at: float | None,
+    at: float | str | None,
     trigger: str | None,
     timezone: str | None,
-    start: float | None = None,
-    end: float | None = None,
+    start: float | str | None = None,
+    end: float | str | None = None,
+    zone_around: str | None = None,
 ) -> dict[str, Any]:
-    """The trigger of exactly one of ``--cron``, ``--every``, ``--at`` and ``--trigger``."""
+    """The trigger of exactly one of ``--cron``, ``--every``, ``--at`` and ``--trigger``.
+
+    Moments without an offset are on the wall of its zone, or else of ``zone_around``.
+    """
     choices = {"--cron": cron, "--every": every, "--at": at, "--trigger": trigger}
     said = [name for name, value in choices.items() if value is not None]
     if len(said) != 1:
@@ -166,4 +193,11 @@ def trigger_document(
     else:
         document = {"type": "date", "run_date": at}
     more = {"timezone": timezone, "start": start, "end": end}
+    for name, value in (("--at", at), ("--start", start), ("--end", end)):
+        if name != "--at" and value is not None and document.get("type") in _UNBOUNDED:
+            raise click.UsageError(f"{name} does not go with a trigger of type {document['type']}")
+        if isinstance(value, str) and not (timezone or zone_around or document.get("timezone")):
+            raise click.UsageError(
+                f'{name}: "{value}" names no zone: end it with Z or an offset such as +01:00, or give a --timezone'
+            )
     return document | {name: value for name, value in more.items() if value is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -123,6 +124,8 @@ def _written(caller: Caller, record: Any) -> None:
         show_json({"name": record.name, "version": record.version, "document": record.document})
     else:
         click.echo(f"{record.name}: version {record.version}")
+    for warning in record.warnings:
+        click.echo(f"warning: {warning}", err=True)
 
 
 @calendars.command()
@@ -244,6 +247,14 @@ def _yaml(text: str, name: str) -> Any:
     ):
         Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), first)
     try:
-        return Loader(text).get_single_data()
+        document = Loader(text).get_single_data()
+        json.dumps(document)
     except yaml.YAMLError as error:
         raise click.UsageError(f"{name}: not valid YAML: {error}") from None
+    except RecursionError:
+        raise click.UsageError(f"{name}: not valid YAML: nested far too deeply") from None
+    except ValueError:
+        raise click.UsageError(f"{name}: not valid YAML: an alias refers to itself") from None
+    except TypeError as error:
+        raise click.UsageError(f"{name}: expected what JSON has as well: {error}") from None
+    return document

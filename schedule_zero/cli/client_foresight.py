@@ -81,8 +81,9 @@ def forecast(caller: Caller, from_: float | None, **query: Any) -> None:
 def simulate(caller: Caller, from_: float | None, to: float, ids: tuple[str, ...], list_: bool, limit: int) -> None:
     """Run the stored schedules on a clock that jumps, and say what would fire. Nothing is run, nothing is stored.
 
-    The scheduler's own decisions, with pauses, skips, calendars and maxima as they are now. A run takes no time here,
-    so no fire overlaps the one before.
+    The scheduler's own decisions, with pauses, skips, calendars and maxima as they are now: what runs before --from
+    counts towards a maximum. No schedule fires before it was made. A run takes no time here, so no fire overlaps the
+    one before.
 
     \b
     Examples:
@@ -93,14 +94,15 @@ def simulate(caller: Caller, from_: float | None, to: float, ids: tuple[str, ...
 
     from schedule_zero.clock import SystemClock
 
-    from_us = SystemClock().wall_us() if from_ is None else round(from_ * 1e6)
+    now_us = SystemClock().wall_us()
+    from_us = now_us if from_ is None else round(from_ * 1e6)
     to_us = round(to * 1e6)
     if to_us <= from_us:
         raise click.UsageError("--to does not lie after --from")
     with caller.client() as client:
         rows = list(_stored(client, ids))
         calendars = _calendars(client, rows)
-    sums, shown, total = asyncio.run(_simulate(rows, calendars, from_us, to_us, limit if list_ else 0))
+    sums, shown, total = asyncio.run(_simulate(rows, calendars, (from_us, to_us, now_us), limit if list_ else 0))
     if caller.json:
         show_json({"from": rfc3339(from_us), "to": rfc3339(to_us), "fires": total, "schedules": sums, "list": shown})
         return
@@ -135,7 +137,9 @@ def _row(record: Any) -> Schedule:
     from schedule_zero.model import Policies, Schedule, ScheduleState
     from schedule_zero.rules.policies import stored_policies, stored_skips
 
-    until = record.paused_until
+    def moment_us(moment: Any) -> int | None:
+        return None if moment is None else to_us(moment)
+
     return Schedule(
         id=record.id,
         handler_id=record.handler_id,
@@ -144,9 +148,11 @@ def _row(record: Any) -> Schedule:
         policies=stored_policies(msgspec.convert(record.policies, Policies)),
         state=ScheduleState(record.state),
         misfire_grace_s=record.misfire_grace_s,
-        resume_us=None if until is None else to_us(until),
+        resume_us=moment_us(record.paused_until),
         skips=stored_skips(map(to_us, record.skips)),
+        next_fire_us=moment_us(record.next_fire_time),
         runs=record.runs,
+        created_us=moment_us(record.created_at) or 0,
     )
 
 
@@ -179,7 +185,7 @@ def _calendars(client: Client, rows: list[Schedule]) -> _Copies:
 
 
 async def _simulate(
-    rows: list[Schedule], calendars: _Copies, from_us: int, to_us: int, limit: int
+    rows: list[Schedule], calendars: _Copies, when: tuple[int, int, int], limit: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
     """The sums by schedule, the first ``limit`` fires, and how many there are."""
     from schedule_zero.config import TimingConfig
@@ -192,7 +198,9 @@ async def _simulate(
     last: dict[str, int] = {}
     shown: list[dict[str, Any]] = []
     total = 0
-    async for fire in simulate(rows, from_us, to_us, resolver=Resolver(from_us, calendars), config=TimingConfig()):
+    from_us, to_us, now_us = when
+    resolver = Resolver(from_us, calendars)
+    async for fire in simulate(rows, from_us, to_us, now_us=now_us, resolver=resolver, config=TimingConfig()):
         total += fire.count
         (skipped if fire.execution_id is None else runs)[fire.schedule_id] += fire.count
         first.setdefault(fire.schedule_id, fire.nominal_us)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +12,7 @@ import click
 
 from schedule_zero.cli.api import Caller, main, with_caller
 from schedule_zero.cli.app import colour
-from schedule_zero.cli.arguments import Moment
+from schedule_zero.cli.arguments import LocalMoment, Moment
 from schedule_zero.cli.output import Column, moment, short_moment, show_fields, show_json, show_table
 
 EXPLAINED = (
@@ -43,21 +42,6 @@ VERSIONS: list[Column] = [
     ("BY", "by"),
     ("CHANGED", _changed),
 ]
-
-
-class LocalMoment(Moment):
-    """As ``Moment``, and a local time without an offset: on the wall of the schedule's zone."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, str) and value[:1] not in ("+", "-"):
-            try:
-                local = datetime.fromisoformat(value.strip())
-            except ValueError:
-                pass
-            else:
-                if local.tzinfo is None:
-                    return local.isoformat()
-        return super().convert(value, param, ctx)
 
 
 @main.command()

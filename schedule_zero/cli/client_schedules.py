@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 
 from schedule_zero.cli.api import Caller, main, with_caller
-from schedule_zero.cli.arguments import Duration, Moment, job_params, job_target, trigger_document
+from schedule_zero.cli.arguments import Duration, LocalMoment, Moment, job_params, job_target, trigger_document
 from schedule_zero.cli.client_executions import each
 from schedule_zero.cli.client_jobs import PARAMS, TARGET, job_options, split_options
 from schedule_zero.cli.client_policies import policy_options, take_policies
@@ -48,13 +48,15 @@ def trigger_options(command: F) -> F:
             "--cron", metavar="EXPRESSION", help="By cron: '*/5 * * * *', with seconds '*/10 * * * * *', @daily."
         ),
         click.option("--every", type=Duration(), metavar="DURATION", help="At an interval: 10s, 250ms, 1h30m."),
-        click.option("--at", type=Moment(), metavar="MOMENT", help="Once: 2030-01-01T00:00:00Z, unix seconds, +10m."),
+        click.option(
+            "--at", type=LocalMoment(), metavar="MOMENT", help="Once: 2030-01-01T00:00:00Z, unix seconds, +10m."
+        ),
         click.option(
             "--trigger", metavar="JSON", help='Any trigger: {"type": "calendar", …}, or a list; @FILE, - for stdin.'
         ),
         click.option("--timezone", metavar="ZONE", help="Of the trigger, if it names none: Europe/Berlin. [UTC]"),
-        click.option("--start", type=Moment(), metavar="MOMENT", help="Not before this moment."),
-        click.option("--end", type=Moment(), metavar="MOMENT", help="Not after this moment."),
+        click.option("--start", type=LocalMoment(), metavar="MOMENT", help="Not before this moment."),
+        click.option("--end", type=LocalMoment(), metavar="MOMENT", help="Not after this moment."),
     )
     # The decorator next to the function comes last: the help shows them in the order above.
     for option in reversed(options):
@@ -62,9 +64,9 @@ def trigger_options(command: F) -> F:
     return command
 
 
-def _take_trigger(given: dict[str, Any]) -> dict[str, Any]:
+def _take_trigger(given: dict[str, Any], zone_around: str | None = None) -> dict[str, Any]:
     names = ("cron", "every", "at", "trigger", "timezone", "start", "end")
-    return trigger_document(**{name: given.pop(name) for name in names})
+    return trigger_document(**{name: given.pop(name) for name in names}, zone_around=zone_around)
 
 
 @main.command()
@@ -101,7 +103,7 @@ def schedule(
     policies = take_policies(given)
     # Of the schedule: a trigger that names a zone of its own keeps it.
     timezone, given["timezone"] = given["timezone"], None
-    trigger = _take_trigger(given)
+    trigger = _take_trigger(given, timezone)
     if replace and schedule_id is None:
         raise click.UsageError("--replace needs an --id")
     body = {"handler_id": handler_id, "job_method": method, "job_params": arguments, "trigger": trigger}

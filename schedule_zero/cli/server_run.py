@@ -15,7 +15,7 @@ from schedule_zero import logs, state_dir
 from schedule_zero.cli.app import run_async, stop_on_signals
 from schedule_zero.cli.samples import load_samples
 from schedule_zero.server import Addresses, Server, serve
-from schedule_zero.settings import Settings
+from schedule_zero.settings import Settings, Source
 
 
 def run(loaded: Settings, *, demo: bool) -> None:
@@ -70,13 +70,21 @@ def _banner(addresses: Addresses, loaded: Settings, *, demo: bool) -> str:
   nodes     {addresses.zmq}
   state     {shown}
   token     {shown}/{state_dir.ADMIN_TOKEN}
-  settings  {short_path(loaded.file) if loaded.file else "defaults"}{told}
+  settings  {settings_from(loaded)}{told}
 
 {first} a node connects, in another terminal:
   schedule-zero-handler schedule_zero.handlers.demo:DemoHandler
   schedule-zero run demo.hello name=World
 Ctrl-C stops in order; again, at once.
 """
+
+
+def settings_from(loaded: Settings) -> str:
+    """Where the settings come from: the file, and what is set beside it (or over it) by variables and flags."""
+    said = [short_path(loaded.file)] if loaded.file else []
+    for source in (Source.ENVIRONMENT, Source.FLAG):
+        said += sorted({origin.where for origin in loaded.origins.values() if origin.source is source})
+    return ", ".join(said) or "defaults"
 
 
 def short_path(path: Path) -> str:

@@ -253,13 +253,14 @@ class Preview(Record, frozen=True):
 
 
 class CalendarRecord(Record, frozen=True):
-    """One named calendar; ``etag`` is what ``if_match`` takes."""
+    """One named calendar; ``etag`` is what ``if_match`` takes. ``warnings`` are about what was just written."""
 
     name: str
     document: dict[str, Any]
     version: int = 1
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    warnings: list[str] = []
 
     @property
     def etag(self) -> str:

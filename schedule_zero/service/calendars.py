@@ -13,7 +13,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from schedule_zero.clock import Clock
+from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.errors import InUse, InvalidField, NotFound
 from schedule_zero.model import Calendar, CalendarVersion
 from schedule_zero.service.idempotency import idempotency_record
@@ -25,18 +25,15 @@ from schedule_zero.store.tx import parse_pair
 from schedule_zero.timing.calendar_book import CalendarBook
 from schedule_zero.timing.calendar_parse import parse_calendar
 from schedule_zero.timing.calendar_rules import DAY_US
-from schedule_zero.timing.calendars import CalendarWindow, NamedCalendar
-from schedule_zero.timing.ical_text import distil, merged, zone_of
-from schedule_zero.timing.trigger import LATEST_US
-from schedule_zero.timing.walltime import LAST_YEAR, day_number, from_day_number
+from schedule_zero.timing.calendars import END_US, CalendarWindow, NamedCalendar
+from schedule_zero.timing.ical_text import merged, zone_of
+from schedule_zero.timing.walltime import LAST_YEAR, from_day_number
 
 log = structlog.get_logger(__name__)
 
 # The longest range in which windows are listed: an empty calendar has to be looked through as well.
 LONGEST_RANGE_US = 5 * 366 * DAY_US
 SHOWN_USERS = 10
-# Calendars go to the last year in which every zone has a whole year.
-END_US = day_number(date(LAST_YEAR + 1, 1, 1)) * DAY_US
 # How far the next business day is looked for.
 FARTHEST_DAYS = 366
 
@@ -52,6 +49,17 @@ class CalendarSummary(Struct, kw_only=True):
     description: str
     # How many entries of each kind; ``ical``: how many events.
     entries: dict[str, int]
+
+
+class CalendarWritten(Struct, kw_only=True):
+    """A calendar as it is stored now."""
+
+    calendar: Calendar
+    created: bool = False
+    # It is the answer to an earlier request with the same key.
+    replayed: bool = False
+    # What may not be meant as it is written.
+    warnings: list[str] = []
 
 
 class CalendarCheck(Struct, kw_only=True):
@@ -89,18 +97,18 @@ class CalendarService:
 
     async def create(
         self, principal: Principal, name: str, document: dict[str, Any], idem: IdemKey | None = None
-    ) -> tuple[Calendar, bool]:
-        """A new calendar, and whether this is a repetition. AlreadyExists, InvalidCalendar."""
-        encoded = (await self._parsed(document, name)).encoded()
+    ) -> CalendarWritten:
+        """A new calendar. AlreadyExists, InvalidCalendar."""
+        parsed = await self._parsed(document, name)
         record = idempotency_record(principal, idem, [name], self._clock)
         outcome: Calendar | IdempotentReplay = await self._store.write(
-            store_calendars.create, store_calendars.Create(name=name, document=encoded, idem=record)
+            store_calendars.create, store_calendars.Create(name=name, document=parsed.encoded(), idem=record)
         )
         if isinstance(outcome, IdempotentReplay):
             [name] = msgspec.json.decode(outcome.response, type=list[str])
-            return await self.get(name), True
+            return CalendarWritten(calendar=await self.get(name), replayed=True, warnings=parsed.warnings)
         await self._tell(principal, outcome)
-        return outcome, False
+        return CalendarWritten(calendar=outcome, created=True, warnings=parsed.warnings)
 
     async def put(
         self,
@@ -110,17 +118,17 @@ class CalendarService:
         if_match: str | None = None,
         *,
         create_only: bool = False,
-    ) -> tuple[Calendar, bool]:
-        """Replace or create; the calendar, and whether it was created. PreconditionFailed, InvalidCalendar.
+    ) -> CalendarWritten:
+        """Replace or create. PreconditionFailed, InvalidCalendar.
 
         The same document again is no new version.
         """
-        encoded = (await self._parsed(document, name)).encoded()
-        return await self._put(principal, name, encoded, if_match, create_only=create_only)
+        parsed = await self._parsed(document, name)
+        return await self._put(principal, parsed, if_match, create_only=create_only)
 
     async def import_ical(
         self, principal: Principal, name: str, text: str, if_match: str | None = None, *, add: bool = False
-    ) -> tuple[Calendar, bool]:
+    ) -> CalendarWritten:
         """Put an iCalendar file into a calendar, in the place of the one that was there, or beside it (``add``).
 
         With ``add``, events that are in both (by their UID) are those of the new file. A calendar that isn't there is
@@ -129,18 +137,23 @@ class CalendarService:
         there = await self._store.read(lambda conn: store_calendars.get(conn, name))
         document: dict[str, Any] = {} if there is None else msgspec.json.decode(there.document)
 
-        def parse() -> bytes:
+        def parse() -> NamedCalendar:
             if there is None and (zone := zone_of(text)) is not None:
                 document["timezone"] = zone
-            new = distil(text, "/ical")
+            # The text as it came: an error names its line.
+            new = parse_calendar({**document, "ical": text}, name)
             old = document.get("ical")
-            return parse_calendar({**document, "ical": merged(old, new) if add and old else new}, name).encoded()
+            if not (add and old):
+                return new
+            both = parse_calendar({**document, "ical": merged(old, new.document()["ical"])}, name)
+            both.warnings = new.warnings
+            return both
 
-        encoded = await asyncio.to_thread(parse)
+        parsed = await asyncio.to_thread(parse)
         if if_match is None and there is not None:
             # What was read is what has to be there still: an import never loses another's change.
             if_match = etag(there)
-        return await self._put(principal, name, encoded, if_match, create_only=there is None)
+        return await self._put(principal, parsed, if_match, create_only=there is None)
 
     async def delete(self, principal: Principal, name: str, if_match: str | None = None) -> None:
         """Forget a calendar; its versions stay. InUse if schedules name it."""
@@ -159,14 +172,14 @@ class CalendarService:
         await self._changed(name)
 
     async def _put(
-        self, principal: Principal, name: str, encoded: bytes, if_match: str | None, *, create_only: bool
-    ) -> tuple[Calendar, bool]:
-        answer: store_calendars.PutAnswer = await self._store.write(
-            store_calendars.put,
-            store_calendars.Put(name=name, document=encoded, if_match=if_match, create_only=create_only),
+        self, principal: Principal, parsed: NamedCalendar, if_match: str | None, *, create_only: bool
+    ) -> CalendarWritten:
+        put = store_calendars.Put(
+            name=parsed.name, document=parsed.encoded(), if_match=if_match, create_only=create_only
         )
+        answer: store_calendars.PutAnswer = await self._store.write(store_calendars.put, put)
         await self._tell(principal, answer.calendar)
-        return answer.calendar, answer.created
+        return CalendarWritten(calendar=answer.calendar, created=answer.created, warnings=parsed.warnings)
 
     async def _tell(self, principal: Principal, calendar: Calendar) -> None:
         log.info("calendar_written", calendar=calendar.name, version=calendar.version, by=principal.name)
@@ -218,7 +231,9 @@ class CalendarService:
     ) -> Page[CalendarWindow]:
         """A page of the windows that overlap ``[from_us, to_us)``, by start; from now, and for a year, if not said."""
         from_us = self._clock.wall_us() if from_us is None else from_us
-        to_us = min(from_us + 366 * DAY_US, LATEST_US) if to_us is None else to_us
+        if from_us >= END_US:
+            raise _too_late("from", from_us)
+        to_us = from_us + 366 * DAY_US if to_us is None else to_us
         if to_us <= from_us:
             raise InvalidField("expected a moment after `from`", parameter="to")
         if to_us - from_us > LONGEST_RANGE_US:
@@ -231,7 +246,7 @@ class CalendarService:
         """Whether a moment (now) is covered, and by what; whether its day is a business day."""
         at = self._clock.wall_us() if at_us is None else at_us
         if at >= END_US:
-            raise InvalidField("expected a moment before the year 9999", parameter="at")
+            raise _too_late("at", at)
         calendar = await self._calendar(name)
         return await asyncio.to_thread(_check, calendar, at)
 
@@ -261,7 +276,8 @@ def _page(
 def _check(calendar: NamedCalendar, at_us: int) -> CalendarCheck:
     day = calendar.day_at(at_us)
     why = calendar.day_off(day)
-    ahead = (near for near in range(day + 1, day + 1 + FARTHEST_DAYS) if calendar.is_business_day(near))
+    days = range(day + 1, min(day + 1 + FARTHEST_DAYS, END_US // DAY_US))
+    ahead = (near for near in days if calendar.is_business_day(near))
     following = next(ahead, None)
     return CalendarCheck(
         at_us=at_us,
@@ -287,6 +303,10 @@ def _summary(row: Calendar) -> CalendarSummary:
         description=document.get("description", ""),
         entries=entries,
     )
+
+
+def _too_late(parameter: str, us: int) -> InvalidField:
+    return InvalidField(f"expected a moment before the year {LAST_YEAR + 1}, got {rfc3339(us)}", parameter=parameter)
 
 
 def _unknown(name: str) -> NotFound:

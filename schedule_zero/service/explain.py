@@ -106,10 +106,10 @@ class ExplainService:
         except (InvalidTrigger, InvalidCalendar):
             return None
 
-    def forbidden(self, row: Schedule, us: int) -> str | None:
+    def forbidden(self, row: Schedule, trigger: Trigger, us: int) -> str | None:
         """Why a named calendar forbids a moment."""
         try:
-            exclusions = self._timer.resolver.exclusions(policies_of(row.policies))
+            exclusions = self._timer.resolver.exclusions(policies_of(row.policies), trigger)
         except InvalidCalendar as error:
             return error.message
         verdict = None if exclusions is None else exclusions.verdict(us)
@@ -269,10 +269,12 @@ class _Search:
             return
         facts.to_skip = nominal_us in skips_of(current.skips)
         facts.asked_by = self._asked_by(current.generation, nominal_us)
-        facts.forbidden = self._service.forbidden(current, nominal_us)
-        most = policies_of(current.policies).max_fires
         trigger = self._service.trigger(self._conn, current)
-        if most is not None and trigger is not None and current.next_fire_us is not None:
+        if trigger is None:
+            return
+        facts.forbidden = self._service.forbidden(current, trigger, nominal_us)
+        most = policies_of(current.policies).max_fires
+        if most is not None and current.next_fire_us is not None:
             facts.runs_out = trigger.count(current.next_fire_us - 1, nominal_us - 1) >= most - current.runs
 
     def _asked_by(self, generation: int, nominal_us: int) -> str | None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import heappush, heapreplace
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.errors import InvalidCalendar, InvalidField, InvalidTrigger, NotFound
 from schedule_zero.model import Schedule, ScheduleState
-from schedule_zero.rules.policies import policies_of, skips_of
 from schedule_zero.service.rest import Rest
 from schedule_zero.store import Store
 from schedule_zero.store import executions as store_executions
 from schedule_zero.store import schedules as store_schedules
 from schedule_zero.timing import Timer
 from schedule_zero.timing.forecast import MAX_BUCKETS, Firing, Forecast, forecast
+from schedule_zero.timing.outlook import Outlook, Outlooks
+from schedule_zero.timing.trigger import LATEST_US
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -23,6 +26,8 @@ PAGE = 1000
 # The newest completed executions that say how long a job takes.
 HISTORY = 20_000
 MAX_RANGE_US = 366 * 86_400_000_000
+# What runs before the range may have to be counted as well.
+FARTHEST_US = 10 * MAX_RANGE_US
 # Entries of a feed, and of one schedule in it.
 MAX_COMING = 2000
 MAX_OF_ONE = 500
@@ -31,17 +36,25 @@ MAX_OF_ONE = 500
 class ForesightService:
     """Reads only."""
 
-    def __init__(self, *, store: Store, timer: Timer) -> None:
+    def __init__(self, *, store: Store, timer: Timer, clock: Clock) -> None:
         self._store = store
         self._timer = timer
+        self._clock = clock
 
     async def forecast(self, from_us: int, to_us: int, bucket_us: int, quiet_us: int | None = None) -> Forecast:
-        """The fires of all active schedules in ``[from_us, to_us)``, with the run time that they are expected to take.
+        """What will run in ``[from_us, to_us)``, as things stand, with the run time that it is expected to take.
 
-        InvalidField: the range is empty, longer than a year, or has too many buckets.
+        InvalidField: the range is empty, longer than a year, or too far ahead, or has too many buckets.
         """
+        now_us = self._clock.wall_us()
         if to_us <= from_us:
             raise InvalidField("the end of the range does not lie after its start", parameter="to")
+        if to_us > now_us + FARTHEST_US:
+            raise InvalidField(
+                f"expected a range that ends within ten years, by {rfc3339(now_us + FARTHEST_US)}, "
+                f"got one to {rfc3339(min(to_us, LATEST_US))}",
+                parameter="to",
+            )
         if to_us - from_us > MAX_RANGE_US:
             raise InvalidField("expected a range of at most 366 days", parameter="to")
         if (to_us - from_us) / bucket_us > MAX_BUCKETS:
@@ -50,13 +63,15 @@ class ForesightService:
             raise InvalidField("expected a window that fits into the range", parameter="quiet_s")
         # A reader thread: counting for 100,000 schedules takes seconds, and the loop has to fire meanwhile.
         return await self._store.read(
-            lambda conn: forecast(self._firings(conn), from_us, to_us, bucket_us, quiet_us=quiet_us, rest=Rest())
+            lambda conn: forecast(
+                self._firings(conn, now_us), from_us, to_us, bucket_us, quiet_us=quiet_us, rest=Rest()
+            )
         )
 
     async def coming(
         self, from_us: int, to_us: int, schedule_id: str | None = None, limit: int = MAX_COMING
     ) -> list[tuple[Schedule, int]]:
-        """The nominal times in ``[from_us, to_us)`` of one schedule or of all active ones, the earliest first.
+        """The nominal times in ``[from_us, to_us)`` that will run, of one schedule or of all, the earliest first.
 
         At most ``limit``, and of one schedule at most ``MAX_OF_ONE``: whoever fires each second fills no diary.
         NotFound: there is no such schedule.
@@ -69,35 +84,33 @@ class ForesightService:
         rest = Rest()
         # The latest one is on top: what lies behind ``limit`` others is let go at once.
         kept: list[tuple[int, int, Schedule]] = []
-        for place, row in enumerate(_active(conn) if schedule_id is None else [_one(conn, schedule_id)]):
+        rows = _not_over(conn) if schedule_id is None else iter([_one(conn, schedule_id)])
+        for place, (row, outlook) in enumerate(self._outlooks(rows, self._clock.wall_us())):
             rest()
-            try:
-                trigger = self._timer.resolver.trigger(row)
-            except (InvalidTrigger, InvalidCalendar):
-                continue
-            skips = frozenset(skips_of(row.skips))
-            exclusions = self._timer.resolver.exclusions(policies_of(row.policies))
-            nominal_us = trigger.next_after(from_us - 1)
-            for _ in range(MAX_OF_ONE):
-                if nominal_us is None or nominal_us >= to_us or (len(kept) == limit and -nominal_us <= kept[0][0]):
+            for nominal_us in islice(outlook.times(from_us, to_us), MAX_OF_ONE):
+                if len(kept) == limit and -nominal_us <= kept[0][0]:
                     break
-                if nominal_us not in skips and (exclusions is None or exclusions.verdict(nominal_us) is None):
-                    entry = (-nominal_us, -place, row)
-                    heappush(kept, entry) if len(kept) < limit else heapreplace(kept, entry)
-                nominal_us = trigger.next_after(nominal_us)
+                entry = (-nominal_us, -place, row)
+                heappush(kept, entry) if len(kept) < limit else heapreplace(kept, entry)
         return [(row, -nominal_us) for nominal_us, _, row in sorted(kept, key=_moment, reverse=True)]
 
-    def _firings(self, conn: Connection) -> Iterator[Firing]:
+    def _firings(self, conn: Connection, now_us: int) -> Iterator[Firing]:
         run_s = store_executions.run_times(conn, HISTORY)
-        for row in _active(conn):
-            try:
-                trigger = self._timer.resolver.trigger(row)
-            except (InvalidTrigger, InvalidCalendar):
-                continue
+        for row, outlook in self._outlooks(_not_over(conn), now_us):
             expected = run_s.get((row.id, row.handler_id, row.job_method))
             if expected is None:
                 expected = run_s.get(("", row.handler_id, row.job_method))
-            yield Firing(schedule_id=row.id, trigger=trigger, run_s=expected)
+            yield Firing(schedule_id=row.id, outlook=outlook, run_s=expected)
+
+    def _outlooks(self, rows: Iterator[Schedule], now_us: int) -> Iterator[tuple[Schedule, Outlook]]:
+        outlooks = Outlooks(self._timer.resolver, now_us)
+        for row in rows:
+            try:
+                outlook = outlooks.of(row)
+            except (InvalidTrigger, InvalidCalendar):
+                continue
+            if outlook is not None:
+                yield row, outlook
 
 
 def _moment(entry: tuple[int, int, Schedule]) -> tuple[int, int]:
@@ -111,11 +124,13 @@ def _one(conn: Connection, schedule_id: str) -> Schedule:
     return row
 
 
-def _active(conn: Connection) -> Iterator[Schedule]:
-    cursor: str | None = None
-    while True:
-        page = store_schedules.find(conn, cursor=cursor, limit=PAGE, state=ScheduleState.ACTIVE)
-        yield from page.rows
-        cursor = page.next_cursor
-        if cursor is None:
-            return
+def _not_over(conn: Connection) -> Iterator[Schedule]:
+    """Those that fire, and those that may go on by themselves."""
+    for state in (ScheduleState.ACTIVE, ScheduleState.PAUSED):
+        cursor: str | None = None
+        while True:
+            page = store_schedules.find(conn, cursor=cursor, limit=PAGE, state=state)
+            yield from page.rows
+            cursor = page.next_cursor
+            if cursor is None:
+                break

@@ -480,7 +480,8 @@ class ScheduleService:
             after_us,
             spec.count,
             named=named,
-            exclusions=resolver.exclusions(policies),
+            exclusions=resolver.exclusions(policies, named),
+            max_fires=policies.max_fires,
         )
 
 

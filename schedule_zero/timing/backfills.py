@@ -41,7 +41,7 @@ MAX_TOTAL = 100_000
 def nominal_times(resolver: Resolver, row: Schedule, from_us: int, to_us: int) -> Iterator[int]:
     """What a backfill runs: the nominal times in ``[from_us, to_us]`` that no named calendar forbids."""
     trigger = resolver.trigger(row)
-    exclusions = resolver.exclusions(policies_of(row.policies))
+    exclusions = resolver.exclusions(policies_of(row.policies), trigger)
     whole = [(from_us, to_us + 1, None)]
     for low_us, high_us, verdict in whole if exclusions is None else exclusions.segments(from_us, to_us + 1):
         # Not one by one through what is forbidden: that may be all of a range of ten years.

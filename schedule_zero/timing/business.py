@@ -4,8 +4,8 @@
 counts and the ledger need to know nothing of it. (The day rule ``skip`` moves nothing: it forbids the other days,
 see ``calendars.Exclusions``.)
 
-A day is a date here, read off the wall of the trigger's zone; whether it is a business day, the calendar says for the
-same date in its own zone.
+A day is a date here, read off the wall of the trigger's zone (also where it is skipped); whether it is a business day,
+the calendar says for the same date in its own zone.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ only what bears on time. Its own canonical form is what it is parsed from again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import date, time
 from typing import Any
@@ -40,6 +41,7 @@ MAX_TEXT = 200
 MAX_DESCRIPTION = 500
 LONGEST_WINDOW_S = 31 * DAY_S
 DEFAULT_ZONE = "UTC"
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def parse_calendar(document: object, name: str, *, pointer: str = "") -> NamedCalendar:
@@ -55,6 +57,7 @@ def parse_calendar(document: object, name: str, *, pointer: str = "") -> NamedCa
     if description:
         canonical["description"] = description
     rules: list[Rule] = []
+    warnings: list[str] = []
     for key, parse in _LISTS.items():
         items = list(fields.items(key))
         if len(items) > MAX_ENTRIES[key]:
@@ -68,10 +71,13 @@ def parse_calendar(document: object, name: str, *, pointer: str = "") -> NamedCa
     if ical:
         from schedule_zero.timing.ical import distil, ical_rules
 
-        canonical["ical"] = distil(ical, f"{pointer}/ical")
-        rules += ical_rules(canonical["ical"], wall, f"{pointer}/ical")
+        distilled = distil(ical, f"{pointer}/ical")
+        canonical["ical"] = distilled.text
+        of_file, note = ical_rules(distilled, wall, f"{pointer}/ical")
+        rules += of_file
+        warnings += [note] if note else []
     fields.refuse_rest()
-    return NamedCalendar(name, wall.zone, rules, canonical)
+    return NamedCalendar(name, wall.zone, rules, canonical, warnings)
 
 
 def load_calendar(encoded: bytes, name: str) -> NamedCalendar:
@@ -143,7 +149,11 @@ class _Entry:
             return Hours()
         start = start or 0
         end = DAY_S if end is None else end
-        if start in (end, DAY_S):
+        if start == DAY_S:
+            raise InvalidCalendar(
+                "24:00 is the end of a day: expected 00:00 of the day after as a start", pointer=f"{self.pointer}/from"
+            )
+        if start == end:
             raise InvalidCalendar(
                 "expected a time that differs from the start; leave out both for the whole day",
                 pointer=f"{self.pointer}/to",
@@ -196,8 +206,13 @@ def _day(value: object, pointer: str) -> date:
     except (TypeError, ValueError):
         day = None
     # fromisoformat takes 20261224 and 2026-W52-4 as well; one spelling is enough here.
-    if day is None or value != day.isoformat() or not FIRST_YEAR <= day.year <= LAST_YEAR:
-        raise InvalidCalendar(f"expected a date such as 2026-12-24, got {_shown(value)}", pointer=pointer)
+    if day is None or value != day.isoformat():
+        why = ""
+        if isinstance(value, str) and _DATE.fullmatch(value):
+            why = f": there is no day {value[8:]} in month {value[5:7]} of {value[:4]}"
+        raise InvalidCalendar(f"expected a date such as 2026-12-24, got {_shown(value)}{why}", pointer=pointer)
+    if not FIRST_YEAR <= day.year <= LAST_YEAR:
+        raise InvalidCalendar(f"expected a date from {FIRST_YEAR} to {LAST_YEAR}, got {_shown(value)}", pointer=pointer)
     return day
 
 

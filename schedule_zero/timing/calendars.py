@@ -23,7 +23,6 @@ from msgspec import Struct
 
 from schedule_zero.model import SkipReason
 from schedule_zero.timing.calendar_rules import DAY_US, CalendarWindow, Rule, Wall
-from schedule_zero.timing.trigger import LATEST_US
 from schedule_zero.timing.walltime import FIRST_YEAR, LAST_YEAR, day_number
 
 __all__ = ["CalendarWindow", "Exclusions", "NamedCalendar", "Verdict"]
@@ -34,6 +33,8 @@ CACHED_STRETCHES = 50_000
 LONGEST_SEGMENT_US = 92 * DAY_US
 CACHED_DAYS_OFF = 4096
 
+# Calendars go to the end of the last year that every zone has as a whole: behind that nothing is covered.
+END_US = day_number(date(LAST_YEAR + 1, 1, 1)) * DAY_US
 _FIRST_DAY = day_number(date(FIRST_YEAR, 1, 2))
 _LAST_DAY = day_number(date(LAST_YEAR, 12, 30))
 
@@ -46,11 +47,20 @@ _Day = tuple[list[int], list[CalendarWindow | None]]
 class NamedCalendar:
     """The windows of one version of one named calendar."""
 
-    __slots__ = ("_cached", "_days", "_days_off", "_document", "_rules", "_wall", "name")
+    __slots__ = ("_cached", "_days", "_days_off", "_document", "_rules", "_wall", "name", "warnings")
 
-    def __init__(self, name: str, zone: ZoneInfo, rules: Sequence[Rule], document: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        zone: ZoneInfo,
+        rules: Sequence[Rule],
+        document: dict[str, Any],
+        warnings: Sequence[str] = (),
+    ) -> None:
         """``document`` is canonical: ``parse_calendar`` makes the same calendar of it."""
         self.name = name
+        # What may not be meant as it is written.
+        self.warnings = list(warnings)
         self._wall = Wall(zone)
         self._rules = tuple(rules)
         self._document = document
@@ -79,7 +89,7 @@ class NamedCalendar:
 
     def stretch(self, us: int) -> tuple[CalendarWindow | None, int]:
         """What covers this moment, and until when that answer holds at least (at most to the end of its UTC day)."""
-        if not 0 <= us < LATEST_US:
+        if not 0 <= us < END_US:
             return None, 0 if us < 0 else us + DAY_US
         day = us // DAY_US
         known = self._days.get(day)
@@ -93,7 +103,7 @@ class NamedCalendar:
 
     def iter_windows(self, from_us: int, to_us: int) -> Iterator[CalendarWindow]:
         """``windows``, one by one: a year of a window each minute is never held as a whole."""
-        from_us, to_us = max(from_us, 0), min(to_us, LATEST_US)
+        from_us, to_us = max(from_us, 0), min(to_us, END_US)
         begun = False
         for day in range(from_us // DAY_US, -(-to_us // DAY_US)) if from_us < to_us else ():
             low_us, high_us = max(from_us, day * DAY_US), min(to_us, (day + 1) * DAY_US)
@@ -160,10 +170,6 @@ class NamedCalendar:
         why = self._days_off[day] = self._why_off(day)
         return why
 
-    def day_spans(self, day: int) -> list[tuple[int, int]]:
-        """The moments of one local day: one span, but where the clock is set back over midnight."""
-        return self._wall.day(day)
-
     def _why_off(self, day: int) -> str | None:
         for rule in self._rules:
             label = rule.day_off(day)
@@ -182,7 +188,7 @@ class NamedCalendar:
     def warm(self, from_us: int, to_us: int) -> None:
         """Compute a range in advance, on a thread: what is slow (a first import, an iCal year) is done then."""
         at_us = max(from_us, 0)
-        while at_us < min(to_us, LATEST_US):
+        while at_us < min(to_us, END_US):
             _, at_us = self.stretch(at_us)
 
     def __repr__(self) -> str:
@@ -218,12 +224,15 @@ class Exclusions:
         self,
         exclude: Sequence[NamedCalendar] = (),
         require: Sequence[NamedCalendar] = (),
-        business: NamedCalendar | None = None,
+        business: tuple[NamedCalendar, ZoneInfo] | None = None,
     ) -> None:
-        """``business``: forbid the days that are not business days there (the day rule ``skip``)."""
+        """``business``: forbid the days that are not business days there (the day rule ``skip``).
+
+        A day is a date on the wall of that zone, as where days are moved (``business.moved``).
+        """
         self._exclude = tuple(exclude)
         self._require = tuple(require)
-        self._business = business
+        self._business = None if business is None else (business[0], Wall(business[1]))
 
     def verdict(self, us: int) -> Verdict | None:
         """Why this moment is forbidden; ``None``: it isn't. The first calendar that has something against it counts."""
@@ -254,10 +263,11 @@ class Exclusions:
             if window is not None:
                 return Verdict(window.reason, calendar.name, window.label), until_us
         if self._business is not None:
-            label, end_us = _day_off(self._business, us)
+            calendar, wall = self._business
+            label, end_us = _day_off(calendar, wall, us)
             until_us = min(until_us, end_us)
             if label is not None:
-                return Verdict(SkipReason.HOLIDAY, self._business.name, label), until_us
+                return Verdict(SkipReason.HOLIDAY, calendar.name, label), until_us
         for calendar in self._require:
             window, end_us = calendar.stretch(us)
             until_us = min(until_us, end_us)
@@ -266,10 +276,10 @@ class Exclusions:
         return None, until_us
 
 
-def _day_off(calendar: NamedCalendar, us: int) -> tuple[str | None, int]:
+def _day_off(calendar: NamedCalendar, wall: Wall, us: int) -> tuple[str | None, int]:
     """Why the local day of this moment is not a business day, and until when that holds."""
-    if not 0 <= us < LATEST_US:
+    if not 0 <= us < END_US:
         return None, 0 if us < 0 else us + DAY_US
-    day = calendar.day_at(us)
-    end_us = next((end_us for start_us, end_us in calendar.day_spans(day) if start_us <= us < end_us), us + 1)
+    day = wall.day_at(us)
+    end_us = next((end_us for start_us, end_us in wall.day(day) if start_us <= us < end_us), us + 1)
     return calendar.day_off(day), end_us

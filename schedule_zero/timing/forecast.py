@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from schedule_zero.timing.combination import leaves_of
+from schedule_zero.timing.cron import CronTrigger
+
 if TYPE_CHECKING:
-    from schedule_zero.timing.trigger import Trigger
+    from schedule_zero.timing.outlook import Outlook
 
 MAX_BUCKETS = 2000
 # Of one trigger in the whole range: above this it has no moments of its own, it is a stream.
@@ -28,7 +31,7 @@ class Firing(Struct, frozen=True, kw_only=True):
     """One schedule for the forecast."""
 
     schedule_id: str
-    trigger: Trigger
+    outlook: Outlook
     # What its next runs are expected to take, from those it had; ``None``: it had none.
     run_s: float | None
 
@@ -50,6 +53,8 @@ class Peak(Struct, kw_only=True):
     schedule_ids: list[str]
     # A jitter of this many seconds on each would leave one a second.
     spread_s: int
+    # Some of them could say ``H``.
+    by_cron: bool
 
 
 class Quiet(Struct, kw_only=True):
@@ -85,16 +90,17 @@ def forecast(
     """Forecast ``[from_us, to_us)``. ``rest`` is called between schedules, for whoever shares the interpreter."""
     starts = range(from_us, to_us, bucket_us)
     buckets = [Bucket(from_us=start) for start in starts]
-    # (trigger) → its counts; a hundred schedules at the same time are one piece of arithmetic.
-    counted: dict[Trigger, tuple[list[int], list[int] | None]] = {}
+    # A hundred schedules at the same time are one piece of arithmetic.
+    counted: dict[Outlook, tuple[list[int], list[int] | None]] = {}
     moments: dict[int, list[str]] = defaultdict(list)
+    # Moments at which one by cron fires.
+    by_cron: set[int] = set()
     busy: Counter[int] = Counter()
     looked_at, complete, schedules = 0, True, 0
     for firing in firings:
-        trigger = firing.trigger
-        known = counted.get(trigger)
+        known = counted.get(firing.outlook)
         if known is None:
-            known = counted[trigger] = _count(trigger, starts, to_us)
+            known = counted[firing.outlook] = _count(firing.outlook, starts, to_us)
         counts, times = known
         total = sum(counts)
         rest()
@@ -114,34 +120,40 @@ def forecast(
         for nominal_us in times:
             moments[nominal_us].append(firing.schedule_id)
             busy[nominal_us] += round(run_s * 1e6)
+        if any(isinstance(leaf, CronTrigger) for leaf in leaves_of(firing.outlook.trigger)):
+            by_cron.update(times)
     return Forecast(
         buckets=buckets,
         bucket_us=bucket_us,
         schedules=schedules,
         fires=sum(bucket.fires for bucket in buckets),
         busy_s=sum(bucket.busy_s for bucket in buckets),
-        peaks=_peaks(moments, busy),
+        peaks=_peaks(moments, busy, by_cron),
         quietest=None if quiet_us is None else quietest(buckets, bucket_us, quiet_us),
         complete=complete,
     )
 
 
-def _count(trigger: Trigger, starts: range, to_us: int) -> tuple[list[int], list[int] | None]:
-    """How often it fires in each bucket, and its moments if they are few."""
+def _count(outlook: Outlook, starts: range, to_us: int) -> tuple[list[int], list[int] | None]:
+    """How often it runs in each bucket, and its moments if they are few."""
     from_us, bucket_us = starts.start, starts.step
-    if trigger.count(from_us - 1, to_us - 1) > MAX_MOMENTS:
-        return [trigger.count(start - 1, min(start + bucket_us, to_us) - 1) for start in starts], None
     counts = [0] * len(starts)
+    stretches = list(outlook.stretches(from_us, to_us))
+    if sum(outlook.count(low_us, high_us) for low_us, high_us in stretches) > MAX_MOMENTS:
+        for low_us, high_us in stretches:
+            for place in range((low_us - from_us) // bucket_us, -(-(high_us - from_us) // bucket_us)):
+                start_us = starts[place]
+                counts[place] += outlook.count(max(low_us, start_us), min(high_us, start_us + bucket_us))
+        return counts, None
     times: list[int] = []
-    nominal_us = trigger.next_after(from_us - 1)
-    while nominal_us is not None and nominal_us < to_us:
-        counts[(nominal_us - from_us) // bucket_us] += 1
-        times.append(nominal_us)
-        nominal_us = trigger.next_after(nominal_us)
+    for low_us, high_us in stretches:
+        for nominal_us in outlook.nominal(low_us, high_us):
+            counts[(nominal_us - from_us) // bucket_us] += 1
+            times.append(nominal_us)
     return counts, times
 
 
-def _peaks(moments: dict[int, list[str]], busy: Counter[int]) -> list[Peak]:
+def _peaks(moments: dict[int, list[str]], busy: Counter[int], by_cron: set[int]) -> list[Peak]:
     crowded = [us for us, ids in moments.items() if len(ids) > 1]
     crowded.sort(key=lambda us: (-len(moments[us]), us))
     return [
@@ -151,6 +163,7 @@ def _peaks(moments: dict[int, list[str]], busy: Counter[int]) -> list[Peak]:
             busy_s=busy[us] / 1e6,
             schedule_ids=sorted(moments[us])[:MAX_NAMES],
             spread_s=len(moments[us]),
+            by_cron=us in by_cron,
         )
         for us in crowded[:MAX_PEAKS]
     ]

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from threading import Lock
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
@@ -22,7 +23,7 @@ from schedule_zero.clock import to_us
 from schedule_zero.errors import InvalidCalendar
 from schedule_zero.model import SkipReason
 from schedule_zero.timing.calendar_rules import DAY_US, SECOND_US, CalendarWindow, Rule, Wall
-from schedule_zero.timing.ical_text import distil
+from schedule_zero.timing.ical_text import Distilled, distil, line_error
 from schedule_zero.timing.walltime import DAY_S, FIRST_YEAR, day_number, resolve
 
 __all__ = ["distil", "ical_rules"]
@@ -35,10 +36,13 @@ CACHED_YEARS = 32
 _DAY = timedelta(days=1)
 
 
-def ical_rules(text: str, wall: Wall, pointer: str) -> list[Rule]:
-    """The rules that a distilled text describes. InvalidCalendar if the libraries can't make sense of it."""
-    events = _Events(text, wall, pointer)
-    return [_AllDayRule(events), _TimedRule(events)]
+def ical_rules(distilled: Distilled, wall: Wall, pointer: str) -> tuple[list[Rule], str | None]:
+    """The rules that a distilled text describes, and what there is to say about it.
+
+    InvalidCalendar if the libraries can't make sense of it.
+    """
+    events = _Events(distilled, wall, pointer)
+    return [_AllDayRule(events), _TimedRule(events)], events.note
 
 
 class _Year(Struct):
@@ -53,21 +57,26 @@ class _Year(Struct):
 class _Events:
     """The events of one file."""
 
-    def __init__(self, text: str, wall: Wall, pointer: str) -> None:
+    def __init__(self, distilled: Distilled, wall: Wall, pointer: str) -> None:
         import icalendar
         from recurring_ical_events import CalendarQuery  # type: ignore[import-untyped]  # it has no py.typed
 
         self._wall = wall
         self._pointer = pointer
         self._years: dict[int, _Year] = {}
+        # Series by rule, and every start that the file names itself, each by UID.
+        self._ruled: set[str] = set()
+        self._named: set[tuple[str, datetime]] = set()
         # The library keeps the occurrences that it has found, and was not made for threads.
         self._lock = Lock()
+        covering = 0
         try:
-            calendar = icalendar.Calendar.from_ical(text)
+            calendar = icalendar.Calendar.from_ical(distilled.text)
             # Property by property: the library's own types would allow each of them to be anything.
             events: list[Any] = list(calendar.walk("VEVENT"))
-            for event in events:
-                self._check(event)
+            for event, lines in zip(events, distilled.lines, strict=True):
+                covering += self._length(event, lines) > timedelta(0) and not _cancelled(event)
+                self._note_starts(event)
             self._query = CalendarQuery(calendar)
         except InvalidCalendar:
             raise
@@ -77,24 +86,61 @@ class _Events:
         years = [_as_date(event["DTSTART"].dt).year for event in events]
         for year in {max(year, FIRST_YEAR) for year in (min(years), max(years))} if years else ():
             self.of_year(year)
-
-    def _check(self, event: Any) -> None:
-        for name, problem in event.errors:
-            raise self._refused(f"{name}: {problem}")
-        if "DTSTART" not in event:
-            raise self._refused(f"the event {_label(event)!r} has no DTSTART")
-        start = event["DTSTART"].dt
-        end = event["DTEND"].dt if "DTEND" in event else start
-        if "DURATION" in event:
-            end = start + event["DURATION"].dt
-        if isinstance(start, datetime) != isinstance(end, datetime):
-            raise self._refused(f"the event {_label(event)!r} has a date and a time as its start and end")
-        # Compared on the wall: what remains are hours, and the bound is years.
-        length = _naive(end) - _naive(start)
-        if not -_DAY <= length <= LONGEST_EVENT:
-            raise self._refused(
-                f"the event {_label(event)!r} is {length.days} days long, expected 0 to {LONGEST_EVENT.days}"
+        # Allowed: an export may be empty for a while. But it may also be the wrong file.
+        self.note: str | None = None
+        if not events:
+            self.note = "the iCalendar file covers nothing: it has no event"
+        elif not covering:
+            self.note = (
+                f"the iCalendar file covers nothing: all of its {len(events)} events are cancelled or of no length"
             )
+
+    def _length(self, event: Any, lines: Mapping[str, int]) -> timedelta:
+        """How long an event is. InvalidCalendar, with the line, if that is no length for one."""
+        for name, problem in event.errors:
+            raise line_error(lines.get(name, lines[""]), f"{name}: {problem}"[:300], self._pointer)
+        start = event["DTSTART"].dt
+        said = "DURATION" if "DURATION" in event else "DTEND"
+        number = lines.get(said, lines["DTSTART"])
+        try:
+            if said == "DURATION":
+                end = start + event["DURATION"].dt
+            elif said in event:
+                end = event["DTEND"].dt
+            else:
+                end = start if isinstance(start, datetime) else start + _DAY
+            if isinstance(start, datetime) != isinstance(end, datetime):
+                raise line_error(number, "the event has a date and a time as its start and end", self._pointer)
+            # In one zone they are compared on the wall, as they were written: what differs in a gap is no mistake.
+            length = _naive(end) - _naive(start)
+            if isinstance(start, datetime) and start.tzinfo != end.tzinfo:
+                length = timedelta(microseconds=self._us(end) - self._us(start))
+        except OverflowError:
+            raise line_error(number, "the event ends after the year 9999", self._pointer) from None
+        if length < timedelta(0):
+            raise line_error(number, f"{said}: the event {_label(event)!r} ends before it begins", self._pointer)
+        if length > LONGEST_EVENT:
+            what = f"{said}: the event {_label(event)!r} is {length.days} days long, expected at most"
+            raise line_error(number, f"{what} {LONGEST_EVENT.days}", self._pointer)
+        return length
+
+    def _note_starts(self, event: Any) -> None:
+        uid = _uid(event)
+        if "RRULE" in event:
+            self._ruled.add(uid)
+        dates = event.get("RDATE", [])
+        listed = [entry.dt for part in (dates if isinstance(dates, list) else [dates]) for entry in part.dts]
+        for moment in [event["DTSTART"].dt, *listed]:
+            # A period is a pair.
+            self._named.add((uid, _naive(moment[0] if isinstance(moment, tuple) else moment)))
+
+    def _is_lost(self, event: Any, start: datetime) -> bool:
+        """Whether a rule made an occurrence of a local time that doesn't exist (RFC 5545, 3.3.10: to be ignored)."""
+        uid, local = _uid(event), _naive(start)
+        if uid not in self._ruled or (uid, local) in self._named:
+            return False
+        zone = start.tzinfo or self._wall.zone
+        return _naive(local.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)) != local
 
     def _refused(self, why: object) -> InvalidCalendar:
         kind = f"{type(why).__name__}: " if isinstance(why, Exception) else ""
@@ -125,10 +171,12 @@ class _Events:
         low_us, high_us = to_us(start + _DAY), to_us(end - _DAY)
         found = _Year({}, {}, {})
         for event in events:
-            if str(event.get("STATUS", "")).upper() == "CANCELLED":
+            if _cancelled(event):
                 continue
             first, last, label = event["DTSTART"].dt, event["DTEND"].dt, _label(event)
             if isinstance(first, datetime):
+                if self._is_lost(event, first):
+                    continue
                 windows = [CalendarWindow(self._us(first), self._us(last), SkipReason.BLACKOUT, label)]
                 by_day = found.timed
             else:
@@ -145,8 +193,9 @@ class _Events:
         return found
 
     def _us(self, moment: datetime) -> int:
-        if moment.tzinfo is None:
-            return resolve(moment, self._wall.zone) * SECOND_US
+        zone = moment.tzinfo or self._wall.zone
+        if isinstance(zone, ZoneInfo):
+            return resolve(moment.replace(tzinfo=None), zone) * SECOND_US
         return to_us(moment.astimezone(UTC))
 
 
@@ -191,6 +240,14 @@ def _naive(moment: date) -> datetime:
     if isinstance(moment, datetime):
         return moment.replace(tzinfo=None)
     return datetime(moment.year, moment.month, moment.day)  # noqa: DTZ001  # on the wall
+
+
+def _uid(event: Any) -> str:
+    return str(event.get("UID", ""))
+
+
+def _cancelled(event: Any) -> bool:
+    return str(event.get("STATUS", "")).upper() == "CANCELLED"
 
 
 def _label(event: Any) -> str:

@@ -22,6 +22,7 @@ from zoneinfo import available_timezones
 from msgspec import Struct, field
 
 from schedule_zero.errors import InvalidCalendar
+from schedule_zero.timing.ical_recurrence import probe, times_a_year
 
 MAX_BYTES = 1 << 20
 MAX_EVENTS = 1000
@@ -32,7 +33,7 @@ MAX_ZONES = 50
 MAX_LINES_OF_ZONE = 500
 MAX_DEPTH = 4
 MAX_INTERVAL = 1000
-EARLIEST_YEAR = 1900
+EARLIEST_YEAR, LATEST_YEAR = 1900, 9998
 
 _KEPT = frozenset(
     {
@@ -49,10 +50,12 @@ _PARTS = frozenset(
     }
 )  # fmt: skip
 _FREQUENCIES = ("DAILY", "WEEKLY", "MONTHLY", "YEARLY")
-_DAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
+_PROPERTY = re.compile(r'[A-Za-z0-9_.-]+(?:;(?:[^:"]|"[^"]*")*)?:')
 _HEAD = re.compile(r'(?:[^:"]|"[^"]*")*(?=:)')
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _TZID = re.compile(r';TZID=("[^"]*"|[^;:"]*)', re.IGNORECASE)
+# Few enough digits that no library runs into its own bounds.
+_DURATION = re.compile(r"[-+]?P(?=\w)(?:\d{1,5}W)?(?:\d{1,5}D)?(?:T(?=\d)(?:\d{1,6}H)?(?:\d{1,7}M)?(?:\d{1,9}S)?)?")
 _START = re.compile(r"(\d{4})(\d{2})(\d{2})(?:T(\d{2})(\d{2})(\d{2})Z?)?")
 
 
@@ -75,6 +78,14 @@ class _Line(NamedTuple):
         return self.text[len(self.head) + 1 :]
 
 
+class Distilled(Struct, frozen=True):
+    """A calendar reduced and bounded."""
+
+    text: str
+    # For each of its events, the line of the original on which a property of it stands.
+    lines: list[dict[str, int]]
+
+
 class _Block(Struct):
     """An event or a zone: its lines without BEGIN and END of its own."""
 
@@ -82,9 +93,14 @@ class _Block(Struct):
     lines: list[_Line] = field(default_factory=list)
 
 
-def distil(text: str, pointer: str) -> str:
+def distil(text: str, pointer: str) -> Distilled:
     """The same calendar, reduced and bounded; ``InvalidCalendar`` says what it can't be, with the line."""
     return _Distiller(pointer).run(text)
+
+
+def line_error(number: int, what: str, pointer: str) -> InvalidCalendar:
+    """What is wrong with a line of the text as it came."""
+    return InvalidCalendar(f"line {number} of the iCalendar text: {what}", pointer=pointer)
 
 
 def merged(old: str, new: str) -> str:
@@ -118,7 +134,7 @@ class _Distiller:
         self._used: dict[str, str] = {}
         self._times_a_year = 0
 
-    def run(self, text: str) -> str:
+    def run(self, text: str) -> Distilled:
         size = len(text.encode(errors="replace"))
         if size > MAX_BYTES:
             raise InvalidCalendar(f"expected at most {MAX_BYTES} bytes of iCalendar, got {size}", pointer=self._pointer)
@@ -127,21 +143,26 @@ class _Distiller:
         events = [self._event(block) for block in self._events]
         zones = [self._zone(tzid, name) for tzid, name in self._used.items()]
         head = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//ScheduleZero//named calendar//EN"]
-        return "\n".join([*head, *zones, *events, "END:VCALENDAR", ""])
+        lines = [{"": block.number} | {line.name: line.number for line in block.lines} for block in self._events]
+        return Distilled("\n".join([*head, *zones, *events, "END:VCALENDAR", ""]), lines)
 
     # --- structure -----------------------------------------------------------------------------------
 
     def _read(self, text: str) -> None:
         open_: list[str] = []
+        begun: list[int] = []
         block: _Block | None = None
         seen = False
         for line in _unfolded(text):
+            if open_ and _PROPERTY.match(line.text) is None:
+                raise self._at(line, f"expected a property as NAME:value, got {line.text[:50]!r}")
             if line.name == "BEGIN":
                 kind = line.value.strip().upper()
                 seen = seen or kind == "VCALENDAR"
                 if (kind == "VCALENDAR") is not (not open_):
                     raise self._at(line, "expected BEGIN:VCALENDAR around everything else")
                 open_.append(kind)
+                begun.append(line.number)
                 if len(open_) > MAX_DEPTH:
                     raise self._at(line, f"nested deeper than {MAX_DEPTH} levels")
                 if len(open_) == 2:
@@ -150,8 +171,12 @@ class _Distiller:
                     block.lines.append(line)
             elif line.name == "END":
                 kind = line.value.strip().upper()
-                if not open_ or open_.pop() != kind:
+                if not open_:
                     raise self._at(line, f"END:{kind[:50]} without its BEGIN")
+                began, since = open_.pop(), begun.pop()
+                if began != kind:
+                    expected = f"expected END:{began[:50]} (it began in line {since})"
+                    raise self._at(line, f"{expected}, got END:{kind[:50]}")
                 if block is not None and len(open_) == 2 and open_[1] == "VTIMEZONE":
                     block.lines.append(line)
                 elif block is not None and len(open_) == 1:
@@ -209,7 +234,7 @@ class _Distiller:
     def _event(self, block: _Block) -> str:
         once: set[str] = set()
         kept: list[str] = []
-        start: str | None = None
+        start: _Line | None = None
         for line in block.lines:
             if line.name in once:
                 if line.name == "SUMMARY":
@@ -218,22 +243,34 @@ class _Distiller:
             if line.name not in _REPEATABLE:
                 once.add(line.name)
             if line.name == "DTSTART":
-                start = line.value.strip()
+                start = line
+            if {"DTEND", "DURATION"} <= once:
+                raise self._at(line, "expected either DTEND or DURATION in one event, got both")
+            if line.name == "DURATION" and _DURATION.fullmatch(line.value.strip()) is None:
+                raise self._at(line, f"DURATION: expected a length such as P1D or PT1H30M, got {line.value[:50]!r}")
             kept.append(self._in_known_zone(line))
         if start is None:
             raise self._line_error(block.number, "an event without DTSTART")
-        found = _START.fullmatch(start)
-        year = int(found[1]) if found is not None else 0
-        if not EARLIEST_YEAR <= year <= 9998:
-            raise self._line_error(block.number, f"expected DTSTART as 20261224 or 20261224T180000, got {start[:50]!r}")
-        rules = [line for line in block.lines if line.name == "RRULE"]
-        self._check_rules(rules, start)
+        self._check_rules([line for line in block.lines if line.name == "RRULE"], self._start(start))
         return "\n".join(["BEGIN:VEVENT", *kept, "END:VEVENT"])
 
-    def _check_rules(self, rules: list[_Line], start: str) -> None:
+    def _start(self, line: _Line) -> datetime:
+        """When an event begins, on the wall of whichever zone."""
+        value = line.value.strip()
+        found = _START.fullmatch(value)
+        if found is None:
+            raise self._at(line, f"expected DTSTART as 20261224 or 20261224T180000, got {value[:50]!r}")
+        if not EARLIEST_YEAR <= int(found[1]) <= LATEST_YEAR:
+            raise self._at(line, f"expected DTSTART in a year from {EARLIEST_YEAR} to {LATEST_YEAR}, got {value!r}")
+        try:
+            return datetime(*(int(number or 0) for number in found.groups()))  # type: ignore[arg-type]  # noqa: DTZ001
+        except ValueError as error:
+            raise self._at(line, f"DTSTART: there is no {value}: {error}") from None
+
+    def _check_rules(self, rules: list[_Line], start: datetime) -> None:
         for line in rules:
             parts = self._parts(line)
-            self._times_a_year += _times_a_year(parts)
+            self._times_a_year += times_a_year(parts)
             if self._times_a_year > MAX_PER_YEAR:
                 raise self._at(line, f"the events repeat more than {MAX_PER_YEAR} times a year, taken together")
             self._check_match(line, parts, start)
@@ -260,15 +297,12 @@ class _Distiller:
                 raise self._at(line, f"{name}: expected 1 to {most}, got {value[:50]!r}")
         return parts
 
-    def _check_match(self, line: _Line, parts: dict[str, str], start: str) -> None:
+    def _check_match(self, line: _Line, parts: dict[str, str], first: datetime) -> None:
         """A rule that matches nothing would be followed to the year 9999 each time it is asked."""
         from dateutil.rrule import rrulestr  # type: ignore[import-untyped]  # it has no stubs
 
-        found = _START.fullmatch(start)
-        assert found is not None
         try:
-            first = datetime(*(int(number or 0) for number in found.groups()))  # type: ignore[arg-type]  # noqa: DTZ001
-            match = next(iter(rrulestr(_probe(parts, first), dtstart=first)), None)
+            match = next(iter(rrulestr(probe(parts, first), dtstart=first)), None)
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise self._at(line, f"not a recurrence rule: {error}"[:200]) from None
         if match is None:
@@ -313,7 +347,7 @@ class _Distiller:
         return self._line_error(line.number, what)
 
     def _line_error(self, number: int, what: str) -> InvalidCalendar:
-        return InvalidCalendar(f"line {number} of the iCalendar text: {what}", pointer=self._pointer)
+        return line_error(number, what, self._pointer)
 
 
 def _unfolded(text: str) -> Iterator[_Line]:
@@ -333,46 +367,6 @@ def _unfolded(text: str) -> Iterator[_Line]:
 
 def _line(number: int, text: str) -> _Line:
     return _Line(number, re.split("[;:]", text, maxsplit=1)[0].strip().upper(), text)
-
-
-def _probe(parts: dict[str, str], first: datetime) -> str:
-    """A rule that matches if this one ever does, and is quick to say that it doesn't.
-
-    ``dateutil`` steps a year of days in the time of ten days one by one. What the parts of a daily or weekly rule
-    select are days of the year; only its interval selects among these.
-    """
-    probe = {name: value for name, value in parts.items() if name not in ("UNTIL", "COUNT")}
-    if parts["FREQ"] in ("DAILY", "WEEKLY") and parts.get("INTERVAL", "1") == "1":
-        if parts["FREQ"] == "WEEKLY":
-            probe.setdefault("BYDAY", _DAYS[first.weekday()])
-        probe["FREQ"] = "YEARLY"
-    return ";".join(f"{name}={value}" for name, value in probe.items())
-
-
-def _times_a_year(parts: dict[str, str]) -> int:
-    """An upper bound of a rule's matches in one year."""
-    frequency = parts["FREQ"]
-    said = {name: parts[name].split(",") for name in parts if name.startswith("BY")}
-    # "The second Monday" is one of a period, "every Monday" as many as the period has.
-    in_month = sum(1 if len(day) > 2 else 5 for day in said.get("BYDAY", ()))
-    if frequency == "DAILY":
-        days = 366
-    elif frequency == "WEEKLY":
-        days = 53 * len(said.get("BYDAY", "1"))
-    elif frequency == "MONTHLY" or "BYMONTH" in said:
-        months = len(said["BYMONTH"]) if "BYMONTH" in said else 12
-        days = months * (len(said["BYMONTHDAY"]) if "BYMONTHDAY" in said else in_month or 1)
-    elif "BYWEEKNO" in said:
-        # Week 1 may come twice in a year: its end in January, its beginning in December.
-        days = (len(said["BYWEEKNO"]) + 1) * len(said.get("BYDAY", "1234567"))
-    elif "BYDAY" in said:
-        days = sum(1 if len(day) > 2 else 53 for day in said["BYDAY"])
-    else:
-        days = 12 * len(said.get("BYMONTHDAY", ())) + len(said.get("BYYEARDAY", ())) or 1
-    days = -(-min(days, 366) // int(parts.get("INTERVAL", "1")))
-    for name in ("BYHOUR", "BYMINUTE", "BYSECOND"):
-        days *= len(said.get(name, "1"))
-    return days
 
 
 @cache

@@ -53,15 +53,26 @@ class Preview(Struct, kw_only=True):
 
 
 def preview_of(
-    trigger: Trigger, after_us: int, n: int, *, named: Trigger | None = None, exclusions: Exclusions | None = None
+    trigger: Trigger,
+    after_us: int,
+    n: int,
+    *,
+    named: Trigger | None = None,
+    exclusions: Exclusions | None = None,
+    max_fires: int | None = None,
 ) -> Preview:
-    """The next ``n`` times after ``after_us``. ``named`` is what the user wrote, where ``trigger`` is that moved."""
+    """The next ``n`` times after ``after_us``, as far as the last that may run (``max_fires``).
+
+    ``named`` is what the user wrote, where ``trigger`` is that moved.
+    """
     named = named or trigger
     zone = ZoneInfo(trigger.zone_key)
     times: list[PreviewTime] = []
+    runs = 0
     nominal_us = next_of_new(trigger, after_us)
-    while nominal_us is not None and len(times) < n:
+    while nominal_us is not None and len(times) < n and runs != max_fires:
         times.append(_time(trigger, named, nominal_us, zone, exclusions))
+        runs += times[-1].detail is None
         nominal_us = trigger.next_after(nominal_us)
     until_us = times[-1].at_us if times else after_us
     return Preview(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
+from zoneinfo import ZoneInfo
 
 from schedule_zero.errors import InvalidCalendar
 from schedule_zero.model import DayRule
 from schedule_zero.rules.policies import policies_of
+from schedule_zero.timing.combination import leaves_of
+from schedule_zero.timing.instants import IntervalTrigger
+from schedule_zero.timing.occasions import Occasion
 from schedule_zero.timing.parse import load_trigger
 
 if TYPE_CHECKING:
@@ -32,6 +36,14 @@ class Calendars(Protocol):
     def known_version(self, name: str, version: int) -> NamedCalendar | None:
         """It as it was in that version, if that is at hand."""
         ...
+
+
+def day_zone(trigger: Trigger) -> ZoneInfo | None:
+    """On whose wall the days of a trigger are read: of several, the first that names days. ``None``: none does."""
+    for leaf in leaves_of(trigger):
+        if not isinstance(leaf, IntervalTrigger | Occasion):
+            return ZoneInfo(leaf.zone_key)
+    return None
 
 
 class Resolver:
@@ -85,7 +97,7 @@ class Resolver:
 
         return moved(trigger, calendar, "next" if rule is DayRule.NEXT else "previous")
 
-    def exclusions(self, policies: Policies) -> Exclusions | None:
+    def exclusions(self, policies: Policies, trigger: Trigger) -> Exclusions | None:
         """The named calendars that bear on the fires, as they are now; ``None``: none does. InvalidCalendar."""
         business = policies.business_days
         skips = business is not None and business.rule is DayRule.SKIP
@@ -93,10 +105,14 @@ class Resolver:
             return None
         from schedule_zero.timing.calendars import Exclusions
 
+        skipped = None
+        if business is not None and skips:
+            calendar = self.calendar(business.calendar)
+            skipped = (calendar, day_zone(trigger) or calendar.zone)
         return Exclusions(
             [self.calendar(name) for name in policies.exclude],
             [self.calendar(name) for name in policies.require],
-            self.calendar(business.calendar) if business is not None and skips else None,
+            skipped,
         )
 
     def calendar(self, name: str) -> NamedCalendar:

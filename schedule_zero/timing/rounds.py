@@ -172,11 +172,12 @@ class Rounds:
 
     def _circumstances(self, alarm: Alarm, due_us: int) -> Circumstances:
         row, policies = alarm.row, alarm.policies
+        assert alarm.trigger is not None
         return Circumstances(
             paused=row.state is ScheduleState.PAUSED,
             resume_us=row.resume_us,
             skips=alarm.skips,
-            exclusions=self._resolver.exclusions(policies),
+            exclusions=self._resolver.exclusions(policies, alarm.trigger),
             freezes=self._freezes.since(due_us),
             runs_left=None if policies.max_fires is None else max(0, policies.max_fires - row.runs),
         )

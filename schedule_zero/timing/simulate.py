@@ -7,13 +7,20 @@ Nothing runs, so a run takes no time: no fire overlaps the one before, and a fix
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
+from msgspec.structs import replace
+
+from schedule_zero.errors import InvalidCalendar
 from schedule_zero.model import Event, Execution, Fire, JobOptions, Schedule, ScheduleState
 from schedule_zero.timing.alarm import Alarm
+from schedule_zero.timing.instants import IntervalTrigger
+from schedule_zero.timing.occasions import DelayTrigger
+from schedule_zero.timing.outlook import Outlooks
 from schedule_zero.timing.rounds import Rounds
 from schedule_zero.timing.timer import TimerStats
-from schedule_zero.timing.trigger import LATEST_US
+from schedule_zero.timing.trigger import LATEST_US, Span
 from schedule_zero.timing.window import FIRING, Window
 
 if TYPE_CHECKING:
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
     from schedule_zero.store.schedules import ReleaseItem, ReleaseRefusal
     from schedule_zero.timing.freezes import FreezeBook
     from schedule_zero.timing.resolve import Resolver
+    from schedule_zero.timing.trigger import Trigger
     from schedule_zero.timing.turns import Turns
 
 
@@ -106,13 +114,18 @@ _NO_OPTIONS = JobOptions()
 
 
 async def simulate(
-    rows: Sequence[Schedule], from_us: int, to_us: int, *, resolver: Resolver, config: TimingConfig
+    rows: Sequence[Schedule], from_us: int, to_us: int, *, now_us: int, resolver: Resolver, config: TimingConfig
 ) -> AsyncIterator[Fire]:
-    """The ledger rows of ``[from_us, to_us]``, in order of time. Each row's ``next_fire_us`` is worked out anew."""
+    """The ledger rows of ``[from_us, to_us]``, in order of time, of schedules as they are at ``now_us``.
+
+    What they run before a range to come counts towards their maxima; a range of the past begins for each with its
+    making. Each row's ``next_fire_us`` and ``runs`` are worked out anew.
+    """
     clock = JumpingClock(from_us)
     memory = _Memory()
     nobody = cast("Any", _Nobody())
-    alarms = [alarm for row in rows if (alarm := _alarm(row, from_us, resolver)) is not None]
+    outlooks = Outlooks(resolver, now_us)
+    alarms = [alarm for row in rows if (alarm := _alarm(row, from_us, now_us, resolver, outlooks)) is not None]
     window = Window(_Alarms(alarms), span_us=LATEST_US)
     rounds = Rounds(
         store=cast("Store", memory),
@@ -144,18 +157,38 @@ async def simulate(
                 _follow(by_id[item.id], clock.now_us, window)
 
 
-def _alarm(row: Schedule, from_us: int, resolver: Resolver) -> Alarm | None:
+def _alarm(row: Schedule, from_us: int, now_us: int, resolver: Resolver, outlooks: Outlooks) -> Alarm | None:
     if row.state not in FIRING:
         return None
     alarm = Alarm(row, resolver.trigger)
     if alarm.trigger is None:
         # It is quarantined as soon as it is due, which is now.
         row.next_fire_us = from_us
-    else:
-        row.next_fire_us = alarm.trigger.next_after(from_us - 1)
-        if row.next_fire_us is None and row.state is ScheduleState.ACTIVE:
-            row.next_fire_us = alarm.trigger.after_run(from_us)
+        return alarm
+    times = _at_a_fixed_rate(alarm.trigger, row, now_us) if isinstance(alarm.trigger, DelayTrigger) else alarm.trigger
+    if times is None:
+        return None
+    most = alarm.policies.max_fires
+    if most is not None and from_us > now_us:
+        # A calendar that is not there stops the first round, which says so.
+        with suppress(InvalidCalendar):
+            outlook = outlooks.of(row)
+            row.runs += 0 if outlook is None else replace(outlook, trigger=times).runs(now_us, from_us)
+        if row.runs >= most:
+            return None
+    row.next_fire_us = times.next_after(max(from_us - 1, row.created_us))
     return None if row.next_fire_us is None else alarm
+
+
+def _at_a_fixed_rate(trigger: DelayTrigger, row: Schedule, now_us: int) -> Trigger | None:
+    """What a fixed delay after runs of no time comes to."""
+    due_us = trigger.next_after(now_us - 1) if row.next_fire_us is None else row.next_fire_us
+    if due_us is None and row.state is ScheduleState.ACTIVE:
+        due_us = trigger.after_run(now_us)
+    if due_us is None:
+        return None
+    row.next_fire_us = due_us
+    return IntervalTrigger(trigger.delay_us, Span(due_us, trigger.span.end_us))
 
 
 def _follow(alarm: Alarm, now_us: int, window: Window) -> None:

@@ -256,6 +256,7 @@ async def test_a_wrong_document_is_refused_with_a_pointer_and_changes_nothing(ap
         ("GET", "/de/windows?from=soon", None, "from"),
         ("GET", "/de/windows?from=2026-01-01T00:00:00Z&to=2026-01-01T00:00:00Z", None, "to"),
         ("GET", "/de/windows?from=2026-01-01T00:00:00Z&to=2032-01-01T00:00:00Z", None, "to"),
+        ("GET", "/de/windows?from=9999-12-01T00:00:00Z", None, "from"),
         ("GET", "/de/windows?limit=501", None, "limit"),
         ("GET", "/de/windows?cursor=x", None, "cursor"),
         ("GET", "/de/windows?until=5", None, "until"),
@@ -292,6 +293,32 @@ async def test_a_large_file_is_taken_and_one_too_large_is_not(api):
     assert len(taken.content) < 200_000
     assert refused.status_code == 400
     assert refused.json()["errors"][0]["pointer"] == "/ical"
+
+
+async def test_an_import_that_covers_nothing_is_taken_and_says_so(api):
+    todo = "BEGIN:VTODO\r\nUID:1\r\nEND:VTODO\r\n"
+
+    sound = await api.post("/api/calendars/x/import", json={"ical": file(event("1", "DTSTART;VALUE=DATE:20260710"))})
+    empty = await api.post("/api/calendars/x/import", json={"ical": file(todo), "add": True})
+
+    assert "warnings" not in sound.json()
+    assert empty.json()["warnings"] == ["the iCalendar file covers nothing: it has no event"]
+    assert empty.json()["document"] == sound.json()["document"]
+
+
+@pytest.mark.parametrize("add", [False, True])
+async def test_an_import_that_is_refused_names_the_line_of_its_own_file(api, add):
+    sound = file(event("1", "DTSTART;VALUE=DATE:20260710"))
+    await api.post("/api/calendars/x/import", json={"ical": sound})
+    wrong = file(
+        event("2", "DESCRIPTION:one\r\n two", "DTSTART:20260710T100000Z", "DTEND:20260710T090000Z", "X-A:b"),
+        head="X:1\r\n",
+    )
+
+    answer = await api.post("/api/calendars/x/import", json={"ical": wrong, "add": add})
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("line 9 of the iCalendar text: DTEND")
 
 
 # --- what it covers -----------------------------------------------------------------------------------

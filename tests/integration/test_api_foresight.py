@@ -44,6 +44,7 @@ async def test_the_forecast_counts_the_coming_day_and_names_what_collides(api):
     [
         ("from=2030-01-02T00:00:00Z&to=2030-01-01T00:00:00Z", "to"),
         ("from=2030-01-01T00:00:00Z&to=2032-01-01T00:00:00Z", "to"),
+        ("from=9999-12-31T12:00:00Z", "to"),
         ("bucket_s=1", "bucket_s"),
         ("bucket_s=0", "bucket_s"),
         ("quiet_s=900000", "quiet_s"),
@@ -92,3 +93,44 @@ async def test_a_stream_does_not_fill_the_diary(api):
 
 async def test_the_feed_of_one_schedule_that_is_not_there_is_a_404(api):
     assert (await api.get("/api/fires.ics?schedule_id=nobody")).status_code == 404
+
+
+ALL_DAY = {"weekly": [{"days": ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"]}]}
+
+
+async def test_forecast_and_feed_leave_out_what_calendars_forbid_and_what_is_beyond_the_last_run(api):
+    assert (await api.put("/api/calendars/allday", json=ALL_DAY)).status_code == 201
+    await create(api, "never", HOURLY, policies={"exclude": ["allday"]})
+    await create(api, "twice", HOURLY, policies={"max_fires": 2})
+
+    found = (await api.get("/api/forecast")).json()
+    later = datetime.now(UTC) + timedelta(days=2)
+    after = (
+        await api.get("/api/forecast", params={"from": later.isoformat(), "to": later.timestamp() + 86_400})
+    ).json()
+
+    assert (found["schedules"], found["fires"], found["peaks"]) == (1, 2, [])
+    assert (after["schedules"], after["fires"]) == (0, 0)
+    assert [str(entry["SUMMARY"]) for entry in await entries(api, "?days=1")] == ["twice", "twice"]
+
+
+async def test_forecast_and_feed_expect_a_snoozed_schedule_again_when_it_goes_on(api):
+    await create(api, "a", HOURLY)
+    until = (datetime.now(UTC) + timedelta(hours=20)).replace(minute=30)
+    assert (await api.post("/api/schedules/a/pause", json={"until": until.isoformat()})).status_code == 200
+
+    found = (await api.get("/api/forecast", params={"to": until.timestamp() + 7200})).json()
+    feed = await entries(api, "?days=1&schedule_id=a")
+
+    assert found["fires"] == 2
+    assert min(entry["DTSTART"].dt for entry in feed) > until
+    await api.post("/api/schedules/a/pause")
+    assert await entries(api, "?days=1&schedule_id=a") == []
+
+
+async def test_nothing_is_to_come_before_a_schedule_was_made(api):
+    await create(api, "a", HOURLY)
+
+    found = (await api.get("/api/forecast?from=2020-01-01T00:00:00Z&to=2020-01-02T00:00:00Z")).json()
+
+    assert (found["schedules"], found["fires"]) == (0, 0)

@@ -147,3 +147,53 @@ async def test_what_follows_its_runs_is_shown_to_begin_now(api):
     seen = await preview(api, trigger, after="2026-11-20T00:00:00Z")
 
     assert [fire["time"] for fire in seen["fires"]] == ["2026-11-20T00:00:00.000000Z"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "day", "skipped", "moved_to"),
+    [
+        # Saturday in Apia, and Friday still in Berlin.
+        ("0 9 1 5 *", "2027-05-01", ["holiday"], "2027-05-03"),
+        # Monday in Apia, and Sunday still in Berlin.
+        ("30 0 25 10 *", "2027-10-25", [], "2027-10-25"),
+    ],
+)
+async def test_the_day_of_every_business_day_rule_is_read_in_the_triggers_zone(api, expression, day, skipped, moved_to):
+    document = {"timezone": BERLIN, "weekly": [{"days": ["SAT", "SUN"]}]}
+    assert (await api.put("/api/calendars/biz", json=document)).status_code == 201
+    trigger = {"type": "cron", "expression": expression, "timezone": "Pacific/Apia"}
+
+    async def first(rule):
+        policies = {"business_days": {"calendar": "biz", "rule": rule}}
+        [fire] = (await preview(api, trigger, policies=policies, n=1, after=f"{day[:4]}-01-01T00:00:00Z"))["fires"]
+        return fire
+
+    left_out, moved = await first("skip"), await first("next")
+
+    assert (left_out["local"][:10], left_out["marks"]) == (day, skipped)
+    assert (moved["local"][:10], moved["marks"]) == (moved_to, ["shifted"] if moved_to != day else [])
+
+
+async def test_an_interval_names_no_day_so_the_calendars_zone_says_which_day_it_is(api):
+    document = {"timezone": "Pacific/Apia", "weekly": [{"days": ["SAT"]}]}
+    assert (await api.put("/api/calendars/biz", json=document)).status_code == 201
+    trigger = {"type": "interval", "hours": 1, "start": "2027-04-30T10:00:00Z"}
+    policies = {"business_days": {"calendar": "biz", "rule": "skip"}}
+
+    seen = await preview(api, trigger, policies=policies, n=3, after="2027-04-30T09:30:00Z")
+
+    assert [fire["marks"] for fire in seen["fires"]] == [[], ["holiday"], ["holiday"]]
+
+
+async def test_a_preview_ends_with_the_last_fire_that_may_run(api):
+    closed = {"weekly": [{"days": ["FRI"]}]}
+    assert (await api.put("/api/calendars/closed", json=closed)).status_code == 201
+    trigger = {"type": "cron", "expression": "0 9 * * *"}
+
+    seen = await preview(
+        api, trigger, policies={"max_fires": 2, "exclude": ["closed"]}, n=50, after="2027-01-07T00:00:00Z"
+    )
+
+    assert [(fire["time"][:10], fire["marks"]) for fire in seen["fires"]] == [
+        ("2027-01-07", []), ("2027-01-08", ["blackout"]), ("2027-01-09", []),
+    ]  # fmt: skip

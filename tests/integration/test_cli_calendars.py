@@ -98,6 +98,10 @@ async def test_json_and_standard_input_work_as_well(cli, tmp_path):
         ("- 1", 2, "expected an object"),
         ("a: [", 2, "not valid YAML"),
         ("dates: []\ndates: []", 2, "the key dates stands twice"),
+        ("a: &a [1, *a]", 2, "x: not valid YAML: an alias refers to itself"),
+        ("a: &a {b: *a}", 2, "x: not valid YAML: an alias refers to itself"),
+        ("[" * 5000, 2, "x: not valid YAML: nested far too deeply"),
+        ("description: !!binary aGVsbG8=", 2, "x: expected what JSON has as well"),
         ('{"a": }', 2, "not JSON"),
         ("holidays: [{country: Germany}]", 2, "did you mean DE (Germany)"),
         ("colour: red", 2, "(at /colour)"),
@@ -124,6 +128,15 @@ async def test_norway_is_a_country(cli, tmp_path):
     done = await cli("set", "no", "-", stdin="holidays: [{country: NO}]")
 
     assert done.exit_code == 0, done.stderr
+
+
+async def test_an_import_that_covers_nothing_warns(cli, tmp_path):
+    (tmp_path / "a.ics").write_text("BEGIN:VCALENDAR\nVERSION:2.0\nEND:VCALENDAR\n")
+
+    done = await cli("import", "x", "a.ics")
+
+    assert (done.exit_code, done.stdout) == (0, "x: version 1\n")
+    assert done.stderr == "warning: the iCalendar file covers nothing: it has no event\n"
 
 
 async def test_calendars_are_listed_and_shown(cli):

@@ -338,6 +338,17 @@ async def test_the_other_commands(client, command):
     assert set(json.loads(done.stdout)) == {"event_id", "kind", "id", "data"}
 
 
+async def test_a_local_time_is_meant_in_the_zone_that_is_given_beside_it(client, command):
+    when = ("--at", "2030-07-01T09:00", "--timezone", "Europe/Berlin")
+
+    seen = await command("preview", *when)
+    made = await command("schedule", "demo.noop", *when, "--id", "local", "-o", "json")
+
+    assert "2030-07-01 07:00:00Z  2030-07-01T09:00:00+02:00" in seen.stdout
+    assert json.loads(made.stdout)["next_fire_time"] == "2030-07-01T07:00:00.000000Z"
+    assert "or give a --timezone" in (await command("preview", *when[:2])).stderr
+
+
 async def test_what_the_server_refuses_has_its_exit_code(client, command):
     assert (await command("run", "nobody.noop")).exit_code == 3
     assert (await command("run", "demo.nothing")).exit_code == 2

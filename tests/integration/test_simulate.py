@@ -27,9 +27,13 @@ def row(id_: str, trigger: dict[str, Any], **fields: Any) -> Schedule:
     )
 
 
-async def fires(*rows: Schedule, upto_us: int = START + DAY) -> list[Fire]:
-    found = simulate(list(rows), START, upto_us, resolver=Resolver(START), config=TimingConfig())
+async def fires(*rows: Schedule, from_us: int = START, upto_us: int = START + DAY, now_us: int = START) -> list[Fire]:
+    found = simulate(list(rows), from_us, upto_us, now_us=now_us, resolver=Resolver(START), config=TimingConfig())
     return [fire async for fire in found]
+
+
+def times(found: list[Fire]) -> list[int]:
+    return [fire.nominal_us for fire in found]
 
 
 async def test_every_nominal_time_of_the_range_fires_in_order() -> None:
@@ -71,6 +75,39 @@ async def test_pauses_skips_and_maxima_are_what_they_are_now() -> None:
         (24 * HOUR, SkipReason.REQUESTED),
     ]
     assert len([fire for fire in found if fire.schedule_id == "twice"]) == 2
+
+
+async def test_what_runs_before_a_range_to_come_counts_towards_the_maximum() -> None:
+    def limited(most: int, **trigger: Any) -> Schedule:
+        policies = stored_policies(Policies(max_fires=most))
+        return row(f"at most {most}", trigger, runs=1, next_fire_us=START + HOUR, policies=policies)
+
+    hourly: dict[str, Any] = {"type": "cron", "expression": "0 * * * *"}
+    later = {"from_us": START + 3 * DAY, "upto_us": START + 4 * DAY}
+
+    assert await fires(limited(5, **hourly), **later) == []
+    assert times(await fires(limited(74, **hourly), **later)) == [START + 3 * DAY, START + 3 * DAY + HOUR]
+    follower = {"type": "interval", "hours": 1, "anchor": "end"}
+    assert await fires(limited(50, **follower), **later) == []
+    assert times(await fires(limited(74, **follower), **later)) == [START + 3 * DAY, START + 3 * DAY + HOUR]
+
+
+async def test_a_fixed_delay_goes_on_from_its_next_time_to_a_range_to_come() -> None:
+    every = {"type": "interval", "minutes": 50, "anchor": "end"}
+
+    whole = times(await fires(row("a", every, next_fire_us=START + HOUR)))
+    later = times(await fires(row("a", every, next_fire_us=START + HOUR), from_us=START + 10 * HOUR))
+
+    assert later == [us for us in whole if us >= START + 10 * HOUR]
+
+
+async def test_a_range_of_the_past_begins_when_a_schedule_was_made() -> None:
+    made_us = START + 5 * HOUR + MINUTE
+    hourly = row("a", {"type": "cron", "expression": "0 * * * *"}, created_us=made_us)
+
+    found = await fires(hourly, upto_us=START + 7 * HOUR, now_us=START + 10 * DAY)
+
+    assert times(found) == [START + 6 * HOUR, START + 7 * HOUR]
 
 
 async def test_a_schedule_that_is_over_or_broken_disturbs_no_other() -> None:

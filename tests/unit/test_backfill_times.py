@@ -24,7 +24,7 @@ def schedule(**trigger: object) -> Schedule:
 @pytest.fixture
 def forbid(monkeypatch: pytest.MonkeyPatch) -> object:
     def forbid(*windows: tuple[int, int, SkipReason]) -> None:
-        def exclusions(self: Resolver, policies: Policies) -> Windows:
+        def exclusions(self: Resolver, policies: Policies, trigger: object) -> Windows:
             return Windows(*windows)
 
         monkeypatch.setattr(Resolver, "exclusions", exclusions)

@@ -17,7 +17,6 @@ from schedule_zero.timing import calendars, parse_trigger
 from schedule_zero.timing.calendar_parse import parse_calendar
 from schedule_zero.timing.calendar_rules import DAY_US, WEEKDAYS, CalendarWindow
 from schedule_zero.timing.calendars import Exclusions, NamedCalendar, Verdict
-from schedule_zero.timing.trigger import LATEST_US
 from schedule_zero.timing.walltime import day_number, from_day_number
 from tests.unit.test_trigger_walltime import SEAMS
 
@@ -300,9 +299,27 @@ def test_nothing_covers_what_lies_outside_of_time() -> None:
 
     assert made.covering(-1) is None
     assert made.covering(0) is not None
-    assert made.covering(LATEST_US) is None
+    assert made.covering(calendars.END_US) is None
     assert made.windows(-5, -1) == []
+    assert made.windows(calendars.END_US, calendars.END_US + 366 * DAY_US) == []
     assert list(Exclusions([made]).segments(-10, 5)) == [(-10, 0, None), (0, 5, Exclusions([made]).verdict(0))]
+
+
+def test_every_rule_has_an_answer_up_to_the_last_moment() -> None:
+    made = calendar(
+        timezone="Pacific/Pago_Pago",
+        monthly=[{"day": -31, "from": "22:00", "to": "02:00"}],
+        cron=[{"expression": "0 2 * * *", "duration_s": 86_400}],
+        dates=["9998-12-31"],
+        holidays=[{"country": "DE"}],
+    )
+
+    last_month = made.windows(calendars.END_US - 31 * DAY_US, calendars.END_US)
+
+    assert {window.label for window in last_month} == {
+        "monthly day -31 22:00–02:00", "cron 0 2 * * * for 1 d", "9998-12-31",
+    }  # fmt: skip
+    assert made.covering(calendars.END_US - 1) is not None
 
 
 def test_the_cache_stays_bounded_and_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,7 +416,7 @@ def test_holidays_of_a_far_year_are_none_rather_than_an_error() -> None:
 
     assert made.covering(us("5000-12-25T12:00Z")) is None
     assert made.covering(us("1970-12-25T12:00Z")) is None, "before Germany was one country again"
-    assert made.covering(LATEST_US - 1) is None
+    assert made.covering(calendars.END_US - 1) is None
 
 
 # --- business days -----------------------------------------------------------------------------------
@@ -484,7 +501,7 @@ def test_a_verdict_names_the_calendar_and_what_in_it() -> None:
 
 def test_days_that_are_not_business_days_are_skipped_as_holidays() -> None:
     made = calendar("de", timezone="Europe/Berlin", weekly=[{"days": ["SAT", "SUN"]}], holidays=[{"country": "DE"}])
-    exclusions = Exclusions(business=made)
+    exclusions = Exclusions(business=(made, made.zone))
 
     assert exclusions.verdict(us("2026-12-27T12:00Z")) == Verdict(SkipReason.HOLIDAY, "de", "weekly SAT SUN")
     assert exclusions.verdict(us("2026-12-25T12:00Z")).label == "Christmas Day"
@@ -501,7 +518,7 @@ def test_days_that_are_not_business_days_are_skipped_as_holidays() -> None:
 def test_a_day_without_all_of_its_hours_is_still_open_for_business() -> None:
     made = calendar(weekly=[{"days": ["MON"], "from": "00:00", "to": "12:00"}])
 
-    assert Exclusions(business=made).verdict(us("2026-11-23T06:00Z")) is None
+    assert Exclusions(business=(made, made.zone)).verdict(us("2026-11-23T06:00Z")) is None
 
 
 def test_a_segment_is_cut_at_some_length_so_that_each_step_is_short() -> None:

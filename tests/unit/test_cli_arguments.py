@@ -42,10 +42,34 @@ def test_a_moment_is_absolute_or_from_now(clock, text, unix_s):
     assert arguments.Moment(clock).convert(text, None, None) == unix_s
 
 
-@pytest.mark.parametrize("text", ["tomorrow", "2030-01-01", "2030-01-01T00:00:00", "+x", "2030-13-01T00:00:00Z", ""])
+@pytest.mark.parametrize("text", ["tomorrow", "2030-01-01", "2030-01-01T00:00:00", "+x", ""])
 def test_a_moment_without_a_zone_or_a_sense_is_refused(clock, text):
     with pytest.raises(click.BadParameter, match=r"expected 2030-01-01T00:00:00Z|names no zone"):
         arguments.Moment(clock).convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("2030-13-01T00:00:00Z", "there is no such moment"),
+        ("2026-02-30T00:00:00", "there is no such moment"),
+        ("2026-02-30", "there is no such moment"),
+        ("+9999999d", "expected a moment in the years 1 to 9999"),
+        ("-9999999d", "expected a moment in the years 1 to 9999"),
+    ],
+)
+def test_a_moment_that_has_the_form_of_one_is_not_told_the_form(clock, text, said):
+    for kind in (arguments.Moment, arguments.LocalMoment):
+        with pytest.raises(click.BadParameter, match=said):
+            kind(clock).convert(text, None, None)
+
+
+def test_a_local_moment_stays_as_it_is_written(clock):
+    local = arguments.LocalMoment(clock)
+
+    assert local.convert("2027-03-28 02:30", None, None) == "2027-03-28T02:30:00"
+    assert local.convert("2030-01-01T01:00:00+01:00", None, None) == 1_893_456_000.0
+    assert local.convert("20270101", None, None) == 20_270_101.0
 
 
 @pytest.mark.parametrize(
@@ -147,3 +171,21 @@ def test_when_is_said_exactly_once():
         trigger(every=0.0, at=1.0)
     with pytest.raises(click.UsageError, match="expected a JSON object"):
         trigger(trigger="[]")
+
+
+def test_local_times_are_meant_in_the_zone_that_is_said_and_need_one():
+    local = "2027-03-28T02:30:00"
+
+    assert trigger(at=local, timezone="Europe/Berlin") == {
+        "type": "date", "run_date": local, "timezone": "Europe/Berlin",
+    }  # fmt: skip
+    assert trigger(every=10.0, start=local, zone_around="Europe/Berlin")["start_time"] == local
+    assert trigger(trigger='{"type": "cron", "hour": 3, "timezone": "UTC"}', end=local)["end_time"] == local
+    with pytest.raises(click.UsageError, match=r"--at: .* names no zone: .* or give a --timezone"):
+        trigger(at=local)
+
+
+@pytest.mark.parametrize("said", [{"at": 5.0}, {"trigger": '{"type": "calendar", "weeks": 1}'}])
+def test_a_start_does_not_go_with_every_trigger(said):
+    with pytest.raises(click.UsageError, match="--start does not go with a trigger of type"):
+        trigger(**said, start=1.0)

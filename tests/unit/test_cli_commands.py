@@ -144,6 +144,21 @@ def test_config_show_says_what_is_in_force_and_why(invoke, tmp_path):
     assert shown["zmq.port"] == {"value": 4242, "source": "default", "where": "default"}
 
 
+def test_a_server_that_starts_says_every_source_of_its_settings(tmp_path, monkeypatch):
+    from schedule_zero import settings
+    from schedule_zero.cli.server_run import settings_from
+
+    monkeypatch.chdir(tmp_path)
+    flags = {"http.port": settings.Flag("--http", 9000), "http.host": settings.Flag("--http", "127.0.0.1")}
+    environ = {"SCHEDULE_ZERO_TIMING__MIN_INTERVAL_MS": "10000"}
+
+    assert settings_from(settings.load(environ={})) == "defaults"
+    assert settings_from(settings.load(environ=environ)) == "SCHEDULE_ZERO_TIMING__MIN_INTERVAL_MS"
+    (tmp_path / "config.yaml").write_text("drain_s: 5\n")
+    said = settings_from(settings.load(environ=environ, flags=flags))
+    assert said == "config.yaml, SCHEDULE_ZERO_TIMING__MIN_INTERVAL_MS, --http"
+
+
 def test_what_config_show_prints_is_a_config_file(invoke, tmp_path):
     done = invoke(server.main, "config", "show", "--origin", SCHEDULE_ZERO_LOG__LEVELS="a.b=debug")
     (tmp_path / "copy.yaml").write_text(done.stdout)

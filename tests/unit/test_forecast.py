@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from schedule_zero.clock import to_us
 from schedule_zero.timing import parse_trigger
 from schedule_zero.timing.forecast import MAX_MOMENTS, Bucket, Firing, forecast, quietest
+from schedule_zero.timing.outlook import Outlook
 
 S = 1_000_000
 HOUR = 3600 * S
@@ -18,7 +19,7 @@ MIDNIGHT = to_us(datetime(2026, 3, 2, tzinfo=UTC))
 
 
 def firing(id_: str, document: dict[str, object], run_s: float | None = None) -> Firing:
-    return Firing(schedule_id=id_, trigger=parse_trigger(document), run_s=run_s)
+    return Firing(schedule_id=id_, outlook=Outlook(trigger=parse_trigger(document)), run_s=run_s)
 
 
 def cron(expression: str) -> dict[str, object]:
@@ -60,6 +61,15 @@ def test_schedules_that_meet_at_one_moment_are_a_peak_with_their_names_and_a_spr
     assert (peak.at_us, peak.fires, peak.busy_s, peak.spread_s) == (MIDNIGHT + 9 * HOUR, 4, 12.0, 4)
     assert peak.schedule_ids == [f"at-nine-{n}" for n in range(4)]
     assert found.complete
+
+
+def test_only_a_peak_with_a_cron_in_it_can_be_spread_by_h() -> None:
+    every = {"type": "interval", "hours": 12, "start": "2026-03-02T09:00:00Z"}
+    at_nine = firing("cron", {"type": "or", "triggers": [cron("0 9 * * *"), cron("30 9 * * *")]})
+
+    found = forecast([firing("a", every), firing("b", every), at_nine], MIDNIGHT, MIDNIGHT + DAY, HOUR)
+
+    assert [(peak.fires, peak.by_cron) for peak in found.peaks] == [(3, True), (2, False)]
 
 
 def test_a_stream_is_counted_and_has_no_moments() -> None:

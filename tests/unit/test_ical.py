@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from schedule_zero.clock import from_us, to_us
 from schedule_zero.errors import InvalidCalendar
 from schedule_zero.model import SkipReason
-from schedule_zero.timing import ical_text
 from schedule_zero.timing.calendar_parse import parse_calendar
 from schedule_zero.timing.calendars import NamedCalendar
+from schedule_zero.timing.ical_recurrence import times_a_year
 from schedule_zero.timing.ical_text import distil, merged
 from schedule_zero.timing.walltime import day_number
 
@@ -129,6 +129,44 @@ def test_a_single_repetition_may_be_moved_or_cancelled() -> None:
 
     assert [start[8:] for start, _ in shown(made)] == ["06T10:00", "07T15:00", "09T10:00"]
     assert [window.label for window in made.windows(FROM, TO)] == ["x", "late", "x"]
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "UTC"])
+def test_what_a_rule_has_in_a_gap_of_the_clock_is_left_out_and_what_the_file_names_there_is_not(zone: str) -> None:
+    tzid = ";TZID=Europe/Berlin" if zone == "UTC" else ""
+    made = calendar(
+        event(f"DTSTART{tzid}:20260327T023000", "DURATION:PT1H", "RRULE:FREQ=DAILY;COUNT=4"),
+        event(f"DTSTART{tzid}:20270328T024500", "DURATION:PT1H", "RRULE:FREQ=DAILY;COUNT=1").replace("1@", "2@"),
+        event(
+            f"DTSTART{tzid}:20260701T021500",
+            "DURATION:PT1H",
+            "RRULE:FREQ=YEARLY;COUNT=1",
+            f"RDATE{tzid}:20270328T021500",
+        ).replace("1@", "3@"),
+        zone=zone,
+    )
+
+    days = [from_us(window.end_us).strftime("%m-%d") for window in made.windows(FROM, TO)]
+
+    assert days == ["03-27", "03-28", "03-30", "07-01", "03-28", "03-28"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "note"),
+    [
+        ((event("DTSTART;VALUE=DATE:20260710"),), None),
+        ((), "it has no event"),
+        (("BEGIN:VTODO\r\nDTSTART:20260101T000000Z\r\nEND:VTODO\r\n",), "it has no event"),
+        (
+            (event("DTSTART:20260710T100000Z"), event("DTSTART;VALUE=DATE:20260710", "STATUS:CANCELLED")),
+            "all of its 2 events are cancelled or of no length",
+        ),
+    ],
+)
+def test_a_file_that_covers_nothing_is_taken_with_a_warning(parts: tuple[str, ...], note: str | None) -> None:
+    expected = [] if note is None else [f"the iCalendar file covers nothing: {note}"]
+
+    assert calendar(*parts).warnings == expected
 
 
 def test_an_event_that_lasts_over_several_years_covers_each_of_them_once() -> None:
@@ -255,12 +293,12 @@ def test_only_what_bears_on_time_is_kept() -> None:
         ),
     )  # fmt: skip
 
-    assert distil(text, "/ical") == (
+    assert distil(text, "/ical").text == (
         "BEGIN:VCALENDAR\nVERSION:2.0\nPRODID:-//ScheduleZero//named calendar//EN\n"
         "BEGIN:VEVENT\nUID:1@test\nDTSTART:20260710T100000Z\nDURATION:PT1H\nSUMMARY:one two\nEND:VEVENT\n"
         "END:VCALENDAR\n"
     )
-    assert distil(distil(text, ""), "") == distil(text, "")
+    assert distil(distil(text, "").text, "").text == distil(text, "").text
 
 
 def test_a_file_of_two_calendars_is_one() -> None:
@@ -273,7 +311,7 @@ def test_a_file_of_two_calendars_is_one() -> None:
 
 def test_merging_keeps_what_the_new_file_does_not_have() -> None:
     def distilled(*events: str) -> str:
-        return distil(file(*events), "")
+        return distil(file(*events), "").text
 
     def named(uid: str, *lines: str) -> str:
         return event(*lines).replace("UID:1@test", f"UID:{uid}")
@@ -304,23 +342,60 @@ REFUSED: list[tuple[str, str]] = [
     ("\r\n\n", "BEGIN:VCALENDAR is missing"),
     ("hello", "line 1 of the iCalendar text: expected BEGIN:VCALENDAR"),
     ("BEGIN:VEVENT\nEND:VEVENT\n", "expected BEGIN:VCALENDAR around everything else"),
-    ("BEGIN:VCALENDAR\nBEGIN:VEVENT\nEND:VCALENDAR\n", "line 3 of the iCalendar text: END:VCALENDAR without its BEGIN"),
+    (
+        "BEGIN:VCALENDAR\nBEGIN:VEVENT\nEND:VCALENDAR\n",
+        "line 3 of the iCalendar text: expected END:VEVENT (it began in line 2), got END:VCALENDAR",
+    ),
+    ("END:VCALENDAR\n", "line 1 of the iCalendar text: END:VCALENDAR without its BEGIN"),
+    (
+        file("BEGIN:VTODO\nhello\nEND:VTODO\n"),
+        "line 5 of the iCalendar text: expected a property as NAME:value, got 'hello'",
+    ),
+    (file(event("DTSTART 20260710")), "line 6 of the iCalendar text: expected a property as NAME:value"),
     ("BEGIN:VCALENDAR\nBEGIN:VEVENT\n", "END:VEVENT is missing"),
     ("BEGIN:VCALENDAR\nBEGIN:VCALENDAR\n", "around everything else"),
     ("BEGIN:VCALENDAR\n" + "BEGIN:X\n" * 10_000, "nested deeper than 4 levels"),
     (file(event()), "an event without DTSTART"),
     (file(event("DTSTART:soon")), "expected DTSTART as 20261224 or 20261224T180000, got 'soon'"),
-    (file(event("DTSTART:18991231T000000Z")), "expected DTSTART as"),
-    (file(event("DTSTART:20260230T000000Z")), "DTSTART"),
+    (
+        file(event("DTSTART:18991231T000000Z")),
+        "line 6 of the iCalendar text: expected DTSTART in a year from 1900 to 9998",
+    ),
+    (file(event("DTSTART;VALUE=DATE:99990101")), "expected DTSTART in a year from 1900 to 9998, got '99990101'"),
+    (file(event("DTSTART:20260230T000000Z")), "line 6 of the iCalendar text: DTSTART: there is no 20260230T000000Z"),
     (file(event(DAILY, DAILY)), "a second DTSTART in one event"),
-    (file(event(DAILY, "DTEND:20260709T080000Z")), "days long, expected 0 to 3660"),
-    (file(event(DAILY, "DTEND:20390709T080000Z")), "days long, expected 0 to 3660"),
+    (
+        file(event(DAILY, "DTEND:20260709T080000Z")),
+        "line 7 of the iCalendar text: DTEND: the event 'x' ends before it begins",
+    ),
+    (
+        file(event(DAILY, "DTEND:20260710T095959Z")),
+        "line 7 of the iCalendar text: DTEND: the event 'x' ends before it begins",
+    ),
+    (file(event(DAILY, "DTEND;TZID=Europe/Berlin:20260710T115959")), "DTEND: the event 'x' ends before it begins"),
+    (file(event("DTSTART:20260710T100000", "DTEND:20260710T090000")), "DTEND: the event 'x' ends before it begins"),
+    (file(event("DTSTART;VALUE=DATE:20260710", "DTEND;VALUE=DATE:20260709")), "ends before it begins"),
+    (
+        file(event(DAILY, "DURATION:-PT1H")),
+        "line 7 of the iCalendar text: DURATION: the event 'x' ends before it begins",
+    ),
+    (
+        file(event(DAILY, "DTEND:20390709T080000Z")),
+        "line 7 of the iCalendar text: DTEND: the event 'x' is 4746 days long",
+    ),
+    (file(event(DAILY, "DURATION:P9999D")), "line 7 of the iCalendar text: DURATION: the event 'x' is 9999 days long"),
+    (file(event("DTSTART:99981231T000000Z", "DURATION:P9999W")), "line 7 of the iCalendar text: the event ends after"),
+    (
+        file(event(DAILY, "DTEND:20260710T110000Z", "DURATION:PT1H")),
+        "line 8 of the iCalendar text: expected either DTEND or",
+    ),
     (file(event(DAILY, "DTEND;VALUE=DATE:20260711")), "a date and a time as its start and end"),
-    (file(event(DAILY, "DTEND:2026x")), "DTEND"),
-    (file(event(DAILY, "DURATION:forever")), "DURATION"),
-    (file(event(DAILY, "DURATION:P99999999999W")), "not an iCalendar file that can be used"),
+    (file(event(DAILY, "DTEND:2026x")), "line 7 of the iCalendar text: DTEND"),
+    (file(event(DAILY, "DURATION:forever")), "line 7 of the iCalendar text: DURATION: expected a length such as P1D"),
+    (file(event(DAILY, "DURATION:P99999999999W")), "line 7 of the iCalendar text: DURATION: expected a length"),
+    (file(event(DAILY, "DURATION:P")), "DURATION: expected a length"),
     (file(event(DAILY, "EXRULE:FREQ=DAILY")), "EXRULE is not taken"),
-    (file(event(DAILY, "EXDATE:yesterday")), "EXDATE"),
+    (file(event(DAILY, "EXDATE:yesterday")), "line 7 of the iCalendar text: EXDATE"),
     (file(event(DAILY, "RRULE:FREQ=SECONDLY")), "FREQ: expected DAILY, WEEKLY, MONTHLY, YEARLY, got 'SECONDLY'"),
     (file(event(DAILY, "RRULE:COUNT=3")), "FREQ: expected DAILY"),
     (file(event(DAILY, "RRULE:FREQ=DAILY;INTERVAL=0")), "INTERVAL: expected 1 to 1000, got '0'"),
@@ -421,7 +496,7 @@ def test_the_bound_on_repetitions_is_one(rule: str, most: int) -> None:
     parts = dict(part.split("=") for part in rule.split(";"))
     matches = rrulestr(rule, dtstart=datetime(2024, 1, 1)).between(datetime(2023, 12, 31), datetime(2025, 1, 1))
 
-    assert ical_text._times_a_year(parts) == most
+    assert times_a_year(parts) == most
     assert len(matches) <= most
 
 

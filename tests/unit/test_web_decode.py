@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schedule_zero.errors import BadRequest, InvalidField, MalformedJson, TooDeep
-from schedule_zero.web.api import schemas
+from schedule_zero.web.api import calendar_schemas, schemas, wording
 from schedule_zero.web.api.decode import BodyDecoder, QueryDecoder, check_depth, check_keys
-from schedule_zero.web.api.routes import CREATE, SUBMIT
+from schedule_zero.web.api.routes import CREATE, ROUTES, SUBMIT
+from schedule_zero.web.api.routing import OneOrMany
 
 MAX_DEPTH = 8
 JOB = b'"handler_id":"demo","job_method":"noop"'
@@ -130,17 +131,29 @@ def test_what_is_not_json_is_refused_with_its_position(body, where):
         (b"null", "", "got null"),
         (b'{"job_method":"a"}', "/handler_id", "missing"),
         (b'{"handler_id":1,"job_method":"a"}', "/handler_id", "expected str, got int"),
-        (b'{"handler_id":"","job_method":"a"}', "/handler_id", "length >= 1"),
-        (b'{"handler_id":"a b","job_method":"a"}', "/handler_id", "regex"),
-        (b'{"handler_id":"demo\\n","job_method":"a"}', "/handler_id", "regex"),
-        (b'{"handler_id":"\\u0000","job_method":"a"}', "/handler_id", "regex"),
+        (b'{"handler_id":"","job_method":"a"}', "/handler_id", "up to 128 of A-Z a-z 0-9 _ . : @ / -, the first one"),
+        (
+            b'{"handler_id":"a b","job_method":"a"}',
+            "/handler_id",
+            "up to 128 of A-Z a-z 0-9 _ . : @ / -, the first one",
+        ),
+        (
+            b'{"handler_id":"demo\\n","job_method":"a"}',
+            "/handler_id",
+            "up to 128 of A-Z a-z 0-9 _ . : @ / -, the first one",
+        ),
+        (
+            b'{"handler_id":"\\u0000","job_method":"a"}',
+            "/handler_id",
+            "up to 128 of A-Z a-z 0-9 _ . : @ / -, the first one",
+        ),
         (b'{%s,"options":{"priority":"high"}}' % JOB, "/options/priority", "got str"),
         (b'{%s,"options":{"priority":1e3}}' % JOB, "/options/priority", ""),
         (b'{%s,"options":{"priority":123456789012345678901234567890}}' % JOB, "/options/priority", ""),
         (b'{%s,"options":{"timeout_s":0}}' % JOB, "/options/timeout_s", "> 0"),
         (b'{%s,"options":[]}' % JOB, "/options", "got array"),
-        (b'{%s,"not_before":"tomorrow"}' % JOB, "/not_before", "RFC3339"),
-        (b'{%s,"not_before":"2030-01-01T00:00:00"}' % JOB, "/not_before", "timezone"),
+        (b'{%s,"not_before":"tomorrow"}' % JOB, "/not_before", "2030-01-01T00:00:00Z or unix seconds, got 'tomorrow'"),
+        (b'{%s,"not_before":"2030-01-01T00:00:00"}' % JOB, "/not_before", "with Z or an offset"),
         (b'{%s,"not_before":true}' % JOB, "/not_before", "got bool"),
         (b'{"executions":[]}', "/executions", "length >= 1"),
         (b'{"executions":{}}', "/executions", "got object"),
@@ -173,6 +186,72 @@ def test_an_unknown_field_is_refused_with_a_pointer_and_a_suggestion(body, point
 
     assert error.pointer == pointer
     assert hint in (error.hint or "")
+
+
+preview = BodyDecoder(schemas.PreviewBody, MAX_DEPTH)
+monthly = BodyDecoder(calendar_schemas.MonthlyEntry, MAX_DEPTH)
+TRIGGER = b'"trigger":{"type":"manual"}'
+
+
+@pytest.mark.parametrize(
+    ("decoder", "body", "pointer", "says"),
+    [
+        (preview, b'{%s,"n":0}' % TRIGGER, "/n", "expected int >= 1, got 0"),
+        (preview, b'{%s,"n":"ten"}' % TRIGGER, "/n", "expected int, got str ('ten')"),
+        (preview, b'{%s,"n":null}' % TRIGGER, "/n", "expected int, got null"),
+        (preview, b'{%s,"n":true}' % TRIGGER, "/n", "expected int, got bool (true)"),
+        (
+            preview, b'{%s,"after":"x"}' % TRIGGER, "/after",
+            "expected a moment: 2030-01-01T00:00:00Z or unix seconds, got 'x'",
+        ),
+        (
+            preview, b'{%s,"policies":{"overlap":"bogus"}}' % TRIGGER, "/policies/overlap",
+            "expected one of allow, skip, buffer_one, buffer_all, cancel_running, replace_pending, got 'bogus'",
+        ),
+        (
+            preview, b'{%s,"policies":{"exclude":["a",""]}}' % TRIGGER, "/policies/exclude/1",
+            "expected str of length >= 1, got ''",
+        ),
+        (preview, b'{"trigger":[]}', "/trigger", "expected array of length >= 1, got an empty list"),
+        (monthly, b'{"day":"first"}', "/day", "expected one of -31 to 31, last, got 'first'"),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_what_is_allowed_and_what_came(decoder, body, pointer, says):
+    error = refusal(body, decoder)
+
+    assert (error.pointer, error.message) == (pointer, says)
+
+
+def test_a_moment_that_may_be_local_names_all_of_its_forms():
+    with pytest.raises(InvalidField) as caught:
+        QueryDecoder(schemas.ExplainQuery).decode("at=x")
+
+    assert caught.value.message.endswith("2030-01-01T00:00:00Z or a local time without Z or unix seconds, got 'x'")
+
+
+def test_a_pattern_has_words_wherever_a_request_is_checked_by_it():
+    def patterns(value):
+        if isinstance(value, dict):
+            yield from [value["pattern"]] if isinstance(value.get("pattern"), str) else []
+            yield from (found for child in value.values() for found in patterns(child))
+        elif isinstance(value, list):
+            yield from (found for child in value for found in patterns(child))
+
+    bodies = [route.body for route in ROUTES if route.body is not None]
+    shapes = [part for body in bodies for part in ((body.one, body.many) if isinstance(body, OneOrMany) else (body,))]
+    shapes += [route.query for route in ROUTES]
+    found = {pattern for schema in msgspec.json.schema_components(shapes)[1].values() for pattern in patterns(schema)}
+
+    assert found == set(wording.PATTERNS)
+
+
+@pytest.mark.parametrize("number", ["1" * 5000, "-" + "1" * 5000, "1e999"])
+def test_a_number_too_large_is_named_where_it_is_and_shown_in_part(number):
+    error = refusal(b'{"trigger":{"type":"interval","seconds":%s}}' % number.encode(), preview)
+
+    assert error.pointer == "/trigger/seconds"
+    assert "out of range" in error.message
+    assert len(error.message) < 350
 
 
 def test_a_number_out_of_range_inside_free_form_values_is_found():
@@ -272,17 +351,19 @@ def test_no_query_is_the_defaults():
 @pytest.mark.parametrize(
     ("query", "parameter", "says"),
     [
-        ("limit=0", "limit", ">= 1"),
+        ("limit=0", "limit", "expected int >= 1, got '0'"),
         ("limit=501", "limit", "<= 500"),
-        ("limit=ten", "limit", "expected int"),
+        ("limit=ten", "limit", "expected int, got 'ten'"),
         ("limit=", "limit", "expected int"),
         ("limit=1.5", "limit", "int"),
         ("limit=1&limit=2", "limit", "twice"),
-        ("status=done", "status", "done"),
+        ("status=done", "status", "expected one of blocked, scheduled, "),
+        ("status=done", "status", ", dead, got 'done'"),
         ("status=", "status", ""),
-        ("since=yesterday", "since", "RFC3339"),
+        ("since=yesterday", "since", "2030-01-01T00:00:00Z or unix seconds, got 'yesterday'"),
         ("since=nan", "since", ""),
-        ("handler_id=%00", "handler_id", "regex"),
+        ("since=2026-02-30T00:00:00Z", "since", "expected a moment that there is, got '2026-02-30T00:00:00Z'"),
+        ("handler_id=%00", "handler_id", "up to 128 of A-Z a-z 0-9 _ . : @ / -, the first one"),
         ("cursor=", "cursor", "length"),
         ("limt=3", "limt", "unknown"),
         ("%F0%9F%98%80=3", "😀", "unknown"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Raw
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from schedule_zero.model import Calendar, CalendarVersion, SkipReason
 from schedule_zero.service.calendars import CalendarCheck, CalendarSummary
@@ -17,13 +17,17 @@ Day = Annotated[str, Meta(extra_json_schema={"format": "date"})]
 
 
 class CalendarRecord(Record, kw_only=True):
-    """One named calendar. ``document`` is what `PUT` takes, in its canonical form."""
+    """One named calendar. ``document`` is what `PUT` takes, in its canonical form.
+
+    ``warnings``, only after a write: what may not be meant as it is, such as a file that covers nothing.
+    """
 
     name: str
     version: int
     created_at: Moment
     updated_at: Moment
     document: Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
+    warnings: list[str] | UnsetType = UNSET
 
 
 class CalendarSummaryRecord(Record, kw_only=True):
@@ -101,13 +105,14 @@ class CalendarVersionPage(Record, kw_only=True):
 # --- making them ------------------------------------------------------------------------------------
 
 
-def calendar_record(calendar: Calendar) -> CalendarRecord:
+def calendar_record(calendar: Calendar, warnings: list[str] | None = None) -> CalendarRecord:
     return CalendarRecord(
         name=calendar.name,
         version=calendar.version,
         created_at=moment(calendar.created_us),
         updated_at=moment(calendar.updated_us),
         document=Raw(calendar.document),
+        warnings=warnings or UNSET,
     )
 
 

@@ -8,6 +8,7 @@ from msgspec import UnsetType
 
 from schedule_zero.errors import AlreadyExists, PreconditionFailed
 from schedule_zero.model import Calendar
+from schedule_zero.service.calendars import CalendarWritten
 from schedule_zero.store.calendars import etag
 from schedule_zero.web.api import calendar_records as records
 from schedule_zero.web.api import etags
@@ -28,10 +29,10 @@ from schedule_zero.web.api.schemas import moment_us
 async def create(request: ApiRequest) -> Response:
     """Create a calendar."""
     body: CalendarBody = request.body
-    calendar, again = await request.service.calendars.create(
+    written = await request.service.calendars.create(
         request.principal, body.name, body.document(), request.idempotency_key()
     )
-    return _one(calendar, status=201, location=True, headers=replayed(again))
+    return _written(written, status=201, location=True, headers=replayed(written.replayed))
 
 
 async def search(request: ApiRequest) -> Response:
@@ -53,7 +54,7 @@ async def show(request: ApiRequest) -> Response:
     calendar = await request.service.calendars.get(request.id)
     if etags.known(request, etag(calendar)):
         return Response(status=304, headers=_headers(calendar))
-    return _one(calendar)
+    return Response(records.calendar_record(calendar), headers=_headers(calendar))
 
 
 async def put(request: ApiRequest) -> Response:
@@ -61,21 +62,21 @@ async def put(request: ApiRequest) -> Response:
     body: CalendarDocument = request.body
     create_only = etags.create_only(request)
     try:
-        calendar, created = await request.service.calendars.put(
+        written = await request.service.calendars.put(
             request.principal, request.id, body.document(), await _if_match(request), create_only=create_only
         )
     except AlreadyExists:
         raise PreconditionFailed(f"there is a calendar {request.id!r} already", header="If-None-Match") from None
-    return _one(calendar, status=201 if created else 200, location=created)
+    return _written(written, status=201 if written.created else 200, location=written.created)
 
 
 async def import_ical(request: ApiRequest) -> Response:
     """Put an iCalendar file into a calendar; one that isn't there is created, in the zone that the file names."""
     body: ImportBody = request.body
-    calendar, created = await request.service.calendars.import_ical(
+    written = await request.service.calendars.import_ical(
         request.principal, request.id, body.ical, await _if_match(request), add=body.add
     )
-    return _one(calendar, status=201 if created else 200, location=created)
+    return _written(written, status=201 if written.created else 200, location=written.created)
 
 
 async def delete(request: ApiRequest) -> Response:
@@ -125,11 +126,13 @@ async def versions(request: ApiRequest) -> Response:
     )
 
 
-def _one(
-    calendar: Calendar, *, status: int = 200, location: bool = False, headers: tuple[tuple[str, str], ...] = ()
+def _written(
+    written: CalendarWritten, *, status: int, location: bool, headers: tuple[tuple[str, str], ...] = ()
 ) -> Response:
     return Response(
-        records.calendar_record(calendar), status=status, headers=(*_headers(calendar, location=location), *headers)
+        records.calendar_record(written.calendar, written.warnings),
+        status=status,
+        headers=(*_headers(written.calendar, location=location), *headers),
     )
 
 

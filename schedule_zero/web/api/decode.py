@@ -22,10 +22,14 @@ from msgspec import Struct, inspect
 
 from schedule_zero.errors import BadRequest, InvalidField, MalformedJson, ScheduleZeroError, TooDeep
 from schedule_zero.web.api.routing import OneOrMany
+from schedule_zero.web.api.wording import MISSING, Huge, sentence
 
 MAX_QUERY_FIELDS = 50
 # A longer pointer is cut at a segment: it then names what holds the culprit.
 MAX_POINTER = 300
+
+# Of a whole number that is read at all, for words about it.
+MAX_DIGITS = 4300
 
 # msgspec says "<what> - at `$.a[0].b`"; "[...]" stands for some key of a dict.
 _AT = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>(?:key in )?\$.*)`)?", re.DOTALL)
@@ -129,7 +133,7 @@ def _refuse_repetition(body: bytes) -> None:
 
 
 def _too_deep(body: bytes, message: str, culprit: Callable[[object, int], bool]) -> TooDeep:
-    return TooDeep(message, pointer=_find(body, culprit) or "")
+    return TooDeep(message, pointer=_pointer(_find(_read(body), culprit) or []))
 
 
 def explain(error: Exception, body: bytes, shape: Any) -> ScheduleZeroError:
@@ -171,10 +175,13 @@ def _invalid(message: str, body: bytes, shape: Any) -> InvalidField:
         raise AssertionError(message)
     what, path = found["what"], found["path"] or "$"
     steps = [field or int(index) for field, index in _STEP.findall(path)]
+    document = _read(body)
     if "[...]" in path:
         # Only a number out of range can be wrong in a free-form value.
-        pointer = _find(body, lambda value, _: isinstance(value, float) and math.isinf(value))
-        return InvalidField(_sentence(what), pointer=_pointer(steps) if pointer is None else pointer)
+        found_steps = _find(document, lambda value, _: _is_out_of_range(value))
+        value = MISSING if found_steps is None else _value_at(document, found_steps)
+        pointer = _pointer(steps if found_steps is None else found_steps)
+        return InvalidField(sentence(what, None, [], value), pointer=pointer)
     if unknown := _UNKNOWN_FIELD.fullmatch(what):
         known = _fields(inspect.type_info(shape), steps)
         return InvalidField(
@@ -184,13 +191,8 @@ def _invalid(message: str, body: bytes, shape: Any) -> InvalidField:
         )
     if missing := _MISSING_FIELD.fullmatch(what):
         return InvalidField(f"the field {missing[1]!r} is missing", pointer=_pointer([*steps, missing[1]]))
-    return InvalidField(_sentence(what), pointer=_pointer(steps))
-
-
-def _sentence(what: str) -> str:
-    """``Expected `int`, got `str``` → ``expected int, got str``: as the other messages are written."""
-    what = what.replace("`", "")
-    return what[:1].lower() + what[1:]
+    said = sentence(what, inspect.type_info(shape), steps, _value_at(document, steps))
+    return InvalidField(said, pointer=_pointer(steps))
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:
@@ -228,12 +230,34 @@ def _pointer(steps: Sequence[str | int]) -> str:
     return pointer
 
 
-def _find(body: bytes, culprit: Callable[[object, int], bool]) -> str | None:
-    """The pointer to the first value for which ``culprit(value, depth)`` holds; None where it can't be told."""
+def _read(body: bytes) -> object:
+    """The document, for words about it; MISSING where it can't be read."""
     try:
-        document = json.loads(body)
+        return json.loads(body, parse_int=_int)
     except (ValueError, RecursionError):
-        return None
+        return MISSING
+
+
+def _int(text: str) -> object:
+    return int(text) if len(text) <= MAX_DIGITS else Huge(text)
+
+
+def _is_out_of_range(value: object) -> bool:
+    return isinstance(value, Huge) or (isinstance(value, float) and math.isinf(value))
+
+
+def _value_at(document: object, steps: Sequence[str | int]) -> object:
+    """The value at the end of ``steps``; MISSING where there is none."""
+    for step in steps:
+        try:
+            document = document[step]  # type: ignore[index]  # what has no such step raises
+        except (TypeError, KeyError, IndexError):
+            return MISSING
+    return document
+
+
+def _find(document: object, culprit: Callable[[object, int], bool]) -> list[str | int] | None:
+    """The way to the first value for which ``culprit(value, depth)`` holds; None where there is none."""
     # Not recursive: what is looked for may be its depth. Each value with the steps that lead to it, linked backwards.
     todo: list[tuple[object, int, Any]] = [(document, 1, None)]
     while todo:
@@ -244,7 +268,7 @@ def _find(body: bytes, culprit: Callable[[object, int], bool]) -> str | None:
             while way is not None:
                 step, way = way
                 steps.append(step)
-            return _pointer(steps[::-1])
+            return steps[::-1]
         if isinstance(value, dict):
             todo.extend((child, depth + 1, (key, way)) for key, child in reversed(value.items()))
         elif isinstance(value, list):
@@ -261,7 +285,8 @@ class QueryDecoder:
     def __init__(self, shape: type[Struct]) -> None:
         self._shape = shape
         self._default = shape()
-        info: Any = inspect.type_info(shape)
+        self._info = info = inspect.type_info(shape)
+        assert isinstance(info, inspect.StructType)
         self._names = [field.encode_name for field in info.fields]
         self._lists = {field.encode_name for field in info.fields if _holds_list(field.type)}
 
@@ -291,10 +316,11 @@ class QueryDecoder:
             return msgspec.convert(values, self._shape, strict=False)
         except msgspec.ValidationError as error:
             found = _AT.fullmatch(str(error))
-            steps = _STEP.findall(found["path"] or "") if found else []
-            name = steps[0][0] if steps else ""
-            what = _sentence(found["what"] if found else str(error))
-            raise InvalidField(f"query parameter {name!r}: {what}", parameter=name) from None
+            if found is None:
+                raise AssertionError(str(error)) from None
+            steps = [field or int(index) for field, index in _STEP.findall(found["path"] or "")]
+            what = sentence(found["what"], self._info, steps, _value_at(values, steps), as_text=True)
+            raise InvalidField(f"query parameter {steps[0]!r}: {what}", parameter=steps[0]) from None
 
 
 def _holds_list(info: Any) -> bool:

@@ -72,8 +72,8 @@ def forecast_record(found: Forecast, from_us: int, to_us: int) -> ForecastRecord
                 busy_s=round(peak.busy_s, 3),
                 schedule_ids=peak.schedule_ids,
                 suggestion=(
-                    f"{peak.fires} schedules fire at this moment: "
-                    f"a jitter_s of {peak.spread_s} or more on each, or H for the minute, spreads them"
+                    f"{peak.fires} schedules fire at this moment: a jitter_s of {peak.spread_s} or more on each"
+                    f"{', or H for the minute of those by cron,' if peak.by_cron else ''} spreads them"
                 ),
             )
             for peak in found.peaks

@@ -13,6 +13,7 @@ from msgspec import Struct
 from schedule_zero.errors import BadRequest, InvalidField, MethodNotAllowed, NotFound
 from schedule_zero.model import Role
 from schedule_zero.web.api.request import ApiRequest, EventStream, Response
+from schedule_zero.web.api.wording import NAME_WORDS
 
 Endpoint = Callable[[ApiRequest], Awaitable[Response | EventStream]]
 
@@ -21,6 +22,7 @@ PARAMETER = "{id}"
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]{0,127}(?!\n)$"
 # What ids of a noun look like; anything else can't exist, and never reaches the store.
 ID_PATTERNS = {"executions": r"^[0-9a-hjkmnp-tv-z]{26}(?!\n)$"}
+ID_WORDS = {"executions": "26 digits and lower-case letters, without i, l, o and u"}
 
 
 class Access(StrEnum):
@@ -188,6 +190,6 @@ def _id(segment: str, route: Route, pattern: re.Pattern[str]) -> str:
     except UnicodeDecodeError:
         raise BadRequest("the path is not UTF-8, percent-encoded") from None
     if pattern.match(text) is None:
-        message = f"{text[:200]!r} is no id: expected {route.id_pattern}"
+        message = f"{text[:200]!r} is no id: expected {ID_WORDS.get(route.noun, NAME_WORDS)}"
         raise InvalidField(message, parameter="id") if route.method == "PUT" else NotFound(message)
     return text
