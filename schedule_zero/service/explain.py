@@ -300,11 +300,19 @@ class _Search:
         if fire.outcome in _LATE or fire.reason in (SkipReason.CATCH_UP_LIMIT, SkipReason.FROZEN):
             facts.freeze = _freeze_at(store_freezes.all_freezes(conn), nominal_us)
         if fire.outcome is FireOutcome.MISSED or fire.reason is SkipReason.COALESCED:
-            facts.latest_us = store_fires.ran_with(conn, fire)
+            facts.latest_us = self._ran_instead(fire)
         if fire.reason is SkipReason.REQUESTED:
             facts.asked_by = self._asked_by(fire.generation, nominal_us)
         if fire.reason is SkipReason.OVERLAP:
             facts.in_the_way = self._in_the_way(fire)
+
+    def _ran_instead(self, fire: Fire) -> int | None:
+        """The nominal time that ran of those among which only the latest does."""
+        outcome = FireOutcome.CAUGHT_UP if fire.outcome is FireOutcome.MISSED else FireOutcome.EXECUTED
+        # What a thaw made up for, it chose among those of its freeze alone.
+        chosen = [freeze for freeze in store_freezes.all_freezes(self._conn) if freeze.catch_up is not None]
+        ran = (us for us, how in store_fires.ran_with(self._conn, fire) if how is outcome)
+        return next((us for us in ran if _freeze_at(chosen, us) is None), None)
 
     def _in_the_way(self, fire: Fire) -> Execution | None:
         execution_id = store_fires.ran_before(self._conn, fire)

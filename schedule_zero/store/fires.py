@@ -128,17 +128,16 @@ _BEFORE = Query(
 )
 _AFTER = Query(select(F.nominal_us).where(*_ONE, F.nominal_us > bindparam("at")).order_by(F.nominal_us).limit(1))
 _later = (
-    select(F.nominal_us, F.execution_id, F.decided_us)
+    select(F.nominal_us, F.execution_id, F.decided_us, F.outcome)
     .where(*_ONE, F.nominal_us > bindparam("at"))
     .order_by(F.nominal_us)
     .limit(NEAR)
     .subquery()
 )
 _RAN_WITH = Query(
-    select(_later.c.nominal_us)
+    select(_later.c.nominal_us, _later.c.outcome)
     .where(_later.c.decided_us == bindparam("decided"), _later.c.execution_id.is_not(None))
     .order_by(_later.c.nominal_us.desc())
-    .limit(1)
 )
 _earlier = (
     select(F.nominal_us, F.execution_id)
@@ -175,11 +174,13 @@ def beside(
     return (None if before is None else before[0], None if after is None else after[0])
 
 
-def ran_with(conn: Connection, fire: Fire) -> int | None:
-    """The newest nominal time that ran among those that were decided together with a row."""
+def ran_with(conn: Connection, fire: Fire) -> list[tuple[int, FireOutcome]]:
+    """The later nominal times that ran among those that were decided together with a row, the newest first."""
     at_us = fire.nominal_us
-    row = _RAN_WITH.one(conn, schedule=fire.schedule_id, generation=fire.generation, at=at_us, decided=fire.decided_us)
-    return None if row is None else row[0]
+    rows = _RAN_WITH.rows(
+        conn, schedule=fire.schedule_id, generation=fire.generation, at=at_us, decided=fire.decided_us
+    )
+    return [(row[0], FireOutcome(row[1])) for row in rows]
 
 
 def ran_before(conn: Connection, fire: Fire) -> str | None:

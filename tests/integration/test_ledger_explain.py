@@ -10,7 +10,7 @@ import pytest
 from schedule_zero.clock import to_us
 from schedule_zero.config import TimingConfig
 from schedule_zero.errors import NotFound
-from schedule_zero.model import CatchUp, State
+from schedule_zero.model import CatchUp, FireOutcome, State
 from schedule_zero.rules.facts import Answer
 from schedule_zero.service.explain import ExplainService, Explanation
 from tests.integration.ledger_bed import ADA, BOB, Life, life, tamper
@@ -128,6 +128,44 @@ async def test_what_was_caught_up_names_the_outage(tmp_path: Path, clock: Manual
         assert one.facts.latest_us == caught_up.nominal_us
         assert "the server was not running from 2023-11-14 22:14:50 UTC to 2023-11-14 22:25:40 UTC" in one.said.sentence
         assert "only the latest is caught up" in one.said.sentence
+
+
+async def test_what_was_missed_names_the_one_that_was_caught_up_not_those_that_were_still_in_time(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", {"type": "interval", "seconds": 1}, misfire_grace_s=2)
+        await server.go(3, every_s=1)
+    clock.advance(12.5)
+    async with life(tmp_path, clock) as server:
+        await server.decide()
+
+        [caught_up] = [fire for fire in await server.ledger() if fire.outcome is FireOutcome.CAUGHT_UP]
+        told = await why(server, caught_up.nominal_us - 5 * S)
+
+        assert (told.said.answer, told.facts.latest_us) == (Answer.MISSED, caught_up.nominal_us)
+        assert (await server.ledger())[-1].nominal_us == caught_up.nominal_us + 2 * S
+
+
+async def test_what_was_missed_before_a_freeze_does_not_name_what_the_thaw_made_up_for(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as server:
+        start_us = clock.wall_us()
+        await server.put("a", MINUTELY)
+        clock.advance(330)
+        await server.freezes.freeze(BOB, "upgrade")
+        clock.advance(300)
+        await server.freezes.thaw(BOB, CatchUp.LATEST)
+        await server.decide()
+
+        told = await why(server, start_us + 2 * MINUTE)
+
+        assert [fire.nominal_us for fire in await server.ledger() if fire.outcome is FireOutcome.CAUGHT_UP] == [
+            start_us + 5 * MINUTE,
+            start_us + 10 * MINUTE,
+        ]
+        assert (told.said.answer, told.facts.latest_us) == (Answer.MISSED, start_us + 5 * MINUTE)
 
 
 async def test_a_server_that_was_killed_is_missed_from_about_when_it_was_last_seen(
