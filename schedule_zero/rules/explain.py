@@ -10,6 +10,7 @@ from typing import Any
 
 from schedule_zero.model import CatchUp, Execution, Fire, FireOutcome, Freeze, Policies, ScheduleState, SkipReason
 from schedule_zero.rules.facts import Answer, Explained, Facts, Ruling
+from schedule_zero.rules.overlap import NEWEST_WINS
 from schedule_zero.rules.phrases import Wall, by, length, quoted, times
 from schedule_zero.rules.story import run_of
 
@@ -160,13 +161,9 @@ def _reason(facts: Facts, fire: Fire, wall: Wall) -> tuple[str, dict[str, Any]]:
         case SkipReason.PAUSED:
             return _paused(decider, wall), {}
         case SkipReason.OVERLAP:
-            way = facts.in_the_way
-            named = "" if way is None else f" ({way.id}" + _of(way, wall) + ")"
-            more = ", and another one was waiting already" if policies.overlap == "buffer_one" else ""
-            return (
-                f"an earlier execution{named} was not over{more} (overlap: {policies.overlap})",
-                {"overlap": policies.overlap.value},
-            )
+            return f"{_overlap(facts, policies, wall)} (overlap: {policies.overlap})", {
+                "overlap": policies.overlap.value
+            }
         case SkipReason.BLACKOUT | SkipReason.HOLIDAY:
             policy = {"exclude": list(policies.exclude), "require": list(policies.require)}
             return f"a named calendar forbids it ({detail or fire.reason})", policy
@@ -198,6 +195,16 @@ def _reason(facts: Facts, fire: Fire, wall: Wall) -> tuple[str, dict[str, Any]]:
             return "too much was waiting already", {}
         case _:
             return detail or "the ledger does not say why", {}
+
+
+def _overlap(facts: Facts, policies: Policies, wall: Wall) -> str:
+    if facts.latest_us is not None or policies.overlap in NEWEST_WINS:
+        named = "" if facts.latest_us is None else f", that of {wall.say(facts.latest_us)},"
+        return f"a later one that was decided at the same time{named} took its place"
+    way = facts.in_the_way
+    named = "" if way is None else f" ({way.id}" + _of(way, wall) + ")"
+    more = ", and another one was waiting already" if policies.overlap == "buffer_one" else ""
+    return f"an earlier execution{named} was not over{more}"
 
 
 def _of(execution: Execution, wall: Wall) -> str:

@@ -299,20 +299,23 @@ class _Search:
             facts.outage = outage_at(server_runs.between(conn, nominal_us, facts.now_us), nominal_us)
         if fire.outcome in _LATE or fire.reason in (SkipReason.CATCH_UP_LIMIT, SkipReason.FROZEN):
             facts.freeze = _freeze_at(store_freezes.all_freezes(conn), nominal_us)
-        if fire.outcome is FireOutcome.MISSED or fire.reason is SkipReason.COALESCED:
+        if fire.outcome is FireOutcome.MISSED or fire.reason in (SkipReason.COALESCED, SkipReason.OVERLAP):
             facts.latest_us = self._ran_instead(fire)
         if fire.reason is SkipReason.REQUESTED:
             facts.asked_by = self._asked_by(fire.generation, nominal_us)
-        if fire.reason is SkipReason.OVERLAP:
+        if fire.reason is SkipReason.OVERLAP and facts.latest_us is None:
             facts.in_the_way = self._in_the_way(fire)
 
     def _ran_instead(self, fire: Fire) -> int | None:
         """The nominal time that ran of those among which only the latest does."""
+        ran = store_fires.ran_with(self._conn, fire)
+        if fire.reason is SkipReason.OVERLAP:
+            # A round runs nothing after what had to give way to an earlier one.
+            return next((us for us, _ in ran), None)
         outcome = FireOutcome.CAUGHT_UP if fire.outcome is FireOutcome.MISSED else FireOutcome.EXECUTED
         # What a thaw made up for, it chose among those of its freeze alone.
         chosen = [freeze for freeze in store_freezes.all_freezes(self._conn) if freeze.catch_up is not None]
-        ran = (us for us, how in store_fires.ran_with(self._conn, fire) if how is outcome)
-        return next((us for us in ran if _freeze_at(chosen, us) is None), None)
+        return next((us for us, how in ran if how is outcome and _freeze_at(chosen, us) is None), None)
 
     def _in_the_way(self, fire: Fire) -> Execution | None:
         execution_id = store_fires.ran_before(self._conn, fire)

@@ -10,7 +10,7 @@ import pytest
 from schedule_zero.clock import to_us
 from schedule_zero.config import TimingConfig
 from schedule_zero.errors import NotFound
-from schedule_zero.model import CatchUp, FireOutcome, State
+from schedule_zero.model import CatchUp, FireOutcome, SkipReason, State
 from schedule_zero.rules.facts import Answer
 from schedule_zero.service.explain import ExplainService, Explanation
 from tests.integration.ledger_bed import ADA, BOB, Life, life, tamper
@@ -238,6 +238,39 @@ async def test_an_overlap_names_what_was_in_the_way(tmp_path: Path, clock: Manua
             f"an earlier execution ({running.id}, that of 2023-11-14 22:14:20 UTC) was not over" in told.said.sentence
         )
         assert told.said.policy == {"overlap": "skip"}
+
+
+@pytest.mark.parametrize("overlap", ["cancel_running", "replace_pending"])
+async def test_what_a_later_fire_of_its_round_replaced_says_so_and_blames_no_older_execution(
+    tmp_path: Path, clock: ManualClock, overlap: str
+) -> None:
+    async with life(tmp_path, clock) as server:
+        start_us = clock.wall_us()
+        await server.put("a", MINUTELY, policies={"overlap": overlap, "catch_up": "all"})
+        await server.go(60)
+        await server.go(180)
+
+        told = await why(server, start_us + 2 * MINUTE)
+
+        assert (told.said.answer, told.said.reason) == (Answer.SKIPPED, SkipReason.OVERLAP)
+        assert (told.facts.latest_us, told.facts.in_the_way) == (start_us + 4 * MINUTE, None)
+        assert f"that of 2023-11-14 22:17:20 UTC, took its place (overlap: {overlap})" in told.said.sentence
+
+
+@pytest.mark.parametrize(("overlap", "skipped"), [("skip", 3), ("buffer_one", 4)])
+async def test_what_gave_way_to_an_earlier_fire_of_its_round_names_its_execution(
+    tmp_path: Path, clock: ManualClock, overlap: str, skipped: int
+) -> None:
+    async with life(tmp_path, clock) as server:
+        start_us = clock.wall_us()
+        await server.put("a", MINUTELY, policies={"overlap": overlap, "catch_up": "all"})
+        await server.go(300)
+
+        told = await why(server, start_us + skipped * MINUTE)
+
+        earlier = (await server.bed.executions("a"))[-1]
+        assert told.facts.in_the_way is not None
+        assert (told.facts.latest_us, told.facts.in_the_way.id) == (None, earlier.id)
 
 
 async def test_skip_coalesce_and_catch_up_limit_are_told(tmp_path: Path, clock: ManualClock) -> None:

@@ -276,6 +276,24 @@ CASES: dict[str, tuple[Facts, Answer, str]] = {
             "buffer_one)."
         ),
     ),
+    "replaced by a later one of its round": (
+        skipped(
+            SkipReason.OVERLAP, HOUR, ruling=ruling(policies=b'{"overlap":"cancel_running"}'), latest_us=T + 30 * MINUTE
+        ),
+        Answer.SKIPPED,
+        (
+            f"{DUE}, and was skipped: a later one that was decided at the same time, that of 2026-11-20 09:30:00 "
+            "Europe/Berlin (08:30:00 UTC), took its place (overlap: cancel_running)."
+        ),
+    ),
+    "replaced by one of a long round": (
+        skipped(SkipReason.OVERLAP, HOUR, ruling=ruling(policies=b'{"overlap":"replace_pending"}')),
+        Answer.SKIPPED,
+        (
+            f"{DUE}, and was skipped: a later one that was decided at the same time took its place (overlap: "
+            "replace_pending)."
+        ),
+    ),
     "blackout": (
         skipped(SkipReason.BLACKOUT, detail="nights: 22:00 to 06:00"),
         Answer.SKIPPED,
