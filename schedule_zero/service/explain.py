@@ -38,6 +38,8 @@ SECOND_US = 1_000_000
 DAY_US = 86_400_000_000
 # Versions that are looked through for the one of that time.
 MAX_VERSIONS = 5000
+# Answers that say that no nominal time has come.
+_NOTHING = frozenset({Answer.NOT_DUE, Answer.UPCOMING, Answer.ENDED, Answer.DELETED})
 # Reasons that say that nobody was there in time.
 _LATE = frozenset({FireOutcome.CAUGHT_UP, FireOutcome.MISSED})
 
@@ -69,12 +71,7 @@ class ExplainService:
 
         def read(conn: Connection) -> Facts | None:
             facts = self._find_out(conn, schedule_id, now_us if at is None else at, now_us)
-            if (
-                at is None
-                and facts is not None
-                and explain(facts).answer is Answer.NOT_DUE
-                and facts.before_us is not None
-            ):
+            if at is None and facts is not None and facts.before_us is not None and explain(facts).answer in _NOTHING:
                 return self._find_out(conn, schedule_id, facts.before_us, now_us)
             return facts
 
@@ -183,6 +180,8 @@ class _Search:
         later = [ruling for ruling in self._rulings if ruling.from_us >= facts.at_us]
         if before is not None and before.to_us is not None and before.deleted:
             facts.deleted = Change(us=before.to_us, who=before.ended_by)
+            trigger = self._service.trigger(self._conn, before.schedule)
+            self._neighbours(before, trigger, self._end_us(before, trigger))
         first = later[-1] if later else None
         if first is not None:
             facts.created = Change(us=first.from_us, who=first.schedule.updated_by)
@@ -200,8 +199,9 @@ class _Search:
     def _then(self, ruling: Ruling) -> None:
         facts, row = self._facts, ruling.schedule
         trigger = self._service.trigger(self._conn, row)
-        decided_us = fire_audit.decided_upto(self._conn, self._id, row.generation, facts.now_us) or 0
-        self._neighbours(ruling, trigger)
+        end_us = self._end_us(ruling, trigger)
+        facts.ended = facts.at_us > end_us
+        self._neighbours(ruling, trigger, end_us)
         if trigger is None:
             facts.trigger_words = "it can't be read any more"
             return
@@ -209,11 +209,7 @@ class _Search:
         facts.in_second = max(1, trigger.count(facts.at_us - 1, self._upto_us))
         if facts.fire is not None:
             return
-        quiet = row.next_fire_us is None and (
-            row.state in (ScheduleState.FINISHED, ScheduleState.QUARANTINED) or has_ended(row, trigger)
-        )
-        facts.ended = quiet and facts.at_us > max(decided_us, row.last_fire_us or 0)
-        facts.nominal_us = self._nominal(ruling, trigger)
+        facts.nominal_us = self._nominal(ruling, trigger, end_us)
         if facts.nominal_us is None:
             return
         rows = store_fires.over(self._conn, self._id, row.generation, facts.nominal_us)
@@ -225,7 +221,19 @@ class _Search:
             facts.due = facts.nominal_us >= current.next_fire_us
         self._to_come(current)
 
-    def _nominal(self, ruling: Ruling, trigger: Trigger) -> int | None:
+    def _end_us(self, ruling: Ruling, trigger: Trigger | None) -> int:
+        """The last moment that may be a nominal time of a version: what has finished has none after its last row."""
+        row, to_us = ruling.schedule, LATEST_US if ruling.to_us is None else ruling.to_us
+        quiet = row.next_fire_us is None and (
+            row.state in (ScheduleState.FINISHED, ScheduleState.QUARANTINED)
+            or (trigger is not None and has_ended(row, trigger))
+        )
+        if not quiet:
+            return to_us
+        decided_us = fire_audit.decided_upto(self._conn, self._id, row.generation, to_us)
+        return min(to_us, max(decided_us or 0, row.last_fire_us or 0))
+
+    def _nominal(self, ruling: Ruling, trigger: Trigger, end_us: int) -> int | None:
         """The nominal time that is meant, if it is one of this version."""
         facts, row = self._facts, ruling.schedule
         nominal_us = trigger.next_after(facts.at_us - 1)
@@ -233,24 +241,18 @@ class _Search:
             # What follows a run, or a start, is known as soon as it is the next.
             next_us = row.next_fire_us if ruling.to_us is None else None
             nominal_us = next_us if next_us is not None and facts.at_us <= next_us <= self._upto_us else None
-        if nominal_us is None or nominal_us <= ruling.from_us or (ruling.to_us or nominal_us) < nominal_us:
-            return None
-        return nominal_us
+        return nominal_us if nominal_us is not None and ruling.from_us < nominal_us <= end_us else None
 
-    def _neighbours(self, ruling: Ruling, trigger: Trigger | None) -> None:
+    def _neighbours(self, ruling: Ruling, trigger: Trigger | None, end_us: int) -> None:
         facts, row = self._facts, ruling.schedule
         nominal_us = facts.nominal_us or facts.at_us
         high_us = facts.nominal_us or self._upto_us
         before, after = store_fires.beside(self._conn, self._id, row.generation, nominal_us, high_us)
         befores, afters = [before], [after]
         if trigger is not None:
-            last_us, next_us = trigger.last_before(nominal_us), trigger.next_after(high_us)
+            last_us, next_us = trigger.last_before(min(nominal_us, end_us + 1)), trigger.next_after(high_us)
             befores.append(last_us if last_us is not None and last_us > ruling.from_us else None)
-            if ruling.to_us is None:
-                quiet = row.next_fire_us is None and has_ended(row, trigger)
-                afters += [] if quiet else [next_us]
-            else:
-                afters.append(next_us if next_us is not None and next_us <= ruling.to_us else None)
+            afters.append(next_us if next_us is not None and next_us <= end_us else None)
         current = self._current
         if current is not None and current.generation == row.generation:
             # Whatever version it belongs to: what lies before it has its rows.

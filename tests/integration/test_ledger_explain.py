@@ -425,6 +425,61 @@ async def test_after_its_last_run_it_has_finished(tmp_path: Path, clock: ManualC
         assert 'had finished ("finished after 2 runs")' in (await why(server, clock.wall_us() - MINUTE)).said.sentence
 
 
+async def test_what_finished_by_its_number_of_runs_was_due_for_the_last_time_at_its_last_row(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", MINUTELY, policies={"max_fires": 2})
+        await server.go(150, every_s=10)
+        [*_, last] = await server.ledger()
+        far_us = last.nominal_us + 10_000 * MINUTE
+
+        # One of its trigger's times, one beside them, and one that is to come.
+        for at_us in (last.nominal_us + MINUTE, last.nominal_us + 90 * S, far_us):
+            told = await why(server, at_us)
+
+            assert (told.said.answer, told.facts.nominal_us) == (Answer.ENDED, None)
+            assert (told.facts.before_us, told.facts.after_us) == (last.nominal_us, None)
+            assert told.said.sentence.endswith("It was due for the last time at 2023-11-14 22:15:20 UTC.")
+
+
+async def test_what_had_finished_and_was_changed_later_had_finished_in_between(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", MINUTELY, policies={"max_fires": 2})
+        await server.go(300, every_s=60)
+        last = (await server.ledger())[-1]
+        await server.put("a", HALF_HOURS, BOB)
+        await server.go(3600, every_s=600)
+
+        between, then = await why(server, last.nominal_us + MINUTE), await why(server, clock.wall_us())
+
+        assert (between.said.answer, between.facts.before_us) == (Answer.ENDED, last.nominal_us)
+        assert between.facts.after_us == (await server.ledger())[2].nominal_us
+        assert then.said.answer is Answer.NOT_DUE
+
+
+async def test_without_a_moment_what_is_over_is_explained_by_its_last_nominal_time(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as server:
+        start_us = clock.wall_us()
+        await server.put("counted", MINUTELY, policies={"max_fires": 2})
+        await server.put("ended", MINUTELY | {"end": start_us / 1e6 + 130})
+        await server.put("deleted", MINUTELY)
+        await server.go(150, every_s=10)
+        await server.schedules.delete(BOB, "deleted")
+        clock.advance(3600)
+
+        for id_ in ("counted", "ended", "deleted"):
+            told = await why(server, None, id_)
+
+            assert (told.said.answer, told.facts.at_us) == (Answer.EXECUTED, start_us + 2 * MINUTE)
+        gone = await why(server, clock.wall_us(), "deleted")
+        assert (gone.said.answer, gone.facts.before_us) == (Answer.DELETED, start_us + 2 * MINUTE)
+
+
 async def test_a_date_that_had_passed_when_it_was_asked_for_is_explained(tmp_path: Path, clock: ManualClock) -> None:
     async with life(tmp_path, clock) as server:
         us = clock.wall_us() - 20 * S
