@@ -106,6 +106,8 @@ class Facts(Struct, kw_only=True):
     perhaps: list[Fire] = []
     execution: Execution | None = None
     outage: Outage | None = None
+    # When the server had started, if shortly before it was due.
+    just_started_us: int | None = None
     freeze: Freeze | None = None
     window_us: int = 0
     # What ran instead of those before it that were decided with it, and the execution that was in the way.

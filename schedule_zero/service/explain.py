@@ -16,12 +16,13 @@ from msgspec import Struct
 from schedule_zero.clock import Clock, to_us
 from schedule_zero.config import TimingConfig
 from schedule_zero.errors import InvalidCalendar, InvalidTrigger, NotFound
-from schedule_zero.model import Execution, Fire, FireOutcome, Freeze, Schedule, ScheduleState, ServerRun, SkipReason
+from schedule_zero.model import Execution, Fire, FireOutcome, Freeze, Schedule, ScheduleState, SkipReason
 from schedule_zero.rules.explain import explain
-from schedule_zero.rules.facts import Answer, Change, Explained, Facts, Outage, Ruling
+from schedule_zero.rules.facts import Answer, Change, Explained, Facts, Ruling
 from schedule_zero.rules.phrases import Wall, length
 from schedule_zero.rules.policies import policies_of, skips_of
-from schedule_zero.store import Store, fire_audit, schedule_history, server_runs
+from schedule_zero.service.outages import outage_at, started_before
+from schedule_zero.store import Store, fire_audit, schedule_history
 from schedule_zero.store import executions as store_executions
 from schedule_zero.store import fires as store_fires
 from schedule_zero.store import freezes as store_freezes
@@ -40,8 +41,6 @@ DAY_US = 86_400_000_000
 MAX_VERSIONS = 5000
 # Answers that say that no nominal time has come.
 _NOTHING = frozenset({Answer.NOT_DUE, Answer.UPCOMING, Answer.ENDED, Answer.DELETED})
-# Reasons that say that nobody was there in time.
-_LATE = frozenset({FireOutcome.CAUGHT_UP, FireOutcome.MISSED})
 
 
 class Explanation(Struct):
@@ -162,7 +161,10 @@ class _Search:
             self._nobody()
         else:
             self._then(facts.ruling)
+        moment_us = facts.at_us if facts.nominal_us is None else facts.nominal_us
+        facts.outage = outage_at(self._conn, moment_us)
         if facts.fire is not None:
+            facts.just_started_us = started_before(self._conn, moment_us)
             self._decided(facts.fire)
 
     def _own_row(self) -> Fire | None:
@@ -297,10 +299,7 @@ class _Search:
         nominal_us = facts.nominal_us or fire.nominal_us
         if fire.execution_id is not None:
             facts.execution = self._execution(fire.execution_id)
-        if fire.outcome in _LATE or fire.reason is SkipReason.CATCH_UP_LIMIT:
-            facts.outage = outage_at(server_runs.between(conn, nominal_us, facts.now_us), nominal_us)
-        if fire.outcome in _LATE or fire.reason in (SkipReason.CATCH_UP_LIMIT, SkipReason.FROZEN):
-            facts.freeze = _freeze_at(store_freezes.all_freezes(conn), nominal_us)
+        facts.freeze = _freeze_at(store_freezes.all_freezes(conn), nominal_us)
         if fire.outcome is FireOutcome.MISSED or fire.reason in (SkipReason.COALESCED, SkipReason.OVERLAP):
             facts.latest_us = self._ran_instead(fire)
         if fire.reason is SkipReason.REQUESTED:
@@ -346,23 +345,6 @@ def _covering(rulings: list[Ruling], us: int) -> Ruling | None:
 
 def _freeze_at(freezes: list[Freeze], us: int) -> Freeze | None:
     return next((f for f in freezes if f.from_us <= us and (f.to_us is None or us < f.to_us)), None)
-
-
-def outage_at(lives: list[ServerRun], us: int) -> Outage | None:
-    """The time without a server that a moment lies in, if it is known; ``lives`` in order, from the one before it."""
-    before = [life for life in lives if life.started_us <= us]
-    later = [life for life in lives if life.started_us > us]
-    if not before or not later:
-        return None
-    last = before[-1]
-    ended_us = last.stopped_us
-    about = ended_us is None
-    if ended_us is None:
-        # It was killed some time after it was last seen, and then another one came.
-        ended_us = max(last.alive_us, last.started_us)
-    if us < ended_us:
-        return None
-    return Outage(from_us=ended_us, to_us=later[0].started_us, about=about)
 
 
 def zone_of(row: Schedule) -> str | None:

@@ -22,6 +22,8 @@ _COLUMNS = (
     F.seq, F.schedule_id, F.generation, F.nominal_us, F.outcome, F.reason, F.execution_id, F.count, F.last_nominal_us,
     F.decided_us, F.detail,
 )  # fmt: skip
+# Behind every row.
+NEVER_SEQ = 2**63 - 1
 # Schedules are released a little ahead of their times, and clocks are not that exact.
 DECIDED_SLACK_US = 60_000_000
 _DECIDED = Seek(tables.fires, "decided_us")
@@ -102,6 +104,17 @@ def counts(conn: Connection, schedule_id: str) -> FireCounts:
     if totals is not None:
         return FireCounts(**{outcome.value: n for outcome, n in zip(FireOutcome, totals, strict=True)})
     return FireCounts(**{outcome: int(n) for outcome, n in _SUMS.rows(conn, schedule=schedule_id)})
+
+
+_SEQ_BELOW = Query(select(F.decided_us).where(F.seq < bindparam("below")).order_by(F.seq.desc()).limit(1))
+
+
+def last_decided(conn: Connection, before_us: int) -> int | None:
+    """When the last row of all schedules was decided before a moment."""
+    first = _DECIDED.first(conn, before_us)
+    row = _SEQ_BELOW.one(conn, below=NEVER_SEQ if first is None else first)
+    # Where the clock was set back, the row before may be of later.
+    return None if row is None or row[0] >= before_us else row[0]
 
 
 # --- around one moment ------------------------------------------------------------------------------

@@ -190,6 +190,74 @@ async def test_a_server_that_was_killed_is_missed_from_about_when_it_was_last_se
         assert told.said.policy["catch_up"] == "none"
 
 
+async def test_a_killed_server_was_there_until_it_last_decided_anything(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock, killed=True) as server:
+        await server.put("a", MINUTELY)
+        await server.put("b", {"type": "interval", "seconds": 50})
+        await server.seen()
+        await server.go(60, every_s=10)
+        decided_us = (await server.ledger("a"))[-1].decided_us
+        clock.advance(5)
+    clock.advance(600)
+    async with life(tmp_path, clock) as server:
+        await server.decide()
+
+        # By its own rows, and by those of another schedule.
+        for id_ in ("a", "b"):
+            told = await why(server, decided_us + 55 * S, id_)
+            assert told.facts.outage is not None
+            assert (told.facts.outage.from_us, told.facts.outage.about) == (decided_us, True)
+        assert (await why(server, decided_us - S)).facts.outage is None
+
+
+async def test_a_moment_of_an_outage_names_it_whatever_became_of_it(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", MINUTELY, misfire_grace_s=120)
+        await server.put("b", {"type": "interval", "seconds": 10}, policies={"coalesce": True})
+        await server.put("c", MINUTELY)
+        await server.go(65, every_s=5)
+    stopped_us = clock.wall_us()
+    clock.advance(58)
+    async with life(tmp_path, clock) as server:
+        began_us = clock.wall_us()
+        await server.put("c", {"type": "interval", "hours": 1}, BOB)
+        await server.decide()
+        away = "the server was not running from 2023-11-14 22:14:25 UTC to 2023-11-14 22:15:23 UTC"
+
+        due_us = stopped_us + 55 * S
+        for us, id_, answer in (
+            (due_us, "a", Answer.EXECUTED),
+            (due_us, "b", Answer.EXECUTED),
+            (due_us, "c", Answer.SKIPPED),
+            (due_us - 50 * S, "b", Answer.MISSED),
+            (due_us - 3 * S, "a", Answer.NOT_DUE),
+        ):
+            told = await why(server, us, id_)
+
+            assert told.said.answer is answer
+            assert told.facts.outage is not None
+            assert (told.facts.outage.from_us, told.facts.outage.to_us) == (stopped_us, began_us)
+            assert away in told.said.sentence
+
+
+async def test_what_was_due_while_the_server_was_starting_says_so(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", MINUTELY, misfire_grace_s=1, policies={"catch_up": "none"})
+        await server.go(58)
+    async with life(tmp_path, clock) as server:
+        await server.go(3.5)
+        await server.go(60)
+
+        first, second = [await why(server, fire.nominal_us) for fire in await server.ledger()]
+
+        assert (first.said.answer, first.facts.outage) == (Answer.MISSED, None)
+        assert (
+            "the server had just started, at 2023-11-14 22:14:18 UTC, and decided it only 1.5 s after"
+            in first.said.sentence
+        )
+        assert "just started" not in second.said.sentence
+
+
 async def test_a_server_that_was_there_but_late_says_how_late(tmp_path: Path, clock: ManualClock) -> None:
     async with life(tmp_path, clock) as server:
         await server.put("a", MINUTELY)
