@@ -11,6 +11,7 @@ from schedule_zero.cli.api import Caller, main, with_caller
 from schedule_zero.cli.app import EXIT_FAILURE
 from schedule_zero.cli.arguments import Duration, Moment, job_params, job_target, json_document
 from schedule_zero.cli.output import show_json, show_value
+from schedule_zero.cli.terminal import say
 from schedule_zero.cli.waiting import PATIENT_S, wait_for
 from schedule_zero.errors import JobFailed, WaitTimeout
 
@@ -105,7 +106,7 @@ def _job_failed(failed: JobFailed, caller: Caller) -> NoReturn:
         show_json({"status": "error", "execution_id": data["execution_id"], "error": error})
         raise SystemExit(EXIT_FAILURE)
     if data["traceback"]:
-        click.echo(data["traceback"].rstrip(), err=True)
+        say(data["traceback"].rstrip(), err=True)
     failed.hint = failed.hint or f"schedule-zero executions {data['execution_id']}"
     raise failed
 
@@ -182,7 +183,7 @@ def _show_ids(caller: Caller, ids: list[str]) -> None:
     if caller.json:
         show_json({"ids": ids})
     else:
-        click.echo("\n".join(ids))
+        say("\n".join(ids))
 
 
 def _show_ends(caller: Caller, over: list[Any]) -> None:
@@ -194,9 +195,9 @@ def _show_ends(caller: Caller, over: list[Any]) -> None:
     elif len(over) == 1 and not failed:
         show_value(over[0].result)
     else:
-        click.echo(f"{len(over) - len(failed)} completed, {len(failed)} not", err=True)
+        say(f"{len(over) - len(failed)} completed, {len(failed)} not", err=True)
         for record in failed[:10]:
             said = f": {record.error.type}: {record.error.message}" if record.error else ""
-            click.echo(f"{record.id} {record.status}{said}", err=True)
+            say(f"{record.id} {record.status}{said}", err=True)
     if failed:
         raise SystemExit(EXIT_FAILURE)

@@ -109,6 +109,17 @@ async def test_explain_says_it_in_a_sentence(client, command, busy):
     assert (await command("explain", busy, "--at", "noon")).exit_code == 2
 
 
+async def test_a_note_with_escape_sequences_is_explained_without_them(client, command, busy, server):
+    await client.resume_schedule(busy)
+    await client.pause_schedule(busy, "\x1b]0;title\x07up\ngrade")
+    done = server.timer.stats.fires
+    await eventually(lambda: server.timer.stats.fires > done)
+
+    sentence = (await command("explain", busy)).output.splitlines()[0]
+
+    assert '(" ]0;title up grade")' in sentence
+
+
 async def test_a_moment_without_an_offset_is_local(client, command):
     await client.schedule("demo", "noop", trigger=NIGHTLY, id="nightly")
 
