@@ -383,6 +383,24 @@ async def test_a_freeze_is_told_before_and_after_it_is_over(tmp_path: Path, cloc
         assert over.facts.freeze is not None
 
 
+async def test_a_skip_during_a_freeze_leaves_out_the_first_that_was_due_in_it(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as server:
+        start_us = clock.wall_us()
+        await server.put("a", MINUTELY)
+        await server.freezes.freeze(BOB, "upgrade")
+        clock.advance(150)
+        await server.schedules.skip(ADA, "a", 1)
+        await server.freezes.thaw(BOB, CatchUp.ALL)
+        await server.decide()
+
+        left_out, made_up_for = await why(server, start_us + MINUTE), await why(server, start_us + 2 * MINUTE)
+
+        assert left_out.said.reason is SkipReason.REQUESTED
+        assert made_up_for.said.answer is Answer.CAUGHT_UP
+
+
 async def test_a_change_before_the_decision_is_told(tmp_path: Path, clock: ManualClock) -> None:
     async with life(tmp_path, clock) as server:
         due_us = clock.wall_us() + MINUTE
