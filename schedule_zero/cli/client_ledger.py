@@ -11,7 +11,7 @@ import click
 
 from schedule_zero.cli.api import Caller, main, with_caller
 from schedule_zero.cli.arguments import Moment
-from schedule_zero.cli.output import Column, moment, short_moment, show_fields, show_json, show_table
+from schedule_zero.cli.output import Column, exact_moment, moment, short_moment, show_fields, show_json, show_table
 from schedule_zero.cli.terminal import Styled, json_text, say
 
 EXPLAINED = (
@@ -89,7 +89,7 @@ def _short(said: Mapping[str, Any]) -> dict[str, Any]:
     """The facts in a line each."""
     shown = dict(said)
     for name in ("nominal_time", "before", "after"):
-        shown[name] = None if said[name] is None else _exact(said[name])
+        shown[name] = None if said[name] is None else exact_moment(said[name])
     execution, version = said["execution"], said["version"]
     if execution is not None:
         shown["execution"] = f"{execution['id']} ({execution['status']})"
@@ -103,11 +103,6 @@ def _short(said: Mapping[str, Any]) -> dict[str, Any]:
             until = "" if span["to"] is None else f" to {short_moment(span['to'])}"
             shown[name] = f"{short_moment(span['from'])}{until}"
     return shown
-
-
-def _exact(text: str) -> str:
-    """A nominal time may have a fraction."""
-    return short_moment(text) if ".000000Z" in text else text
 
 
 def _value(value: Any) -> str:
@@ -203,6 +198,9 @@ def restore(caller: Caller, id: str, version: int, generation: int | None) -> No
         record = client.request("POST", _path(id, "restore"), body=body)
     if caller.json:
         show_json(record)
+    elif record["version"] == 1:
+        # It had been deleted: its next generation begins.
+        say(f"{record['id']}: is there again, as it was in version {version}")
     else:
         say(f"{record['id']}: version {record['version']} is version {version} again")
 

@@ -14,7 +14,7 @@ import click
 from schedule_zero.cli.api import Caller, main, with_caller
 from schedule_zero.cli.arguments import Duration, Moment
 from schedule_zero.cli.client_executions import each
-from schedule_zero.cli.output import Column, moment, short_moment, show_json, show_table
+from schedule_zero.cli.output import Column, exact_moment, moment, short_moment, show_json, show_table
 from schedule_zero.cli.terminal import say
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -142,7 +142,7 @@ def skip(caller: Caller, id: str, count: int | None, none: bool) -> None:
     if caller.json:
         show_json(record)
         return
-    times = ", ".join(map(short_moment, record["skips"]))
+    times = ", ".join(map(exact_moment, record["skips"]))
     say(f"{id}: skips {times}" if times else f"{id}: skips none")
 
 

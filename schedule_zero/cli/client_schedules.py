@@ -14,7 +14,17 @@ from schedule_zero.cli.arguments import Duration, Moment, job_params, job_target
 from schedule_zero.cli.client_executions import each
 from schedule_zero.cli.client_jobs import PARAMS, TARGET, job_options, split_options
 from schedule_zero.cli.client_policies import policy_options, take_policies
-from schedule_zero.cli.output import Column, moment, short_moment, show_fields, show_json, show_table, trigger_words
+from schedule_zero.cli.output import (
+    Column,
+    exact,
+    exact_moment,
+    moment,
+    short_moment,
+    show_fields,
+    show_json,
+    show_table,
+    trigger_words,
+)
 from schedule_zero.cli.terminal import say
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,7 +44,7 @@ FIELDS = (
     "created_at", "updated_at", "updated_by",
 )  # fmt: skip
 FIRES: list[Column] = [
-    ("NOMINAL", moment("nominal_time")),
+    ("NOMINAL", exact("nominal_time")),
     ("OUTCOME", "outcome"),
     ("REASON", lambda record: " ".join(filter(None, (record["reason"], record["detail"]))) or None),
     ("COUNT", "count"),
@@ -205,7 +215,7 @@ def preview(caller: Caller, n: int, after: float | None, **given: Any) -> None:
         return
     say(seen["words"])
     for fire in seen["fires"]:
-        time = fire["time"] if ".000000Z" not in fire["time"] else short_moment(fire["time"])
+        time = exact_moment(fire["time"])
         notes = [*fire["marks"], *([fire["detail"]] if fire["detail"] else [])]
         local = "" if seen["zone"] == "UTC" else f"  {fire['local']}"
         say(f"  {time}{local}" + (f"  ({', '.join(notes)})" if notes else ""))

@@ -119,6 +119,25 @@ def moment(name: str) -> Callable[[Mapping[str, Any]], Any]:
     return shown
 
 
+def exact(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    """A column's value: the nominal time ``name``, as exactly as it is."""
+
+    def shown(record: Mapping[str, Any]) -> Any:
+        text = record.get(name)
+        return None if text is None else exact_moment(text)
+
+    return shown
+
+
+def exact_moment(text: str) -> str:
+    """As ``short_moment``, with milliseconds or microseconds where there are any: ``2026-11-20 13:24:51.500Z``."""
+    micro = datetime.fromisoformat(text).microsecond
+    if not micro:
+        return short_moment(text)
+    fraction = f"{micro:06}" if micro % 1000 else f"{micro // 1000:03}"
+    return f"{short_moment(text)[:-1]}.{fraction}Z"
+
+
 def short_moment(text: str) -> str:
     """``2026-11-20T13:24:51.123456Z`` → ``2026-11-20 13:24:51Z``."""
     return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")

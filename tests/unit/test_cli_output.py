@@ -73,6 +73,20 @@ def test_an_empty_table_says_so_on_stderr(capsys):
     assert (captured.out, captured.err) == ("", "no executions\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2026-11-20T13:24:51.000000Z", "2026-11-20 13:24:51Z"),
+        ("2026-11-20T13:24:51.500000Z", "2026-11-20 13:24:51.500Z"),
+        ("2026-11-20T13:24:51.000015Z", "2026-11-20 13:24:51.000015Z"),
+    ],
+)
+def test_a_nominal_time_is_shown_as_exactly_as_it_is(text, shown):
+    assert output.exact_moment(text) == shown
+    assert output.exact("at")({"at": text}) == shown
+    assert output.exact("at")({"at": None}) is None
+
+
 def test_fields_without_a_value_are_left_out(capsys):
     output.show_fields(
         {"id": "a", "note": None, "options": {}, "job_params": {"a": 1}, "draining": False},
