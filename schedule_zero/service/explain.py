@@ -164,6 +164,9 @@ class _Search:
         moment_us = facts.at_us if facts.nominal_us is None else facts.nominal_us
         facts.outage = outage_at(self._conn, moment_us)
         if facts.fire is not None:
+            if facts.outage is not None and facts.fire.decided_us < facts.outage.to_us:
+                # The last decision of a server that was killed may come a moment before its nominal time.
+                facts.outage = None
             facts.just_started_us = started_before(self._conn, moment_us)
             self._decided(facts.fire)
 

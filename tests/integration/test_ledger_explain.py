@@ -210,6 +210,21 @@ async def test_a_killed_server_was_there_until_it_last_decided_anything(tmp_path
         assert (await why(server, decided_us - S)).facts.outage is None
 
 
+async def test_what_was_decided_a_moment_early_by_a_server_that_was_killed_then_lies_in_no_outage(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock, killed=True) as server:
+        await server.put("a", MINUTELY)
+        await server.go(60)
+        tamper(server, "UPDATE fires SET decided_us = nominal_us - 2000")
+    clock.advance(600)
+    async with life(tmp_path, clock) as server:
+        first = (await server.ledger())[0]
+
+        assert (await why(server, first.nominal_us)).facts.outage is None
+        assert (await why(server, first.nominal_us + 1)).facts.outage is not None
+
+
 async def test_a_moment_of_an_outage_names_it_whatever_became_of_it(tmp_path: Path, clock: ManualClock) -> None:
     async with life(tmp_path, clock) as server:
         await server.put("a", MINUTELY, misfire_grace_s=120)
