@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from schedule_zero.cli.terminal import Styled, say
 from schedule_zero.errors import ScheduleZeroError
 
 if TYPE_CHECKING:
@@ -31,15 +32,10 @@ _ADDRESS_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 def fail(message: str, *, hint: str | None = None, code: int = EXIT_FAILURE) -> NoReturn:
     """Say on stderr what is wrong and what to do, and end with ``code``."""
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True, color=colour(sys.stderr))
+    say(Styled("error:", fg="red", bold=True), f" {message}", err=True)
     if hint:
-        click.echo(f"{click.style('hint:', fg='cyan')} {hint}", err=True, color=colour(sys.stderr))
+        say(Styled("hint:", fg="cyan"), f" {hint}", err=True)
     raise SystemExit(code)
-
-
-def colour(stream: Any) -> bool:
-    """https://no-color.org: colours on a terminal, unless NO_COLOR is set to something."""
-    return not os.environ.get("NO_COLOR") and hasattr(stream, "isatty") and stream.isatty()
 
 
 class App(click.Group):
@@ -64,7 +60,7 @@ def guarded(main: Callable[..., Any], *args: Any, **extra: Any) -> NoReturn:
         error.show()
         raise SystemExit(error.exit_code) from None
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        say("interrupted", err=True)
         raise SystemExit(EXIT_INTERRUPTED) from None
     except ScheduleZeroError as error:
         where = f" (at {error.pointer})" if error.pointer else ""
@@ -110,7 +106,7 @@ def stop_on_signals(stop: asyncio.Event) -> None:
             os._exit(EXIT_INTERRUPTED)
         stop.set()
         if number == signal.SIGINT:
-            click.echo("\nstopping: what runs may finish; Ctrl-C again ends at once", err=True)
+            say("\nstopping: what runs may finish; Ctrl-C again ends at once", err=True)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)

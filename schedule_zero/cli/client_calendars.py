@@ -15,6 +15,7 @@ from schedule_zero.cli.api import ApiGroup, Caller, main, with_caller
 from schedule_zero.cli.arguments import Moment, json_document
 from schedule_zero.cli.client_executions import each
 from schedule_zero.cli.output import Column, moment, short_moment, show_fields, show_json, show_table
+from schedule_zero.cli.terminal import say
 
 COLUMNS: list[Column] = [
     ("NAME", "name"),
@@ -71,7 +72,7 @@ def _list(caller: Caller, **query: Any) -> None:
         return
     show_table(page["calendars"], COLUMNS, none="no calendars; make one: schedule-zero calendars set NAME FILE")
     if page.get("next_cursor"):
-        click.echo(f"{len(page['calendars'])} of {page['count']}; more: --cursor {page['next_cursor']}", err=True)
+        say(f"{len(page['calendars'])} of {page['count']}; more: --cursor {page['next_cursor']}", err=True)
 
 
 @calendars.command()
@@ -123,9 +124,9 @@ def _written(caller: Caller, record: Any) -> None:
     if caller.json:
         show_json({"name": record.name, "version": record.version, "document": record.document})
     else:
-        click.echo(f"{record.name}: version {record.version}")
+        say(f"{record.name}: version {record.version}")
     for warning in record.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
 
 
 @calendars.command()
@@ -152,16 +153,16 @@ def check(caller: Caller, name: str, at: float | None) -> None:
         return
     window = found["window"]
     if window is None:
-        click.echo(f"{short_moment(found['at'])} is not covered")
+        say(f"{short_moment(found['at'])} is not covered")
     else:
         span = f"{short_moment(window['start'])} to {short_moment(window['end'])}"
-        click.echo(f"{short_moment(found['at'])} is covered: {window['label']} ({window['reason']}), {span}")
+        say(f"{short_moment(found['at'])} is covered: {window['label']} ({window['reason']}), {span}")
     if found["business_day"]:
-        click.echo(f"{found['day']} is a business day")
+        say(f"{found['day']} is a business day")
     else:
         following = found["next_business_day"]
         ahead = f"the next one is {following}" if following else "there is none within a year"
-        click.echo(f"{found['day']} is no business day ({found['why']}); {ahead}")
+        say(f"{found['day']} is no business day ({found['why']}); {ahead}")
 
 
 @calendars.command()
@@ -196,7 +197,7 @@ def _page(caller: Caller, page: Any, columns: list[Column], *, none: str) -> Non
         return
     show_table(page["records"], columns, none=none)
     if page.get("next_cursor"):
-        click.echo(f"more: --cursor {page['next_cursor']}", err=True)
+        say(f"more: --cursor {page['next_cursor']}", err=True)
 
 
 def _path(name: str, *more: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ from schedule_zero.cli.api import Caller, main, with_caller
 from schedule_zero.cli.app import EXIT_FAILURE
 from schedule_zero.cli.arguments import Duration, Moment
 from schedule_zero.cli.output import Column, moment, show_fields, show_json, show_table, show_value
+from schedule_zero.cli.terminal import json_text, say
 from schedule_zero.cli.waiting import wait_for
 from schedule_zero.errors import ScheduleZeroError
 
@@ -93,7 +93,7 @@ def _list(caller: Caller, filters: dict[str, Any]) -> None:
         return
     show_table(page["records"], COLUMNS, none="no executions")
     if page.get("next_cursor"):
-        click.echo(f"more: --cursor {page['next_cursor']}", err=True)
+        say(f"more: --cursor {page['next_cursor']}", err=True)
 
 
 def _show(caller: Caller, record: dict[str, Any]) -> None:
@@ -102,15 +102,13 @@ def _show(caller: Caller, record: dict[str, Any]) -> None:
         return
     show_fields(record, FIELDS)
     if len(record.get("attempts", ())) > 1:
-        click.echo("\nattempts")
+        say("\nattempts")
         show_table(record["attempts"], ATTEMPTS, none="")
     if record["status"] == "completed":
-        click.echo("\nresult")
+        say("\nresult")
         show_value(record.get("result"))
     elif error := record.get("error"):
-        click.echo(
-            f"\nerror  {error.get('type', '')}: {error.get('message', '')}\n{error.get('traceback', '')}".rstrip()
-        )
+        say(f"\nerror  {error.get('type', '')}: {error.get('message', '')}\n{error.get('traceback', '')}".rstrip())
 
 
 @main.command()
@@ -157,12 +155,12 @@ def each(caller: Caller, ids: tuple[str, ...], do: Any, words: Any) -> None:
                 if len(ids) == 1:
                     raise
                 first = first or error
-                click.echo(f"{which}: {error.message}", err=True)
+                say(f"{which}: {error.message}", err=True)
                 answers.append({"id": which, "error": {"code": error.code, "message": error.message}})
                 continue
             answers.append(answer)
             if not caller.json:
-                click.echo(f"{which}: {words(answer)}")
+                say(f"{which}: {words(answer)}")
     if caller.json:
         show_json(answers)
     if first is not None:
@@ -186,10 +184,10 @@ def events(
         for event in client.events(kinds=kinds, topics=topics, since=since):
             if caller.json:
                 record = {"event_id": event.event_id, "kind": event.kind, "id": event.id, "data": event.data}
-                click.echo(json.dumps(record, ensure_ascii=False))
+                say(json_text(record))
             else:
                 data = " ".join(f"{name}={value}" for name, value in event.data.items() if value is not None)
-                click.echo(f"{event.event_id:<10} {event.kind:<28} {event.id} {data}".rstrip())
+                say(f"{event.event_id:<10} {event.kind:<28} {event.id} {data}".rstrip())
             seen += 1
             if seen == count:
                 return

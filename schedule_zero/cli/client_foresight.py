@@ -11,6 +11,7 @@ import click
 from schedule_zero.cli.api import Caller, main, with_caller
 from schedule_zero.cli.arguments import Duration, Moment
 from schedule_zero.cli.output import Column, moment, short_moment, show_json, show_table
+from schedule_zero.cli.terminal import say
 from schedule_zero.clock import rfc3339
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ SUMS: list[Column] = [
     ("LAST", moment("last")),
 ]
 FIRES: list[Column] = [
-    ("NOMINAL", moment("nominal_time")),
+    ("NOMINAL", exact("nominal_time")),
     ("SCHEDULE", "schedule_id"),
     ("OUTCOME", "outcome"),
     ("REASON", lambda record: " ".join(filter(None, (record["reason"], record["detail"])))),
@@ -58,14 +59,14 @@ def forecast(caller: Caller, from_: float | None, **query: Any) -> None:
         show_json(found)
         return
     show_table(found["buckets"], BUCKETS, none="no buckets")
-    click.echo(f"\n{found['fires']} fires of {found['schedules']} schedules")
+    say(f"\n{found['fires']} fires of {found['schedules']} schedules")
     if found["peaks"]:
-        click.echo("\nMost at one moment:")
+        say("\nMost at one moment:")
         show_table(found["peaks"], PEAKS, none="")
-        click.echo(found["peaks"][0]["suggestion"])
+        say(found["peaks"][0]["suggestion"])
     if found["quietest"] is not None:
         quiet = found["quietest"]
-        click.echo(
+        say(
             f"\nQuietest: {short_moment(quiet['from'])} to {short_moment(quiet['to'])}, "
             f"{quiet['fires']} fires, {quiet['busy_s']:g} s of expected run time"
         )
@@ -109,10 +110,10 @@ def simulate(caller: Caller, from_: float | None, to: float, ids: tuple[str, ...
     if list_:
         show_table(shown, FIRES, none="nothing would fire")
         if total > len(shown):
-            click.echo(f"{len(shown)} of {total}; more: --limit {total}", err=True)
+            say(f"{len(shown)} of {total}; more: --limit {total}", err=True)
         return
     show_table(sums, SUMS, none="nothing would fire")
-    click.echo(f"{total} fires of {len(sums)} schedules", err=True)
+    say(f"{total} fires of {len(sums)} schedules", err=True)
 
 
 def _stored(client: Client, ids: tuple[str, ...]) -> Iterator[Schedule]:

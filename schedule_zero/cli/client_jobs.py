@@ -1,9 +1,9 @@
-"""``schedule-zero run`` and ``submit``: have a job done, now."""
+"""``schedule-zero run``, ``submit`` and ``run-now``: have a job done, now."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -11,14 +11,23 @@ from schedule_zero.cli.api import Caller, main, with_caller
 from schedule_zero.cli.app import EXIT_FAILURE
 from schedule_zero.cli.arguments import Duration, Moment, job_params, job_target, json_document
 from schedule_zero.cli.output import show_json, show_value
+from schedule_zero.cli.terminal import say
 from schedule_zero.cli.waiting import PATIENT_S, wait_for
 from schedule_zero.errors import JobFailed, WaitTimeout
+
+if TYPE_CHECKING:
+    from schedule_zero.client import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 TARGET = click.argument("words", metavar="JOB [KEY=VALUE]...", nargs=-1, required=True)
 PARAMS = click.option(
     "--params", metavar="JSON", help="All parameters as a JSON object; @FILE reads a file, - standard input."
+)
+
+WAIT = click.option("--wait", is_flag=True, help="Wait until all are over; ends with 1 if one failed.")
+WAIT_FOR = click.option(
+    "--wait-for", "wait_s", type=Duration(), help="Give up waiting after this long (implies --wait)."
 )
 
 
@@ -105,7 +114,7 @@ def _job_failed(failed: JobFailed, caller: Caller) -> NoReturn:
         show_json({"status": "error", "execution_id": data["execution_id"], "error": error})
         raise SystemExit(EXIT_FAILURE)
     if data["traceback"]:
-        click.echo(data["traceback"].rstrip(), err=True)
+        say(data["traceback"].rstrip(), err=True)
     failed.hint = failed.hint or f"schedule-zero executions {data['execution_id']}"
     raise failed
 
@@ -117,8 +126,8 @@ def _job_failed(failed: JobFailed, caller: Caller) -> NoReturn:
 @click.option("--file", "jobs", metavar="FILE", help="Submit the jobs in this file: one JSON object per line; - stdin.")
 @click.option("--at", "not_before", type=Moment(), help="Not before this moment (2030-01-01T00:00:00Z, +10m).")
 @click.option("--key", "idempotency_key", help="Idempotency key: the same key again gives the same execution.")
-@click.option("--wait", is_flag=True, help="Wait until all are over; ends with 1 if one failed.")
-@click.option("--wait-for", "wait_s", type=Duration(), help="Give up waiting after this long (implies --wait).")
+@WAIT
+@WAIT_FOR
 @job_options
 @with_caller
 def submit(
@@ -164,11 +173,23 @@ def submit(
                 }
                 one |= {} if not_before is None else {"not_before": not_before}
                 ids = client.submit_many(one for _ in range(count))
-        if not wait and wait_s is None:
-            _show_ids(caller, ids)
-            return
-        over = wait_for(client, ids, timeout_s=wait_s)
-    _show_ends(caller, over)
+        _show(caller, client, ids, wait=wait, wait_s=wait_s)
+
+
+@main.command("run-now")
+@click.argument("id")
+@WAIT
+@WAIT_FOR
+@with_caller
+def run_now(caller: Caller, id: str, wait: bool, wait_s: float | None) -> None:
+    """Run a schedule's job once, now, and print its execution's id. The schedule's times stay as they are.
+
+    \b
+    Example:
+      schedule-zero run-now nightly --wait
+    """
+    with caller.client() as client:
+        _show(caller, client, [client.run_schedule(id)], wait=wait, wait_s=wait_s)
 
 
 def _lines(source: str) -> list[Any]:
@@ -178,11 +199,19 @@ def _lines(source: str) -> list[Any]:
     return [json_document(line, f"{source}:{number}") for number, line in numbered]
 
 
+def _show(caller: Caller, client: Client, ids: list[str], *, wait: bool, wait_s: float | None) -> None:
+    """The executions' ids; or, once they are over, what became of them."""
+    if wait or wait_s is not None:
+        _show_ends(caller, wait_for(client, ids, timeout_s=wait_s))
+    else:
+        _show_ids(caller, ids)
+
+
 def _show_ids(caller: Caller, ids: list[str]) -> None:
     if caller.json:
         show_json({"ids": ids})
     else:
-        click.echo("\n".join(ids))
+        say("\n".join(ids))
 
 
 def _show_ends(caller: Caller, over: list[Any]) -> None:
@@ -194,9 +223,9 @@ def _show_ends(caller: Caller, over: list[Any]) -> None:
     elif len(over) == 1 and not failed:
         show_value(over[0].result)
     else:
-        click.echo(f"{len(over) - len(failed)} completed, {len(failed)} not", err=True)
+        say(f"{len(over) - len(failed)} completed, {len(failed)} not", err=True)
         for record in failed[:10]:
             said = f": {record.error.type}: {record.error.message}" if record.error else ""
-            click.echo(f"{record.id} {record.status}{said}", err=True)
+            say(f"{record.id} {record.status}{said}", err=True)
     if failed:
         raise SystemExit(EXIT_FAILURE)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -11,9 +9,9 @@ from urllib.parse import quote
 import click
 
 from schedule_zero.cli.api import Caller, main, with_caller
-from schedule_zero.cli.app import colour
 from schedule_zero.cli.arguments import LocalMoment, Moment
-from schedule_zero.cli.output import Column, moment, short_moment, show_fields, show_json, show_table
+from schedule_zero.cli.output import Column, exact_moment, moment, short_moment, show_fields, show_json, show_table
+from schedule_zero.cli.terminal import Styled, json_text, say
 
 EXPLAINED = (
     "outcome", "reason", "nominal_time", "execution", "version", "policy", "calendar", "outage", "freeze", "before",
@@ -66,8 +64,8 @@ def explain(caller: Caller, id: str, at: Any) -> None:
     if caller.json:
         show_json(said)
         return
-    click.echo(said["sentence"])
-    click.echo()
+    say(said["sentence"])
+    say()
     show_fields(_short(said), EXPLAINED)
 
 
@@ -75,7 +73,7 @@ def _short(said: Mapping[str, Any]) -> dict[str, Any]:
     """The facts in a line each."""
     shown = dict(said)
     for name in ("nominal_time", "before", "after"):
-        shown[name] = None if said[name] is None else _exact(said[name])
+        shown[name] = None if said[name] is None else exact_moment(said[name])
     execution, version = said["execution"], said["version"]
     if execution is not None:
         shown["execution"] = f"{execution['id']} ({execution['status']})"
@@ -91,17 +89,8 @@ def _short(said: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _exact(text: str) -> str:
-    """A nominal time may have a fraction."""
-    return short_moment(text) if ".000000Z" in text else text
-
-
 def _value(value: Any) -> str:
-    return value if isinstance(value, str) else _json(value)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json_text(value)
 
 
 @main.command()
@@ -126,9 +115,9 @@ def _show_audit(found: Mapping[str, Any]) -> None:
     span = f"{short_moment(found['since'])} to {short_moment(found['until'])}"
     wrong = ", ".join(f"{found[name]:,} {name}" for name in ("missed", "duplicate", "extra") if found[name])
     how = "" if found["exact"] else ", by number"
-    click.echo(f"{found['schedule_id']}: {wrong or 'in order'}; {found['expected']:,} expected, {span}{how}")
+    say(f"{found['schedule_id']}: {wrong or 'in order'}; {found['expected']:,} expected, {span}{how}")
     if found["undecided_since"] is not None:
-        click.echo(f"  not decided yet since {short_moment(found['undecided_since'])}")
+        say(f"  not decided yet since {short_moment(found['undecided_since'])}")
     if found["details"]:
         show_table(found["details"], DETAILS, none="")
 
@@ -156,7 +145,7 @@ def versions(caller: Caller, id: str, version: int | None, generation: int | Non
     else:
         show_table(found["records"], VERSIONS, none="no versions")
         if found.get("next_cursor"):
-            click.echo(f"more: --cursor {found['next_cursor']}", err=True)
+            say(f"more: --cursor {found['next_cursor']}", err=True)
 
 
 @main.command()
@@ -173,13 +162,12 @@ def diff(caller: Caller, id: str, from_: int | None, **query: int | None) -> Non
         show_json(found)
         return
     if not found["changes"]:
-        click.echo(f"versions {found['from']} and {found['to']} are equal", err=True)
-    coloured = colour(sys.stdout)
+        say(f"versions {found['from']} and {found['to']} are equal", err=True)
     for change in found["changes"]:
         if change["op"] != "added":
-            click.secho(f"- {change['pointer']}  {_json(change['before'])}", fg="red", color=coloured)
+            say(Styled(f"- {change['pointer']}  {json_text(change['before'])}", fg="red"))
         if change["op"] != "removed":
-            click.secho(f"+ {change['pointer']}  {_json(change['after'])}", fg="green", color=coloured)
+            say(Styled(f"+ {change['pointer']}  {json_text(change['after'])}", fg="green"))
 
 
 @main.command()
@@ -194,8 +182,11 @@ def restore(caller: Caller, id: str, version: int, generation: int | None) -> No
         record = client.request("POST", _path(id, "restore"), body=body)
     if caller.json:
         show_json(record)
+    elif record["version"] == 1:
+        # It had been deleted: its next generation begins.
+        say(f"{record['id']}: is there again, as it was in version {version}")
     else:
-        click.echo(f"{record['id']}: version {record['version']} is version {version} again")
+        say(f"{record['id']}: version {record['version']} is version {version} again")
 
 
 def _path(schedule_id: str, what: str) -> str:

@@ -14,7 +14,8 @@ import click
 from schedule_zero.cli.api import Caller, main, with_caller
 from schedule_zero.cli.arguments import Duration, Moment
 from schedule_zero.cli.client_executions import each
-from schedule_zero.cli.output import Column, moment, short_moment, show_json, show_table
+from schedule_zero.cli.output import Column, exact_moment, moment, short_moment, show_json, show_table
+from schedule_zero.cli.terminal import say
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -141,8 +142,8 @@ def skip(caller: Caller, id: str, count: int | None, none: bool) -> None:
     if caller.json:
         show_json(record)
         return
-    times = ", ".join(map(short_moment, record["skips"]))
-    click.echo(f"{id}: skips {times}" if times else f"{id}: skips none")
+    times = ", ".join(map(exact_moment, record["skips"]))
+    say(f"{id}: skips {times}" if times else f"{id}: skips none")
 
 
 def _act(client: Any, id: str, verb: str, body: Any) -> Any:
@@ -176,9 +177,9 @@ def freeze(caller: Caller, until: float | None, note: str | None, catch_up: str 
     if caller.json:
         show_json(frozen)
     elif frozen["to"]:
-        click.echo(f"all schedules are frozen until {short_moment(frozen['to'])}")
+        say(f"all schedules are frozen until {short_moment(frozen['to'])}")
     else:
-        click.echo("all schedules are frozen; schedule-zero thaw lets them go on")
+        say("all schedules are frozen; schedule-zero thaw lets them go on")
 
 
 @main.command()
@@ -196,7 +197,7 @@ def thaw(caller: Caller, catch_up: str | None) -> None:
     if caller.json:
         show_json(thawed)
     else:
-        click.echo(f"frozen from {short_moment(thawed['from'])} to {short_moment(thawed['to'])}: {THAWS[catch_up]}")
+        say(f"frozen from {short_moment(thawed['from'])} to {short_moment(thawed['to'])}: {THAWS[catch_up]}")
 
 
 def _somebody_there() -> bool:
@@ -206,9 +207,9 @@ def _somebody_there() -> bool:
 def _asked_how_to_thaw() -> str:
     if not _somebody_there():
         raise click.UsageError(f"expected --catch-up with one of {', '.join(THAWS)}: there is nobody to ask")
-    click.echo("What becomes of the fires that were due meanwhile?", err=True)
+    say("What becomes of the fires that were due meanwhile?", err=True)
     for word, meaning in THAWS.items():
-        click.echo(f"  {word:<7} {meaning}", err=True)
+        say(f"  {word:<7} {meaning}", err=True)
     answer: str = click.prompt("Catch up", type=click.Choice(tuple(THAWS)), err=True)
     return answer
 
@@ -234,7 +235,7 @@ def backfill(caller: Caller, id: str, from_: float, to: float, rate: float | Non
     with caller.client() as client:
         counted = client.request("POST", _path(id, "backfill"), body={**body, "dry_run": True}, repeatable=True)
         if counted["count"]:
-            click.echo(_count_words(id, counted), err=True)
+            say(_count_words(id, counted), err=True)
             if not yes:
                 _confirm()
         # What was agreed to is what is run; and of none at all, the server says why that is wrong.
@@ -243,7 +244,7 @@ def backfill(caller: Caller, id: str, from_: float, to: float, rate: float | Non
     if caller.json:
         show_json(begun)
     else:
-        click.echo(begun["id"])
+        say(begun["id"])
 
 
 def _count_words(schedule_id: str, counted: dict[str, Any]) -> str:
@@ -271,7 +272,7 @@ def backfills(caller: Caller, id: str, **query: Any) -> None:
         return
     show_table(page["backfills"], BACKFILLS, none="no backfills")
     if page.get("next_cursor"):
-        click.echo(f"more: --cursor {page['next_cursor']}", err=True)
+        say(f"more: --cursor {page['next_cursor']}", err=True)
 
 
 @main.command()
@@ -284,4 +285,4 @@ def backfill_cancel(caller: Caller, id: str) -> None:
     if caller.json:
         show_json(cancelled)
     else:
-        click.echo(f"{id}: cancelled after {cancelled['created']} of {cancelled['count']}")
+        say(f"{id}: cancelled after {cancelled['created']} of {cancelled['count']}")

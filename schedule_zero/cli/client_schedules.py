@@ -14,7 +14,18 @@ from schedule_zero.cli.arguments import Duration, LocalMoment, Moment, job_param
 from schedule_zero.cli.client_executions import each
 from schedule_zero.cli.client_jobs import PARAMS, TARGET, job_options, split_options
 from schedule_zero.cli.client_policies import policy_options, take_policies
-from schedule_zero.cli.output import Column, moment, short_moment, show_fields, show_json, show_table, trigger_words
+from schedule_zero.cli.output import (
+    Column,
+    exact,
+    exact_moment,
+    moment,
+    short_moment,
+    show_fields,
+    show_json,
+    show_table,
+    trigger_words,
+)
+from schedule_zero.cli.terminal import say
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,7 +44,7 @@ FIELDS = (
     "created_at", "updated_at", "updated_by",
 )  # fmt: skip
 FIRES: list[Column] = [
-    ("NOMINAL", moment("nominal_time")),
+    ("NOMINAL", exact("nominal_time")),
     ("OUTCOME", "outcome"),
     ("REASON", lambda record: " ".join(filter(None, (record["reason"], record["detail"]))) or None),
     ("COUNT", "count"),
@@ -121,7 +132,7 @@ def schedule(
         show_json(made)
     else:
         due = made.get("next_fire_time")
-        click.echo(f"{made['id']}: " + (f"next at {short_moment(due)}" if due else "never due"))
+        say(f"{made['id']}: " + (f"next at {short_moment(due)}" if due else "never due"))
 
 
 @main.command()
@@ -144,7 +155,7 @@ def schedules(caller: Caller, id: str | None, **filters: Any) -> None:
         return
     show_table(page["schedules"], COLUMNS, none="no schedules")
     if page.get("next_cursor"):
-        click.echo(f"{len(page['schedules'])} of {page['count']}; more: --cursor {page['next_cursor']}", err=True)
+        say(f"{len(page['schedules'])} of {page['count']}; more: --cursor {page['next_cursor']}", err=True)
 
 
 @main.command()
@@ -183,7 +194,7 @@ def fires(caller: Caller, id: str | None, **filters: Any) -> None:
     columns = FIRES if id is not None else [("SCHEDULE", "schedule_id"), *FIRES]
     show_table(page["records"], columns, none="no fires")
     if page.get("next_cursor"):
-        click.echo(f"more: --cursor {page['next_cursor']}", err=True)
+        say(f"more: --cursor {page['next_cursor']}", err=True)
 
 
 def _waits(trigger: dict[str, Any]) -> bool:
@@ -209,15 +220,15 @@ def preview(caller: Caller, n: int, after: float | None, **given: Any) -> None:
     if caller.json:
         show_json(seen)
         return
-    click.echo(seen["words"])
+    say(seen["words"])
     for fire in seen["fires"]:
-        time = fire["time"] if ".000000Z" not in fire["time"] else short_moment(fire["time"])
+        time = exact_moment(fire["time"])
         notes = [*fire["marks"], *([fire["detail"]] if fire["detail"] else [])]
         local = "" if seen["zone"] == "UTC" else f"  {fire['local']}"
-        click.echo(f"  {time}{local}" + (f"  ({', '.join(notes)})" if notes else ""))
+        say(f"  {time}{local}" + (f"  ({', '.join(notes)})" if notes else ""))
     if not seen["fires"]:
-        click.echo("  no time is known beforehand" if _waits(seen["trigger"]) else "  never")
+        say("  no time is known beforehand" if _waits(seen["trigger"]) else "  never")
     for left_out in seen["left_out"]:
-        click.echo(f"  left out: {left_out['local']} {seen['zone']}, which the clock jumps over")
+        say(f"  left out: {left_out['local']} {seen['zone']}, which the clock jumps over")
     for warning in seen["warnings"]:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)

@@ -13,9 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import click
-
-from schedule_zero.cli.app import colour
+from schedule_zero.cli.terminal import Styled, clean, json_text, pass_on, say
 
 # A column: its heading, and the record's key or what to make of the record.
 Column = tuple[str, str | Callable[[Mapping[str, Any]], Any]]
@@ -47,25 +45,24 @@ _COLOURS = {
 
 def show_json(document: Any) -> None:
     """Indented JSON on stdout."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    say(json_text(document, indent=2))
 
 
 def show_table(records: Sequence[Mapping[str, Any]], columns: Sequence[Column], *, none: str) -> None:
     """One line per record under headings; ``none`` (on stderr) where there are no records."""
     if not records:
-        click.echo(none, err=True)
+        say(none, err=True)
         return
     rows = [[_cell(_value(record, what)) for _, what in columns] for record in records]
     headings = [heading for heading, _ in columns]
     widths = [max(len(row[at]) for row in [headings, *rows]) for at in range(len(columns))]
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    coloured = colour(sys.stdout)
     for row in [headings, *rows]:
         cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
         line = GAP.join(cells).rstrip()
         if room is not None and len(line) > max(room, NARROWEST):
             line = line[: max(room, NARROWEST) - 1] + "…"
-        click.echo(_painted(line, row, coloured, heading=row is headings), color=coloured)
+        say(*([Styled(line, bold=True)] if row is headings else _painted(line, row)))
 
 
 def show_fields(record: Mapping[str, Any], names: Iterable[str]) -> None:
@@ -73,13 +70,13 @@ def show_fields(record: Mapping[str, Any], names: Iterable[str]) -> None:
     shown = [(name, _cell(record.get(name))) for name in names if record.get(name) not in (None, "", [], {})]
     width = max((len(name) for name, _ in shown), default=0)
     for name, text in shown:
-        click.echo(f"{name.ljust(width)}  {_painted(text, [text], colour(sys.stdout), heading=False)}")
+        say(f"{name.ljust(width)}  ", *_painted(text, [text]))
 
 
 def show_value(value: Any) -> None:
     """A job's result: text as it is, anything else as JSON."""
     if isinstance(value, str):
-        click.echo(value)
+        pass_on(value)
     else:
         show_json(value)
 
@@ -94,22 +91,22 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ",".join(value) or "-"
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    # A line break would end the row, and control characters would go to the terminal.
-    return "".join(char if char.isprintable() else " " for char in str(value))
+        text = ",".join(value) or "-"
+    elif isinstance(value, dict | list):
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    else:
+        text = str(value)
+    # A line break would end the row.
+    return clean(text).replace("\n", " ").replace("\t", " ")
 
 
-def _painted(line: str, cells: Sequence[str], coloured: bool, *, heading: bool) -> str:
-    if not coloured:
-        return line
-    if heading:
-        return click.style(line, bold=True)
+def _painted(line: str, cells: Sequence[str]) -> list[str | Styled]:
+    """A line with its first cell that has a colour in that colour."""
     for cell in cells:
-        if cell in _COLOURS:
-            return line.replace(cell, click.style(cell, fg=_COLOURS[cell]), 1)
-    return line
+        if cell in _COLOURS and cell in line:
+            before, _, after = line.partition(cell)
+            return [before, Styled(cell, fg=_COLOURS[cell]), after]
+    return [line]
 
 
 def moment(name: str) -> Callable[[Mapping[str, Any]], Any]:
@@ -120,6 +117,25 @@ def moment(name: str) -> Callable[[Mapping[str, Any]], Any]:
         return None if text is None else short_moment(text)
 
     return shown
+
+
+def exact(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    """A column's value: the nominal time ``name``, as exactly as it is."""
+
+    def shown(record: Mapping[str, Any]) -> Any:
+        text = record.get(name)
+        return None if text is None else exact_moment(text)
+
+    return shown
+
+
+def exact_moment(text: str) -> str:
+    """As ``short_moment``, with milliseconds or microseconds where there are any: ``2026-11-20 13:24:51.500Z``."""
+    micro = datetime.fromisoformat(text).microsecond
+    if not micro:
+        return short_moment(text)
+    fraction = f"{micro:06}" if micro % 1000 else f"{micro // 1000:03}"
+    return f"{short_moment(text)[:-1]}.{fraction}Z"
 
 
 def short_moment(text: str) -> str:

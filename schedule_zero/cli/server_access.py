@@ -15,6 +15,7 @@ import click
 from schedule_zero.cli.app import run_async
 from schedule_zero.cli.output import Column, moment, show_json, show_table
 from schedule_zero.cli.server_root import Given, ServerGroup, main
+from schedule_zero.cli.terminal import say
 from schedule_zero.errors import StoreLocked
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ def create_token(ctx: click.Context, name: str, role: str, output: str) -> None:
     if output == "json":
         show_json(made)
         return
-    click.echo(f"{role} token {made['name']} ({made['id']}); it isn't shown again:", err=True)
-    click.echo(made["token"])
+    say(f"{role} token {made['name']} ({made['id']}); it isn't shown again:", err=True)
+    say(made["token"])
 
 
 @token.command("list")
@@ -91,7 +92,7 @@ def revoke_token(ctx: click.Context, token_id: str) -> None:
         await access.revoke_token(principal, token_id)
 
     _do(ctx, direct, "DELETE", f"/api/tokens/{token_id}")
-    click.echo(f"{token_id}: revoked")
+    say(f"{token_id}: revoked")
 
 
 @main.group(cls=ServerGroup, name="node-key")
@@ -130,8 +131,8 @@ def create_node_key(ctx: click.Context, node_id: str, handlers: tuple[str, ...],
     elif output == "json":
         show_json(made)
     else:
-        click.echo(f"secret key of node {node_id} ({made['id']}); it isn't shown again:", err=True)
-        click.echo(made["secret_key"])
+        say(f"secret key of node {node_id} ({made['id']}); it isn't shown again:", err=True)
+        say(made["secret_key"])
 
 
 def _write_keys(ctx: click.Context, made: dict[str, Any], out: Path) -> None:
@@ -145,8 +146,8 @@ def _write_keys(ctx: click.Context, made: dict[str, Any], out: Path) -> None:
     secret_file, public_file = out / f"{name}.secret", out / "server.public"
     write_private(secret_file, f"{made['secret_key']}\n".encode())
     write_private(public_file, public)
-    click.echo(f"{made['id']}: copy both files to the node, then there:", err=True)
-    click.echo(
+    say(f"{made['id']}: copy both files to the node, then there:", err=True)
+    say(
         f"schedule-zero-handler TARGET --server tcp://HOST:PORT --node-id {made['node_id']}"
         f" --node-key {secret_file.name} --server-key {public_file.name}"
     )
@@ -176,7 +177,7 @@ def revoke_node_key(ctx: click.Context, key_id: str) -> None:
         await access.revoke_node_key(principal, key_id)
 
     _do(ctx, direct, "DELETE", f"/api/node-keys/{key_id}")
-    click.echo(f"{key_id}: revoked")
+    say(f"{key_id}: revoked")
 
 
 def _plain(record: Any, *fields: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import click
 
 from schedule_zero.cli.output import show_json
 from schedule_zero.cli.server_root import Given, ServerGroup, main
+from schedule_zero.cli.terminal import say
 
 if TYPE_CHECKING:
     from schedule_zero.settings import Settings
@@ -30,7 +31,7 @@ def show(ctx: click.Context, origin: bool, output: str) -> None:
 
     loaded = ctx.ensure_object(Given).load()
     if output == "yaml":
-        click.echo(_as_yaml(loaded, origin=origin), nl=False)
+        say(_as_yaml(loaded, origin=origin), nl=False)
     elif origin:
         values = settings.values(loaded.config)
         said = loaded.origins
@@ -75,6 +76,6 @@ def check(ctx: click.Context) -> None:
     state = Path(loaded.config.state_dir)
     rules = RegistryFile(state / REGISTRY, Path(loaded.config.handler_registry)).read()
     for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     where = str(loaded.file) if loaded.file else "no file, defaults"
-    click.echo(f"right: {where}; handlers declared: {', '.join(sorted(rules)) or 'none'}")
+    say(f"right: {where}; handlers declared: {', '.join(sorted(rules)) or 'none'}")

@@ -9,11 +9,10 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-import click
-
 from schedule_zero import logs, state_dir
 from schedule_zero.cli.app import run_async, stop_on_signals
 from schedule_zero.cli.samples import load_samples
+from schedule_zero.cli.terminal import say
 from schedule_zero.server import Addresses, Server, serve
 from schedule_zero.settings import Settings, Source
 
@@ -24,7 +23,7 @@ def run(loaded: Settings, *, demo: bool) -> None:
     folder = state_dir.prepare(Path(config.state_dir))
     logs.configure(config.log, base=folder)
     for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     run_async(lambda: _serve(loaded, folder, demo=demo))
 
 
@@ -35,7 +34,7 @@ async def _serve(loaded: Settings, folder: Path, *, demo: bool) -> None:
 
     def ready(addresses: Addresses, server: Server) -> None:
         quiet_garbage_collector()
-        click.echo(_banner(addresses, loaded, demo=demo))
+        say(_banner(addresses, loaded, demo=demo))
         sys.stdout.flush()
         if demo:
             samples.append(asyncio.create_task(load_samples(server), name="sample schedules"))

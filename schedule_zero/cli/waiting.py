@@ -6,8 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from schedule_zero.cli.terminal import clean, say
 from schedule_zero.clock import Clock, SystemClock
 from schedule_zero.errors import WaitTimeout
 
@@ -58,7 +57,7 @@ def wait_for(
                 wait.one(first, LOOK_S if timeout_s is None else min(LOOK_S, timeout_s - waited_s))
             bar.show(len(wait.over), wait.seen, late=waited_s >= PATIENT_S)
     except KeyboardInterrupt:
-        click.echo(f"\nno longer waiting; it goes on: schedule-zero executions {next(iter(wait.pending))}", err=True)
+        say(f"\nno longer waiting; it goes on: schedule-zero executions {next(iter(wait.pending))}", err=True)
         raise
     finally:
         bar.close()
@@ -121,7 +120,9 @@ class _Bar:
             said += f" · {progress['text']}" if progress.get("text") else ""
             if progress.get("percent") is not None:
                 share = progress["percent"] / 100
-        self._progress.update(self._task, description=said, completed=share or 0, total=None if share is None else 1)
+        self._progress.update(
+            self._task, description=clean(said), completed=share or 0, total=None if share is None else 1
+        )
 
     def _open(self) -> None:
         from rich.console import Console

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from schedule_zero.model import CatchUp, Execution, Fire, FireOutcome, Freeze, Policies, ScheduleState, SkipReason
-from schedule_zero.rules.facts import Answer, Explained, Facts, Ruling
+from schedule_zero.rules.facts import Answer, Explained, Facts, Outage, Ruling
+from schedule_zero.rules.overlap import NEWEST_WINS
 from schedule_zero.rules.phrases import Wall, by, length, quoted, times
 from schedule_zero.rules.story import run_of
 
@@ -75,7 +76,7 @@ def _executed(facts: Facts, fire: Fire, wall: Wall) -> Explained:
     if late_us >= PUNCTUAL_US and decider is not None:
         policy = {"misfire_grace_s": decider.schedule.misfire_grace_s}
         grace = length(round(decider.schedule.misfire_grace_s * 1e6))
-        said += f" {length(late_us)} late, which is within its grace of {grace}"
+        said += f" {length(late_us)} late, which is within its grace of {grace}{_because(facts, fire, wall)}"
     policy |= _jitter(facts)
     return Explained(answer=Answer.EXECUTED, sentence=f"{said}. {run_of(facts.execution, fire, decider, facts.now_us)}",
                      policy=policy)  # fmt: skip
@@ -105,13 +106,29 @@ def _caught_up(facts: Facts, fire: Fire, wall: Wall) -> Explained:
 def _absence(facts: Facts, fire: Fire, wall: Wall) -> str:
     """Why nobody decided it in time."""
     if facts.outage is not None:
-        about = "about " if facts.outage.about else ""
-        return (
-            f"the server was not running from {about}{wall.say(facts.outage.from_us)} to {wall.say(facts.outage.to_us)}"
-        )
+        return _away(facts.outage, wall)
     if facts.freeze is not None:
         return _frozen(facts.freeze, wall)
-    return f"the server decided it only {length(_lateness_us(facts, fire))} after it was due"
+    decided = f"decided it only {length(_lateness_us(facts, fire))} after it was due"
+    if facts.just_started_us is not None:
+        return f"the server had just started, at {wall.say(facts.just_started_us)}, and {decided}"
+    return f"the server {decided}"
+
+
+def _because(facts: Facts, fire: Fire, wall: Wall) -> str:
+    """What kept it from being decided at once, if that is known."""
+    if facts.outage is not None:
+        return f": {_away(facts.outage, wall)}"
+    if facts.freeze is not None:
+        return f": {_frozen(facts.freeze, wall)}"
+    if facts.just_started_us is not None and _lateness_us(facts, fire) >= PUNCTUAL_US:
+        return f": the server had just started, at {wall.say(facts.just_started_us)}"
+    return ""
+
+
+def _away(outage: Outage, wall: Wall) -> str:
+    about = "about " if outage.about else ""
+    return f"the server was not running from {about}{wall.say(outage.from_us)} to {wall.say(outage.to_us)}"
 
 
 def _frozen(freeze: Freeze, wall: Wall) -> str:
@@ -160,13 +177,9 @@ def _reason(facts: Facts, fire: Fire, wall: Wall) -> tuple[str, dict[str, Any]]:
         case SkipReason.PAUSED:
             return _paused(decider, wall), {}
         case SkipReason.OVERLAP:
-            way = facts.in_the_way
-            named = "" if way is None else f" ({way.id}" + _of(way, wall) + ")"
-            more = ", and another one was waiting already" if policies.overlap == "buffer_one" else ""
-            return (
-                f"an earlier execution{named} was not over{more} (overlap: {policies.overlap})",
-                {"overlap": policies.overlap.value},
-            )
+            return f"{_overlap(facts, policies, wall)} (overlap: {policies.overlap})", {
+                "overlap": policies.overlap.value
+            }
         case SkipReason.BLACKOUT | SkipReason.HOLIDAY:
             policy = {"exclude": list(policies.exclude), "require": list(policies.require)}
             return f"a named calendar forbids it ({detail or fire.reason})", policy
@@ -177,9 +190,8 @@ def _reason(facts: Facts, fire: Fire, wall: Wall) -> tuple[str, dict[str, Any]]:
             ), _catch_up(facts)
         case SkipReason.COALESCED:
             latest = "" if facts.latest_us is None else f", that of {wall.say(facts.latest_us)}"
-            return f"several were due when they were decided, and only the latest runs (coalesce){latest}", {
-                "coalesce": True
-            }
+            several = "several were due when they were decided, and only the latest runs (coalesce)"
+            return f"{several}{latest}{_because(facts, fire, wall)}", {"coalesce": True}
         case SkipReason.REQUESTED:
             return f"{facts.asked_by or 'somebody'} had asked to leave it out", {}
         case SkipReason.FROZEN:
@@ -188,7 +200,7 @@ def _reason(facts: Facts, fire: Fire, wall: Wall) -> tuple[str, dict[str, Any]]:
             what = "only the latest of it" if catch_up is CatchUp.LATEST else "nothing of it"
             return f"{frozen}, and {what} was to be made up for", {"catch_up": catch_up and catch_up.value}
         case SkipReason.CHANGED:
-            return _changed(decider, wall), {}
+            return f"{_changed(decider, wall)}{_because(facts, fire, wall)}", {}
         case SkipReason.QUARANTINED:
             note = "" if decider is None else quoted(decider.schedule.note)
             return f"it could not be decided, and the schedule was put into quarantine{note}", {}
@@ -198,6 +210,16 @@ def _reason(facts: Facts, fire: Fire, wall: Wall) -> tuple[str, dict[str, Any]]:
             return "too much was waiting already", {}
         case _:
             return detail or "the ledger does not say why", {}
+
+
+def _overlap(facts: Facts, policies: Policies, wall: Wall) -> str:
+    if facts.latest_us is not None or policies.overlap in NEWEST_WINS:
+        named = "" if facts.latest_us is None else f", that of {wall.say(facts.latest_us)},"
+        return f"a later one that was decided at the same time{named} took its place"
+    way = facts.in_the_way
+    named = "" if way is None else f" ({way.id}" + _of(way, wall) + ")"
+    more = ", and another one was waiting already" if policies.overlap == "buffer_one" else ""
+    return f"an earlier execution{named} was not over{more}"
 
 
 def _of(execution: Execution, wall: Wall) -> str:
@@ -285,6 +307,8 @@ def _not_due(facts: Facts, wall: Wall) -> Explained:
         spoken = verb
     if said:
         sentence += f" It {', and '.join(said)}."
+    if facts.outage is not None:
+        sentence += f" At that time {_away(facts.outage, wall)}."
     return Explained(answer=Answer.NOT_DUE, sentence=sentence)
 
 

@@ -106,9 +106,11 @@ class Facts(Struct, kw_only=True):
     perhaps: list[Fire] = []
     execution: Execution | None = None
     outage: Outage | None = None
+    # When the server had started, if shortly before it was due.
+    just_started_us: int | None = None
     freeze: Freeze | None = None
     window_us: int = 0
-    # What ran of several that were late, and the execution that was in the way.
+    # What ran instead of those before it that were decided with it, and the execution that was in the way.
     latest_us: int | None = None
     in_the_way: Execution | None = None
     asked_by: str | None = None

@@ -13,6 +13,9 @@ from msgspec import Struct
 
 from schedule_zero.model import Overlap
 
+# Of several fires of one round only the latest runs.
+NEWEST_WINS = frozenset({Overlap.CANCEL_RUNNING, Overlap.REPLACE_PENDING})
+
 
 class Turn(Enum):
     """What one fire that is to run does."""
@@ -35,7 +38,7 @@ def take_turns(overlap: Overlap, fires: int, *, open_: int, blocked: int) -> lis
     """A turn for each of ``fires`` fires of one round. ``open_`` counts all that is not over, ``blocked`` included."""
     if overlap is Overlap.ALLOW:
         return [Turn.START] * fires
-    if overlap in _NEWEST_WINS:
+    if overlap in NEWEST_WINS:
         # What the latest would replace in its own round never comes to be.
         return [Turn.SKIP] * (fires - 1) + [Turn.WAIT if open_ else Turn.START] if fires else []
     turns: list[Turn] = []
@@ -63,13 +66,10 @@ def next_step(overlap: Overlap, open_: Mapping[str, bool]) -> Step:
         return Step()
     if overlap is Overlap.ALLOW:
         return Step(unblock=blocked)
-    if overlap in _NEWEST_WINS:
+    if overlap in NEWEST_WINS:
         return Step(
             cancel=others + blocked[:-1],
             only_unstarted=overlap is Overlap.REPLACE_PENDING,
             unblock=[] if others else blocked[-1:],
         )
     return Step(unblock=[] if others else blocked[:1])
-
-
-_NEWEST_WINS = frozenset({Overlap.CANCEL_RUNNING, Overlap.REPLACE_PENDING})

@@ -41,8 +41,8 @@ def by(who: str | None) -> str:
 
 
 def quoted(note: str | None) -> str:
-    """A note of a person, behind what it is about."""
-    return f' ("{note}")' if note else ""
+    """A note of a person, behind what it is about, in one line."""
+    return f' ("{" ".join(note.split())}")' if note else ""
 
 
 class Wall:

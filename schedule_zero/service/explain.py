@@ -16,12 +16,13 @@ from msgspec import Struct
 from schedule_zero.clock import Clock, to_us
 from schedule_zero.config import TimingConfig
 from schedule_zero.errors import InvalidCalendar, InvalidField, InvalidTrigger, NotFound
-from schedule_zero.model import Execution, Fire, FireOutcome, Freeze, Schedule, ScheduleState, ServerRun, SkipReason
+from schedule_zero.model import Execution, Fire, FireOutcome, Freeze, Schedule, ScheduleState, SkipReason
 from schedule_zero.rules.explain import explain
-from schedule_zero.rules.facts import Answer, Change, Explained, Facts, Outage, Ruling
+from schedule_zero.rules.facts import Answer, Change, Explained, Facts, Ruling
 from schedule_zero.rules.phrases import Wall, length
 from schedule_zero.rules.policies import policies_of, skips_of
-from schedule_zero.store import Store, fire_audit, schedule_history, server_runs
+from schedule_zero.service.outages import outage_at, started_before
+from schedule_zero.store import Store, fire_audit, schedule_history
 from schedule_zero.store import executions as store_executions
 from schedule_zero.store import fires as store_fires
 from schedule_zero.store import freezes as store_freezes
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 SECOND_US = 1_000_000
 # Versions that are looked through for the one of that time.
 MAX_VERSIONS = 5000
-# Reasons that say that nobody was there in time.
-_LATE = frozenset({FireOutcome.CAUGHT_UP, FireOutcome.MISSED})
+# Answers that say that no nominal time has come.
+_NOTHING = frozenset({Answer.NOT_DUE, Answer.UPCOMING, Answer.ENDED, Answer.DELETED})
 
 
 class Explanation(Struct):
@@ -69,12 +70,7 @@ class ExplainService:
 
         def read(conn: Connection) -> Facts | None:
             facts = self._find_out(conn, schedule_id, now_us if at is None else at, now_us)
-            if (
-                at is None
-                and facts is not None
-                and explain(facts).answer is Answer.NOT_DUE
-                and facts.before_us is not None
-            ):
+            if at is None and facts is not None and facts.before_us is not None and explain(facts).answer in _NOTHING:
                 return self._find_out(conn, schedule_id, facts.before_us, now_us)
             return facts
 
@@ -165,7 +161,13 @@ class _Search:
             self._nobody()
         else:
             self._then(facts.ruling)
+        moment_us = facts.at_us if facts.nominal_us is None else facts.nominal_us
+        facts.outage = outage_at(self._conn, moment_us)
         if facts.fire is not None:
+            if facts.outage is not None and facts.fire.decided_us < facts.outage.to_us:
+                # The last decision of a server that was killed may come a moment before its nominal time.
+                facts.outage = None
+            facts.just_started_us = started_before(self._conn, moment_us)
             self._decided(facts.fire)
 
     def _own_row(self) -> Fire | None:
@@ -183,6 +185,8 @@ class _Search:
         later = [ruling for ruling in self._rulings if ruling.from_us >= facts.at_us]
         if before is not None and before.to_us is not None and before.deleted:
             facts.deleted = Change(us=before.to_us, who=before.ended_by)
+            trigger = self._service.trigger(self._conn, before.schedule)
+            self._neighbours(before, trigger, self._end_us(before, trigger))
         first = later[-1] if later else None
         if first is not None:
             facts.created = Change(us=first.from_us, who=first.schedule.updated_by)
@@ -200,8 +204,9 @@ class _Search:
     def _then(self, ruling: Ruling) -> None:
         facts, row = self._facts, ruling.schedule
         trigger = self._service.trigger(self._conn, row)
-        decided_us = fire_audit.decided_upto(self._conn, self._id, row.generation, facts.now_us) or 0
-        self._neighbours(ruling, trigger)
+        end_us = self._end_us(ruling, trigger)
+        facts.ended = facts.at_us > end_us
+        self._neighbours(ruling, trigger, end_us)
         if trigger is None:
             facts.trigger_words = "it can't be read any more"
             return
@@ -209,11 +214,7 @@ class _Search:
         facts.in_second = max(1, trigger.count(facts.at_us - 1, self._upto_us))
         if facts.fire is not None:
             return
-        quiet = row.next_fire_us is None and (
-            row.state in (ScheduleState.FINISHED, ScheduleState.QUARANTINED) or has_ended(row, trigger)
-        )
-        facts.ended = quiet and facts.at_us > max(decided_us, row.last_fire_us or 0)
-        facts.nominal_us = self._nominal(ruling, trigger)
+        facts.nominal_us = self._nominal(ruling, trigger, end_us)
         if facts.nominal_us is None:
             return
         rows = store_fires.over(self._conn, self._id, row.generation, facts.nominal_us)
@@ -225,7 +226,19 @@ class _Search:
             facts.due = facts.nominal_us >= current.next_fire_us
         self._to_come(current)
 
-    def _nominal(self, ruling: Ruling, trigger: Trigger) -> int | None:
+    def _end_us(self, ruling: Ruling, trigger: Trigger | None) -> int:
+        """The last moment that may be a nominal time of a version: what has finished has none after its last row."""
+        row, to_us = ruling.schedule, LATEST_US if ruling.to_us is None else ruling.to_us
+        quiet = row.next_fire_us is None and (
+            row.state in (ScheduleState.FINISHED, ScheduleState.QUARANTINED)
+            or (trigger is not None and has_ended(row, trigger))
+        )
+        if not quiet:
+            return to_us
+        decided_us = fire_audit.decided_upto(self._conn, self._id, row.generation, to_us)
+        return min(to_us, max(decided_us or 0, row.last_fire_us or 0))
+
+    def _nominal(self, ruling: Ruling, trigger: Trigger, end_us: int) -> int | None:
         """The nominal time that is meant, if it is one of this version."""
         facts, row = self._facts, ruling.schedule
         nominal_us = trigger.next_after(facts.at_us - 1)
@@ -233,24 +246,18 @@ class _Search:
             # What follows a run, or a start, is known as soon as it is the next.
             next_us = row.next_fire_us if ruling.to_us is None else None
             nominal_us = next_us if next_us is not None and facts.at_us <= next_us <= self._upto_us else None
-        if nominal_us is None or nominal_us <= ruling.from_us or (ruling.to_us or nominal_us) < nominal_us:
-            return None
-        return nominal_us
+        return nominal_us if nominal_us is not None and ruling.from_us < nominal_us <= end_us else None
 
-    def _neighbours(self, ruling: Ruling, trigger: Trigger | None) -> None:
+    def _neighbours(self, ruling: Ruling, trigger: Trigger | None, end_us: int) -> None:
         facts, row = self._facts, ruling.schedule
         nominal_us = facts.nominal_us or facts.at_us
         high_us = facts.nominal_us or self._upto_us
         before, after = store_fires.beside(self._conn, self._id, row.generation, nominal_us, high_us)
         befores, afters = [before], [after]
         if trigger is not None:
-            last_us, next_us = trigger.last_before(nominal_us), trigger.next_after(high_us)
+            last_us, next_us = trigger.last_before(min(nominal_us, end_us + 1)), trigger.next_after(high_us)
             befores.append(last_us if last_us is not None and last_us > ruling.from_us else None)
-            if ruling.to_us is None:
-                quiet = row.next_fire_us is None and has_ended(row, trigger)
-                afters += [] if quiet else [next_us]
-            else:
-                afters.append(next_us if next_us is not None and next_us <= ruling.to_us else None)
+            afters.append(next_us if next_us is not None and next_us <= end_us else None)
         current = self._current
         if current is not None and current.generation == row.generation:
             # Whatever version it belongs to: what lies before it has its rows.
@@ -297,16 +304,24 @@ class _Search:
         nominal_us = facts.nominal_us or fire.nominal_us
         if fire.execution_id is not None:
             facts.execution = self._execution(fire.execution_id)
-        if fire.outcome in _LATE or fire.reason is SkipReason.CATCH_UP_LIMIT:
-            facts.outage = outage_at(server_runs.between(conn, nominal_us, facts.now_us), nominal_us)
-        if fire.outcome in _LATE or fire.reason in (SkipReason.CATCH_UP_LIMIT, SkipReason.FROZEN):
-            facts.freeze = _freeze_at(store_freezes.all_freezes(conn), nominal_us)
-        if fire.outcome is FireOutcome.MISSED or fire.reason is SkipReason.COALESCED:
-            facts.latest_us = store_fires.ran_with(conn, fire)
+        facts.freeze = _freeze_at(store_freezes.all_freezes(conn), nominal_us)
+        if fire.outcome is FireOutcome.MISSED or fire.reason in (SkipReason.COALESCED, SkipReason.OVERLAP):
+            facts.latest_us = self._ran_instead(fire)
         if fire.reason is SkipReason.REQUESTED:
             facts.asked_by = self._asked_by(fire.generation, nominal_us)
-        if fire.reason is SkipReason.OVERLAP:
+        if fire.reason is SkipReason.OVERLAP and facts.latest_us is None:
             facts.in_the_way = self._in_the_way(fire)
+
+    def _ran_instead(self, fire: Fire) -> int | None:
+        """The nominal time that ran of those among which only the latest does."""
+        ran = store_fires.ran_with(self._conn, fire)
+        if fire.reason is SkipReason.OVERLAP:
+            # A round runs nothing after what had to give way to an earlier one.
+            return next((us for us, _ in ran), None)
+        outcome = FireOutcome.CAUGHT_UP if fire.outcome is FireOutcome.MISSED else FireOutcome.EXECUTED
+        # What a thaw made up for, it chose among those of its freeze alone.
+        chosen = [freeze for freeze in store_freezes.all_freezes(self._conn) if freeze.catch_up is not None]
+        return next((us for us, how in ran if how is outcome and _freeze_at(chosen, us) is None), None)
 
     def _in_the_way(self, fire: Fire) -> Execution | None:
         execution_id = store_fires.ran_before(self._conn, fire)
@@ -335,23 +350,6 @@ def _covering(rulings: list[Ruling], us: int) -> Ruling | None:
 
 def _freeze_at(freezes: list[Freeze], us: int) -> Freeze | None:
     return next((f for f in freezes if f.from_us <= us and (f.to_us is None or us < f.to_us)), None)
-
-
-def outage_at(lives: list[ServerRun], us: int) -> Outage | None:
-    """The time without a server that a moment lies in, if it is known; ``lives`` in order, from the one before it."""
-    before = [life for life in lives if life.started_us <= us]
-    later = [life for life in lives if life.started_us > us]
-    if not before or not later:
-        return None
-    last = before[-1]
-    ended_us = last.stopped_us
-    about = ended_us is None
-    if ended_us is None:
-        # It was killed some time after it was last seen, and then another one came.
-        ended_us = max(last.alive_us, last.started_us)
-    if us < ended_us:
-        return None
-    return Outage(from_us=ended_us, to_us=later[0].started_us, about=about)
 
 
 def zone_of(row: Schedule) -> str | None:

@@ -22,6 +22,8 @@ _COLUMNS = (
     F.seq, F.schedule_id, F.generation, F.nominal_us, F.outcome, F.reason, F.execution_id, F.count, F.last_nominal_us,
     F.decided_us, F.detail,
 )  # fmt: skip
+# Behind every row.
+NEVER_SEQ = 2**63 - 1
 # Schedules are released a little ahead of their times, and clocks are not that exact.
 DECIDED_SLACK_US = 60_000_000
 _DECIDED = Seek(tables.fires, "decided_us")
@@ -104,6 +106,17 @@ def counts(conn: Connection, schedule_id: str) -> FireCounts:
     return FireCounts(**{outcome: int(n) for outcome, n in _SUMS.rows(conn, schedule=schedule_id)})
 
 
+_SEQ_BELOW = Query(select(F.decided_us).where(F.seq < bindparam("below")).order_by(F.seq.desc()).limit(1))
+
+
+def last_decided(conn: Connection, before_us: int) -> int | None:
+    """When the last row of all schedules was decided before a moment."""
+    first = _DECIDED.first(conn, before_us)
+    row = _SEQ_BELOW.one(conn, below=NEVER_SEQ if first is None else first)
+    # Where the clock was set back, the row before may be of later.
+    return None if row is None or row[0] >= before_us else row[0]
+
+
 # --- around one moment ------------------------------------------------------------------------------
 
 # Rows that are looked through for what ran, on either side of a moment.
@@ -128,17 +141,16 @@ _BEFORE = Query(
 )
 _AFTER = Query(select(F.nominal_us).where(*_ONE, F.nominal_us > bindparam("at")).order_by(F.nominal_us).limit(1))
 _later = (
-    select(F.nominal_us, F.execution_id, F.decided_us)
+    select(F.nominal_us, F.execution_id, F.decided_us, F.outcome)
     .where(*_ONE, F.nominal_us > bindparam("at"))
     .order_by(F.nominal_us)
     .limit(NEAR)
     .subquery()
 )
 _RAN_WITH = Query(
-    select(_later.c.nominal_us)
+    select(_later.c.nominal_us, _later.c.outcome)
     .where(_later.c.decided_us == bindparam("decided"), _later.c.execution_id.is_not(None))
     .order_by(_later.c.nominal_us.desc())
-    .limit(1)
 )
 _earlier = (
     select(F.nominal_us, F.execution_id)
@@ -175,11 +187,13 @@ def beside(
     return (None if before is None else before[0], None if after is None else after[0])
 
 
-def ran_with(conn: Connection, fire: Fire) -> int | None:
-    """The newest nominal time that ran among those that were decided together with a row."""
+def ran_with(conn: Connection, fire: Fire) -> list[tuple[int, FireOutcome]]:
+    """The later nominal times that ran among those that were decided together with a row, the newest first."""
     at_us = fire.nominal_us
-    row = _RAN_WITH.one(conn, schedule=fire.schedule_id, generation=fire.generation, at=at_us, decided=fire.decided_us)
-    return None if row is None else row[0]
+    rows = _RAN_WITH.rows(
+        conn, schedule=fire.schedule_id, generation=fire.generation, at=at_us, decided=fire.decided_us
+    )
+    return [(row[0], FireOutcome(row[1])) for row in rows]
 
 
 def ran_before(conn: Connection, fire: Fire) -> str | None:

@@ -6,7 +6,8 @@ fires are owed. A server that was killed leaves no end; then it was there until 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from sqlalchemy import bindparam, select
@@ -34,6 +35,7 @@ _BETWEEN = Query(
     .limit(bindparam("most"))
 )
 _BEFORE = Query(select(R.epoch).where(R.started_us <= bindparam("at")).order_by(R.epoch.desc()).limit(1))
+_FROM = Query(select(*(R[name] for name in _FIELDS)).where(R.epoch >= bindparam("first")).order_by(R.epoch).limit(2))
 
 
 class Begin(Struct, kw_only=True):
@@ -63,7 +65,20 @@ def between(conn: Connection, from_us: int, to_us: int, limit: int = 10_000) -> 
     before = _BEFORE.one(conn, at=from_us)
     first = 0 if before is None else before[0]
     rows = _BETWEEN.rows(conn, until=to_us, first=first, most=limit)
-    return [ServerRun(**dict(zip(_FIELDS, row, strict=True))) for row in reversed(rows)]
+    return [_run(row) for row in reversed(rows)]
+
+
+def around(conn: Connection, us: int) -> tuple[ServerRun | None, ServerRun | None]:
+    """The last life that had begun by a moment, and the one after it."""
+    before = _BEFORE.one(conn, at=us)
+    if before is None:
+        return None, None
+    last, *later = (_run(row) for row in _FROM.rows(conn, first=before[0]))
+    return last, later[0] if later else None
+
+
+def _run(row: Sequence[Any]) -> ServerRun:
+    return ServerRun(**dict(zip(_FIELDS, row, strict=True)))
 
 
 def _values(run: ServerRun) -> tuple[int, int, int, int | None]:

@@ -149,35 +149,23 @@ class _Distiller:
     # --- structure -----------------------------------------------------------------------------------
 
     def _read(self, text: str) -> None:
-        open_: list[str] = []
-        begun: list[int] = []
+        # What is open, the outermost first, and the line in which it began.
+        open_: list[tuple[str, int]] = []
         block: _Block | None = None
         seen = False
         for line in _unfolded(text):
             if open_ and _PROPERTY.match(line.text) is None:
                 raise self._at(line, f"expected a property as NAME:value, got {line.text[:50]!r}")
             if line.name == "BEGIN":
-                kind = line.value.strip().upper()
-                seen = seen or kind == "VCALENDAR"
-                if (kind == "VCALENDAR") is not (not open_):
-                    raise self._at(line, "expected BEGIN:VCALENDAR around everything else")
-                open_.append(kind)
-                begun.append(line.number)
-                if len(open_) > MAX_DEPTH:
-                    raise self._at(line, f"nested deeper than {MAX_DEPTH} levels")
+                kind = self._begin(open_, line)
+                seen = True
                 if len(open_) == 2:
                     block = _Block(line.number) if kind in ("VEVENT", "VTIMEZONE") else None
-                elif block is not None and open_[1] == "VTIMEZONE":
+                elif block is not None and open_[1][0] == "VTIMEZONE":
                     block.lines.append(line)
             elif line.name == "END":
-                kind = line.value.strip().upper()
-                if not open_:
-                    raise self._at(line, f"END:{kind[:50]} without its BEGIN")
-                began, since = open_.pop(), begun.pop()
-                if began != kind:
-                    expected = f"expected END:{began[:50]} (it began in line {since})"
-                    raise self._at(line, f"{expected}, got END:{kind[:50]}")
-                if block is not None and len(open_) == 2 and open_[1] == "VTIMEZONE":
+                kind = self._end(open_, line)
+                if block is not None and len(open_) == 2 and open_[1][0] == "VTIMEZONE":
                     block.lines.append(line)
                 elif block is not None and len(open_) == 1:
                     self._close(kind, block)
@@ -185,10 +173,29 @@ class _Distiller:
             elif not open_:
                 raise self._at(line, "expected BEGIN:VCALENDAR")
             elif block is not None:
-                self._keep(open_, block, line)
+                self._keep([kind for kind, _ in open_], block, line)
         if open_ or not seen:
-            missing = f"END:{open_[-1][:50]}" if open_ else "BEGIN:VCALENDAR"
+            missing = f"END:{open_[-1][0][:50]}" if open_ else "BEGIN:VCALENDAR"
             raise InvalidCalendar(f"not a whole iCalendar file: {missing} is missing", pointer=self._pointer)
+
+    def _begin(self, open_: list[tuple[str, int]], line: _Line) -> str:
+        kind = line.value.strip().upper()
+        if (kind == "VCALENDAR") is not (not open_):
+            raise self._at(line, "expected BEGIN:VCALENDAR around everything else")
+        open_.append((kind, line.number))
+        if len(open_) > MAX_DEPTH:
+            raise self._at(line, f"nested deeper than {MAX_DEPTH} levels")
+        return kind
+
+    def _end(self, open_: list[tuple[str, int]], line: _Line) -> str:
+        kind = line.value.strip().upper()
+        if not open_:
+            raise self._at(line, f"END:{kind[:50]} without its BEGIN")
+        began, since = open_.pop()
+        if began != kind:
+            expected = f"expected END:{began[:50]} (it began in line {since})"
+            raise self._at(line, f"{expected}, got END:{kind[:50]}")
+        return kind
 
     def _keep(self, open_: list[str], block: _Block, line: _Line) -> None:
         if open_[1] == "VTIMEZONE":

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from schedule_zero import errors
-from schedule_zero.model import JobError, JobMethod, JobOptions, NodeState
+from schedule_zero.model import FireOutcome, JobError, JobMethod, JobOptions, NodeState, SkipReason
 from schedule_zero.settings import LEAVES, variable
+from schedule_zero.web.api.execution_records import ExecutionRecord
 from schedule_zero.web.api.routes import ROUTES
 from schedule_zero.wire import messages
 from tools import gen_docs
@@ -96,6 +97,17 @@ def test_every_route_stands_in_the_api_page(route):
         if re.search(rf"\b{route.method}\b.*{re.escape(route.path)}(?![/\w])", line)
     ]
     assert lines, f"{route.method} {route.path}"
+
+
+def test_every_field_of_an_execution_stands_in_the_api_page():
+    text = page("api.md")
+    assert not [name for name in fields_of(ExecutionRecord) if f'"{name}"' not in text]
+
+
+@pytest.mark.parametrize("path", ["reference/states.md", "explanation/ledger.md"])
+def test_every_outcome_and_reason_of_a_fire_stands_where_they_are_listed(path):
+    text = (ROOT / "docs" / path).read_text(encoding="utf-8")
+    assert not [word for word in (*FireOutcome, *SkipReason) if f"`{word}`" not in text]
 
 
 def event_kinds() -> set[str]:

@@ -109,6 +109,24 @@ async def test_explain_says_it_in_a_sentence(client, command, busy):
     assert (await command("explain", busy, "--at", "noon")).exit_code == 2
 
 
+async def test_a_note_with_escape_sequences_is_explained_without_them(client, command, busy, server):
+    await client.resume_schedule(busy)
+    await client.pause_schedule(busy, "\x1b]0;title\x07up\ngrade")
+    done = server.timer.stats.fires
+    await eventually(lambda: server.timer.stats.fires > done)
+
+    sentence = (await command("explain", busy)).output.splitlines()[0]
+
+    assert '(" ]0;title up grade")' in sentence
+
+
+async def test_the_fires_of_a_fast_schedule_are_told_apart(client, command, busy):
+    lines = (await command("fires", busy)).output.splitlines()[1:]
+
+    shown = [line.partition("Z")[0] for line in lines]
+    assert len(set(shown)) == len(shown)
+
+
 async def test_a_moment_without_an_offset_is_local(client, command):
     await client.schedule("demo", "noop", trigger=NIGHTLY, id="nightly")
 
@@ -149,6 +167,8 @@ async def test_versions_diff_and_restore_by_command(client, command):
     assert (await command("diff", "s", "2", "1")).output == '- /note  "two"\n+ /note  "one"\n'
     assert "equal" in (await command("diff", "s", "2", "2")).stderr
 
-    assert (await command("restore", "s", "1")).output == "s: version 1 is version 1 again\n"
-    assert (await command("restore", "s", "1")).exit_code == 4
+    assert (await command("restore", "s", "2")).output == "s: is there again, as it was in version 2\n"
+    await client.put_schedule("s", "demo", "noop", trigger=NIGHTLY, note="three")
+    assert (await command("restore", "s", "1")).output == "s: version 3 is version 1 again\n"
+    assert (await command("restore", "s", "3")).exit_code == 4
     assert (await command("restore", "s", "7")).exit_code == 3

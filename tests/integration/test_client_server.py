@@ -272,6 +272,20 @@ async def test_submit_prints_ids_or_waits(client, command):
     assert done.exit_code == 1
 
 
+async def test_a_schedules_job_is_run_now_by_command_beside_its_fires(client, command):
+    await client.schedule("demo", "fail", {"message": "no"}, trigger={"type": "manual"}, id="by-hand")
+
+    done = await command("run-now", "by-hand")
+    (execution_id,) = done.stdout.split()
+    waited = await command("run-now", "by-hand", "--wait")
+
+    assert (await client.execution(execution_id)).schedule_id == "by-hand"
+    assert waited.exit_code == 1
+    assert ": no" in waited.stderr
+    assert (await client.fires("by-hand")).records == []
+    assert (await command("run-now", "nobody")).exit_code == 3
+
+
 async def test_jobs_come_from_a_file(client, command, tmp_path):
     line = json.dumps({"handler_id": "demo", "job_method": "noop"})
     (tmp_path / "jobs.jsonl").write_text(f"{line}\n\n{line}\n")

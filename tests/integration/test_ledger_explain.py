@@ -10,7 +10,7 @@ import pytest
 from schedule_zero.clock import to_us
 from schedule_zero.config import TimingConfig
 from schedule_zero.errors import NotFound
-from schedule_zero.model import CatchUp, State
+from schedule_zero.model import CatchUp, FireOutcome, SkipReason, State
 from schedule_zero.rules.facts import Answer
 from schedule_zero.service.explain import ExplainService, Explanation
 from tests.integration.ledger_bed import ADA, BOB, Life, life, tamper
@@ -130,6 +130,44 @@ async def test_what_was_caught_up_names_the_outage(tmp_path: Path, clock: Manual
         assert "only the latest is caught up" in one.said.sentence
 
 
+async def test_what_was_missed_names_the_one_that_was_caught_up_not_those_that_were_still_in_time(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", {"type": "interval", "seconds": 1}, misfire_grace_s=2)
+        await server.go(3, every_s=1)
+    clock.advance(12.5)
+    async with life(tmp_path, clock) as server:
+        await server.decide()
+
+        [caught_up] = [fire for fire in await server.ledger() if fire.outcome is FireOutcome.CAUGHT_UP]
+        told = await why(server, caught_up.nominal_us - 5 * S)
+
+        assert (told.said.answer, told.facts.latest_us) == (Answer.MISSED, caught_up.nominal_us)
+        assert (await server.ledger())[-1].nominal_us == caught_up.nominal_us + 2 * S
+
+
+async def test_what_was_missed_before_a_freeze_does_not_name_what_the_thaw_made_up_for(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as server:
+        start_us = clock.wall_us()
+        await server.put("a", MINUTELY)
+        clock.advance(330)
+        await server.freezes.freeze(BOB, "upgrade")
+        clock.advance(300)
+        await server.freezes.thaw(BOB, CatchUp.LATEST)
+        await server.decide()
+
+        told = await why(server, start_us + 2 * MINUTE)
+
+        assert [fire.nominal_us for fire in await server.ledger() if fire.outcome is FireOutcome.CAUGHT_UP] == [
+            start_us + 5 * MINUTE,
+            start_us + 10 * MINUTE,
+        ]
+        assert (told.said.answer, told.facts.latest_us) == (Answer.MISSED, start_us + 5 * MINUTE)
+
+
 async def test_a_server_that_was_killed_is_missed_from_about_when_it_was_last_seen(
     tmp_path: Path, clock: ManualClock
 ) -> None:
@@ -150,6 +188,89 @@ async def test_a_server_that_was_killed_is_missed_from_about_when_it_was_last_se
         assert "from about" in told.said.sentence
         assert "catch_up: none" in told.said.sentence
         assert told.said.policy["catch_up"] == "none"
+
+
+async def test_a_killed_server_was_there_until_it_last_decided_anything(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock, killed=True) as server:
+        await server.put("a", MINUTELY)
+        await server.put("b", {"type": "interval", "seconds": 50})
+        await server.seen()
+        await server.go(60, every_s=10)
+        decided_us = (await server.ledger("a"))[-1].decided_us
+        clock.advance(5)
+    clock.advance(600)
+    async with life(tmp_path, clock) as server:
+        await server.decide()
+
+        # By its own rows, and by those of another schedule.
+        for id_ in ("a", "b"):
+            told = await why(server, decided_us + 55 * S, id_)
+            assert told.facts.outage is not None
+            assert (told.facts.outage.from_us, told.facts.outage.about) == (decided_us, True)
+        assert (await why(server, decided_us - S)).facts.outage is None
+
+
+async def test_what_was_decided_a_moment_early_by_a_server_that_was_killed_then_lies_in_no_outage(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock, killed=True) as server:
+        await server.put("a", MINUTELY)
+        await server.go(60)
+        tamper(server, "UPDATE fires SET decided_us = nominal_us - 2000")
+    clock.advance(600)
+    async with life(tmp_path, clock) as server:
+        first = (await server.ledger())[0]
+
+        assert (await why(server, first.nominal_us)).facts.outage is None
+        assert (await why(server, first.nominal_us + 1)).facts.outage is not None
+
+
+async def test_a_moment_of_an_outage_names_it_whatever_became_of_it(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", MINUTELY, misfire_grace_s=120)
+        await server.put("b", {"type": "interval", "seconds": 10}, policies={"coalesce": True})
+        await server.put("c", MINUTELY)
+        await server.go(65, every_s=5)
+    stopped_us = clock.wall_us()
+    clock.advance(58)
+    async with life(tmp_path, clock) as server:
+        began_us = clock.wall_us()
+        await server.put("c", {"type": "interval", "hours": 1}, BOB)
+        await server.decide()
+        away = "the server was not running from 2023-11-14 22:14:25 UTC to 2023-11-14 22:15:23 UTC"
+
+        due_us = stopped_us + 55 * S
+        for us, id_, answer in (
+            (due_us, "a", Answer.EXECUTED),
+            (due_us, "b", Answer.EXECUTED),
+            (due_us, "c", Answer.SKIPPED),
+            (due_us - 50 * S, "b", Answer.MISSED),
+            (due_us - 3 * S, "a", Answer.NOT_DUE),
+        ):
+            told = await why(server, us, id_)
+
+            assert told.said.answer is answer
+            assert told.facts.outage is not None
+            assert (told.facts.outage.from_us, told.facts.outage.to_us) == (stopped_us, began_us)
+            assert away in told.said.sentence
+
+
+async def test_what_was_due_while_the_server_was_starting_says_so(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", MINUTELY, misfire_grace_s=1, policies={"catch_up": "none"})
+        await server.go(58)
+    async with life(tmp_path, clock) as server:
+        await server.go(3.5)
+        await server.go(60)
+
+        first, second = [await why(server, fire.nominal_us) for fire in await server.ledger()]
+
+        assert (first.said.answer, first.facts.outage) == (Answer.MISSED, None)
+        assert (
+            "the server had just started, at 2023-11-14 22:14:18 UTC, and decided it only 1.5 s after"
+            in first.said.sentence
+        )
+        assert "just started" not in second.said.sentence
 
 
 async def test_a_server_that_was_there_but_late_says_how_late(tmp_path: Path, clock: ManualClock) -> None:
@@ -202,6 +323,39 @@ async def test_an_overlap_names_what_was_in_the_way(tmp_path: Path, clock: Manua
         assert told.said.policy == {"overlap": "skip"}
 
 
+@pytest.mark.parametrize("overlap", ["cancel_running", "replace_pending"])
+async def test_what_a_later_fire_of_its_round_replaced_says_so_and_blames_no_older_execution(
+    tmp_path: Path, clock: ManualClock, overlap: str
+) -> None:
+    async with life(tmp_path, clock) as server:
+        start_us = clock.wall_us()
+        await server.put("a", MINUTELY, policies={"overlap": overlap, "catch_up": "all"})
+        await server.go(60)
+        await server.go(180)
+
+        told = await why(server, start_us + 2 * MINUTE)
+
+        assert (told.said.answer, told.said.reason) == (Answer.SKIPPED, SkipReason.OVERLAP)
+        assert (told.facts.latest_us, told.facts.in_the_way) == (start_us + 4 * MINUTE, None)
+        assert f"that of 2023-11-14 22:17:20 UTC, took its place (overlap: {overlap})" in told.said.sentence
+
+
+@pytest.mark.parametrize(("overlap", "skipped"), [("skip", 3), ("buffer_one", 4)])
+async def test_what_gave_way_to_an_earlier_fire_of_its_round_names_its_execution(
+    tmp_path: Path, clock: ManualClock, overlap: str, skipped: int
+) -> None:
+    async with life(tmp_path, clock) as server:
+        start_us = clock.wall_us()
+        await server.put("a", MINUTELY, policies={"overlap": overlap, "catch_up": "all"})
+        await server.go(300)
+
+        told = await why(server, start_us + skipped * MINUTE)
+
+        earlier = (await server.bed.executions("a"))[-1]
+        assert told.facts.in_the_way is not None
+        assert (told.facts.latest_us, told.facts.in_the_way.id) == (None, earlier.id)
+
+
 async def test_skip_coalesce_and_catch_up_limit_are_told(tmp_path: Path, clock: ManualClock) -> None:
     async with life(tmp_path, clock) as server:
         start_us = clock.wall_us()
@@ -242,6 +396,24 @@ async def test_a_freeze_is_told_before_and_after_it_is_over(tmp_path: Path, cloc
         assert over.said.answer is Answer.SKIPPED
         assert f"{frozen} to 2023-11-14 22:18:50 UTC, and nothing of it" in over.said.sentence
         assert over.facts.freeze is not None
+
+
+async def test_a_skip_during_a_freeze_leaves_out_the_first_that_was_due_in_it(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as server:
+        start_us = clock.wall_us()
+        await server.put("a", MINUTELY)
+        await server.freezes.freeze(BOB, "upgrade")
+        clock.advance(150)
+        await server.schedules.skip(ADA, "a", 1)
+        await server.freezes.thaw(BOB, CatchUp.ALL)
+        await server.decide()
+
+        left_out, made_up_for = await why(server, start_us + MINUTE), await why(server, start_us + 2 * MINUTE)
+
+        assert left_out.said.reason is SkipReason.REQUESTED
+        assert made_up_for.said.answer is Answer.CAUGHT_UP
 
 
 async def test_a_change_before_the_decision_is_told(tmp_path: Path, clock: ManualClock) -> None:
@@ -352,6 +524,61 @@ async def test_after_its_last_run_it_has_finished(tmp_path: Path, clock: ManualC
             for us in (clock.wall_us() - MINUTE, clock.wall_us() + HOUR):
                 assert (await why(server, us, id_)).said.answer is Answer.ENDED
         assert 'had finished ("finished after 2 runs")' in (await why(server, clock.wall_us() - MINUTE)).said.sentence
+
+
+async def test_what_finished_by_its_number_of_runs_was_due_for_the_last_time_at_its_last_row(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", MINUTELY, policies={"max_fires": 2})
+        await server.go(150, every_s=10)
+        [*_, last] = await server.ledger()
+        far_us = last.nominal_us + 10_000 * MINUTE
+
+        # One of its trigger's times, one beside them, and one that is to come.
+        for at_us in (last.nominal_us + MINUTE, last.nominal_us + 90 * S, far_us):
+            told = await why(server, at_us)
+
+            assert (told.said.answer, told.facts.nominal_us) == (Answer.ENDED, None)
+            assert (told.facts.before_us, told.facts.after_us) == (last.nominal_us, None)
+            assert told.said.sentence.endswith("It was due for the last time at 2023-11-14 22:15:20 UTC.")
+
+
+async def test_what_had_finished_and_was_changed_later_had_finished_in_between(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", MINUTELY, policies={"max_fires": 2})
+        await server.go(300, every_s=60)
+        last = (await server.ledger())[-1]
+        await server.put("a", HALF_HOURS, BOB)
+        await server.go(3600, every_s=600)
+
+        between, then = await why(server, last.nominal_us + MINUTE), await why(server, clock.wall_us())
+
+        assert (between.said.answer, between.facts.before_us) == (Answer.ENDED, last.nominal_us)
+        assert between.facts.after_us == (await server.ledger())[2].nominal_us
+        assert then.said.answer is Answer.NOT_DUE
+
+
+async def test_without_a_moment_what_is_over_is_explained_by_its_last_nominal_time(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as server:
+        start_us = clock.wall_us()
+        await server.put("counted", MINUTELY, policies={"max_fires": 2})
+        await server.put("ended", MINUTELY | {"end": start_us / 1e6 + 130})
+        await server.put("deleted", MINUTELY)
+        await server.go(150, every_s=10)
+        await server.schedules.delete(BOB, "deleted")
+        clock.advance(3600)
+
+        for id_ in ("counted", "ended", "deleted"):
+            told = await why(server, None, id_)
+
+            assert (told.said.answer, told.facts.at_us) == (Answer.EXECUTED, start_us + 2 * MINUTE)
+        gone = await why(server, clock.wall_us(), "deleted")
+        assert (gone.said.answer, gone.facts.before_us) == (Answer.DELETED, start_us + 2 * MINUTE)
 
 
 async def test_a_date_that_had_passed_when_it_was_asked_for_is_explained(tmp_path: Path, clock: ManualClock) -> None:

@@ -153,6 +153,19 @@ async def test_a_life_and_what_is_due_because_of_it_begin_in_one_transaction(sto
     assert ("schedule.rearmed", "a") in await journal(store)
 
 
+async def test_a_moment_lies_between_the_last_life_that_had_begun_and_the_next(store: Store) -> None:
+    for life in (run(1, 0, 10, stopped=True), run(2, 20, 30), run(3, 40, 50)):
+        await store.write(server_runs.begin, Begin(run=life, due=[]))
+
+    async def around(at_s: int) -> list[int | None]:
+        found = await store.read(lambda conn: server_runs.around(conn, T0 + at_s * S))
+        return [None if life is None else life.epoch for life in found]
+
+    assert await around(-1) == [None, None]
+    assert [await around(at_s) for at_s in (0, 15, 20)] == [[1, 2], [1, 2], [2, 3]]
+    assert await around(99) == [3, None]
+
+
 async def test_the_lives_of_a_time_come_with_the_one_before_it(store: Store) -> None:
     lives = [run(1, 0, 10, stopped=True), run(2, 20, 30), run(3, 40, 50, stopped=True), run(4, 60, 70)]
     for life in lives:

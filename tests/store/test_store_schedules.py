@@ -320,6 +320,20 @@ async def test_the_same_fire_is_never_released_twice(store: Store) -> None:
     assert await store.read(lambda conn: executions.get(conn, "x2")) is None
 
 
+async def test_the_last_decision_before_a_moment_is_found_over_all_schedules(store: Store) -> None:
+    async def last_before(at_s: int) -> int | None:
+        us = await store.read(lambda conn: fires.last_decided(conn, T0 + at_s * 1_000_000))
+        return None if us is None else (us - T0) // 1_000_000
+
+    assert await last_before(99) is None
+    for id_, due_s in (("a", 10), ("b", 15), ("c", 40)):
+        row = schedule(id_, next_fire_us=T0 + due_s * 1_000_000)
+        await store.write(schedules.create, Create(rows=[row]))
+        await store.write(schedules.release, [release_item(row, f"e{id_}")])
+
+    assert [await last_before(at_s) for at_s in (10, 11, 15, 40, 99)] == [None, 10, 10, 15, 40]
+
+
 async def test_two_releases_of_one_fire_in_one_transaction_are_one(store: Store) -> None:
     [a, b] = await create(store, schedule("a"), schedule("b"))
     outcomes: list[Any] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+import structlog
 from click.testing import CliRunner
 
 from schedule_zero.cli import app, client, handler, server
@@ -27,7 +28,9 @@ def invoke(tmp_path, monkeypatch):
     def invoke(command, *args, **environ):
         return CliRunner().invoke(command, args, env={"SCHEDULE_ZERO_STATE_DIR": None, **environ}, prog_name="command")
 
-    return invoke
+    yield invoke
+    # A node's command sets up the logging of its process, which is the test's.
+    structlog.reset_defaults()
 
 
 def every_command():

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import json
+import re
+import sys
+
 import pytest
 
-from schedule_zero.cli import output
+from schedule_zero.cli import app, output, terminal
 
 RECORDS = [
     {"id": "a", "status": "completed", "n": 1, "tags": ["x", "y"], "at": "2026-11-20T13:24:51.123456Z"},
@@ -20,10 +24,67 @@ def test_a_table_has_aligned_columns_and_one_line_per_record(capsys):
     ]
 
 
+# Sets the title of the window, ends a string, turns the direction of writing, and begins a sequence without an ESC.
+OBEYED = "\x1b]0;title\x07\x1b\\\u202e\x9b31m"
+
+
+@pytest.mark.parametrize("on_terminal", [False, True])
+def test_nothing_that_is_printed_makes_a_terminal_obey(capsys, monkeypatch, on_terminal):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: on_terminal)
+
+    terminal.say(f"one\n\ttwo {OBEYED}", terminal.Styled(OBEYED, fg="red"))
+    terminal.say(OBEYED, err=True)
+    output.show_table([{"id": OBEYED, "tags": [OBEYED, "x\ny"]}], [("ID", "id"), ("TAGS", "tags")], none=OBEYED)
+    output.show_table([], [], none=OBEYED)
+    output.show_fields({"id": OBEYED, "options": {OBEYED: OBEYED}}, ["id", "options"])
+    output.show_json({OBEYED: OBEYED})
+    with pytest.raises(SystemExit):
+        app.fail(OBEYED, hint=OBEYED)
+
+    captured = capsys.readouterr()
+    own_colours = re.compile(r"\x1b\[[0-9;]*m") if on_terminal else re.compile(r"(?!)")
+    shown = own_colours.sub("", captured.out + captured.err)
+    assert "one\n\ttwo " in shown
+    assert shown.replace("\n", "").replace("\t", "").isprintable()
+    assert len(captured.out.splitlines()) == 2 + 2 + 2 + 3
+
+
+def test_json_loses_nothing_by_being_shown(capsys):
+    document = {OBEYED: [OBEYED, "ä", "\U000e0001", "\ud800"]}
+
+    output.show_json(document)
+
+    assert json.loads(capsys.readouterr().out) == document
+
+
+def test_a_result_goes_into_a_pipe_as_it_is_and_is_cleaned_on_a_terminal(capsys, monkeypatch):
+    output.show_value("\x1b[31mred\r\n")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    output.show_value("\x1b[31mred\r\n")
+
+    assert capsys.readouterr().out == "\x1b[31mred\r\n\n [31mred \n\n"
+
+
 def test_an_empty_table_says_so_on_stderr(capsys):
     output.show_table([], COLUMNS, none="no executions")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "no executions\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2026-11-20T13:24:51.000000Z", "2026-11-20 13:24:51Z"),
+        ("2026-11-20T13:24:51.500000Z", "2026-11-20 13:24:51.500Z"),
+        ("2026-11-20T13:24:51.000015Z", "2026-11-20 13:24:51.000015Z"),
+    ],
+)
+def test_a_nominal_time_is_shown_as_exactly_as_it_is(text, shown):
+    assert output.exact_moment(text) == shown
+    assert output.exact("at")({"at": text}) == shown
+    assert output.exact("at")({"at": None}) is None
 
 
 def test_fields_without_a_value_are_left_out(capsys):

@@ -90,6 +90,8 @@ FROZE = (
 FROZE_BY_NOBODY = FROZE.replace(' by bob ("upgrade")', "")
 STARTED = "Its execution started 21 ms after it was due on node n1"
 
+JUST_STARTED = "the server had just started, at 2026-11-20 08:59:59 Europe/Berlin (07:59:59 UTC)"
+
 CASES: dict[str, tuple[Facts, Answer, str]] = {
     # --- it ran on time ---
     "on time": (
@@ -101,6 +103,32 @@ CASES: dict[str, tuple[Facts, Answer, str]] = {
         facts(fire=fire(FireOutcome.EXECUTED, late_us=5 * S + 200_000, execution_id="x1"), execution=executed()),
         Answer.EXECUTED,
         f"{DUE}, and ran 5.2 s late, which is within its grace of 10 s. {STARTED}, and completed after 3.2 s.",
+    ),
+    "within its grace, after an outage": (
+        facts(fire=fire(FireOutcome.EXECUTED, late_us=9 * S, execution_id="x1"), execution=executed(), outage=AWAY),
+        Answer.EXECUTED,
+        f"{DUE}, and ran 9 s late, which is within its grace of 10 s: {OUTAGE}. {STARTED}, and completed after 3.2 s.",
+    ),
+    "within its grace, after a thaw": (
+        facts(
+            fire=fire(FireOutcome.EXECUTED, late_us=9 * S, execution_id="x1"),
+            execution=executed(),
+            freeze=frozen(CatchUp.ALL),
+        ),
+        Answer.EXECUTED,
+        f"{DUE}, and ran 9 s late, which is within its grace of 10 s: {FROZE}. {STARTED}, and completed after 3.2 s.",
+    ),
+    "within its grace, right after a start": (
+        facts(
+            fire=fire(FireOutcome.EXECUTED, late_us=2 * S, execution_id="x1"),
+            execution=executed(),
+            just_started_us=T - S,
+        ),
+        Answer.EXECUTED,
+        (
+            f"{DUE}, and ran 2 s late, which is within its grace of 10 s: {JUST_STARTED}. {STARTED}, and completed "
+            "after 3.2 s."
+        ),
     ),
     "failed": (
         facts(
@@ -276,6 +304,24 @@ CASES: dict[str, tuple[Facts, Answer, str]] = {
             "buffer_one)."
         ),
     ),
+    "replaced by a later one of its round": (
+        skipped(
+            SkipReason.OVERLAP, HOUR, ruling=ruling(policies=b'{"overlap":"cancel_running"}'), latest_us=T + 30 * MINUTE
+        ),
+        Answer.SKIPPED,
+        (
+            f"{DUE}, and was skipped: a later one that was decided at the same time, that of 2026-11-20 09:30:00 "
+            "Europe/Berlin (08:30:00 UTC), took its place (overlap: cancel_running)."
+        ),
+    ),
+    "replaced by one of a long round": (
+        skipped(SkipReason.OVERLAP, HOUR, ruling=ruling(policies=b'{"overlap":"replace_pending"}')),
+        Answer.SKIPPED,
+        (
+            f"{DUE}, and was skipped: a later one that was decided at the same time took its place (overlap: "
+            "replace_pending)."
+        ),
+    ),
     "blackout": (
         skipped(SkipReason.BLACKOUT, detail="nights: 22:00 to 06:00"),
         Answer.SKIPPED,
@@ -304,6 +350,19 @@ CASES: dict[str, tuple[Facts, Answer, str]] = {
             "(coalesce), that "
             "of 2026-11-20 09:00:03 Europe/Berlin (08:00:03 UTC)."
         ),
+    ),
+    "coalesced after an outage": (
+        skipped(SkipReason.COALESCED, latest_us=T + 3 * S, outage=AWAY),
+        Answer.SKIPPED,
+        (
+            f"{DUE}, and was skipped: several were due when they were decided, and only the latest runs (coalesce), "
+            f"that of 2026-11-20 09:00:03 Europe/Berlin (08:00:03 UTC): {OUTAGE}."
+        ),
+    ),
+    "coalesced on time, soon after a start": (
+        skipped(SkipReason.COALESCED, just_started_us=T - S),
+        Answer.SKIPPED,
+        f"{DUE}, and was skipped: several were due when they were decided, and only the latest runs (coalesce).",
     ),
     "requested": (
         skipped(SkipReason.REQUESTED, asked_by="cyd"),
@@ -340,6 +399,11 @@ CASES: dict[str, tuple[Facts, Answer, str]] = {
             f"{DUE}, and was skipped: the schedule was deleted by bob at 2026-11-20 09:00:01 Europe/Berlin (08:00:01 "
             "UTC), before it was decided."
         ),
+    ),
+    "changed after an outage": (
+        skipped(SkipReason.CHANGED, HOUR, decider=None, outage=AWAY),
+        Answer.SKIPPED,
+        f"{DUE}, and was skipped: the schedule was changed before it was decided: {OUTAGE}.",
     ),
     "changed by a version that is not known": (
         skipped(SkipReason.CHANGED, decider=None),
@@ -420,6 +484,18 @@ CASES: dict[str, tuple[Facts, Answer, str]] = {
             "caught up (catch_up: none)."
         ),
     ),
+    "missed, right after a start": (
+        facts(
+            fire=fire(FireOutcome.MISSED, late_us=2 * S),
+            ruling=ruling(policies=b'{"catch_up":"none"}', misfire_grace_s=1.0),
+            just_started_us=T - S,
+        ),
+        Answer.MISSED,
+        (
+            f"{DUE}, and was missed: {JUST_STARTED}, and decided it only 2 s after it was due, and what comes too late "
+            "is not caught up (catch_up: none)."
+        ),
+    ),
     # --- it has no row ---
     "undecided": (
         facts(due=True, now_us=T + 5 * S),
@@ -458,6 +534,14 @@ CASES: dict[str, tuple[Facts, Answer, str]] = {
         (
             "Nothing was due at 2026-11-20 09:00:00 Europe/Berlin (08:00:00 UTC). It was due before that at 2026-11-20 "
             "08:00:00 Europe/Berlin (07:00:00 UTC), which was skipped (paused)."
+        ),
+    ),
+    "not due, in an outage": (
+        facts(nominal_us=None, after_us=T + HOUR, outage=AWAY),
+        Answer.NOT_DUE,
+        (
+            "Nothing was due at 2026-11-20 09:00:00 Europe/Berlin (08:00:00 UTC). It was due after that at 2026-11-20 "
+            f"10:00:00 Europe/Berlin (09:00:00 UTC). At that time {OUTAGE}."
         ),
     ),
     "not due, in the gap of a clock change": (
