@@ -10,7 +10,7 @@ import click
 
 from schedule_zero.cli.api import Caller, main, with_caller
 from schedule_zero.cli.arguments import Duration, Moment
-from schedule_zero.cli.output import Column, moment, short_moment, show_json, show_table
+from schedule_zero.cli.output import Column, exact, moment, short_moment, show_json, show_table
 from schedule_zero.cli.terminal import say
 from schedule_zero.clock import rfc3339
 

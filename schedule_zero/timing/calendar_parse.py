@@ -32,6 +32,7 @@ from schedule_zero.timing.calendars import NamedCalendar
 from schedule_zero.timing.parse import parse_trigger
 from schedule_zero.timing.trigger import Trigger
 from schedule_zero.timing.walltime import DAY_S, FIRST_YEAR, LAST_YEAR, day_number
+from schedule_zero.timing.zones import iana_zone
 
 # What bounds the work for one day of a calendar, and so for the year after a long outage: that runs on the event loop.
 MAX_ENTRIES = {"holidays": 100, "dates": 1000, "weekly": 100, "monthly": 100, "cron": 20}
@@ -192,12 +193,10 @@ def _shown(value: object) -> str:
 
 
 def _zone(key: str, pointer: str) -> ZoneInfo:
-    # ZoneInfo reads a file of that name: whatever is wrong with the name comes as one of these.
-    try:
-        return ZoneInfo(key)
-    except (KeyError, ValueError, OSError):
-        pass
-    raise InvalidCalendar(f"timezone: expected an IANA zone such as Europe/Berlin, got {key!r}", pointer=pointer)
+    zone = iana_zone(key)
+    if zone is None:
+        raise InvalidCalendar(f"timezone: expected an IANA zone such as Europe/Berlin, got {key!r}", pointer=pointer)
+    return zone
 
 
 def _day(value: object, pointer: str) -> date:
