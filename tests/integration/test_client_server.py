@@ -16,6 +16,7 @@ from schedule_zero import errors
 from schedule_zero.cli.client import main
 from schedule_zero.client import AsyncClient, Client, Job
 from schedule_zero.model import FireOutcome, ScheduleState, State
+from tests.support import eventually
 
 pytestmark = pytest.mark.anyio
 

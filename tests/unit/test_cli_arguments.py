@@ -180,7 +180,7 @@ def test_local_times_are_meant_in_the_zone_that_is_said_and_need_one():
         "type": "date", "run_date": local, "timezone": "Europe/Berlin",
     }  # fmt: skip
     assert trigger(every=10.0, start=local, zone_around="Europe/Berlin")["start"] == local
-    assert trigger(trigger='{"type": "cron", "hour": 3, "timezone": "UTC"}', end=local)["end_time"] == local
+    assert trigger(trigger='{"type": "cron", "hour": 3, "timezone": "UTC"}', end=local)["end"] == local
     with pytest.raises(click.UsageError, match=r"--at: .* names no zone: .* or give a --timezone"):
         trigger(at=local)
 
