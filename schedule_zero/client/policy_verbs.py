@@ -47,9 +47,10 @@ class PolicyVerbs(Asking):
 
     @verb
     def freeze(
-        self, note: str | None = None, *, until: Moment | None = None, catch_up: CatchUp = "policy"
+        self, note: str | None = None, *, until: Moment | None = None, catch_up: CatchUp | None = None
     ) -> Flow[records.FreezeRecord]:
-        """Let no schedule fire until ``until`` (``catch_up`` says what is made up for then), or until a ``thaw``.
+        """Let no schedule fire until ``until`` (``catch_up``, only with it, says what is made up for then), or until a
+        ``thaw``.
 
         Raises WrongState where all are frozen already.
         """

@@ -121,4 +121,8 @@ class BackfillService:
         )
         if len(times) > MAX_TOTAL:
             raise InvalidField(f"expected at most {MAX_TOTAL} nominal times in the range, got more", pointer="/from")
+        if schedule.next_fire_us is not None and schedule.next_fire_us <= to_us:
+            # Their own fires may still run: in a freeze, they are decided when it is thawed.
+            undecided = rfc3339(schedule.next_fire_us)
+            raise Conflict(f"nothing is decided yet of {undecided} and later: expected a range that ends before that")
         return times

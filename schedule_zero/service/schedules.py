@@ -16,6 +16,7 @@ from schedule_zero.config import LimitsConfig, TimingConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import (
     BadRequest,
+    Conflict,
     InvalidCalendar,
     InvalidField,
     InvalidTrigger,
@@ -24,12 +25,12 @@ from schedule_zero.errors import (
     TooLarge,
     WrongState,
 )
-from schedule_zero.model import MAX_SKIPS, JobOptions, Policies, Schedule, ScheduleState, new_id
+from schedule_zero.model import MAX_SKIPS, Schedule, ScheduleState
 from schedule_zero.rules.options import options_said
-from schedule_zero.rules.policies import is_tracked, policies_of, skips_of, stored_policies, stored_skips
+from schedule_zero.rules.policies import policies_of, skips_of, stored_policies, stored_skips
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.idempotency import idempotency_record
-from schedule_zero.service.params import check_params
+from schedule_zero.service.schedule_rows import RowMaker, merge_patch, spec_of, zone_of
 from schedule_zero.service.specs import (
     IdemKey,
     PreviewSpec,
@@ -43,14 +44,11 @@ from schedule_zero.store import Store, Verb, fire_audit
 from schedule_zero.store import calendars as store_calendars
 from schedule_zero.store import schedules as store_schedules
 from schedule_zero.store.idempotency import IdempotentReplay
-from schedule_zero.store.schedules import etag
+from schedule_zero.store.schedules import PutAnswer, etag
 from schedule_zero.store.tx import Page
-from schedule_zero.timing import Timer, Trigger, first_fire, load_trigger, parse_trigger
+from schedule_zero.timing import Timer, first_fire, load_trigger, parse_trigger
 from schedule_zero.timing.handover import handover_with, settle_with
-from schedule_zero.timing.no_fire import never_fires, why_no_fire
 from schedule_zero.timing.previews import Preview, preview_of
-from schedule_zero.timing.spacing import refuse_too_close
-from schedule_zero.timing.zones import iana_zone
 
 C = TypeVar("C")
 
@@ -61,7 +59,7 @@ SNOOZE = "snooze"
 # Schedules that follow a changed calendar, read at once.
 REPIN = 200
 # How often a change is decided anew because somebody else was faster.
-CHANGE_ATTEMPTS = 5
+CHANGE_ATTEMPTS = 50
 
 
 class ScheduleService:
@@ -79,12 +77,12 @@ class ScheduleService:
         timing: TimingConfig,
     ) -> None:
         self._store = store
-        self._dispatcher = dispatcher
         self._timer = timer
         self._executions = executions
         self._clock = clock
         self._limits = limits
         self._timing = timing
+        self._rows = RowMaker(registry=dispatcher.registry, resolver=timer.resolver, limits=limits, timing=timing)
         self._handover = handover_with(timer.resolver, clock)
         self._settle = settle_with(timer.resolver, clock)
 
@@ -106,7 +104,7 @@ class ScheduleService:
         rows = []
         for index, spec in enumerate(specs):
             try:
-                rows.append(self._row(principal, spec, now_us))
+                rows.append(self._rows.row(principal, spec, now_us))
             except (BadRequest, NotFound, TooLarge) as error:
                 if len(specs) != 1:
                     error.pointer = f"/schedules/{index}{error.pointer or ''}"
@@ -129,28 +127,41 @@ class ScheduleService:
         if_match: str | None = None,
         *,
         create_only: bool = False,
+        resume_us: int | None = None,
     ) -> tuple[Schedule, bool]:
-        """Replace or create in one transaction; returns the schedule and whether it was created."""
+        """Replace or create in one transaction; returns the schedule and whether it was created.
+
+        With ``resume_us``, a paused one goes on by itself then.
+        """
         if spec.id is not None and spec.id != schedule_id:
             raise InvalidField(f"the id in the body is {spec.id!r}, in the path {schedule_id!r}", pointer="/id")
+        spec = replace(spec, id=schedule_id)
         old = await self._store.read(lambda conn: store_schedules.get(conn, schedule_id))
-        row = self._row(principal, msgspec.structs.replace(spec, id=schedule_id), self._clock.wall_us(), old)
-        written: store_schedules.PutAnswer | IdempotentReplay = await self._store.write(
-            store_schedules.put,
-            store_schedules.Put(row=row, handover=self._handover, if_match=if_match, create_only=create_only),
-        )
-        self._timer.changed()
-        assert isinstance(written, store_schedules.PutAnswer)  # no Idempotency-Key was given: PUT needs none
+        row = self._rows.row(principal, spec, self._clock.wall_us(), old)
+        row.resume_us = resume_us
+        written = await self._put(row, if_match, create_only=create_only)
         return written.schedule, written.created
 
     async def patch(
         self, principal: Principal, schedule_id: str, patch: dict[str, Any], if_match: str | None = None
     ) -> Schedule:
-        """RFC 7386 merge patch of the schedule as the API shows it. A change meanwhile is a PreconditionFailed.
+        """RFC 7386 merge patch of the schedule as the API shows it: merged anew if somebody else changes it meanwhile.
 
-        What is no schedule any more is a ``msgspec.ValidationError``: whoever has the patch can say where in it.
+        With ``if_match`` a change meanwhile is a PreconditionFailed. What is no schedule any more is a
+        ``msgspec.ValidationError``: whoever has the patch can say where in it.
         """
-        old = await self.get(schedule_id)
+        for _ in range(CHANGE_ATTEMPTS):
+            old = await self.get(schedule_id)
+            row = self._patched(principal, old, patch)
+            try:
+                # What was read is what has to be there still: a patch never loses another's change.
+                return (await self._put(row, if_match or etag(old))).schedule
+            except PreconditionFailed:
+                if if_match is not None:
+                    raise
+        raise _changed_all_the_time(schedule_id)
+
+    def _patched(self, principal: Principal, old: Schedule, patch: dict[str, Any]) -> Schedule:
         document = msgspec.to_builtins(spec_of(old), builtin_types=(msgspec.Raw,))
         document["job_params"] = msgspec.json.decode(old.params)
         unknown = sorted(set(patch) - set(document))
@@ -159,15 +170,22 @@ class ScheduleService:
         merged = merge_patch(document, patch)
         merged["job_params"] = msgspec.Raw(msgspec.json.encode(merged.get("job_params") or {}))
         spec = msgspec.convert(merged, ScheduleSpec)
+        if spec.id != old.id:
+            raise InvalidField(f"the id in the body is {spec.id!r}, in the path {old.id!r}", pointer="/id")
         try:
-            # Without If-Match, what was read is what has to be there still: a patch never loses another's change.
-            row, _ = await self.put(principal, schedule_id, spec, if_match or etag(old))
+            return self._rows.row(principal, spec, self._clock.wall_us(), old, may_be_over=True)
         except InvalidTrigger as error:
             change, old_type = patch.get("trigger"), document["trigger"]["type"]
             if isinstance(change, dict) and change.get("type", old_type) != old_type:
                 error.hint = "a patch is merged into the trigger: null takes a key out of it, PUT replaces all of it"
             raise
-        return row
+
+    async def _put(self, row: Schedule, if_match: str | None, *, create_only: bool = False) -> PutAnswer:
+        put = store_schedules.Put(row=row, handover=self._handover, if_match=if_match, create_only=create_only)
+        written: PutAnswer | IdempotentReplay = await self._store.write(store_schedules.put, put)
+        self._timer.changed()
+        assert isinstance(written, PutAnswer)  # no Idempotency-Key was given: PUT needs none
+        return written
 
     async def delete(self, principal: Principal, schedule_id: str, if_match: str | None = None) -> None:
         """Forget a schedule; its ledger and executions stay."""
@@ -206,7 +224,7 @@ class ScheduleService:
             return store_schedules.SetState(
                 id=schedule_id,
                 state=ScheduleState.PAUSED,
-                note=note or f"paused by {principal.name}",
+                note=note or (old.note if old.state is ScheduleState.PAUSED else None) or f"paused by {principal.name}",
                 resume_us=until_us,
                 if_match=etag(old),
                 by=principal.name,
@@ -275,18 +293,13 @@ class ScheduleService:
         self, schedule_id: str, verb: Verb[C, Schedule], change: Callable[[Schedule], Awaitable[C]]
     ) -> Schedule:
         """Write what follows from the schedule as it is; decided anew if somebody else changes it meanwhile."""
-        attempt = 1
-        while True:
+        for _ in range(CHANGE_ATTEMPTS):
             old = await self.get(schedule_id)
-            try:
+            with suppress(PreconditionFailed):
                 changed = await self._store.write(verb, await change(old))
-            except PreconditionFailed:
-                if attempt == CHANGE_ATTEMPTS:
-                    raise
-                attempt += 1
-            else:
                 self._timer.changed()
                 return changed
+        raise _changed_all_the_time(schedule_id)
 
     async def skip(self, principal: Principal, schedule_id: str, count: int = 1) -> Schedule:
         """Leave out the next ``count`` nominal times that are not left out already. Zero: leave out none any more."""
@@ -329,73 +342,6 @@ class ScheduleService:
         )
         return await self._executions.submit_for(principal, schedule_id, item, idem)
 
-    def _row(self, principal: Principal, spec: ScheduleSpec, now_us: int, old: Schedule | None = None) -> Schedule:
-        params = bytes(spec.job_params)
-        check_params(self._dispatcher.registry, self._limits, spec.handler_id, spec.job_method, params)
-        id_ = spec.id or new_id()
-        parse = partial(parse_trigger, spec.trigger, zone=_zone(spec.timezone), now_us=now_us, seed=id_)
-        least_ms = self._timing.min_interval_ms
-        if old is not None and parse().encoded() == old.trigger:
-            # What fires already may go on, although the setting was changed since.
-            least_ms = 1
-        trigger = parse(min_interval_ms=least_ms)
-        policies = self._pinned(spec.policies)
-        row = Schedule(
-            id=id_,
-            handler_id=spec.handler_id,
-            job_method=spec.job_method,
-            params=params,
-            trigger=trigger.encoded(),
-            options=None if spec.options == JobOptions() else msgspec.json.encode(spec.options),
-            policies=stored_policies(policies),
-            state=ScheduleState.PAUSED if spec.paused else ScheduleState.ACTIVE,
-            note=spec.note,
-            misfire_grace_s=self._timing.misfire_grace_s if spec.misfire_grace_s is None else spec.misfire_grace_s,
-            tracked=is_tracked(policies) or trigger.after_run(now_us) is not None,
-            created_us=now_us,
-            updated_us=now_us,
-            updated_by=principal.name,
-        )
-        trigger = self._bound(trigger, policies, now_us, least_ms)
-        row.next_fire_us = first_fire(trigger, now_us)
-        # A date that passed just now is late, not wrong: it is caught up. One from before that can only be a mistake.
-        too_old_us = now_us - round(self._timing.catch_up_window_s * 1e6)
-        late = row.next_fire_us is not None and row.next_fire_us >= too_old_us
-        if not late and never_fires(trigger, now_us):
-            why = why_no_fire(trigger, now_us)
-            raise InvalidTrigger(f"the trigger has no fire after now: {why}", pointer="/trigger")
-        return row
-
-    def _bound(self, trigger: Trigger, policies: Policies, now_us: int, least_ms: int) -> Trigger:
-        """The trigger with what it stands on. InvalidTrigger, if its days can't be moved, or come too close by that."""
-        try:
-            bound = self._timer.resolver.bind(trigger, policies)
-        except InvalidTrigger as error:
-            error.pointer = "/policies/business_days"
-            raise
-        if policies.business_days is not None:
-            refuse_too_close(bound, now_us, least_ms, "/policies/business_days")
-        return bound
-
-    def _pinned(self, policies: Policies) -> Policies:
-        """The policies with the calendars that they name found, and their business days bound to a version."""
-        resolver, business = self._timer.resolver, policies.business_days
-        named = [
-            *((name, f"exclude/{place}") for place, name in enumerate(policies.exclude)),
-            *((name, f"require/{place}") for place, name in enumerate(policies.require)),
-            *([(business.calendar, "business_days/calendar")] if business is not None else []),
-        ]
-        for name, place in named:
-            try:
-                resolver.calendar(name)
-            except InvalidCalendar as error:
-                error.pointer = f"/policies/{place}"
-                raise
-        if business is None:
-            return policies
-        version = resolver.calendar_version(business.calendar)
-        return replace(policies, business_days=replace(business, version=version))
-
     async def calendar_changed(self, name: str) -> None:
         """Named calendar ``name`` has a new version: schedules whose days it moves get their times from that one."""
         await self._repin_all(await self._store.read(partial(store_calendars.users, name=name)))
@@ -417,7 +363,7 @@ class ScheduleService:
             return
         name = policies.business_days.calendar
         try:
-            pinned = self._pinned(policies)
+            pinned = self._rows.pinned(policies)
         except InvalidCalendar:
             # It was deleted at the moment when this schedule was written. The timer puts it into quarantine.
             return
@@ -467,16 +413,16 @@ class ScheduleService:
         after_us = self._clock.wall_us() if spec.after_us is None else spec.after_us
         named = parse_trigger(
             spec.trigger,
-            zone=_zone(spec.timezone),
+            zone=zone_of(spec.timezone),
             min_interval_ms=self._timing.min_interval_ms,
             now_us=after_us,
             seed=spec.id or "preview",
         )
-        policies = self._pinned(spec.policies)
+        policies = self._rows.pinned(spec.policies)
         resolver = self._timer.resolver
         return await asyncio.to_thread(
             preview_of,
-            self._bound(named, policies, after_us, self._timing.min_interval_ms),
+            self._rows.bound(named, policies, after_us, self._timing.min_interval_ms),
             after_us,
             spec.count,
             named=named,
@@ -485,40 +431,8 @@ class ScheduleService:
         )
 
 
-def spec_of(schedule: Schedule) -> ScheduleSpec:
-    """What a user would have to send to get this schedule."""
-    return ScheduleSpec(
-        id=schedule.id,
-        handler_id=schedule.handler_id,
-        job_method=schedule.job_method,
-        job_params=msgspec.Raw(schedule.params),
-        trigger=msgspec.json.decode(schedule.trigger),
-        options=options_said(schedule.options),
-        policies=policies_of(schedule.policies),
-        misfire_grace_s=schedule.misfire_grace_s,
-        paused=schedule.state is ScheduleState.PAUSED,
-        note=schedule.note,
-    )
-
-
-def merge_patch(target: Any, patch: Any) -> Any:
-    """RFC 7386: objects are merged, null removes, everything else replaces."""
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            merged.pop(key, None)
-        else:
-            merged[key] = merge_patch(merged.get(key), value)
-    return merged
-
-
-def _zone(key: str | None) -> str:
-    """The zone of triggers that name none. InvalidTrigger."""
-    if key is not None and iana_zone(key) is None:
-        raise InvalidTrigger(f"timezone: expected an IANA zone such as Europe/Berlin, got {key!r}", pointer="/timezone")
-    return key or "UTC"
+def _changed_all_the_time(schedule_id: str) -> Conflict:
+    return Conflict(f"schedule {schedule_id!r} was changed by others {CHANGE_ATTEMPTS} times while this was tried")
 
 
 def _unknown(schedule_id: str) -> NotFound:

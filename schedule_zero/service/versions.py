@@ -13,7 +13,8 @@ from schedule_zero.errors import BadRequest, NotFound, TooLarge, WrongState
 from schedule_zero.model import Schedule, ScheduleState
 from schedule_zero.rules.changes import Difference, changed_fields, differences
 from schedule_zero.rules.facts import Ruling
-from schedule_zero.service.schedules import ScheduleService, spec_of
+from schedule_zero.service.schedule_rows import spec_of
+from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.specs import Principal
 from schedule_zero.store import Page, Store, schedule_history
 from schedule_zero.store import schedules as store_schedules
@@ -101,8 +102,12 @@ class VersionService:
         if row.state in (ScheduleState.FINISHED, ScheduleState.QUARANTINED):
             # The note says how it ended; what is made of it begins anew.
             spec = replace(spec, note=None)
+        resume_us = row.resume_us if row.state is ScheduleState.PAUSED else None
+        if resume_us is not None and resume_us <= self._schedules.now_us():
+            # It was to go on by itself, and that time has come.
+            spec, resume_us = replace(spec, paused=False, note=None), None
         try:
-            written, created = await self._schedules.put(principal, schedule_id, spec, if_match)
+            written, created = await self._schedules.put(principal, schedule_id, spec, if_match, resume_us=resume_us)
         except (BadRequest, NotFound, TooLarge) as error:
             # What is wrong with it stands in that version, not in the request.
             error.pointer = "/version"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from sqlalchemy import bindparam, insert, select, text
 
-from schedule_zero.errors import NotFound, ScheduleZeroError, WrongState
+from schedule_zero.errors import Conflict, NotFound, ScheduleZeroError, WrongState
 from schedule_zero.model import Backfill, BackfillState, Event, Execution
 from schedule_zero.store import executions, tables
 from schedule_zero.store.idempotency import Keys
@@ -39,6 +39,16 @@ _ADVANCE = bulk_update(
 _STATE = bulk_update(tables.backfills, ("id",), ("state",), where="backfills.state = 'running'")
 _GET = Query(select(*_COLUMNS).where(B.id == bindparam("wanted")))
 _RUNNING = Query(select(*_COLUMNS).where(text("state = 'running'")).order_by(B.id))
+_RUNNING_OVER = Query(
+    select(B.id)
+    .where(
+        text("state = 'running'"),
+        B.schedule_id == bindparam("schedule"),
+        B.from_us <= bindparam("high"),
+        B.to_us >= bindparam("low"),
+    )
+    .limit(1)
+)
 _OF_SCHEDULE = select(*_COLUMNS).where(B.schedule_id == bindparam("schedule"))
 _FIND = Query(_OF_SCHEDULE.order_by(B.id.desc()).limit(bindparam("most")))
 _FIND_BELOW = Query(_OF_SCHEDULE.where(B.id < bindparam("below")).order_by(B.id.desc()).limit(bindparam("most")))
@@ -62,11 +72,18 @@ class Advance(Struct, kw_only=True):
 
 
 def create(tx: Tx, args: list[Create]) -> list[Backfill | IdempotentReplay | ScheduleZeroError]:
-    """Begin backfills. ``IdempotencyMismatch``. Emits ``backfill.created``."""
+    """Begin backfills. ``IdempotencyMismatch``; ``Conflict``: one runs over that range. Emits ``backfill.created``."""
     keys = Keys(tx, (arg.idem for arg in args))
     answers: list[Backfill | IdempotentReplay | ScheduleZeroError] = []
     for arg in args:
         row, answer = arg.row, keys.answer(arg.idem)
+        beside = None if answer is not None else _running_over(tx, row)
+        if beside is not None:
+            said = (
+                f"backfill {beside} of this schedule runs, and its range overlaps this one: wait for it, or cancel it"
+            )
+            answers.append(Conflict(said, id=beside))
+            continue
         answers.append(row if answer is None else answer)
         if answer is None:
             tx.execute(insert(tables.backfills).values({name: getattr(row, name) for name in _FIELDS}))
@@ -75,6 +92,12 @@ def create(tx: Tx, args: list[Create]) -> list[Backfill | IdempotentReplay | Sch
             keys.accept(arg.idem)
     keys.write()
     return answers
+
+
+def _running_over(tx: Tx, row: Backfill) -> str | None:
+    """The id of a backfill that runs over a part of the same range."""
+    found = _RUNNING_OVER.one(tx.conn, schedule=row.schedule_id, low=row.from_us, high=row.to_us)
+    return None if found is None else found[0]
 
 
 def advance(tx: Tx, args: list[Advance]) -> list[bool]:

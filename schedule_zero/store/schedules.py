@@ -198,7 +198,10 @@ def create(tx: Tx, args: list[Create]) -> list[list[Schedule] | IdempotentReplay
 
 
 def put(tx: Tx, args: list[Put]) -> list[PutAnswer | IdempotentReplay | ScheduleZeroError]:
-    """Replace or create. ``PreconditionFailed`` if ``if_match`` isn't its etag; ``AlreadyExists`` (``create_only``)."""
+    """Replace or create; what says the same as before is no new version.
+
+    ``PreconditionFailed`` if ``if_match`` isn't its etag; ``AlreadyExists`` (``create_only``).
+    """
     keys = Keys(tx, (arg.idem for arg in args))
     stored = _load(tx, (arg.row.id for arg in args))
     answers: list[PutAnswer | IdempotentReplay | ScheduleZeroError] = []
@@ -225,7 +228,12 @@ def put(tx: Tx, args: list[Put]) -> list[PutAnswer | IdempotentReplay | Schedule
         else:
             row.generation, row.version = there.generation, there.version + 1
             row.created_us, row.last_fire_us, row.runs = there.created_us, there.last_fire_us, there.runs
-            owed += arg.handover(there, row, _decided_us(tx, there))
+            left = arg.handover(there, row, _decided_us(tx, there))
+            if not left and _says_the_same(row, there):
+                answers.append(PutAnswer(schedule=copy(there), created=False))
+                keys.accept(arg.idem)
+                continue
+            owed += left
             over.append((there, row.updated_us, row.updated_by))
         # A copy: the caller may go on changing what it handed in.
         stored[row.id] = changed[row.id] = copy(row)
@@ -240,7 +248,7 @@ def put(tx: Tx, args: list[Put]) -> list[PutAnswer | IdempotentReplay | Schedule
 
 
 def update(tx: Tx, args: list[Update]) -> list[Schedule | ScheduleZeroError]:
-    """Change fields and bump the version, so that a release in flight fails its fence.
+    """Change fields and bump the version, so that a release in flight fails its fence; if anything does change.
 
     ``NotFound``, ``PreconditionFailed``.
     """
@@ -257,6 +265,9 @@ def update(tx: Tx, args: list[Update]) -> list[Schedule | ScheduleZeroError]:
         unknown = arg.changes.keys() - CHANGEABLE
         if unknown:
             raise AssertionError(f"these fields of a schedule cannot be changed: {sorted(unknown)}")
+        if all(getattr(row, name) == value for name, value in arg.changes.items()):
+            answers.append(copy(row))
+            continue
         now_us = _ended_us(tx, row)
         over.append((row, now_us, arg.by))
         row = replace(row, **arg.changes, updated_us=now_us, updated_by=arg.by, version=row.version + 1)
@@ -467,6 +478,12 @@ def _count_query(given: tuple[str, ...]) -> Query:
 
 def _load(tx: Tx, ids: Iterable[str]) -> dict[str, Schedule]:
     return {row[0]: rows.schedule(row) for row in tx.lookup(_LOAD, rows.unique(ids))}
+
+
+def _says_the_same(row: Schedule, there: Schedule) -> bool:
+    """Whether nothing would change but when, and by whom, it was written."""
+    written = {"version": there.version, "updated_us": there.updated_us, "updated_by": there.updated_by}
+    return rows.values(replace(row, **written)) == rows.values(there)
 
 
 def _ended_us(tx: Tx, row: Schedule) -> int:

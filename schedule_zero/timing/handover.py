@@ -69,7 +69,9 @@ def settle_with(resolver: Resolver, clock: Clock) -> Settle:
 
 def _keep_state(old: Schedule, new: Schedule) -> None:
     """A change of something else is no reason to wake a schedule before its time."""
-    if old.state is ScheduleState.PAUSED and new.state is ScheduleState.PAUSED:
+    if new.state is not ScheduleState.PAUSED:
+        new.resume_us = None
+    elif old.state is ScheduleState.PAUSED and new.resume_us is None:
         new.resume_us = old.resume_us
 
 
@@ -83,7 +85,7 @@ def same_times(old: Schedule, new: Schedule) -> bool:
 def _begin_behind(resolver: Resolver, old: Schedule, new: Schedule, begin_us: int, decided_us: int) -> None:
     """The new version begins at ``begin_us``; and what is decided already, it does not decide again."""
     next_us = new.next_fire_us
-    if begin_us > new.updated_us or (next_us is not None and next_us <= decided_us):
+    if begin_us > new.updated_us or next_us is None or next_us <= decided_us:
         trigger = resolver.trigger(new)
         next_us = first_fire(trigger, begin_us)
         if next_us is not None and next_us <= decided_us:

@@ -124,7 +124,7 @@ async def test_a_moment_may_be_a_local_time(api: httpx.AsyncClient, known_demo: 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Europe/Berlin", "Pacific/Honolulu"])
 @pytest.mark.parametrize("expression", ["0 0 1 1 *", "0 9 * * *"])
 @pytest.mark.parametrize(
-    "at", ["0001-01-01T00:00:00", "0001-01-01T00:00:00Z", "9998-12-31T23:59:59.999999Z", "0", "253370764799"]
+    "at", ["1970-01-01T00:00:00Z", "1970-06-01T00:00:00", "9998-12-31T23:59:59.999999Z", "0", "253370764799"]
 )
 async def test_the_ends_of_time_are_moments_like_others(
     api: httpx.AsyncClient, known_demo: None, zone: str, expression: str, at: str
@@ -134,6 +134,18 @@ async def test_the_ends_of_time_are_moments_like_others(
     said = await ask(api, "s1/explain", at=at)
 
     assert said["outcome"] in ("not_created", "not_due")
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00", "1969-12-31T23:59:59Z", "-1"])
+async def test_a_moment_before_all_schedules_is_refused_with_the_bound(
+    api: httpx.AsyncClient, known_demo: None, at: str
+) -> None:
+    await put(api, trigger=YEARLY)
+
+    answer = await api.get("/api/schedules/s1/explain", params={"at": at})
+
+    assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (400, "at")
+    assert "from 1970 on" in answer.json()["detail"] or ">= 0" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ BAD_POLICIES = [
     ({"jitter": "wild"}, "/policies/jitter"),
     ({"jitters": 1}, "/policies/jitters"),
     ({"exclude": "holidays"}, "/policies/exclude"),
+    ({"catch_up_window_s": 1.0}, "/policies/catch_up_window_s"),
     ({"business_days": {"rule": "skip"}}, "/policies/business_days/calendar"),
 ]
 
@@ -102,6 +103,17 @@ async def test_a_put_without_policies_has_none(api, known_demo):
     assert (await put(api)).json()["policies"] == {}
 
 
+@pytest.mark.parametrize("grace_s", [0, 0.0005])
+async def test_a_grace_in_which_nothing_could_ever_run_is_refused(api, known_demo, grace_s):
+    """Every fire is a little late; with catch-up it runs nevertheless."""
+    refused = await put(api, misfire_grace_s=grace_s, policies={"catch_up": "none"})
+    taken = await put(api, misfire_grace_s=grace_s)
+
+    assert refusal(refused)[::2] == (400, "/misfire_grace_s")
+    assert f"expected at least 0.1 with catch_up none, as every fire is a bit late, got {grace_s:g}" in refused.text
+    assert taken.status_code == 201
+
+
 # --- snooze -------------------------------------------------------------------------------------------
 
 
@@ -112,6 +124,14 @@ async def test_a_pause_with_an_end_says_so(api, known_demo):
     assert (snoozed["state"], snoozed["paused_until"], snoozed["note"]) == ("paused", FAR, "holiday")
     resumed = (await api.post("/api/schedules/s1/resume")).json()
     assert (resumed["state"], resumed["paused_until"]) == ("active", None)
+
+
+async def test_whoever_only_changes_the_end_of_a_pause_leaves_its_note(api, known_demo):
+    await put(api)
+    await api.post("/api/schedules/s1/pause", json={"note": "incident 42"})
+
+    assert (await api.post("/api/schedules/s1/pause", json={"until": FAR})).json()["note"] == "incident 42"
+    assert (await api.post("/api/schedules/s1/pause", json={"note": "43"})).json()["note"] == "43"
 
 
 async def test_a_pause_without_an_end_replaces_one_with_an_end(api, known_demo):
@@ -235,6 +255,16 @@ async def test_freeze_and_thaw_are_kept_and_conflict_with_themselves(api):
     assert record["from"] <= thawed["to"] < FAR
     assert refusal(await api.post("/api/thaw", json={"catch_up": "none"}))[:2] == (409, "wrong_state")
     assert (await api.get("/api/freezes")).json() == {"current": None, "freezes": [thawed]}
+
+
+async def test_what_is_made_up_for_goes_with_an_end_of_the_freeze(api):
+    refused = await api.post("/api/freeze", json={"catch_up": "none"})
+
+    assert refusal(refused)[::2] == (400, "/catch_up")
+    assert (await api.get("/api/freezes")).json()["current"] is None
+    ended = (await api.post("/api/freeze", json={"until": FAR})).json()
+    assert (ended["catch_up"], ended["thawed_by"]) == ("policy", None)
+    assert (await api.post("/api/thaw", json={"catch_up": "none"})).json()["thawed_by"] == "admin"
 
 
 async def test_a_freeze_needs_no_body_and_the_newest_is_shown_first(api):
@@ -418,10 +448,13 @@ async def test_a_bad_range_is_refused_with_a_pointer(api, known_demo, body, poin
 
 async def test_backfills_come_in_pages_the_newest_first(api, known_demo):
     await put(api, trigger=HOURLY)
-    ids = [
-        (await api.post("/api/schedules/s1/backfill", json={**YESTERYEAR, "rate_per_s": 0.001})).json()["id"]
-        for _ in range(3)
-    ]
+    ids = []
+    for _ in range(3):
+        begun = (await api.post("/api/schedules/s1/backfill", json={**YESTERYEAR, "rate_per_s": 0.001})).json()
+        beside = await api.post("/api/schedules/s1/backfill", json=YESTERYEAR)
+        assert (beside.status_code, begun["id"] in beside.json()["detail"]) == (409, True)
+        await api.post(f"/api/backfills/{begun['id']}/cancel")
+        ids.append(begun["id"])
 
     first = (await api.get("/api/schedules/s1/backfills?limit=2")).json()
     second = (await api.get("/api/schedules/s1/backfills", params={"limit": 2, "cursor": first["next_cursor"]})).json()

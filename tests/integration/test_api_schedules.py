@@ -172,6 +172,21 @@ async def test_of_writers_that_saw_the_same_version_one_wins(api, known_demo):
     assert (await api.get("/api/schedules/s1")).json() == winner.json()
 
 
+async def test_patches_at_the_same_time_without_if_match_are_all_applied(
+    api: httpx.AsyncClient, known_demo: None
+) -> None:
+    await put(api, job_method="echo")
+
+    answers = await asyncio.gather(
+        *(api.patch("/api/schedules/s1", json={"job_params": {f"k{n}": n}}) for n in range(20))
+    )
+
+    assert {answer.status_code for answer in answers} == {200}
+    schedule = (await api.get("/api/schedules/s1")).json()
+    assert schedule["job_params"] == {f"k{n}": n for n in range(20)}
+    assert schedule["version"] == 21
+
+
 @pytest.mark.parametrize(
     ("tags", "status"),
     [('"nonsense", {etag}', 200), ("*", 200), ('"a","b"', 412), ("W/{etag}", 412), ("1-1", 400), ("", 400)],

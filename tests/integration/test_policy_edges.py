@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from schedule_zero.errors import InvalidTrigger, WrongState
+from schedule_zero.errors import Conflict, InvalidTrigger, WrongState
 from schedule_zero.model import CatchUp, Origin, Overlap, ScheduleState, SkipReason, Spread, State
 from schedule_zero.rules.policies import skips_of
 from schedule_zero.store import events
@@ -99,6 +100,69 @@ async def test_whoever_pauses_a_snoozed_schedule_again_is_not_woken_by_the_old_s
 
         row = await run.get()
         assert (row.state, row.note, row.resume_us) == (ScheduleState.PAUSED, "for good", None)
+
+
+@pytest.mark.parametrize("over", [False, True])
+async def test_a_version_that_was_snoozed_is_restored_with_its_snooze_unless_that_is_over(
+    tmp_path: Path, clock: ManualClock, over: bool
+) -> None:
+    until_us = clock.wall_us() + MINUTE
+    async with life(tmp_path, clock) as run:
+        await run.put("a", {"type": "interval", "days": 1})
+        await run.schedules.pause(ANN, "a", "lunch", until_us)
+        await run.schedules.resume(ANN, "a")
+        await run.pass_(61 if over else 1)
+
+        row, _ = await run.server.service.versions.restore(ANN, "a", 2)
+
+        paused = (ScheduleState.PAUSED, until_us, "lunch")
+        assert (row.state, row.resume_us, row.note) == ((ScheduleState.ACTIVE, None, None) if over else paused)
+
+
+# --- what is over --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        {"type": "date", "run_date": "+5s"},
+        {"type": "interval", "seconds": 5, "end": "+5s"},
+        {"type": "interval", "seconds": 5, "max_fires": 1},
+    ],
+)
+async def test_what_is_over_can_be_edited_and_stays_over(
+    tmp_path: Path, clock: ManualClock, trigger: dict[str, Any]
+) -> None:
+    max_fires = trigger.pop("max_fires", None)
+    async with life(tmp_path, clock) as run:
+        await run.put("a", trigger, max_fires=max_fires)
+        await run.pass_(6)
+        assert (await run.get()).state is ScheduleState.FINISHED
+
+        edited = await run.schedules.patch(ANN, "a", {"note": "kept for the record"})
+        await run.pass_(60)
+
+        assert (edited.state, edited.note) == (ScheduleState.FINISHED, "kept for the record")
+        assert await run.get() == edited
+        assert await run.outcomes() == [RAN]
+        assert edited.next_fire_us is None
+
+
+# --- backfill ------------------------------------------------------------------------------------------
+
+
+async def test_what_is_not_decided_yet_is_not_backfilled(tmp_path: Path, clock: ManualClock) -> None:
+    """After a thaw it may run anyway."""
+    async with life(tmp_path, clock) as run:
+        await run.put("a", {"type": "interval", "seconds": 10})
+        begin_us = clock.wall_us()
+        await run.pass_(20)
+        await run.freezes.freeze(ANN)
+        clock.advance(30)
+
+        with pytest.raises(Conflict, match=r"nothing is decided yet of .* expected a range that ends before that"):
+            await run.backfills.begin(ANN, "a", begin_us, clock.wall_us(), 1.0)
+        assert (await run.backfills.count("a", begin_us + 1, begin_us + 29 * S, 1.0)).total == 2
 
 
 # --- skip --------------------------------------------------------------------------------------------

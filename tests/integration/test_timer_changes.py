@@ -128,7 +128,8 @@ async def test_a_change_while_a_round_is_on_its_way_leaves_no_hole_and_nothing_t
         await replace(bed, {"type": "interval", "seconds": 7})
     elif change == "other":
         same = parse_trigger(EVERY_TEN, now_us=start_us).encoded()
-        await bed.store.write(schedules.put, put_verb(bed, bed.row("a", same, due_us=clock.wall_us() + 10 * S)))
+        other = bed.row("a", same, due_us=clock.wall_us() + 10 * S, note="other")
+        await bed.store.write(schedules.put, put_verb(bed, other))
     else:
         await delete(bed)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from schedule_zero.errors import IdempotencyMismatch, NotFound, WrongState
+from schedule_zero.errors import Conflict, IdempotencyMismatch, NotFound, WrongState
 from schedule_zero.model import (
     Backfill,
     BackfillState,
@@ -462,6 +462,7 @@ async def test_a_cancelled_backfill_goes_no_further(store: Store) -> None:
 async def test_backfills_are_listed_newest_first_in_pages(store: Store) -> None:
     for id_ in ("b1", "b2", "b3"):
         await store.write(backfills.create, backfills.Create(row=a_backfill(id_)))
+        await store.write(backfills.cancel, id_)
     await store.write(backfills.create, backfills.Create(row=a_backfill("other", schedule_id="t")))
 
     first = await store.read(lambda conn: backfills.find(conn, "s", limit=2))
@@ -469,6 +470,15 @@ async def test_backfills_are_listed_newest_first_in_pages(store: Store) -> None:
 
     assert [row.id for row in first.rows + second.rows] == ["b3", "b2", "b1"]
     assert second.next_cursor is None
+
+
+async def test_a_backfill_over_a_range_that_another_one_runs_over_is_refused_with_its_id(store: Store) -> None:
+    first = a_backfill("b1")
+    await store.write(backfills.create, backfills.Create(row=first))
+
+    with pytest.raises(Conflict, match="backfill b1 of this schedule runs, and its range overlaps this one"):
+        await store.write(backfills.create, backfills.Create(row=a_backfill("b2", from_us=first.to_us)))
+    await store.write(backfills.create, backfills.Create(row=a_backfill("b3", from_us=first.to_us + 1, to_us=T0 * 2)))
 
 
 # --- versions that are over ---------------------------------------------------------------------------

@@ -354,7 +354,7 @@ async def test_a_user_s_change_makes_a_release_in_flight_fail_its_fence(store: S
     elif what == "pause":
         await store.write(schedules.set_state, SetState(id="a", state=ScheduleState.PAUSED))
     elif what == "put":
-        await store.write(schedules.put, Put(handover=nothing_owed, row=schedule("a")))
+        await store.write(schedules.put, Put(handover=nothing_owed, row=schedule("a", params=b"[]")))
     else:
         await store.write(schedules.delete, Delete(handover=nothing_owed, ids=["a"]))
         if what == "recreate":
@@ -367,6 +367,21 @@ async def test_a_user_s_change_makes_a_release_in_flight_fail_its_fence(store: S
     assert await get(store, "a") == before
     assert [fire.execution_id for fire in await ledger(store)] == ["x2"]
     assert await store.read(lambda conn: executions.get(conn, "x1")) is None
+
+
+@pytest.mark.parametrize("what", ["update", "put"])
+async def test_what_says_the_same_as_before_is_no_new_version_and_tells_nothing(store: Store, what: str) -> None:
+    await create(store, schedule("a"))
+    before, told = await get(store, "a"), await journal(store)
+
+    if what == "update":
+        answer = await store.write(schedules.update, Update(id="a", changes={"params": before.params}, by="bob"))
+    else:
+        put = Put(handover=nothing_owed, row=schedule("a", updated_us=T0 + SECOND, updated_by="bob"))
+        answer = (await store.write(schedules.put, put)).schedule
+
+    assert answer == before == await get(store, "a")
+    assert await journal(store) == told
 
 
 async def test_a_nominal_time_is_in_the_ledger_once_whatever_a_trigger_says(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from schedule_zero.errors import InvalidField
 from schedule_zero.web.api import schedule_records as records
 from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.api.schemas import FreezeBody, ThawBody, catch_up_of, moment_us
@@ -21,8 +22,10 @@ async def search(request: ApiRequest) -> Response:
 async def freeze(request: ApiRequest) -> Response:
     """Nothing fires and nothing is decided, until the thaw."""
     body: FreezeBody = request.body or FreezeBody()
+    if body.catch_up is not None and body.until is None:
+        raise InvalidField("expected it together with until: otherwise whoever thaws says it", pointer="/catch_up")
     frozen = await request.service.freezes.freeze(
-        request.principal, body.note, moment_us(body.until), catch_up_of(body.catch_up)
+        request.principal, body.note, moment_us(body.until), catch_up_of(body.catch_up or "policy")
     )
     return Response(records.freeze_record(frozen))
 

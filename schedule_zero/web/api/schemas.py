@@ -114,9 +114,13 @@ def moment_us(moment: datetime | float | UnsetType | None) -> int | None:
 def bounded_us(moment: datetime | float | UnsetType | None, *, pointer: str | None = None, **data: str) -> int | None:
     """``moment_us`` for what is reckoned with rather than compared: InvalidField with the bound."""
     us = moment_us(moment)
-    if us is not None and us > LATEST_US:
-        got = moment.isoformat() if isinstance(moment, datetime) else f"{us / 1e6:.0f}"
-        raise InvalidField(f"expected {LATEST_WORDS}, got {got}", pointer=pointer, **data)
+    if us is None or moment is None or isinstance(moment, UnsetType):
+        return None
+    too_early = (to_us(moment) if isinstance(moment, datetime) else moment) < 0
+    if too_early or us > LATEST_US:
+        expected = "a moment from 1970 on" if too_early else LATEST_WORDS
+        got = moment.isoformat() if isinstance(moment, datetime) else f"{moment:.0f}"
+        raise InvalidField(f"expected {expected}, got {got}", pointer=pointer, **data)
     return us
 
 
@@ -273,9 +277,9 @@ class FreezeBody(Body, frozen=True, kw_only=True):
     note: Note | None = None
     until: Annotated[Moment | None, Meta(description="When they go on by themselves.")] = None
     catch_up: Annotated[
-        Literal["none", "latest", "all", "policy"],
-        Meta(description="With `until`: what is made up for then. `policy`: what each schedule says."),
-    ] = "policy"
+        Literal["none", "latest", "all", "policy"] | None,
+        Meta(description="Only with `until`: what is made up for then. `policy` (default): what each schedule says."),
+    ] = None
 
 
 class ThawBody(Body, frozen=True, kw_only=True):
