@@ -198,6 +198,8 @@ class FreezeRecord(Record, frozen=True):
     to: datetime | None = None
     note: str | None = None
     by: str | None = None
+    # Who ended it; None if its own end came.
+    thawed_by: str | None = None
     # What became of its fires: none, latest, all, or policy (each schedule's own).
     catch_up: str = "policy"
 

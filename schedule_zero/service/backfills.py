@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from itertools import islice
 
 import msgspec
@@ -121,8 +122,15 @@ class BackfillService:
         )
         if len(times) > MAX_TOTAL:
             raise InvalidField(f"expected at most {MAX_TOTAL} nominal times in the range, got more", pointer="/from")
-        if schedule.next_fire_us is not None and schedule.next_fire_us <= to_us:
-            # Their own fires may still run: in a freeze, they are decided when it is thawed.
-            undecided = rfc3339(schedule.next_fire_us)
-            raise Conflict(f"nothing is decided yet of {undecided} and later: expected a range that ends before that")
-        return times
+        undecided_us = schedule.next_fire_us
+        if undecided_us is None or undecided_us > to_us:
+            return times
+        if self._timer.freezes.at(self._clock.wall_us()) is not None:
+            # Their own fires may still run, when it is thawed.
+            raise Conflict(
+                f"all schedules are frozen, and nothing is decided yet from {rfc3339(undecided_us)} on: expected a "
+                f"range that ends before that, got one to {rfc3339(to_us)}",
+                pointer="/to",
+            )
+        # Due at this very moment: that is what its own fire is for.
+        return times[: bisect_left(times, undecided_us)]

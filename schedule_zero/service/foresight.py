@@ -27,7 +27,7 @@ PAGE = 1000
 HISTORY = 20_000
 MAX_RANGE_US = 366 * 86_400_000_000
 # What runs before the range may have to be counted as well.
-FARTHEST_US = 10 * MAX_RANGE_US
+FARTHEST_US = 2 * MAX_RANGE_US
 # Entries of a feed, and of one schedule in it.
 MAX_COMING = 2000
 MAX_OF_ONE = 500
@@ -50,9 +50,9 @@ class ForesightService:
         if to_us <= from_us:
             raise InvalidField("the end of the range does not lie after its start", parameter="to")
         if to_us > now_us + FARTHEST_US:
+            got = f"to {rfc3339(to_us)}" if to_us <= LATEST_US else "that ends after the year 9998"
             raise InvalidField(
-                f"expected a range that ends within ten years, by {rfc3339(now_us + FARTHEST_US)}, "
-                f"got one to {rfc3339(min(to_us, LATEST_US))}",
+                f"expected a range that ends within two years, by {rfc3339(now_us + FARTHEST_US)}, got one {got}",
                 parameter="to",
             )
         if to_us - from_us > MAX_RANGE_US:
@@ -103,7 +103,7 @@ class ForesightService:
             yield Firing(schedule_id=row.id, outlook=outlook, run_s=expected)
 
     def _outlooks(self, rows: Iterator[Schedule], now_us: int) -> Iterator[tuple[Schedule, Outlook]]:
-        outlooks = Outlooks(self._timer.resolver, now_us)
+        outlooks = Outlooks(self._timer.resolver, now_us, Rest())
         for row in rows:
             try:
                 outlook = outlooks.of(row)

@@ -59,7 +59,8 @@ class RowMaker:
         trigger = parse(min_interval_ms=least_ms)
         policies = self.pinned(spec.policies)
         grace_s = self._timing.misfire_grace_s if spec.misfire_grace_s is None else spec.misfire_grace_s
-        _check_lateness(policies, grace_s)
+        if old is None or (old.policies, old.misfire_grace_s) != (stored_policies(policies), grace_s):
+            _check_lateness(policies, grace_s)
         row = Schedule(
             id=id_,
             handler_id=spec.handler_id,

@@ -58,6 +58,8 @@ WAKE = 500
 SNOOZE = "snooze"
 # Schedules that follow a changed calendar, read at once.
 REPIN = 200
+# How long the checks of many specs keep the event loop at a time.
+AT_ONCE_S = 0.02
 # How often a change is decided anew because somebody else was faster.
 CHANGE_ATTEMPTS = 50
 
@@ -100,9 +102,13 @@ class ScheduleService:
             raise TooLarge(
                 f"at most {self._limits.bulk} schedules in one request, got {len(specs)}", pointer="/schedules"
             )
-        now_us = self._clock.wall_us()
+        now_us, looked_s = self._clock.wall_us(), self._clock.mono_s()
         rows = []
         for index, spec in enumerate(specs):
+            if self._clock.mono_s() - looked_s > AT_ONCE_S:
+                # A look at what many intricate triggers will do takes seconds; others are due meanwhile.
+                await asyncio.sleep(0)
+                looked_s = self._clock.mono_s()
             try:
                 rows.append(self._rows.row(principal, spec, now_us))
             except (BadRequest, NotFound, TooLarge) as error:
@@ -127,20 +133,26 @@ class ScheduleService:
         if_match: str | None = None,
         *,
         create_only: bool = False,
-        resume_us: int | None = None,
     ) -> tuple[Schedule, bool]:
-        """Replace or create in one transaction; returns the schedule and whether it was created.
-
-        With ``resume_us``, a paused one goes on by itself then.
-        """
-        if spec.id is not None and spec.id != schedule_id:
-            raise InvalidField(f"the id in the body is {spec.id!r}, in the path {schedule_id!r}", pointer="/id")
-        spec = replace(spec, id=schedule_id)
-        old = await self._store.read(lambda conn: store_schedules.get(conn, schedule_id))
-        row = self._rows.row(principal, spec, self._clock.wall_us(), old)
-        row.resume_us = resume_us
+        """Replace or create in one transaction; returns the schedule and whether it was created."""
+        row = await self._row_of(principal, schedule_id, spec)
         written = await self._put(row, if_match, create_only=create_only)
         return written.schedule, written.created
+
+    async def restore(
+        self, principal: Principal, schedule_id: str, spec: ScheduleSpec, if_match: str | None, resume_us: int | None
+    ) -> tuple[Schedule, bool]:
+        """As ``put``; and a paused one goes on by itself at ``resume_us``, or not at all."""
+        row = await self._row_of(principal, schedule_id, spec)
+        row.resume_us = resume_us
+        written = await self._put(row, if_match, keep_snooze=False)
+        return written.schedule, written.created
+
+    async def _row_of(self, principal: Principal, schedule_id: str, spec: ScheduleSpec) -> Schedule:
+        if spec.id is not None and spec.id != schedule_id:
+            raise InvalidField(f"the id in the body is {spec.id!r}, in the path {schedule_id!r}", pointer="/id")
+        old = await self._store.read(lambda conn: store_schedules.get(conn, schedule_id))
+        return self._rows.row(principal, replace(spec, id=schedule_id), self._clock.wall_us(), old)
 
     async def patch(
         self, principal: Principal, schedule_id: str, patch: dict[str, Any], if_match: str | None = None
@@ -180,8 +192,12 @@ class ScheduleService:
                 error.hint = "a patch is merged into the trigger: null takes a key out of it, PUT replaces all of it"
             raise
 
-    async def _put(self, row: Schedule, if_match: str | None, *, create_only: bool = False) -> PutAnswer:
-        put = store_schedules.Put(row=row, handover=self._handover, if_match=if_match, create_only=create_only)
+    async def _put(
+        self, row: Schedule, if_match: str | None, *, create_only: bool = False, keep_snooze: bool = True
+    ) -> PutAnswer:
+        put = store_schedules.Put(
+            row=row, handover=self._handover, if_match=if_match, create_only=create_only, keep_snooze=keep_snooze
+        )
         written: PutAnswer | IdempotentReplay = await self._store.write(store_schedules.put, put)
         self._timer.changed()
         assert isinstance(written, PutAnswer)  # no Idempotency-Key was given: PUT needs none
@@ -251,11 +267,11 @@ class ScheduleService:
         for row in snoozed:
             try:
                 change = await self._resumption(row, SNOOZE)
-            except (InvalidTrigger, WrongState) as error:
-                # Nothing is left to resume. Said once, in its note, rather than found again at every look.
+            except (InvalidTrigger, InvalidCalendar, WrongState) as error:
+                # There is nothing to resume. Said once, in its note, rather than found again at every look.
                 change = store_schedules.SetState(
                     id=row.id,
-                    state=ScheduleState.FINISHED,
+                    state=ScheduleState.FINISHED if self._is_readable(row) else ScheduleState.QUARANTINED,
                     note=error.message,
                     if_match=etag(row),
                     by=SNOOZE,
@@ -267,14 +283,22 @@ class ScheduleService:
             self._timer.changed()
         return woken
 
+    def _is_readable(self, row: Schedule) -> bool:
+        try:
+            self._timer.resolver.trigger(row)
+        except (InvalidTrigger, InvalidCalendar):
+            return False
+        return True
+
     async def _resumption(self, old: Schedule, by: str) -> store_schedules.SetState:
+        # What can't be read can't be settled either: said here, not in the midst of the transaction.
+        trigger = self._timer.resolver.trigger(old)
         change = store_schedules.SetState(
             id=old.id, state=ScheduleState.ACTIVE, settle=self._settle, if_match=etag(old), by=by
         )
         if old.next_fire_us is None and old.waits_for is None:
             # Finished, or quarantined without a next time: see whether the trigger has one now. All until now are
             # decided, so that a date which has passed is none; and more than that, if the clock was set back.
-            trigger = self._timer.resolver.trigger(old)
             most = policies_of(old.policies).max_fires
             if most is not None and old.runs >= most:
                 raise WrongState(f"schedule {old.id!r} has run {old.runs} times, and may run {most} times")

@@ -107,7 +107,7 @@ class VersionService:
             # It was to go on by itself, and that time has come.
             spec, resume_us = replace(spec, paused=False, note=None), None
         try:
-            written, created = await self._schedules.put(principal, schedule_id, spec, if_match, resume_us=resume_us)
+            written, created = await self._schedules.restore(principal, schedule_id, spec, if_match, resume_us)
         except (BadRequest, NotFound, TooLarge) as error:
             # What is wrong with it stands in that version, not in the request.
             error.pointer = "/version"

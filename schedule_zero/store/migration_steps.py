@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from schedule_zero.clock import SystemClock
+
 
 def policies_and_history(conn: Connection) -> None:
     """1 → 2: policies, snooze, skips and versions of schedules; freezes, backfills, the lives of the server."""
@@ -56,7 +58,7 @@ def thawed_by(conn: Connection) -> None:
         conn,
         "ALTER TABLE freezes ADD COLUMN thawed_by TEXT",
         # Whether it was thawed or its time came isn't known any more; either way it is over.
-        "UPDATE freezes SET thawed_by = 'unknown' WHERE to_us IS NOT NULL",
+        f"UPDATE freezes SET thawed_by = 'unknown' WHERE to_us <= {SystemClock().wall_us()}",
     )
 
 

@@ -111,6 +111,8 @@ class Put(Struct, kw_only=True):
     if_match: str | None = None
     # If-None-Match: *
     create_only: bool = False
+    # A change of something else is no reason to wake a snoozed schedule at another time.
+    keep_snooze: bool = True
     idem: IdempotencyRecord | None = None
 
 
@@ -228,6 +230,9 @@ def put(tx: Tx, args: list[Put]) -> list[PutAnswer | IdempotentReplay | Schedule
         else:
             row.generation, row.version = there.generation, there.version + 1
             row.created_us, row.last_fire_us, row.runs = there.created_us, there.last_fire_us, there.runs
+            paused = ScheduleState.PAUSED
+            if arg.keep_snooze and row.state is paused and there.state is paused and row.resume_us is None:
+                row.resume_us = there.resume_us
             left = arg.handover(there, row, _decided_us(tx, there))
             if not left and _says_the_same(row, there):
                 answers.append(PutAnswer(schedule=copy(there), created=False))

@@ -44,7 +44,7 @@ def calendar_trigger(fields: Fields) -> Trigger:
     at = _time_of_day(fields)
     zone = fields.zone
     start = fields.day("start_date")
-    end = fields.day("end_date")
+    end = None if fields.is_for_ever("end_date") else fields.day("end_date")
     if start is None:
         start = from_us(fields.around.now_us or 0).astimezone(zone).date()
     start = max(start, date(1970, 1, 1))

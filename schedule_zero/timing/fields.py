@@ -198,10 +198,19 @@ class Fields:
 
     def span(self) -> Span:
         end_name = self.name_of("end", "end_time")
-        span = Span(self.moment("start", "start_time"), self.moment("end", "end_time"))
+        end_us = None if self.is_for_ever("end", "end_time") else self.moment("end", "end_time")
+        span = Span(self.moment("start", "start_time"), end_us)
         if span.start_us is not None and span.end_us is not None and span.end_us < span.start_us:
             raise InvalidTrigger(f"{end_name} lies before the start", pointer=f"{self.pointer}/{end_name}")
         return span
+
+    def is_for_ever(self, *names: str) -> bool:
+        """Whether an end lies in the year 9999, which means that there is none; it is taken then."""
+        value = self.rest.get(self.name_of(*names))
+        if not isinstance(value, str) or not value.startswith("9999-") or _iso(value) is None:
+            return False
+        self.take(*names)
+        return True
 
     def refuse_unknown(self, known: Sequence[str]) -> None:
         """Before anything else: who mistypes a key leaves out another one by that."""

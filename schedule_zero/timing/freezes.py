@@ -45,10 +45,10 @@ class FreezeBook:
         """Whether any ended after that."""
         return self._last_to_us > us
 
-    def since(self, us: int) -> list[Frozen]:
-        """Those that ended after that."""
+    def since(self, us: int, now_us: int) -> list[Frozen]:
+        """Those that ended after that; not one that was thawed later than it is now: the clock was set back since."""
         return [
             Frozen(from_us=freeze.from_us, to_us=freeze.to_us, catch_up=freeze.catch_up)
             for freeze in self._all
-            if freeze.to_us is not None and freeze.to_us > us
+            if freeze.to_us is not None and freeze.to_us > us and (freeze.thawed_by is None or freeze.to_us <= now_us)
         ]

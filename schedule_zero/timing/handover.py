@@ -30,7 +30,6 @@ def handover_with(resolver: Resolver, clock: Clock) -> Handover:
         ended_us = max(clock.wall_us() if new is None else new.updated_us, old.updated_us)
         if new is None:
             return _owed(resolver, old, ended_us)
-        _keep_state(old, new)
         goes_on = same_times(old, new) and (old.next_fire_us is not None or old.waits_for is not None)
         if goes_on:
             new.next_fire_us, new.waits_for, new.skips = old.next_fire_us, old.waits_for, old.skips
@@ -65,14 +64,6 @@ def settle_with(resolver: Resolver, clock: Clock) -> Settle:
         )
 
     return settle
-
-
-def _keep_state(old: Schedule, new: Schedule) -> None:
-    """A change of something else is no reason to wake a schedule before its time."""
-    if new.state is not ScheduleState.PAUSED:
-        new.resume_us = None
-    elif old.state is ScheduleState.PAUSED and new.resume_us is None:
-        new.resume_us = old.resume_us
 
 
 def same_times(old: Schedule, new: Schedule) -> bool:

@@ -14,15 +14,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime
-from functools import cache
 from hashlib import sha256
 from typing import NamedTuple
-from zoneinfo import available_timezones
 
 from msgspec import Struct, field
 
 from schedule_zero.errors import InvalidCalendar
 from schedule_zero.timing.ical_recurrence import probe, times_a_year
+from schedule_zero.timing.zones import iana_zone
 
 MAX_BYTES = 1 << 20
 MAX_EVENTS = 1000
@@ -376,21 +375,17 @@ def _line(number: int, text: str) -> _Line:
     return _Line(number, re.split("[;:]", text, maxsplit=1)[0].strip().upper(), text)
 
 
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
 def _iana(tzid: str) -> str | None:
     """The IANA zone that a TZID means: by its own name, Windows' name for it, or ``/vendor/…/Europe/Berlin``."""
     from icalendar.timezone.windows_to_olson import WINDOWS_TO_OLSON
 
-    if tzid in _zones():
+    if iana_zone(tzid) is not None:
         return tzid
     windows: str | None = WINDOWS_TO_OLSON.get(tzid)
     if windows is not None:
         return windows
     if tzid.startswith("/"):
         steps = tzid.strip("/").split("/")
-        return next((name for at in range(len(steps)) if (name := "/".join(steps[at:])) in _zones()), None)
+        names = ("/".join(steps[at:]) for at in range(len(steps)))
+        return next((name for name in names if iana_zone(name) is not None), None)
     return None

@@ -7,7 +7,7 @@ stretches that are left, and nobody looks at a calendar for a schedule that has 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -35,13 +35,18 @@ class OpenTimes(Struct, eq=False):
     exclusions: Exclusions
     now_us: int
     known: dict[Stretch, list[Stretch]]
+    rest: Callable[[], None]
 
     def between(self, from_us: int, to_us: int) -> list[Stretch]:
         """The stretches of ``[from_us, to_us)`` that none of them forbids."""
         found = self.known.get((from_us, to_us))
         if found is None:
-            segments = self.exclusions.segments(from_us, to_us)
-            found = self.known[from_us, to_us] = [(low, high) for low, high, verdict in segments if verdict is None]
+            found = []
+            for low_us, high_us, verdict in self.exclusions.segments(from_us, to_us):
+                self.rest()
+                if verdict is None:
+                    found.append((low_us, high_us))
+            self.known[from_us, to_us] = found
         return found
 
 
@@ -133,9 +138,11 @@ class Outlook(Struct, frozen=True, kw_only=True):
 class Outlooks:
     """Makes them, as of one moment."""
 
-    def __init__(self, resolver: Resolver, now_us: int) -> None:
+    def __init__(self, resolver: Resolver, now_us: int, rest: Callable[[], None] = lambda: None) -> None:
+        """``rest`` is called often, where the work may take long."""
         self._resolver = resolver
         self._now_us = now_us
+        self._rest = rest
         self._open: dict[object, OpenTimes | None] = {}
 
     def of(self, row: Schedule) -> Outlook | None:
@@ -165,5 +172,5 @@ class Outlooks:
         key = (policies.exclude, policies.require, business, None if business is None else day_zone(trigger))
         if key not in self._open:
             exclusions = self._resolver.exclusions(policies, trigger)
-            self._open[key] = None if exclusions is None else OpenTimes(exclusions, self._now_us, {})
+            self._open[key] = None if exclusions is None else OpenTimes(exclusions, self._now_us, {}, self._rest)
         return self._open[key]

@@ -163,14 +163,14 @@ class Rounds:
                 return Plan([], due_us, alarm.trigger.next_after(due_us))
             around = ORDINARY
             if not alarm.plain or self._freezes.any_since(due_us):
-                around = self._circumstances(alarm, due_us)
+                around = self._circumstances(alarm, due_us, now_us)
             return decide(alarm.trigger, due_us, now_us, alarm.policy or self._policy(alarm), around)
         except Exception as error:  # a trigger's own failure: its schedule is quarantined, the others go on
             log.exception("trigger_failed", schedule_id=row.id)
             alarm.broken = f"the trigger failed: {type(error).__name__}: {error}"[:500]
             return None
 
-    def _circumstances(self, alarm: Alarm, due_us: int) -> Circumstances:
+    def _circumstances(self, alarm: Alarm, due_us: int, now_us: int) -> Circumstances:
         row, policies = alarm.row, alarm.policies
         assert alarm.trigger is not None
         return Circumstances(
@@ -178,7 +178,7 @@ class Rounds:
             resume_us=row.resume_us,
             skips=alarm.skips,
             exclusions=self._resolver.exclusions(policies, alarm.trigger),
-            freezes=self._freezes.since(due_us),
+            freezes=self._freezes.since(due_us, now_us),
             runs_left=None if policies.max_fires is None else max(0, policies.max_fires - row.runs),
         )
 

@@ -106,7 +106,7 @@ class _Nobody:
     def any_since(self, us: int) -> bool:  # noqa: ARG002
         return False
 
-    def since(self, us: int) -> tuple[Frozen, ...]:  # noqa: ARG002
+    def since(self, us: int, now_us: int) -> tuple[Frozen, ...]:  # noqa: ARG002
         return ()
 
 

@@ -26,7 +26,7 @@ OF_EACH = 20
 # Of the clock of a zone.
 CHANGES_US = 366 * DAY_US
 # Questions to single triggers, at some 5 µs each.
-MOST_STEPS = 4000
+MOST_STEPS = 1500
 
 
 class Close(NamedTuple):

@@ -146,7 +146,7 @@ class ModelSchedule:
         fresh: list[int] = []
         frozen: dict[int, list[int]] = {}
         for us in due:
-            which = next((n for n, freeze in enumerate(freezes) if _holds(freeze, us)), None)
+            which = next((n for n, freeze in enumerate(freezes) if _covers(freeze, us, now_us)), None)
             if us in self.skips:
                 fates[us] = skipped("requested")
             elif self._paused_at(us):
@@ -288,8 +288,9 @@ def _runs(fate: Fate) -> bool:
     return fate in (EXECUTED, CAUGHT_UP)
 
 
-def _holds(freeze: ModelFreeze, us: int) -> bool:
-    if freeze.catch_up is None or us < freeze.from_us:
+def _covers(freeze: ModelFreeze, us: int, now_us: int) -> bool:
+    """A thaw that is yet to come, because the clock was set back, has been all the same."""
+    if freeze.catch_up is None or us < freeze.from_us or (freeze.thawed and (freeze.to_us or 0) > now_us):
         return False
     return freeze.to_us is None or us < freeze.to_us
 

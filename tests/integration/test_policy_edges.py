@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from schedule_zero.errors import Conflict, InvalidTrigger, WrongState
 from schedule_zero.model import CatchUp, Origin, Overlap, ScheduleState, SkipReason, Spread, State
 from schedule_zero.rules.policies import skips_of
 from schedule_zero.store import events
+from schedule_zero.store import schedules as store_schedules
 from schedule_zero.timing import Timer
 from tests.integration.policy_bed import (
     ANN,
@@ -25,7 +27,7 @@ from tests.integration.policy_bed import (
     S,
     life,
 )
-from tests.support import ManualClock, eventually
+from tests.support import ManualClock, eventually, nothing_owed
 
 pytestmark = pytest.mark.anyio
 
@@ -102,6 +104,37 @@ async def test_whoever_pauses_a_snoozed_schedule_again_is_not_woken_by_the_old_s
         assert (row.state, row.note, row.resume_us) == (ScheduleState.PAUSED, "for good", None)
 
 
+async def test_a_snoozed_schedule_that_can_not_be_read_keeps_no_other_from_waking(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as run:
+        for id_ in ("a", "b", "c"):
+            await run.put(id_)
+            await run.schedules.pause(ANN, id_, None, clock.wall_us() + S)
+        await run.freezes.freeze(ANN)
+        broken = store_schedules.Put(
+            handover=nothing_owed, row=replace(await run.get("b"), trigger=b'{"type":"lunar"}')
+        )
+        await run.server.store.write(store_schedules.put, broken)
+        clock.advance(5)
+
+        await run.schedules.wake()
+
+        states = [(await run.get(id_)).state for id_ in ("a", "b", "c")]
+        assert states == [ScheduleState.ACTIVE, ScheduleState.QUARANTINED, ScheduleState.ACTIVE]
+        assert "lunar" in ((await run.get("b")).note or "")
+
+
+async def test_a_version_that_was_paused_for_good_is_restored_for_good(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as run:
+        await run.put("a", {"type": "interval", "days": 1}, paused=True)
+        await run.schedules.pause(ANN, "a", "five hours", clock.wall_us() + 300 * MINUTE)
+
+        row, _ = await run.server.service.versions.restore(ANN, "a", 1)
+
+        assert (row.state, row.resume_us) == (ScheduleState.PAUSED, None)
+
+
 @pytest.mark.parametrize("over", [False, True])
 async def test_a_version_that_was_snoozed_is_restored_with_its_snooze_unless_that_is_over(
     tmp_path: Path, clock: ManualClock, over: bool
@@ -151,6 +184,18 @@ async def test_what_is_over_can_be_edited_and_stays_over(
 # --- backfill ------------------------------------------------------------------------------------------
 
 
+async def test_a_backfill_up_to_now_leaves_out_what_is_due_at_this_moment(tmp_path: Path, clock: ManualClock) -> None:
+    """Its own fire runs that; and whoever asks can't know which moment that is."""
+    async with life(tmp_path, clock) as run:
+        await run.put("a", {"type": "interval", "seconds": 10})
+        begin_us = clock.wall_us()
+        await run.pass_(20)
+        row = replace(await run.get(), next_fire_us=begin_us + 20 * S)
+        times = await run.backfills._times(row, begin_us + 1, clock.wall_us())
+
+        assert times == [begin_us + 10 * S]
+
+
 async def test_what_is_not_decided_yet_is_not_backfilled(tmp_path: Path, clock: ManualClock) -> None:
     """After a thaw it may run anyway."""
     async with life(tmp_path, clock) as run:
@@ -160,7 +205,10 @@ async def test_what_is_not_decided_yet_is_not_backfilled(tmp_path: Path, clock: 
         await run.freezes.freeze(ANN)
         clock.advance(30)
 
-        with pytest.raises(Conflict, match=r"nothing is decided yet of .* expected a range that ends before that"):
+        with pytest.raises(
+            Conflict,
+            match=r"nothing is decided yet from .* expected a range that ends before that, got",
+        ):
             await run.backfills.begin(ANN, "a", begin_us, clock.wall_us(), 1.0)
         assert (await run.backfills.count("a", begin_us + 1, begin_us + 29 * S, 1.0)).total == 2
 

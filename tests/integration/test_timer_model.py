@@ -340,5 +340,6 @@ def test_each_nominal_time_has_one_fate_and_the_right_one_whatever_happens() -> 
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_each_nominal_time_has_one_fate_in_a_thousand_other_lives() -> None:
     run_state_machine_as_test(FireMachine, settings=settings(COMMON, max_examples=1000, stateful_step_count=60))

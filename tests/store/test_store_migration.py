@@ -12,7 +12,7 @@ import pytest
 
 from schedule_zero.config import StoreConfig
 from schedule_zero.model import FireOutcome, ScheduleState
-from schedule_zero.store import Store, executions, fires, schedule_history, schedules
+from schedule_zero.store import Store, executions, fires, freezes, schedule_history, schedules
 from schedule_zero.store.store import FILE_NAME
 from tests.store.builders import T0
 from tests.support import ManualClock
@@ -104,6 +104,25 @@ async def test_a_sqlite_file_of_version_1_becomes_what_a_fresh_one_is(tmp_path: 
         await store.close()
 
     assert sqlite_shape(old / FILE_NAME) == sqlite_shape(fresh / FILE_NAME)
+
+
+async def test_a_freeze_of_version_2_that_holds_goes_on_to_hold(tmp_path: Path, clock: ManualClock) -> None:
+    await Store.open(StoreConfig(durability="fast"), tmp_path, clock=clock).close()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as conn:
+        conn.executescript(
+            """
+            UPDATE meta SET value = '2' WHERE key = 'schema_version';
+            ALTER TABLE freezes DROP COLUMN thawed_by;
+            INSERT INTO freezes (id, from_us, to_us) VALUES
+                ('over', 1, 2), ('until 2100', 3, 4102444800000000), ('open', 4, NULL);
+            """
+        )
+
+    store = Store.open(StoreConfig(durability="fast"), tmp_path, clock=clock)
+    held = {freeze.id: freeze.in_force(1) for freeze in await store.read(freezes.all_freezes)}
+    await store.close()
+
+    assert held == {"over": False, "until 2100": True, "open": True}
 
 
 async def test_a_postgresql_schema_of_version_1_becomes_what_a_fresh_one_is(

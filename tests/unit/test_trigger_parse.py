@@ -47,6 +47,21 @@ def test_a_local_date_in_a_dst_gap_is_the_first_moment_after_it_and_in_a_fold_th
     assert times(fold) == ["2027-10-31 00:30:00"]
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"type": "interval", "hours": 1, "start": 0, "end": "9999-12-31T23:59:59Z"},
+        {"type": "interval", "hours": 1, "start": 0, "end": "9999-12-31"},
+        {"type": "cron", "expression": "0 * * * *", "end_time": "9999-12-31T23:59:59"},
+        {"type": "calendar", "days": 1, "end_date": "9999-12-31"},
+    ],
+)
+def test_an_end_in_the_year_9999_means_that_there_is_none(document: dict[str, Any]) -> None:
+    without = {key: value for key, value in document.items() if not key.startswith("end")}
+
+    assert parse_trigger(document, now_us=NOW_US).encoded() == parse_trigger(without, now_us=NOW_US).encoded()
+
+
 def test_a_date_that_has_just_passed_is_still_owed_once() -> None:
     trigger = parse_trigger({"type": "date", "run_date": rfc3339(NOW_US - 1)})
 
