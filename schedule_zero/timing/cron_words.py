@@ -22,6 +22,7 @@ def cron_words(fields: tuple[str, str, str, str, str, str]) -> str | None:
     either = not (fields[3].startswith("*") or fields[5].startswith("*"))
     if either and "*" in (day, day_of_week):
         day = day_of_week = "*"
+    second, minute, hour = _one_by_one(second, 59), _one_by_one(minute, 59), _one_by_one(hour, 23)
     time = [minute, hour] if second == "0" else [second, minute, hour]
     try:
         when = _described([*time, "*", "*", "*"])
@@ -34,6 +35,19 @@ def cron_words(fields: tuple[str, str, str, str, str, str]) -> str | None:
 def _plain(field: str) -> str:
     """What is all values in some longer way, in the short one."""
     return "*" if {"*", "*/1"}.intersection(field.split(",")) else field
+
+
+def _one_by_one(field: str, highest: int) -> str:
+    """A list with steps in it as the list of its values: of such a step, its start would be left unsaid."""
+    if "," not in field or "/" not in field:
+        return field
+    values: set[int] = set()
+    for term in field.split(","):
+        span, _, step = term.partition("/")
+        first, _, last = ("0", "", "") if span == "*" else span.partition("-")
+        end = int(last) if last else highest if step else int(first)
+        values.update(range(int(first), end + 1, int(step or 1)))
+    return ",".join(map(str, sorted(values)))
 
 
 def _described(fields: list[str]) -> str:
@@ -72,6 +86,8 @@ def _day(term: str) -> str:
 def _of_week(day_of_week: str) -> str:
     terms = day_of_week.split(",")
     counted = any("#" in term or _is_last(term) for term in terms)
+    if len(terms) == 1 and "/" in day_of_week:
+        return _weekday(day_of_week)
     if len(terms) > 1 and (counted or "/" in day_of_week):
         return f"on {_listed([_weekday(term) for term in terms])}{' of the month' if counted else ''}"
     return _described(["0", "0", "*", "*", day_of_week]).removeprefix(f"{_MIDNIGHT}, ")

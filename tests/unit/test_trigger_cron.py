@@ -157,10 +157,17 @@ def test_what_is_one_day_takes_no_step(expression: str) -> None:
         ("0 12 * * MON#1,5L,sun", "on the first Monday, the last Friday and every Sunday of the month"),
         ("0 12 * * MON,*/3", "on every Monday and every 3 days of the week"),
         ("0 12 * * MON-FRI", "Monday through Friday"),
+        ("0 12 * * 1/2", "every 2 days from Monday"),
     ],
 )
 def test_words_say_which_days_match(expression: str, words: str) -> None:
     assert parse_trigger({"type": "cron", "expression": expression}).words() == f"At 12:00, {words} (UTC)"
+
+
+def test_words_of_a_list_with_steps_name_each_minute() -> None:
+    words = parse_trigger({"type": "cron", "expression": "10/20,50 12 * * *"}).words()
+
+    assert words == "At 10, 30, and 50 minutes past the hour, at 12:00 (UTC)"
 
 
 def test_words_of_a_star_among_alternatives_are_those_of_every_day() -> None:
