@@ -163,6 +163,34 @@ MAX_CATCH_UP = 1000
 MAX_SKIPS = 100
 
 
+class Backoff(StrEnum):
+    """How the delay before another attempt grows (``rules.retry``)."""
+
+    FIXED = "fixed"
+    LINEAR = "linear"
+    EXPONENTIAL = "exponential"
+    FIBONACCI = "fibonacci"
+    LIST = "list"
+
+
+class ErrorCategory(StrEnum):
+    """What kind of failure it was, as far as its exception tells."""
+
+    # It may go well the next time.
+    TRANSIENT = "transient"
+    # Something took too long: the attempt, or what it waited for.
+    TIMEOUT = "timeout"
+    # Something that the job needs did not answer, or isn't there.
+    DEPENDENCY = "dependency"
+    # It would fail in the same way again.
+    CRITICAL = "critical"
+
+
+# An exception's class, with its module or without; or an ``ErrorCategory``.
+ErrorName = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_.]*(?!\n)$")]
+DelayS = Annotated[float, Meta(ge=0, le=MAX_OPTION_S)]
+
+
 class JobOptions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """How a job is to be run. Set on the method, the schedule or the submission; the narrower wins.
 
@@ -171,7 +199,16 @@ class JobOptions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_u
 
     priority: Annotated[int, Meta(ge=0, le=100)] | None = None
     max_attempts: Annotated[int, Meta(ge=1, le=1000)] | None = None
-    retry_delay_s: Annotated[float, Meta(ge=0, le=MAX_OPTION_S)] | None = None
+    retry_delay_s: DelayS | None = None
+    backoff: Backoff | None = None
+    # The delays of ``backoff: list``, which is meant where only these are said.
+    retry_delays_s: Annotated[tuple[DelayS, ...], Meta(min_length=1, max_length=100)] | None = None
+    retry_max_delay_s: DelayS | None = None
+    # Full jitter: anything from nothing to the delay.
+    retry_jitter: bool | None = None
+    # Errors after which there is another attempt (none said: all), and those after which there is none.
+    retry_on: Annotated[tuple[ErrorName, ...], Meta(max_length=100)] | None = None
+    give_up_on: Annotated[tuple[ErrorName, ...], Meta(max_length=100)] | None = None
     timeout_s: Annotated[float, Meta(gt=0, le=MAX_OPTION_S)] | None = None
     on_lost: OnLost | None = None
     idempotent: bool | None = None
@@ -461,6 +498,9 @@ class JobError(Struct, kw_only=True, omit_defaults=True):
     type: str
     message: str
     traceback: str = ""
+    category: ErrorCategory | None = None
+    # The names of the exception's base classes, the nearest first; without those that all have.
+    bases: tuple[str, ...] = ()
 
 
 # --- ids ------------------------------------------------------------------------------------------

@@ -46,6 +46,18 @@ class Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+class Durations(click.ParamType[list[float]]):
+    """Several of them, with commas between: ``1s,10s,5m``."""
+
+    name = "durations"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
+        if isinstance(value, list):
+            return value
+        one = Duration()
+        return [one.convert(part.strip(), param, ctx) for part in value.split(",")]
+
+
 class Moment(click.ParamType[float]):
     """An ISO 8601 moment with its offset, unix seconds, or ``+10m`` / ``-2h`` from now; unix seconds come out."""
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any, Generic, TypedDict, TypeVar
 
 from msgspec import Struct, field
 
 from schedule_zero.errors import JobFailed
-from schedule_zero.model import AttemptOutcome, BackfillState, FireOutcome, OnLost, ScheduleState, SkipReason, State
+from schedule_zero.model import (
+    AttemptOutcome,
+    BackfillState,
+    Backoff,
+    ErrorCategory,
+    FireOutcome,
+    OnLost,
+    ScheduleState,
+    SkipReason,
+    State,
+)
 
 T = TypeVar("T")
 
@@ -26,6 +37,13 @@ class Options(TypedDict, total=False):
     priority: int
     max_attempts: int
     retry_delay_s: float
+    backoff: Backoff | str
+    retry_delays_s: Sequence[float]
+    retry_max_delay_s: float
+    retry_jitter: bool
+    # Exception classes by name, or categories.
+    retry_on: Sequence[str]
+    give_up_on: Sequence[str]
     # Of one attempt.
     timeout_s: float
     on_lost: OnLost | str
@@ -54,6 +72,8 @@ class JobError(Record, frozen=True):
     type: str = ""
     message: str = ""
     traceback: str = ""
+    category: ErrorCategory | None = None
+    bases: list[str] = []
 
 
 class AttemptRecord(Record, frozen=True):

@@ -92,6 +92,8 @@ class Endings:
             attempt=row.attempt,
             lost_count=row.lost_count,
             options=options_of(row.options),
+            execution_id=row.id,
+            error=error,
             cancel_requested=row.cancel_requested,
             retry_after_s=item.retry_after_s,
             give_up=item.give_up,

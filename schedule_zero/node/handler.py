@@ -5,15 +5,21 @@ Nothing here runs a job or talks to a server; ``methods.py`` reads these classes
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, overload
 
+import msgspec
 from msgspec import Struct
 
-from schedule_zero.model import JobOptions, OnLost
+from schedule_zero.model import Backoff, JobOptions, OnLost
+from schedule_zero.node.categories import error_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# Exception classes or names of such, one or several.
+Errors = str | type[BaseException] | Sequence[str | type[BaseException]]
+
+_CHOICES: dict[str, list[str]] = {"backoff": [*Backoff], "on_lost": [*OnLost]}
 _MARK = "__schedule_zero_job__"
 
 
@@ -56,6 +62,12 @@ def job(
     priority: int | None = None,
     max_attempts: int | None = None,
     retry_delay_s: float | None = None,
+    backoff: Backoff | str | None = None,
+    retry_delays_s: Sequence[float] | None = None,
+    retry_max_delay_s: float | None = None,
+    retry_jitter: bool | None = None,
+    retry_on: Errors | None = None,
+    give_up_on: Errors | None = None,
     timeout_s: float | None = None,
     on_lost: OnLost | str | None = None,
     idempotent: bool | None = None,
@@ -70,6 +82,12 @@ def job(
     priority: int | None = None,
     max_attempts: int | None = None,
     retry_delay_s: float | None = None,
+    backoff: Backoff | str | None = None,
+    retry_delays_s: Sequence[float] | None = None,
+    retry_max_delay_s: float | None = None,
+    retry_jitter: bool | None = None,
+    retry_on: Errors | None = None,
+    give_up_on: Errors | None = None,
     timeout_s: float | None = None,
     on_lost: OnLost | str | None = None,
     idempotent: bool | None = None,
@@ -77,24 +95,29 @@ def job(
     """Mark a method as a job method, and say how it wants to be run; a schedule or a submission may say otherwise.
 
     ``name``: what it is called outside (default: the method's own name). ``priority``: higher runs first (default 5).
-    ``max_attempts`` and ``retry_delay_s``: how often, and how long after a failure. ``timeout_s``: one attempt
-    may take this long. ``on_lost``: ``rerun``, ``fail`` or ``wait`` when its node dies with it.
-    ``idempotent=False``: running it twice does harm, so a lost attempt is not rerun unless ``on_lost`` says so.
-    Unmarked public methods are job methods too, with the defaults.
+    ``max_attempts`` and ``retry_delay_s``: how often, and how long after a failure; with ``backoff`` (``fixed``,
+    ``linear``, ``exponential``, ``fibonacci``, or ``retry_delays_s`` one by one) the delay grows, up to
+    ``retry_max_delay_s``, and with ``retry_jitter`` it is anything up to that. ``retry_on``, ``give_up_on``: the errors
+    after which there is another attempt, or none: exception classes, their names, or a category (``transient``,
+    ``timeout``, ``dependency``, ``critical``). ``timeout_s``: one attempt may take this long. ``on_lost``: ``rerun``,
+    ``fail`` or ``wait`` when its node dies with it. ``idempotent=False``: running it twice does harm, so a lost attempt
+    is not rerun unless ``on_lost`` says so. Unmarked public methods are job methods too, with the defaults.
     """
-    _check("max_attempts", max_attempts, max_attempts is None or max_attempts >= 1, "at least 1")
-    _check("retry_delay_s", retry_delay_s, retry_delay_s is None or retry_delay_s >= 0, "not negative")
-    _check("timeout_s", timeout_s, timeout_s is None or timeout_s > 0, "greater than 0")
-    lost_values = [policy.value for policy in OnLost]
-    _check("on_lost", on_lost, on_lost is None or on_lost in lost_values, f"one of {', '.join(lost_values)}")
-    options = JobOptions(
-        priority=priority,
-        max_attempts=max_attempts,
-        retry_delay_s=retry_delay_s,
-        timeout_s=timeout_s,
-        on_lost=None if on_lost is None else OnLost(on_lost),
-        idempotent=idempotent,
-    )
+    said = {
+        "priority": priority,
+        "max_attempts": max_attempts,
+        "retry_delay_s": retry_delay_s,
+        "backoff": backoff,
+        "retry_delays_s": None if retry_delays_s is None else tuple(retry_delays_s),
+        "retry_max_delay_s": retry_max_delay_s,
+        "retry_jitter": retry_jitter,
+        "retry_on": _names("retry_on", retry_on),
+        "give_up_on": _names("give_up_on", give_up_on),
+        "timeout_s": timeout_s,
+        "on_lost": on_lost,
+        "idempotent": idempotent,
+    }
+    options = _options({name: value for name, value in said.items() if value is not None})
     mark = JobMark(name=name, options=options)
 
     def decorate(target: F) -> F:
@@ -110,6 +133,29 @@ def mark_of(function: object) -> JobMark | None:
     return mark if isinstance(mark, JobMark) else None
 
 
-def _check(name: str, value: object, valid: bool, expected: str) -> None:
-    if not valid:
-        raise ValueError(f"@job({name}=…) must be {expected}, not {value!r}")
+def _options(said: dict[str, Any]) -> JobOptions:
+    """Checked as those of a schedule or a submission are."""
+    try:
+        return msgspec.convert(said, JobOptions)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        name = where.rstrip("`").partition("[")[0]
+        if name in _CHOICES:
+            what = f"expected one of {', '.join(_CHOICES[name])}"
+        raise ValueError(f"@job({name}=…): {what[:1].lower()}{what[1:]}, got {said.get(name)!r}") from None
+
+
+def _names(option: str, errors: Errors | None) -> tuple[str, ...] | None:
+    if errors is None:
+        return None
+    if isinstance(errors, str | type):
+        errors = [errors]
+    names = []
+    for error in errors:
+        if isinstance(error, type) and issubclass(error, BaseException):
+            names.append(error_name(error))
+        elif isinstance(error, str):
+            names.append(error)
+        else:
+            raise TypeError(f"@job({option}=…): expected exception classes or their names, got {error!r}")
+    return tuple(names)

@@ -8,14 +8,18 @@ import traceback
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from schedule_zero.errors import InvalidParams
-from schedule_zero.model import AttemptOutcome, JobError
+from schedule_zero.model import AttemptOutcome, ErrorCategory, JobError
+from schedule_zero.node.categories import category_of, error_name
 from schedule_zero.node.context import GiveUp, Retry
 
 MAX_MESSAGE = 4 << 10
 MAX_TRACEBACK = 16 << 10
 MAX_TYPE = 256
+MAX_BASES = 10
+_ALL_HAVE = (Exception, BaseException)
 
 
 class Outcome(NamedTuple):
@@ -54,16 +58,16 @@ def completed(value: Any, limit: int) -> Outcome:
 
 def failed(error: BaseException) -> Outcome:
     """The method raised ``error``. The traceback begins in the user's code."""
-    kind = type(error)
-    ours = kind.__module__ in ("builtins", "__main__") or kind.__module__.startswith("schedule_zero.")
-    name = kind.__qualname__ if ours else f"{kind.__module__}.{kind.__qualname__}"
     retry_after_s = error.after_s if isinstance(error, Retry) else None
     if isinstance(error, InvalidParams):
         # The parameters won't be others next time, and no line of the job has run.
-        return Outcome(AttemptOutcome.FAILED, error=_job_error("InvalidParams", _text(error), ""), give_up=True)
+        refused = _job_error("InvalidParams", _text(error), "", ErrorCategory.CRITICAL)
+        return Outcome(AttemptOutcome.FAILED, error=refused, give_up=True)
     return Outcome(
         AttemptOutcome.FAILED,
-        error=_job_error(name, _text(error), _traceback(error)),
+        error=_job_error(
+            error_name(type(error)), _text(error), _traceback(error), _category(error), _bases(type(error))
+        ),
         retry_after_s=retry_after_s,
         give_up=isinstance(error, GiveUp),
     )
@@ -72,7 +76,9 @@ def failed(error: BaseException) -> Outcome:
 def timed_out(timeout_s: float | None) -> Outcome:
     return Outcome(
         AttemptOutcome.TIMEOUT,
-        error=_job_error("Timeout", f"the attempt took longer than its timeout of {timeout_s or 0:g} s", ""),
+        error=_job_error(
+            "Timeout", f"the attempt took longer than its timeout of {timeout_s or 0:g} s", "", ErrorCategory.TIMEOUT
+        ),
     )
 
 
@@ -86,7 +92,7 @@ def still_busy(ended: Outcome, node_id: str) -> Outcome:
     if error is None:
         return ended
     busy = f"; its method did not stop, and holds a slot of node {node_id!r} until it ends"
-    return ended._replace(error=JobError(type=error.type, message=error.message + busy, traceback=error.traceback))
+    return ended._replace(error=replace(error, message=error.message + busy))
 
 
 def handed_back(reason: str) -> Outcome:
@@ -98,12 +104,29 @@ def _failed(kind: str, message: str) -> Outcome:
     return Outcome(AttemptOutcome.FAILED, error=_job_error(kind, message, ""))
 
 
-def _job_error(kind: str, message: str, trace: str) -> JobError:
+def _job_error(
+    kind: str, message: str, trace: str, category: ErrorCategory | None = None, bases: tuple[str, ...] = ()
+) -> JobError:
     return JobError(
         type=_bounded(kind, MAX_TYPE),
         message=_bounded(message, MAX_MESSAGE),
         traceback=_bounded(trace, MAX_TRACEBACK),
+        category=category,
+        bases=bases,
     )
+
+
+def _bases(kind: type[BaseException]) -> tuple[str, ...]:
+    """What ``retry_on`` and ``give_up_on`` may name as well as the class itself."""
+    named = [base for base in kind.__mro__[1:] if issubclass(base, BaseException) and base not in _ALL_HAVE]
+    return tuple(_bounded(error_name(base), MAX_TYPE) for base in named[:MAX_BASES])
+
+
+def _category(error: BaseException) -> ErrorCategory | None:
+    try:
+        return category_of(error)
+    except Exception:  # noqa: BLE001 - as above: a job's exception may do anything when it is asked
+        return None
 
 
 def _text(error: BaseException) -> str:

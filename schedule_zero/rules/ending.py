@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from schedule_zero.model import AttemptOutcome, OnLost, State
+from schedule_zero.model import AttemptOutcome, JobError, OnLost, State
 from schedule_zero.rules.options import EffectiveOptions
+from schedule_zero.rules.retry import delay_s, is_wanted
 
 # A node that gives work back without a reason of its own to be left alone would get it again at once, for ever.
 REJECT_PAUSE_S = 1.0
@@ -50,6 +51,8 @@ def after_report(
     attempt: int,
     lost_count: int,
     options: EffectiveOptions,
+    execution_id: str = "",
+    error: JobError | None = None,
     cancel_requested: bool = False,
     retry_after_s: float | None = None,
     give_up: bool = False,
@@ -57,7 +60,7 @@ def after_report(
     """The node says how the attempt ended. ``attempt`` counts from 1 and includes the lost ones.
 
     ``None``: it was interrupted, and its job's policy is to wait for an operator.
-    ``retry_after_s`` is the job's own wish for the delay; it doesn't raise ``max_attempts``.
+    ``retry_after_s`` is the job's own wish for another attempt; it doesn't raise ``max_attempts``.
     """
     if outcome is AttemptOutcome.COMPLETED:
         return COMPLETED
@@ -67,13 +70,15 @@ def after_report(
         return _after_interruption(options, cancel_requested=cancel_requested)
     if outcome is AttemptOutcome.LOST:
         raise ValueError("a node can't report its own loss")
-    if give_up or attempt - lost_count >= options.max_attempts:
+    failures = attempt - lost_count
+    if give_up or failures >= options.max_attempts or (retry_after_s is None and not is_wanted(options, error)):
         return Ending(outcome=outcome, state=_FINAL[outcome])
     if cancel_requested:
         return Ending(outcome=outcome, state=State.CANCELLED)
     # The delay starts at the attempt's end, not at its start: a slow failure is not punished twice.
-    delay_s = options.retry_delay_s if retry_after_s is None else retry_after_s
-    return Ending(outcome=outcome, state=State.RETRY_SCHEDULED, delay_s=delay_s)
+    if retry_after_s is None:
+        retry_after_s = delay_s(options, failures, execution_id)
+    return Ending(outcome=outcome, state=State.RETRY_SCHEDULED, delay_s=retry_after_s)
 
 
 def _after_interruption(options: EffectiveOptions, *, cancel_requested: bool) -> Ending | None:

@@ -14,7 +14,7 @@ from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import BadRequest, NotFound, TooLarge, WrongState
 from schedule_zero.model import Execution, JobOptions, Origin, State, new_id
 from schedule_zero.ops.events import EventHub
-from schedule_zero.rules.options import effective
+from schedule_zero.rules.options import Source, merged
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.service.idempotency import idempotency_record
 from schedule_zero.service.params import check_params
@@ -27,7 +27,6 @@ from schedule_zero.store.tx import Page
 log = structlog.get_logger(__name__)
 
 decode_ids = msgspec.json.Decoder(list[str]).decode
-NO_OPTIONS = JobOptions()
 
 
 class ExecutionService:
@@ -88,7 +87,7 @@ class ExecutionService:
         self, principal: Principal, schedule_id: str, item: SubmitItem, idem: IdemKey | None = None
     ) -> Submitted:
         """One execution of a schedule's job, outside its fires."""
-        rows = self._rows([item], Origin.RUN_NOW)
+        rows = self._rows([item], Origin.RUN_NOW, source=Source.SCHEDULE)
         rows[0].schedule_id = schedule_id
         return await self._submit_rows(principal, rows, idem)
 
@@ -97,7 +96,14 @@ class ExecutionService:
         stored = await self._insert(rows, idempotency_record(principal, idem, ids, self._clock))
         return Submitted(ids=ids if stored is None else stored, replayed=stored is not None)
 
-    def _rows(self, items: Sequence[SubmitItem], origin: Origin, *, bulk: bool = False) -> list[Execution]:
+    def _rows(
+        self,
+        items: Sequence[SubmitItem],
+        origin: Origin,
+        *,
+        bulk: bool = False,
+        source: Source = Source.SUBMISSION,
+    ) -> list[Execution]:
         now_us = self._clock.wall_us()
         registry, limits = self._dispatcher.registry, self._limits
         decided: dict[tuple[JobOptions, JobOptions], tuple[int, bytes | None]] = {}
@@ -113,7 +119,7 @@ class ExecutionService:
             key = (item.options, method.options)
             options = decided.get(key)
             if options is None:
-                options = decided[key] = _decide(item.options, method.options)
+                options = decided[key] = merged(item.options, method.options, source)
             later = item.not_before_us is not None and item.not_before_us > now_us
             rows.append(
                 Execution(
@@ -231,14 +237,6 @@ class ExecutionService:
         cleared = await store_executions.clear_all(self._store, before_us)
         log.info("executions_cleared", count=cleared, by=principal.name)
         return cleared
-
-
-def _decide(item: JobOptions, method: JobOptions) -> tuple[int, bytes | None]:
-    """The priority in force, and the merged options as they are stored (None: all defaults)."""
-    if item == NO_OPTIONS and method == NO_OPTIONS:
-        return effective().priority, None
-    chosen = effective(item, method)
-    return chosen.priority, msgspec.json.encode(chosen)
 
 
 def _if_over(execution: Execution) -> Execution | None:

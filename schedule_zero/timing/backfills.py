@@ -16,7 +16,7 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.errors import StoreUnavailable, WrongState
 from schedule_zero.model import Backfill, Execution, Origin, Schedule, new_id
-from schedule_zero.rules.options import merged, options_said
+from schedule_zero.rules.options import Source, merged, options_said
 from schedule_zero.rules.policies import policies_of
 from schedule_zero.store import backfills, schedule_history, schedules
 
@@ -153,7 +153,7 @@ class Backfills:
 
     def _execution(self, schedule: Schedule, backfill_id: str, nominal_us: int) -> Execution:
         method = self._dispatcher.registry.options(schedule.handler_id, schedule.job_method)
-        priority, options = merged(options_said(schedule.options), method)
+        priority, options = merged(options_said(schedule.options), method, Source.SCHEDULE)
         return Execution(
             id=new_id(),
             handler_id=schedule.handler_id,

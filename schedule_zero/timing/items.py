@@ -16,7 +16,7 @@ from schedule_zero.model import (
     new_id,
 )
 from schedule_zero.rules.jitter import jitter_us
-from schedule_zero.rules.options import merged
+from schedule_zero.rules.options import Source, merged
 from schedule_zero.rules.overlap import Turn, take_turns
 from schedule_zero.rules.policies import stored_skips
 from schedule_zero.store.schedules import ReleaseItem
@@ -102,7 +102,9 @@ class ItemMaker:
 
     def _execution(self, alarm: Alarm, nominal_us: int, now_us: int, *, wait: bool) -> Execution:
         row, policies = alarm.row, alarm.policies
-        priority, options = merged(alarm.options, self._registry.options(row.handler_id, row.job_method))
+        priority, options = merged(
+            alarm.options, self._registry.options(row.handler_id, row.job_method), Source.SCHEDULE
+        )
         execution = Execution(
             id=new_id(),
             handler_id=row.handler_id,

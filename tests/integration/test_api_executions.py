@@ -107,6 +107,27 @@ async def test_every_attempt_is_shown_oldest_first(api, start_node):
     ]
 
 
+async def test_what_is_in_force_is_shown_with_who_said_it_and_decides_about_retries(api, start_node):
+    await start_node("n1")
+    grown = {"backoff": "list", "retry_delays_s": [0, 0.05], "give_up_on": ["ConnectionResetError"]}
+    job = {**NOOP, "job_method": "flaky", "job_params": {"fail_times": 3}}
+    [retried] = await submit(api, {**job, "options": {**grown, "retry_on": ["dependency"]}})
+    [given_up] = await submit(api, {**job, "options": {"give_up_on": ["OSError"]}})
+
+    shown, ended_at_once = await ended(api, retried), await ended(api, given_up)
+
+    assert (shown["status"], shown["attempt"]) == ("completed", 4)
+    options = shown["options"]
+    assert (options["max_attempts"], options["retry_delays_s"], options["retry_on"]) == (5, [0, 0.05], ["dependency"])
+    assert options["sources"] == dict.fromkeys([*grown, "retry_on"], "submission") | {
+        "max_attempts": "method",
+        "retry_delay_s": "method",
+    }
+    assert (ended_at_once["status"], ended_at_once["attempt"]) == ("failed", 1)
+    error = ended_at_once["error"]
+    assert (error["type"], error["category"], error["bases"]) == ("ConnectionError", "dependency", ["OSError"])
+
+
 async def test_a_running_job_is_cancelled_by_way_of_its_node(api, start_node):
     await start_node("n1")
     [id_] = await submit(api, {**NOOP, "job_method": "sleep", "job_params": {"seconds": 60}})

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from schedule_zero.model import AttemptOutcome, JobOptions, OnLost, State
+from schedule_zero.rules.options import Source, merged
 from schedule_zero.wire import messages as m
 from tests.unit.core_world import World
 
@@ -16,7 +16,7 @@ def world():
 
 
 def options(**fields):
-    return msgspec.json.encode(JobOptions(**fields))
+    return merged(JobOptions(**fields), JobOptions(), Source.SUBMISSION)[1]
 
 
 def state(world, execution_id):

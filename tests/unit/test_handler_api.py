@@ -13,7 +13,8 @@ import pytest
 
 from schedule_zero import BaseHandler, GiveUp, Retry, current_job, job
 from schedule_zero.errors import InvalidHandler, InvalidParams
-from schedule_zero.model import JobOptions, OnLost
+from schedule_zero.model import Backoff, JobOptions, OnLost
+from schedule_zero.node.handler import mark_of
 from schedule_zero.node.methods import BoundMethod, describe
 
 
@@ -120,11 +121,27 @@ def test_marked_methods_carry_their_options_and_unmarked_ones_stay_jobs() -> Non
         ({"retry_delay_s": -1}, "retry_delay_s"),
         ({"timeout_s": 0}, "timeout_s"),
         ({"on_lost": "shrug"}, "rerun, fail, wait"),
+        ({"backoff": "quadratic"}, "fixed, linear, exponential, fibonacci, list, got 'quadratic'"),
+        ({"retry_delays_s": []}, "retry_delays_s"),
+        ({"retry_delays_s": [1, -1]}, "retry_delays_s"),
+        ({"retry_max_delay_s": -1}, "retry_max_delay_s"),
+        ({"retry_on": "no such!"}, "retry_on"),
     ],
 )
 def test_impossible_options_are_refused_where_they_are_written(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         job(**options)
+
+
+def test_errors_are_named_by_their_classes() -> None:
+    @job(retry_on=[ConnectionError, "timeout"], give_up_on=LookupError, backoff="fibonacci", retry_delays_s=[1, 2.5])
+    def fetch() -> None: ...
+
+    options = mark_of(fetch).options
+    assert (options.retry_on, options.give_up_on) == (("ConnectionError", "timeout"), ("LookupError",))
+    assert (options.backoff, options.retry_delays_s) == (Backoff.FIBONACCI, (1.0, 2.5))
+    with pytest.raises(TypeError, match="expected exception classes or their names, got 3"):
+        job(retry_on=[3])
 
 
 # --- parameters

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from schedule_zero.errors import InvalidParams
-from schedule_zero.model import AttemptOutcome
+from schedule_zero.model import AttemptOutcome, ErrorCategory
 from schedule_zero.node.context import GiveUp, Retry
-from schedule_zero.node.outcome import MAX_MESSAGE, MAX_TRACEBACK, completed, failed
+from schedule_zero.node.outcome import MAX_MESSAGE, MAX_TRACEBACK, completed, failed, timed_out
 
 LIMIT = 1000
 
@@ -137,3 +137,68 @@ def test_exit_and_interrupt_of_a_job_are_failures_of_that_job() -> None:
         assert outcome.kind is AttemptOutcome.FAILED
         assert outcome.error is not None
         assert outcome.error.type == type(error).__name__
+
+
+# --- what kind of failure ------------------------------------------------------------------------------
+
+
+class Upstream(ConnectionError):
+    """Somebody's own."""
+
+
+class ReadTimeout(Exception):
+    """Of a library that has no common base with Python's own."""
+
+
+class Said(ValueError):
+    error_category = "transient"
+
+
+class Hostile(Exception):
+    @property
+    def error_category(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("error", "category"),
+    [
+        (Retry(1), ErrorCategory.TRANSIENT),
+        (BlockingIOError(), ErrorCategory.TRANSIENT),
+        (Said(), ErrorCategory.TRANSIENT),
+        (TimeoutError(), ErrorCategory.TIMEOUT),
+        (ReadTimeout(), ErrorCategory.TIMEOUT),
+        (Upstream(), ErrorCategory.DEPENDENCY),
+        (FileNotFoundError(), ErrorCategory.DEPENDENCY),
+        (GiveUp(), ErrorCategory.CRITICAL),
+        (ModuleNotFoundError(), ErrorCategory.CRITICAL),
+        (PermissionError(), ErrorCategory.CRITICAL),
+        (InvalidParams("a"), ErrorCategory.CRITICAL),
+        (ValueError(), None),
+        (Hostile(), None),
+    ],
+)
+def test_an_error_has_the_category_that_its_class_or_itself_says(error: Exception, category: ErrorCategory) -> None:
+    told = failed(error).error
+    assert told is not None
+    assert told.category is category
+
+
+def test_an_attempt_that_took_too_long_is_a_timeout() -> None:
+    told = timed_out(3).error
+    assert told is not None
+    assert told.category is ErrorCategory.TIMEOUT
+
+
+def test_an_error_tells_the_bases_of_its_class_but_not_those_that_all_have() -> None:
+    told = failed(Upstream("gone")).error
+    assert told is not None
+    assert (told.type, told.bases) == (f"{__name__}.Upstream", ("ConnectionError", "OSError"))
+
+    deep: type[Exception] = Exception
+    for n in range(50):
+        deep = type(f"E{n}" * 200, (deep,), {})
+    bounded = failed(deep()).error
+    assert bounded is not None
+    assert len(bounded.bases) == 10
+    assert max(map(len, bounded.bases)) <= 256
