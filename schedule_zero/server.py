@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -175,6 +176,9 @@ class Server:
         # The timer must know them before it decides anything.
         await self.calendars.load()
         await self.service.schedules.calendars_loaded()
+        # A server that says that it is ready has started. (If the disk is full, the timer goes on to try.)
+        with suppress(StoreUnavailable):
+            await self.timer.begin()
         self._keep("dispatch", self.dispatcher.run)
         self._keep("calendars", self.calendars.run)
         self._keep("timer", self.timer.run)

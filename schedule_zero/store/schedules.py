@@ -8,6 +8,7 @@ from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import bindparam, func, select, text
@@ -487,8 +488,15 @@ def _load(tx: Tx, ids: Iterable[str]) -> dict[str, Schedule]:
 
 def _says_the_same(row: Schedule, there: Schedule) -> bool:
     """Whether nothing would change but when, and by whom, it was written."""
-    written = {"version": there.version, "updated_us": there.updated_us, "updated_by": there.updated_by}
+    written: dict[str, Any] = {"version": there.version, "updated_us": there.updated_us, "updated_by": there.updated_by}
+    if row.params != there.params and _sorted(row.params) == _sorted(there.params):
+        # Another client's spaces, and order of keys.
+        written["params"] = there.params
     return rows.values(replace(row, **written)) == rows.values(there)
+
+
+def _sorted(document: bytes) -> bytes:
+    return msgspec.json.encode(msgspec.json.decode(document), order="sorted")
 
 
 def _ended_us(tx: Tx, row: Schedule) -> int:

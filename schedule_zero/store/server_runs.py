@@ -30,11 +30,16 @@ _BEGIN = bulk_insert(
 _SEEN = bulk_update(tables.server_runs, ("epoch",), ("alive_us", "stopped_us"))
 _BETWEEN = Query(
     select(*(R[name] for name in _FIELDS))
-    .where(R.started_us <= bindparam("until"), R.epoch >= bindparam("first"))
-    .order_by(R.epoch.desc())
+    .where(R.started_us <= bindparam("until"), R.started_us > bindparam("after"))
+    .order_by(R.started_us.desc(), R.epoch.desc())
     .limit(bindparam("most"))
 )
-_BEFORE = Query(select(R.epoch).where(R.started_us <= bindparam("at")).order_by(R.epoch.desc()).limit(1))
+_BEFORE = Query(
+    select(*(R[name] for name in _FIELDS))
+    .where(R.started_us <= bindparam("at"))
+    .order_by(R.started_us.desc(), R.epoch.desc())
+    .limit(1)
+)
 _FROM = Query(select(*(R[name] for name in _FIELDS)).where(R.epoch >= bindparam("first")).order_by(R.epoch).limit(2))
 
 
@@ -61,11 +66,14 @@ def seen(tx: Tx, args: list[ServerRun]) -> list[None]:
 
 
 def between(conn: Connection, from_us: int, to_us: int, limit: int = 10_000) -> list[ServerRun]:
-    """The lives that reach into a time, and the one before, in order; the newest ``limit`` of them."""
-    before = _BEFORE.one(conn, at=from_us)
-    first = 0 if before is None else before[0]
-    rows = _BETWEEN.rows(conn, until=to_us, first=first, most=limit)
-    return [_run(row) for row in reversed(rows)]
+    """The lives that began in a time, and the one before, by their beginnings; the newest ``limit`` of them.
+
+    (While the clock was set back, that is not the order in which they were.)
+    """
+    rows = _BETWEEN.rows(conn, until=to_us, after=from_us, most=limit)
+    if len(rows) < limit and from_us <= to_us:
+        rows = [*rows, *_BEFORE.rows(conn, at=from_us)]
+    return [ServerRun(**dict(zip(_FIELDS, row, strict=True))) for row in reversed(rows)]
 
 
 def around(conn: Connection, us: int) -> tuple[ServerRun | None, ServerRun | None]:

@@ -15,6 +15,7 @@ from schedule_zero.model import Fire, FireOutcome, Schedule, ScheduleState, Skip
 from schedule_zero.rules.catchup import Decision, skip_all
 from schedule_zero.rules.policies import policies_of
 from schedule_zero.store.schedules import Settled
+from schedule_zero.timing.occasions import DelayTrigger
 from schedule_zero.timing.parse import first_fire
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def settle_with(resolver: Resolver, clock: Clock) -> Settle:
         due_us, now_us = row.next_fire_us, clock.wall_us()
         if due_us is None or due_us > now_us:
             return Settled(fires=[], next_fire_us=due_us)
-        trigger = resolver.trigger(row)
+        trigger = resolver.coming(row)
         upto_us = now_us if row.resume_us is None else min(now_us, row.resume_us - 1)
         decisions = skip_all(trigger, due_us, upto_us, SkipReason.PAUSED)
         if not decisions:
@@ -75,17 +76,39 @@ def same_times(old: Schedule, new: Schedule) -> bool:
 
 def _begin_behind(resolver: Resolver, old: Schedule, new: Schedule, begin_us: int, decided_us: int) -> None:
     """The new version begins at ``begin_us``; and what is decided already, it does not decide again."""
+    trigger = resolver.trigger(new)
     next_us = new.next_fire_us
     if begin_us > new.updated_us or next_us is None or next_us <= decided_us:
-        trigger = resolver.trigger(new)
         next_us = first_fire(trigger, begin_us)
         if next_us is not None and next_us <= decided_us:
-            next_us = trigger.next_after(decided_us)
-        if next_us is None and not trigger.endless:
-            new.state, new.resume_us = ScheduleState.FINISHED, None
-            if old.state is not ScheduleState.FINISHED or not same_times(old, new):
-                new.note = f"finished: all was decided up to {rfc3339(decided_us)}, and its trigger ends before"
+            # One that follows its runs begins as if one had ended then.
+            next_us = trigger.next_after(decided_us) or trigger.after_run(decided_us)
+    if isinstance(trigger, DelayTrigger):
+        # (Never at the very moment of the change: that may be a time of the old one.)
+        next_us = _after_the_last_run(resolver, trigger, old, new, next_us)
+        next_us = None if next_us is None else max(next_us, begin_us + 1)
+    if next_us is None and new.waits_for is None and not (trigger.endless and trigger.after_run(begin_us) is None):
+        new.state, new.resume_us = ScheduleState.FINISHED, None
+        if old.state is not ScheduleState.FINISHED or not same_times(old, new):
+            new.note = f"finished: all was decided up to {rfc3339(decided_us)}, and its trigger ends before"
     new.next_fire_us, new.updated_us = next_us, begin_us
+
+
+def _after_the_last_run(
+    resolver: Resolver, trigger: DelayTrigger, old: Schedule, new: Schedule, next_us: int | None
+) -> int | None:
+    """A fixed delay that is changed still follows the run that it followed."""
+    if old.waits_for is not None:
+        new.waits_for = old.waits_for
+        return None
+    try:
+        before = resolver.trigger(old)
+    except (InvalidTrigger, InvalidCalendar):
+        return next_us
+    if not isinstance(before, DelayTrigger) or old.next_fire_us is None or old.last_fire_us is None or next_us is None:
+        return next_us
+    follows_us = trigger.after_run(old.next_fire_us - before.delay_us)
+    return next_us if follows_us is None else max(next_us, follows_us)
 
 
 def _end_if_spent(old: Schedule, new: Schedule) -> None:
@@ -102,7 +125,7 @@ def _owed(resolver: Resolver, old: Schedule, now_us: int) -> list[Fire]:
     if due_us is None or due_us > now_us:
         return []
     try:
-        trigger = resolver.trigger(old)
+        trigger = resolver.coming(old)
     except (InvalidTrigger, InvalidCalendar):
         # It is quarantined, or would have been: nothing is known of its times.
         return []

@@ -10,9 +10,11 @@ from schedule_zero.errors import InvalidCalendar
 from schedule_zero.model import DayRule
 from schedule_zero.rules.policies import policies_of
 from schedule_zero.timing.combination import leaves_of
+from schedule_zero.timing.combined import OrTrigger
 from schedule_zero.timing.instants import IntervalTrigger
-from schedule_zero.timing.occasions import Occasion
+from schedule_zero.timing.occasions import Occasion, StartupTrigger
 from schedule_zero.timing.parse import load_trigger
+from schedule_zero.timing.trigger import Span
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -51,6 +53,8 @@ class Resolver:
 
     def __init__(self, started_us: int, book: Calendars | None = None) -> None:
         self._starts_us = [started_us]
+        # id → (generation, newest nominal time in the ledger), of those that lay ahead when the server was started.
+        self._ahead: dict[str, tuple[int, int]] = {}
         # None: where no schedule may use a calendar.
         self._book = book
 
@@ -61,6 +65,19 @@ class Resolver:
     def trigger(self, row: Schedule) -> Trigger:
         """The trigger in force. InvalidTrigger or InvalidCalendar if what is stored can't be used."""
         return self.bind(load_trigger(row.trigger), policies_of(row.policies))
+
+    def decided_ahead(self, ahead: dict[str, tuple[int, int]]) -> None:
+        """Schedules that fire at a start, and of which later times are decided already: the clock was set back."""
+        self._ahead = ahead
+
+    def coming(self, row: Schedule) -> Trigger:
+        """The trigger as far as it is to be decided: of what lies before such times, the starts alone."""
+        trigger = self.trigger(row)
+        generation, decided_us = self._ahead.get(row.id, (0, 0))
+        if generation != row.generation or not trigger.has_startup:
+            return trigger
+        behind = OrTrigger((trigger,), Span(start_us=decided_us + 1))
+        return OrTrigger((StartupTrigger(tuple(self._starts_us)), behind))
 
     def bind(self, trigger: Trigger, policies: Policies) -> Trigger:
         """A trigger by itself with what else it stands on: the server's start, and the business days of a calendar."""

