@@ -58,6 +58,8 @@ class Turns:
         # Being read: schedule → what ended meanwhile. Everything, before the first read.
         self._unread: dict[str, set[str]] = {}
         self._all_unread: set[str] | None = set()
+        # Heard before that, of schedules that are not known yet: schedule → what was born.
+        self._meanwhile: dict[str, dict[str, bool]] = {}
         self._asked: set[str] = set()
         # To be looked at: schedule → whether an execution of it has failed.
         self._look: dict[str, bool] = {}
@@ -86,8 +88,12 @@ class Turns:
 
     def _heard_of_execution(self, event: Event, schedule_id: str) -> None:
         kind, open_ = event.kind, self._open.get(schedule_id)
-        if kind == "execution.finished" and self._all_unread is not None:
-            self._all_unread.add(event.id)
+        if self._all_unread is not None:
+            if kind == "execution.finished":
+                self._all_unread.add(event.id)
+            elif open_ is None:
+                # Whether its schedule is tracked is being read; what is read may be older than this.
+                open_ = self._meanwhile.setdefault(schedule_id, {})
         if open_ is None:
             return
         if kind == "execution.created":
@@ -111,8 +117,10 @@ class Turns:
             found, tracked, followers = await self._store.read(_as_stored)
             ended, self._all_unread = self._all_unread, None
             self._learn(found, ended)
+            meanwhile, self._meanwhile = self._meanwhile, {}
             for id_ in tracked:
-                self._open.setdefault(id_, {})
+                born = {one: blocked for one, blocked in meanwhile.get(id_, {}).items() if one not in ended}
+                self._open[id_] = self._open.get(id_, {}) | born
             # What was under way when the last server ended, and ends that it did not come to follow up.
             for schedule_id, _, _ in found:
                 self._to_look(schedule_id)

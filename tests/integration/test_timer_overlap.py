@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from schedule_zero.config import TimingConfig
 from schedule_zero.errors import StoreUnavailable
-from schedule_zero.model import AttemptOutcome, FireOutcome, Overlap, Policies, ScheduleState, SkipReason, State
+from schedule_zero.model import AttemptOutcome, Event, FireOutcome, Overlap, Policies, ScheduleState, SkipReason, State
 from schedule_zero.rules.policies import stored_policies
 from schedule_zero.store import executions
 from schedule_zero.timing import Timer
@@ -306,3 +306,33 @@ async def test_failures_in_a_row_pause_the_schedule_and_say_so(bed: Bed, clock: 
     row = await bed.get("a")
     assert row.note == "paused after 2 failed executions in a row"
     assert row.updated_by == "max_failures"
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_what_begins_while_what_is_open_is_read_for_the_first_time_is_known(
+    bed: Bed, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """By hand, right after the server's start: what was read is older than that."""
+    await bed.create(bed.row("a", EVERY_SECOND, tracked=True))
+    turns, read = bed.rounds().turns, bed.faults.read
+    told = {
+        "schedule_id": "a",
+        "handler_id": "demo",
+        "job_method": "hello",
+        "state": State.PENDING,
+        "origin": "run_now",
+    }
+
+    async def read_then_hear(query: Any) -> Any:
+        found = await read(query)
+        turns.heard(Event("execution.created", "x", told))
+        turns.heard(Event("execution.created", "other", told | {"schedule_id": "not-tracked"}))
+        if ended:
+            turns.heard(Event("execution.finished", "x", told | {"state": State.COMPLETED}))
+        return found
+
+    monkeypatch.setattr(bed.faults, "read", read_then_hear)
+    await turns.refresh()
+
+    assert turns.count("a") == ((0, 0) if ended else (1, 0))
+    assert turns.count("not-tracked") == (0, 0)
