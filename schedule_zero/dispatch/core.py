@@ -50,7 +50,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from schedule_zero.config import DispatchConfig, HandlerRule
 from schedule_zero.dispatch.effects import Collector, Effect, Now
-from schedule_zero.dispatch.endings import Endings
+from schedule_zero.dispatch.endings import Endings, not_before
 from schedule_zero.dispatch.lanes import Lane
 from schedule_zero.dispatch.membership import Membership
 from schedule_zero.dispatch.placing import Placing
@@ -217,8 +217,9 @@ class Core:
             if att.phase == SENT:
                 att.phase = ACCEPTED
             if item.started_us is not None and att.phase == ACCEPTED and att.row.started_us is None:
-                att.row.started_us = item.started_us
-                marks.append(StartedItem(att.row.id, item.token, item.started_us))
+                started_us = not_before(item.started_us, att.row.dispatched_us)
+                att.row.started_us = started_us
+                marks.append(StartedItem(att.row.id, item.token, started_us))
         if over:
             # It believes in what is over: a rerun may be under way.
             self._out.send(peer, Cancel(s=session.s, tokens=over))

@@ -39,6 +39,11 @@ _encode_json = msgspec.json.encode
 MAX_ERROR_CHARS = 32_768
 
 
+def not_before(us: int, earliest_us: int | None) -> int:
+    """``us``, but not before something that came first: a node estimates the server's clock, a little wrongly (C12)."""
+    return us if earliest_us is None or us >= earliest_us else earliest_us
+
+
 class Endings:
     """Ends attempts. Knows nothing of lanes: what goes on is handed back to the caller of ``recorded``."""
 
@@ -61,6 +66,10 @@ class Endings:
             broken = self._broken(result)
             if broken is not None:
                 outcome, result, error = AttemptOutcome.FAILED, None, broken
+        started_us = item.started_us or row.started_us
+        if started_us is not None:
+            started_us = not_before(started_us, row.dispatched_us)
+        finished_us = not_before(item.finished_us or now.wall_us, started_us)
         out = self._out
         self.uncount(att)
         att.phase = ENDING
@@ -74,8 +83,8 @@ class Endings:
                     outcome=COMPLETED,
                     state=STATE_COMPLETED,
                     result=result,
-                    started_us=item.started_us or row.started_us,
-                    finished_us=item.finished_us or now.wall_us,
+                    started_us=started_us,
+                    finished_us=finished_us,
                     stored_us=now.wall_us,
                     attempt=row.attempt,
                     node_id=row.node_id,
@@ -112,8 +121,8 @@ class Endings:
             ending,
             now,
             error=error,
-            started_us=item.started_us,
-            finished_us=item.finished_us,
+            started_us=started_us,
+            finished_us=finished_us,
             result=result,
         )
 

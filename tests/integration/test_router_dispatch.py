@@ -38,11 +38,25 @@ async def test_a_job_goes_to_its_node_and_its_result_into_the_store(bed):
         [execution_id] = await bed.submit(params=b'{"x": 1}')
         [item] = await node.work()
         assert (item.id, item.params, item.attempt) == (execution_id, b'{"x": 1}', 1)
-        node.report(item, result=b"42", started_us=5, finished_us=9)
+        far_us = 4_000_000_000_000_000
+        node.report(item, result=b"42", started_us=far_us, finished_us=far_us + 4)
         ack = await node.wait(m.ResultAck)
         assert ack.recorded == [item.token]
         row = await bed.get(execution_id)
-        assert (row.state, row.result, row.node_id, row.started_us) == ("completed", b"42", "n1", 5)
+        assert (row.state, row.result, row.node_id, row.started_us) == ("completed", b"42", "n1", far_us)
+
+
+async def test_no_attempt_starts_before_it_was_sent_or_ends_before_it_started(bed):
+    """A node estimates the server's clock, and may be a millisecond too early."""
+    with Peer(bed) as node:
+        await node.ready()
+        [execution_id] = await bed.submit()
+        [item] = await node.work()
+        node.report(item, result=b"42", started_us=2, finished_us=1)
+        await node.wait(m.ResultAck)
+
+        row = await bed.get(execution_id)
+        assert row.dispatched_us == row.started_us == row.finished_us
 
 
 async def test_many_jobs_over_two_nodes_all_complete_once(bed):
@@ -138,10 +152,10 @@ async def test_accept_shows_when_the_method_was_entered(bed):
         await node.ready()
         [execution_id] = await bed.submit()
         [item] = await node.work()
-        node.send(m.Accept(s=node.s, items=[m.AcceptedItem(token=item.token, started_us=77)]))
+        node.send(m.Accept(s=node.s, items=[m.AcceptedItem(token=item.token, started_us=4_000_000_000_000_077)]))
 
         async def started():
-            return (await bed.get(execution_id)).started_us == 77
+            return (await bed.get(execution_id)).started_us == 4_000_000_000_000_077
 
         await eventually(started)
 

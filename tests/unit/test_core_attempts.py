@@ -715,8 +715,19 @@ def test_accept_records_when_the_method_was_entered(world):
     [item] = node.work()
     node.accept(item)
     assert world.ledger[execution_id].started_us is None
-    node.accept(item, started_us=123)
-    assert world.ledger[execution_id].started_us == 123
+    started_us = world.ledger[execution_id].row.dispatched_us + 123
+    node.accept(item, started_us=started_us)
+    assert world.ledger[execution_id].started_us == started_us
+
+
+def test_no_attempt_starts_before_it_was_sent(world):
+    node = world.node()
+    [execution_id] = world.run()
+    [item] = node.work()
+
+    node.accept(item, started_us=1)
+
+    assert world.ledger[execution_id].started_us == world.ledger[execution_id].row.dispatched_us
 
 
 def test_a_node_that_accepts_what_is_over_is_told_to_stop(world):
