@@ -307,6 +307,17 @@ async def test_an_import_that_covers_nothing_is_taken_and_says_so(api):
 
 
 @pytest.mark.parametrize("add", [False, True])
+async def test_an_empty_file_is_no_calendar_and_leaves_the_events_there(api, add):
+    sound = await api.post("/api/calendars/x/import", json={"ical": file(event("1", "DTSTART;VALUE=DATE:20260710"))})
+
+    answer = await api.post("/api/calendars/x/import", json={"ical": "", "add": add})
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["pointer"] == "/ical"
+    assert (await api.get("/api/calendars/x")).json() == sound.json()
+
+
+@pytest.mark.parametrize("add", [False, True])
 async def test_an_import_that_is_refused_names_the_line_of_its_own_file(api, add):
     sound = file(event("1", "DTSTART;VALUE=DATE:20260710"))
     await api.post("/api/calendars/x/import", json={"ical": sound})
