@@ -143,7 +143,15 @@ async def test_a_pause_without_an_end_replaces_one_with_an_end(api, known_demo):
 
 @pytest.mark.parametrize(
     "body",
-    [{"until": "2020-01-01T00:00:00Z"}, {"until": 0}, {"until": "tomorrow"}, {"until": "2999-01-01T00:00:00"}],
+    [
+        {"until": "2020-01-01T00:00:00Z"},
+        {"until": 0},
+        {"until": "tomorrow"},
+        {"until": "2999-01-01T00:00:00"},
+        {"until": "1960-01-01T00:00:00Z"},
+        {"until": "9999-06-01T00:00:00Z"},
+        {"until": 253_370_764_800},
+    ],
 )
 async def test_a_pause_until_no_moment_to_come_is_refused(api, known_demo, body):
     await put(api)
@@ -282,6 +290,8 @@ async def test_a_freeze_needs_no_body_and_the_newest_is_shown_first(api):
     ("path", "body", "pointer"),
     [
         ("freeze", {"until": "2020-01-01T00:00:00Z"}, "/until"),
+        ("freeze", {"until": "1960-01-01T00:00:00Z"}, "/until"),
+        ("freeze", {"until": "9999-06-01T00:00:00Z"}, "/until"),
         ("freeze", {"until": "soon"}, "/until"),
         ("freeze", {"catch_up": "some"}, "/catch_up"),
         ("freeze", {"note": "x" * 501}, "/note"),
@@ -376,6 +386,23 @@ async def test_a_backfill_creates_marked_executions_and_no_fires(api, known_demo
     assert (await api.get("/api/schedules/s1/fires")).json()["records"] == []
     assert (await api.get("/api/schedules/s1")).json()["runs"] == 0
     assert refusal(await api.post(f"/api/backfills/{begun['id']}/cancel"))[:2] == (409, "wrong_state")
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"from": "1960-01-01T00:00:00Z", "to": "2020-01-01T00:00:00Z"}, "/from"),
+        ({"from": -5, "to": "2020-01-01T00:00:00Z"}, "/from"),
+        ({"from": 0, "to": "1960-01-01T00:00:00Z"}, "/to"),
+    ],
+)
+async def test_a_backfill_of_moments_before_1970_is_refused_with_the_bound(api, known_demo, body, pointer):
+    await put(api)
+
+    answer = await api.post("/api/schedules/s1/backfill", json={**body, "dry_run": True})
+
+    assert refusal(answer) == (400, "invalid_field", pointer)
+    assert answer.json()["detail"].startswith("expected a moment from 1970 on, got ")
 
 
 async def test_a_backfill_that_is_asked_for_again_with_its_key_is_the_same_one(api, known_demo):
