@@ -244,3 +244,25 @@ async def test_fires_of_all_schedules_name_the_schedule(client, command):
     listed = (await command("fires", "--limit", "1")).stdout
     assert listed.startswith("SCHEDULE")
     assert "often" in listed
+
+
+@pytest.mark.parametrize("id_", [".", "..", ""])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("fires",), ("explain",), ("pause",), ("schedules",), ("delete",), ("executions",), ("cancel",), ("audit",),
+        ("calendars", "show"), ("calendars", "delete"), ("nodes", "drain"), ("backfills",), ("backfill-cancel",),
+    ],
+)  # fmt: skip
+async def test_no_id_leads_to_the_path_of_something_else(command, words, id_):
+    done = await command(*words, id_)
+
+    assert done.exit_code == 2
+    assert f"{id_!r} is no id: expected one that begins with a letter, digit or _" in done.output
+
+
+@pytest.mark.parametrize("id_", [".", "..", ""])
+async def test_no_verb_takes_an_id_that_is_the_path_of_something_else(client, id_):
+    for verb in (client.fires, client.explain, client.get_schedule, client.delete_schedule, client.calendar):
+        with pytest.raises(errors.InvalidField, match="is no id"):
+            await verb(id_)
