@@ -87,7 +87,12 @@ def _take_trigger(given: dict[str, Any], zone_around: str | None = None) -> dict
 @click.option("--replace", is_flag=True, help="Replace the schedule of that --id, if there is one.")
 @click.option("--paused", is_flag=True, help="Create it paused.")
 @click.option("--note", help="Why, for the people who will read it.")
-@click.option("--misfire-grace", "misfire_grace_s", type=Duration(), help="Later than this, a fire counts as missed.")
+@click.option(
+    "--misfire-grace",
+    "misfire_grace_s",
+    type=Duration(),
+    help="A fire that is at most so late simply runs; what is later, --catch-up decides.",
+)
 @policy_options
 @job_options
 @with_caller

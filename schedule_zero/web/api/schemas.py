@@ -74,7 +74,14 @@ Trigger = (
 )
 Zone = Annotated[str, Meta(min_length=1, max_length=64, description="An IANA zone, for triggers that name none.")]
 Note = Annotated[str, Meta(max_length=500, description="Why, for the people who will read it.")]
-Grace = Annotated[float, Meta(ge=0, le=86_400 * 365, description="Later than this, a fire counts as missed.")]
+Grace = Annotated[
+    float,
+    Meta(
+        ge=0,
+        le=86_400 * 365,
+        description="A fire that is at most so late simply runs; what is later, `catch_up` decides.",
+    ),
+]
 JobKey = Annotated[
     str,
     Meta(
