@@ -145,6 +145,14 @@ class Root(App):
         self.params.extend(_connection_options())
 
 
+def segment(value: str) -> str:
+    """An id as a part of a path. InvalidField."""
+    # Only where a request follows: it loads what makes one.
+    from schedule_zero.client import asking
+
+    return asking.segment(value)
+
+
 def with_caller(function: F) -> F:
     """Pass the ``Caller`` as first argument."""
 

@@ -63,8 +63,7 @@ def guarded(main: Callable[..., Any], *args: Any, **extra: Any) -> NoReturn:
         say("interrupted", err=True)
         raise SystemExit(EXIT_INTERRUPTED) from None
     except ScheduleZeroError as error:
-        where = f" (at {error.pointer})" if error.pointer else ""
-        fail(error.message + where, hint=error.hint, code=error.exit_code)
+        fail(error.message + _where(error), hint=error.hint, code=error.exit_code)
     except BaseExceptionGroup as group:
         known = group.subgroup(ScheduleZeroError)
         if known is None:
@@ -80,6 +79,13 @@ def guarded(main: Callable[..., Any], *args: Any, **extra: Any) -> NoReturn:
             fail(f"cannot listen: {error.strerror or error}", code=EXIT_UNAVAILABLE)
         raise
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _where(error: ScheduleZeroError) -> str:
+    """A place in the body, or the name of a query parameter or header, unless the message has it."""
+    if not error.pointer or repr(error.pointer) in error.message:
+        return ""
+    return f" (at {error.pointer})" if error.pointer.startswith("/") else f" (in {error.pointer!r})"
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[Any]:

@@ -59,7 +59,10 @@ class Durations(click.ParamType[list[float]]):
 
 
 class Moment(click.ParamType[float]):
-    """An ISO 8601 moment with its offset, unix seconds, or ``+10m`` / ``-2h`` from now; unix seconds come out."""
+    """An ISO 8601 moment with its offset, unix seconds, or ``+10m`` / ``-2h`` from now; unix seconds come out.
+
+    Before 1970 there is nothing to ask a server about.
+    """
 
     name = "moment"
 
@@ -69,6 +72,12 @@ class Moment(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, int | float):
             return float(value)
+        moment_s = self._moment_s(value, param, ctx)
+        if moment_s < 0:
+            self.fail(f'expected a moment from 1970 on, got "{value}"', param, ctx)
+        return moment_s
+
+    def _moment_s(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
         text = value.strip()
         try:
             if text[:1] in ("+", "-"):

@@ -7,11 +7,10 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
-from schedule_zero.cli.api import ApiGroup, Caller, main, with_caller
+from schedule_zero.cli.api import ApiGroup, Caller, main, segment, with_caller
 from schedule_zero.cli.arguments import Moment, json_document
 from schedule_zero.cli.client_executions import each
 from schedule_zero.cli.output import Column, moment, short_moment, show_fields, show_json, show_table
@@ -201,7 +200,7 @@ def _page(caller: Caller, page: Any, columns: list[Column], *, none: str) -> Non
 
 
 def _path(name: str, *more: str) -> str:
-    return "/".join(["/api/calendars", quote(name, safe=""), *more])
+    return "/".join(["/api/calendars", segment(name), *more])
 
 
 # --- files -----------------------------------------------------------------------------------------

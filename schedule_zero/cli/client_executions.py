@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from schedule_zero.cli.api import Caller, main, with_caller
+from schedule_zero.cli.api import Caller, main, segment, with_caller
 from schedule_zero.cli.app import EXIT_FAILURE
 from schedule_zero.cli.arguments import Duration, Moment
 from schedule_zero.cli.output import Column, moment, show_fields, show_json, show_table, show_value
@@ -78,7 +78,7 @@ def executions(caller: Caller, id: str | None, wait: bool, wait_s: float | None,
     with caller.client() as client:
         if waits:
             wait_for(client, [id], timeout_s=wait_s)
-        record = client.request("GET", f"/api/executions/{id}")
+        record = client.request("GET", f"/api/executions/{segment(id)}")
     _show(caller, record)
     if waits and record["status"] != "completed":
         raise SystemExit(EXIT_FAILURE)
@@ -128,7 +128,7 @@ def cancel(caller: Caller, ids: tuple[str, ...]) -> None:
     each(
         caller,
         ids,
-        lambda client, which: client.request("POST", f"/api/executions/{which}/cancel", repeatable=True),
+        lambda client, which: client.request("POST", f"/api/executions/{segment(which)}/cancel", repeatable=True),
         lambda answer: said.get(answer["outcome"], answer["outcome"]),
     )
 

@@ -84,7 +84,7 @@ def simulate(caller: Caller, from_: float | None, to: float, ids: tuple[str, ...
 
     The scheduler's own decisions, with pauses, skips, calendars and maxima as they are now: what runs before --from
     counts towards a maximum. No schedule fires before it was made. A run takes no time here, so no fire overlaps the
-    one before.
+    one before. No start of the server is foreseen: a startup trigger does not fire.
 
     \b
     Examples:
@@ -200,7 +200,8 @@ async def _simulate(
     shown: list[dict[str, Any]] = []
     total = 0
     from_us, to_us, now_us = when
-    resolver = Resolver(from_us, calendars)
+    # As for a forecast: no start of the server is foreseen, and 1970 lies before every range.
+    resolver = Resolver(0, calendars)
     async for fire in simulate(rows, from_us, to_us, now_us=now_us, resolver=resolver, config=TimingConfig()):
         total += fire.count
         (skipped if fire.execution_id is None else runs)[fire.schedule_id] += fire.count

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 import click
 
-from schedule_zero.cli.api import Caller, main, with_caller
+from schedule_zero.cli.api import Caller, main, segment, with_caller
 from schedule_zero.cli.arguments import LocalMoment, Moment
 from schedule_zero.cli.output import Column, exact_moment, moment, short_moment, show_fields, show_json, show_table
 from schedule_zero.cli.terminal import Styled, json_text, say
@@ -190,4 +189,4 @@ def restore(caller: Caller, id: str, version: int, generation: int | None) -> No
 
 
 def _path(schedule_id: str, what: str) -> str:
-    return f"/api/schedules/{quote(schedule_id, safe='')}/{what}"
+    return f"/api/schedules/{segment(schedule_id)}/{what}"

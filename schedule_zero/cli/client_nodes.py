@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 import click
 
-from schedule_zero.cli.api import ApiGroup, Caller, main, with_caller
+from schedule_zero.cli.api import ApiGroup, Caller, main, segment, with_caller
 from schedule_zero.cli.client_executions import each
 from schedule_zero.cli.output import Column, moment, show_json, show_table
 
@@ -88,4 +87,4 @@ def resume(caller: Caller, ids: tuple[str, ...]) -> None:
 
 
 def _act(client: Any, id: str, verb: str) -> Any:
-    return client.request("POST", f"/api/nodes/{quote(id, safe='')}/{verb}", repeatable=True)
+    return client.request("POST", f"/api/nodes/{segment(id)}/{verb}", repeatable=True)

@@ -7,11 +7,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import click
 
-from schedule_zero.cli.api import Caller, main, with_caller
+from schedule_zero.cli.api import Caller, main, segment, with_caller
 from schedule_zero.cli.arguments import Duration, Moment
 from schedule_zero.cli.client_executions import each
 from schedule_zero.cli.output import Column, exact_moment, moment, short_moment, show_json, show_table
@@ -151,7 +150,7 @@ def _act(client: Any, id: str, verb: str, body: Any) -> Any:
 
 
 def _path(schedule_id: str, what: str) -> str:
-    return f"/api/schedules/{quote(schedule_id, safe='')}/{what}"
+    return f"/api/schedules/{segment(schedule_id)}/{what}"
 
 
 # --- all schedules ------------------------------------------------------------------------------------
@@ -281,7 +280,7 @@ def backfills(caller: Caller, id: str, **query: Any) -> None:
 def backfill_cancel(caller: Caller, id: str) -> None:
     """Create no more executions of a backfill; those that were created stay."""
     with caller.client() as client:
-        cancelled = client.request("POST", f"/api/backfills/{quote(id, safe='')}/cancel")
+        cancelled = client.request("POST", f"/api/backfills/{segment(id)}/cancel")
     if caller.json:
         show_json(cancelled)
     else:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import click
 
-from schedule_zero.cli.api import Caller, main, with_caller
+from schedule_zero.cli.api import Caller, main, segment, with_caller
 from schedule_zero.cli.arguments import Duration, LocalMoment, Moment, job_params, job_target, trigger_document
 from schedule_zero.cli.client_executions import each
 from schedule_zero.cli.client_jobs import PARAMS, TARGET, job_options, split_options
@@ -88,7 +87,12 @@ def _take_trigger(given: dict[str, Any], zone_around: str | None = None) -> dict
 @click.option("--replace", is_flag=True, help="Replace the schedule of that --id, if there is one.")
 @click.option("--paused", is_flag=True, help="Create it paused.")
 @click.option("--note", help="Why, for the people who will read it.")
-@click.option("--misfire-grace", "misfire_grace_s", type=Duration(), help="Later than this, a fire counts as missed.")
+@click.option(
+    "--misfire-grace",
+    "misfire_grace_s",
+    type=Duration(),
+    help="A fire that is at most so late simply runs; what is later, --catch-up decides.",
+)
 @policy_options
 @job_options
 @with_caller
@@ -124,7 +128,7 @@ def schedule(
     body |= {name: value for name, value in given.items() if value not in (None, False)}
     with caller.client() as client:
         if replace:
-            made = client.request("PUT", f"/api/schedules/{quote(schedule_id or '', safe='')}", body=body)
+            made = client.request("PUT", f"/api/schedules/{segment(schedule_id or '')}", body=body)
         else:
             body |= {} if schedule_id is None else {"id": schedule_id}
             made = client.request("POST", "/api/schedules", body=body, repeatable=True)["schedules"][0]
@@ -146,7 +150,7 @@ def schedules(caller: Caller, id: str | None, **filters: Any) -> None:
     """List schedules, or show one."""
     with caller.client() as client:
         if id is not None:
-            record = client.request("GET", f"/api/schedules/{quote(id, safe='')}")
+            record = client.request("GET", f"/api/schedules/{segment(id)}")
             show_json(record) if caller.json else show_fields(record, FIELDS)
             return
         page = client.request("GET", "/api/schedules", query=filters)
@@ -169,7 +173,7 @@ def delete(caller: Caller, ids: tuple[str, ...], yes: bool) -> None:
     each(
         caller,
         ids,
-        lambda client, which: client.request("DELETE", f"/api/schedules/{quote(which, safe='')}"),
+        lambda client, which: client.request("DELETE", f"/api/schedules/{segment(which)}"),
         lambda _: "deleted",
     )
 
@@ -185,7 +189,7 @@ def delete(caller: Caller, ids: tuple[str, ...], yes: bool) -> None:
 @with_caller
 def fires(caller: Caller, id: str | None, **filters: Any) -> None:
     """Show the ledger of a schedule, or of all: what became of each nominal time, newest first."""
-    path = "/api/fires" if id is None else f"/api/schedules/{quote(id, safe='')}/fires"
+    path = "/api/fires" if id is None else f"/api/schedules/{segment(id)}/fires"
     with caller.client() as client:
         page = client.request("GET", path, query=filters)
     if caller.json:

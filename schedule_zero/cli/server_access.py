@@ -91,7 +91,7 @@ def revoke_token(ctx: click.Context, token_id: str) -> None:
     async def direct(access: AccessService, principal: Principal) -> Any:
         await access.revoke_token(principal, token_id)
 
-    _do(ctx, direct, "DELETE", f"/api/tokens/{token_id}")
+    _do(ctx, direct, "DELETE", "/api/tokens", of=token_id)
     say(f"{token_id}: revoked")
 
 
@@ -176,7 +176,7 @@ def revoke_node_key(ctx: click.Context, key_id: str) -> None:
     async def direct(access: AccessService, principal: Principal) -> Any:
         await access.revoke_node_key(principal, key_id)
 
-    _do(ctx, direct, "DELETE", f"/api/node-keys/{key_id}")
+    _do(ctx, direct, "DELETE", "/api/node-keys", of=key_id)
     say(f"{key_id}: revoked")
 
 
@@ -187,8 +187,8 @@ def _plain(record: Any, *fields: str) -> dict[str, Any]:
     return plain | {"created_at": rfc3339(record.created_us), "revoked_at": rfc3339(record.revoked_us)}
 
 
-def _do(ctx: click.Context, direct: Direct, method: str, path: str, body: Any = None) -> Any:
-    """Through the database, or through the server that has it locked."""
+def _do(ctx: click.Context, direct: Direct, method: str, path: str, body: Any = None, *, of: str | None = None) -> Any:
+    """Through the database, or through the server that has it locked. ``of``: an id at the end of the path."""
     from schedule_zero import logs, state_dir
     from schedule_zero.config import LogConfig
 
@@ -202,14 +202,14 @@ def _do(ctx: click.Context, direct: Direct, method: str, path: str, body: Any = 
         if running is None:
             locked.hint = "it is starting or stopping: try again in a moment"
             raise
-    from schedule_zero.cli.api import Caller
+    from schedule_zero.cli.api import Caller, segment
 
     # This very server, whatever the environment says about others.
     caller = Caller()
     caller.url = state_dir.reachable(str(running["http"]))
     caller.token = state_dir.read_admin_token(folder)
     with caller.client() as client:
-        return client.request(method, path, body=body)
+        return client.request(method, path if of is None else f"{path}/{segment(of)}", body=body)
 
 
 async def _with_store(config: Any, folder: Path, direct: Direct) -> Any:

@@ -12,7 +12,7 @@ import msgspec
 from schedule_zero.client.flow import Flow, Patience, Request, Sleep, exchange
 from schedule_zero.client.records import ExecutionRecord
 from schedule_zero.clock import Clock
-from schedule_zero.errors import ScheduleZeroError, WaitTimeout
+from schedule_zero.errors import InvalidField, ScheduleZeroError, WaitTimeout
 from schedule_zero.model import new_id
 
 T = TypeVar("T")
@@ -113,6 +113,9 @@ def as_query(query: Json) -> tuple[tuple[str, str], ...]:
 
 
 def segment(value: str) -> str:
+    """An id as a part of a path. InvalidField for what would make it the path of something else."""
+    if value in ("", ".", ".."):
+        raise InvalidField(f"{value!r} is no id: expected one that begins with a letter, digit or _")
     return quote(value, safe="")
 
 

@@ -131,9 +131,9 @@ def _away(outage: Outage, wall: Wall) -> str:
     return f"the server was not running from {about}{wall.say(outage.from_us)} to {wall.say(outage.to_us)}"
 
 
-def _frozen(freeze: Freeze, wall: Wall) -> str:
+def _frozen(freeze: Freeze, wall: Wall, verb: str = "were") -> str:
     until = "" if freeze.to_us is None else f" to {wall.say(freeze.to_us)}"
-    return f"all schedules were frozen{by(freeze.by)}{quoted(freeze.note)} from {wall.say(freeze.from_us)}{until}"
+    return f"all schedules {verb} frozen{by(freeze.by)}{quoted(freeze.note)} from {wall.say(freeze.from_us)}{until}"
 
 
 def _catch_up(facts: Facts) -> dict[str, Any]:
@@ -287,7 +287,7 @@ def _ended(facts: Facts, ruling: Ruling, wall: Wall) -> Explained:
     sentence = f"Nothing {verb} due at {wall.say(facts.at_us)}: the schedule {how}{quoted(row.note)}."
     if facts.before_us is not None:
         sentence += f" It was due for the last time at {wall.say(facts.before_us)}."
-    return Explained(answer=Answer.ENDED, sentence=sentence)
+    return Explained(answer=Answer.ENDED, sentence=sentence + _meanwhile(facts, wall))
 
 
 def _not_due(facts: Facts, wall: Wall) -> Explained:
@@ -307,9 +307,16 @@ def _not_due(facts: Facts, wall: Wall) -> Explained:
         spoken = verb
     if said:
         sentence += f" It {', and '.join(said)}."
+    return Explained(answer=Answer.NOT_DUE, sentence=sentence + _meanwhile(facts, wall))
+
+
+def _meanwhile(facts: Facts, wall: Wall) -> str:
+    """What would have kept it from running in time, had it been due."""
     if facts.outage is not None:
-        sentence += f" At that time {_away(facts.outage, wall)}."
-    return Explained(answer=Answer.NOT_DUE, sentence=sentence)
+        return f" At that time {_away(facts.outage, wall)}."
+    if facts.freeze is None:
+        return ""
+    return f" At that time {_frozen(facts.freeze, wall, 'will be' if facts.at_us > facts.now_us else 'were')}."
 
 
 def _became(fire: Fire | None) -> str:

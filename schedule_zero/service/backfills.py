@@ -20,7 +20,7 @@ from schedule_zero.store import schedules as store_schedules
 from schedule_zero.store.idempotency import IdempotentReplay
 from schedule_zero.store.tx import Page
 from schedule_zero.timing import Timer
-from schedule_zero.timing.backfills import MAX_TOTAL, nominal_times
+from schedule_zero.timing.backfills import MAX_TOTAL, nominal_times, starts_in, why_no_times
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +34,11 @@ class BackfillService:
         self._clock = clock
 
     async def count(self, schedule_id: str, from_us: int, to_us: int, rate_per_s: float) -> BackfillCount:
-        """What a backfill would run. Nothing is stored."""
+        """What a backfill would run. Nothing is stored. InvalidField and Conflict as ``begin``."""
         times = await self._times(await self._schedule(schedule_id), from_us, to_us)
+        beside = await self._store.read(lambda conn: store_backfills.overlap(conn, schedule_id, from_us, to_us))
+        if beside is not None:
+            raise beside
         return BackfillCount(
             total=len(times),
             first_us=times[0] if times else None,
@@ -117,8 +120,12 @@ class BackfillService:
         if to_us > self._clock.wall_us():
             raise InvalidField(f"expected a range that lies back, got {rfc3339(to_us)}", pointer="/to")
         resolver = self._timer.resolver
+        why = why_no_times(resolver.trigger(schedule))
+        if why is not None:
+            raise InvalidField(f"the schedule has no nominal times that could be run: {why}", pointer="/from")
+        starts_us = await self._store.read(lambda conn: starts_in(conn, schedule, from_us, to_us))
         times = await asyncio.to_thread(
-            lambda: list(islice(nominal_times(resolver, schedule, from_us, to_us), MAX_TOTAL + 1))
+            lambda: list(islice(nominal_times(resolver, schedule, from_us, to_us, starts_us), MAX_TOTAL + 1))
         )
         if len(times) > MAX_TOTAL:
             raise InvalidField(f"expected at most {MAX_TOTAL} nominal times in the range, got more", pointer="/from")

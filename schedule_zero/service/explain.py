@@ -22,7 +22,7 @@ from schedule_zero.rules.facts import Answer, Change, Explained, Facts, Ruling
 from schedule_zero.rules.phrases import Wall, length
 from schedule_zero.rules.policies import policies_of, skips_of
 from schedule_zero.service.outages import outage_at, started_before
-from schedule_zero.store import Store, fire_audit, schedule_history
+from schedule_zero.store import Store, fire_audit, schedule_history, server_runs
 from schedule_zero.store import executions as store_executions
 from schedule_zero.store import fires as store_fires
 from schedule_zero.store import freezes as store_freezes
@@ -111,6 +111,13 @@ class ExplainService:
         verdict = None if exclusions is None else exclusions.verdict(us)
         return None if verdict is None else verdict.detail
 
+    def begins_with(self, conn: Connection, us: int) -> bool:
+        """Whether the server was started then, and is about to put that on record with the fires of its start."""
+        if us != self._timer.started_us:
+            return False
+        last, _ = server_runs.around(conn, us)
+        return last is None or last.started_us != us
+
     def window_us(self, row: Schedule) -> int:
         window_s = policies_of(row.policies).catch_up_window_s
         return self._window_us if window_s is None else round(window_s * 1e6)
@@ -163,6 +170,10 @@ class _Search:
             self._then(facts.ruling)
         moment_us = facts.at_us if facts.nominal_us is None else facts.nominal_us
         facts.outage = outage_at(self._conn, moment_us)
+        if facts.nominal_us is None:
+            # Whether one without an end lasts until a moment to come, nobody knows.
+            known = [f for f in store_freezes.all_freezes(self._conn) if f.to_us or moment_us <= facts.now_us]
+            facts.freeze = _freeze_at(known, moment_us)
         if facts.fire is not None:
             if facts.outage is not None and facts.fire.decided_us < facts.outage.to_us:
                 # The last decision of a server that was killed may come a moment before its nominal time.
@@ -222,8 +233,10 @@ class _Search:
             facts.fire, *facts.perhaps = rows
             return
         current = self._current
-        if current is not None and current.generation == row.generation and current.next_fire_us is not None:
-            facts.due = facts.nominal_us >= current.next_fire_us
+        if current is not None and current.generation == row.generation:
+            undecided_us = current.next_fire_us
+            facts.due = undecided_us is not None and undecided_us <= facts.nominal_us
+            facts.due = facts.due or self._service.begins_with(self._conn, facts.nominal_us)
         self._to_come(current)
 
     def _end_us(self, ruling: Ruling, trigger: Trigger | None) -> int:
@@ -259,9 +272,15 @@ class _Search:
             befores.append(last_us if last_us is not None and last_us > ruling.from_us else None)
             afters.append(next_us if next_us is not None and next_us <= end_us else None)
         current = self._current
-        if current is not None and current.generation == row.generation:
-            # Whatever version it belongs to: what lies before it has its rows.
-            afters.append(current.next_fire_us)
+        if current is not None and current.generation == row.generation and current.next_fire_us is not None:
+            # Whatever version it belongs to: what lies before it has its rows, and what follows it has none yet.
+            undecided_us = current.next_fire_us
+            goes_on = self._service.trigger(self._conn, current)
+            afters.append(undecided_us)
+            if goes_on is not None:
+                afters.append(goes_on.next_after(max(high_us, undecided_us)))
+                last_us = goes_on.last_before(nominal_us)
+                befores.append(last_us if last_us is not None and last_us >= undecided_us else None)
         facts.before_us = max((us for us in befores if us is not None and us < nominal_us), default=None)
         if facts.before_us is not None:
             facts.before = store_fires.within(self._conn, self._id, row.generation, facts.before_us, facts.before_us)

@@ -16,7 +16,7 @@ from schedule_zero.rules.policies import is_tracked, policies_of, stored_policie
 from schedule_zero.service.params import check_params
 from schedule_zero.service.specs import Principal, ScheduleSpec
 from schedule_zero.timing import Trigger, first_fire, parse_trigger
-from schedule_zero.timing.no_fire import never_fires, why_no_fire
+from schedule_zero.timing.no_fire import never_fires, why_none_left
 from schedule_zero.timing.spacing import refuse_too_close
 from schedule_zero.timing.zones import iana_zone
 
@@ -77,13 +77,13 @@ class RowMaker:
             updated_us=now_us,
             updated_by=principal.name,
         )
-        trigger = self.bound(trigger, policies, now_us, least_ms)
+        named, trigger = trigger, self.bound(trigger, policies, now_us, least_ms)
         row.next_fire_us = first_fire(trigger, now_us)
         # A date that passed just now is late, not wrong: it is caught up. One from before that can only be a mistake.
         too_old_us = now_us - round(self._timing.catch_up_window_s * 1e6)
         late = row.next_fire_us is not None and row.next_fire_us >= too_old_us
         if not late and not (unchanged and may_be_over) and never_fires(trigger, now_us):
-            why = why_no_fire(trigger, now_us)
+            why = why_none_left(named, now_us)
             raise InvalidTrigger(f"the trigger has no fire after now: {why}", pointer="/trigger")
         return row
 

@@ -77,12 +77,9 @@ def create(tx: Tx, args: list[Create]) -> list[Backfill | IdempotentReplay | Sch
     answers: list[Backfill | IdempotentReplay | ScheduleZeroError] = []
     for arg in args:
         row, answer = arg.row, keys.answer(arg.idem)
-        beside = None if answer is not None else _running_over(tx, row)
+        beside = None if answer is not None else overlap(tx.conn, row.schedule_id, row.from_us, row.to_us)
         if beside is not None:
-            said = (
-                f"backfill {beside} of this schedule runs, and its range overlaps this one: wait for it, or cancel it"
-            )
-            answers.append(Conflict(said, id=beside))
+            answers.append(beside)
             continue
         answers.append(row if answer is None else answer)
         if answer is None:
@@ -94,10 +91,13 @@ def create(tx: Tx, args: list[Create]) -> list[Backfill | IdempotentReplay | Sch
     return answers
 
 
-def _running_over(tx: Tx, row: Backfill) -> str | None:
-    """The id of a backfill that runs over a part of the same range."""
-    found = _RUNNING_OVER.one(tx.conn, schedule=row.schedule_id, low=row.from_us, high=row.to_us)
-    return None if found is None else found[0]
+def overlap(conn: Connection, schedule_id: str, from_us: int, to_us: int) -> Conflict | None:
+    """What is against a backfill of a range: one that runs over a part of it."""
+    found = _RUNNING_OVER.one(conn, schedule=schedule_id, low=from_us, high=to_us)
+    if found is None:
+        return None
+    said = f"backfill {found[0]} of this schedule runs, and its range overlaps this one: wait for it, or cancel it"
+    return Conflict(said, id=found[0])
 
 
 def advance(tx: Tx, args: list[Advance]) -> list[bool]:

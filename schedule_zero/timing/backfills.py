@@ -18,10 +18,12 @@ from schedule_zero.errors import StoreUnavailable, WrongState
 from schedule_zero.model import Backfill, Execution, Origin, Schedule, new_id
 from schedule_zero.rules.options import Source, merged, options_said
 from schedule_zero.rules.policies import policies_of
-from schedule_zero.store import backfills, schedule_history, schedules
+from schedule_zero.store import backfills, schedule_history, schedules, server_runs
+from schedule_zero.timing.occasions import DelayTrigger, ManualTrigger
+from schedule_zero.timing.parse import load_trigger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from schedule_zero.store import Store
     from schedule_zero.timing.freezes import FreezeBook
     from schedule_zero.timing.resolve import Resolver
+    from schedule_zero.timing.trigger import Trigger
 
 log = structlog.get_logger(__name__)
 
@@ -38,9 +41,31 @@ BATCH = 500
 MAX_TOTAL = 100_000
 
 
-def nominal_times(resolver: Resolver, row: Schedule, from_us: int, to_us: int) -> Iterator[int]:
-    """What a backfill runs: the nominal times in ``[from_us, to_us]`` that no named calendar forbids."""
+def starts_in(conn: Connection, row: Schedule, from_us: int, to_us: int) -> list[int]:
+    """The starts of the server on record, for a trigger that fires at them. InvalidTrigger."""
+    if not load_trigger(row.trigger).has_startup:
+        return []
+    lives = server_runs.between(conn, from_us, to_us)
+    return sorted({life.started_us for life in lives if from_us <= life.started_us <= to_us})
+
+
+def why_no_times(trigger: Trigger) -> str | None:
+    """Why a past range of a trigger can't be run; None: it can."""
+    if isinstance(trigger, ManualTrigger):
+        return "it runs only when somebody runs it"
+    return "each follows the end of a run (anchor: end)" if isinstance(trigger, DelayTrigger) else None
+
+
+def nominal_times(
+    resolver: Resolver, row: Schedule, from_us: int, to_us: int, starts_us: Sequence[int] = ()
+) -> Iterator[int]:
+    """What a backfill runs: the nominal times in ``[from_us, to_us]`` that no named calendar forbids.
+
+    ``starts_us`` are those of ``starts_in``.
+    """
     trigger = resolver.trigger(row)
+    if trigger.has_startup:
+        trigger = trigger.bound(*starts_us)
     exclusions = resolver.exclusions(policies_of(row.policies), trigger)
     whole = [(from_us, to_us + 1, None)]
     for low_us, high_us, verdict in whole if exclusions is None else exclusions.segments(from_us, to_us + 1):
@@ -111,7 +136,10 @@ class Backfills:
             await self._give_up(row)
             return
         try:
-            *now, after = await asyncio.to_thread(self._next, schedule, row, at_us, size)
+            starts_us = await self._store.read(lambda conn: starts_in(conn, schedule, at_us, row.to_us))
+            *now, after = await asyncio.to_thread(self._next, schedule, row, at_us, size, starts_us)
+        except StoreUnavailable:
+            raise
         except Exception as error:  # a trigger's own failure: its backfill ends, the others go on
             log.exception("backfill_failed", backfill_id=row.id, schedule_id=row.schedule_id, reason=str(error))
             await self._give_up(row)
@@ -127,9 +155,10 @@ class Backfills:
         with suppress(WrongState):
             await self._store.write(backfills.cancel, row.id)
 
-    def _next(self, schedule: Schedule, row: Backfill, at_us: int, size: int) -> list[int | None]:
+    def _next(self, schedule: Schedule, row: Backfill, at_us: int, size: int, starts_us: list[int]) -> list[int | None]:
         """The next ``size`` nominal times, and the one after them (None: that was all)."""
-        times: list[int | None] = list(islice(nominal_times(self._resolver, schedule, at_us, row.to_us), size + 1))
+        found = nominal_times(self._resolver, schedule, at_us, row.to_us, starts_us)
+        times: list[int | None] = list(islice(found, size + 1))
         return times if len(times) > size else [*times, None]
 
     async def _write(self, step: backfills.Advance) -> None:

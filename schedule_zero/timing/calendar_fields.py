@@ -45,11 +45,13 @@ def calendar_trigger(fields: Fields) -> Trigger:
     zone = fields.zone
     start = fields.day("start_date")
     end = None if fields.is_for_ever("end_date") else fields.day("end_date")
+    unsaid = start is None
     if start is None:
         start = from_us(fields.around.now_us or 0).astimezone(zone).date()
     start = max(start, date(1970, 1, 1))
     if end is not None and end < start:
-        raise InvalidTrigger("end_date lies before the start", pointer=f"{fields.pointer}/end_date")
+        first = f"today, {start}, on, as there is no start_date" if unsaid else f"the start_date, {start}, on"
+        raise InvalidTrigger(f"end_date: expected a day from {first}, got {end}", pointer=f"{fields.pointer}/end_date")
     month = _month(fields, unit)
     on = _on(fields, unit)
     if unit == YEARS and (on or month is not None):

@@ -69,7 +69,7 @@ def parse_calendar(document: object, name: str, *, pointer: str = "") -> NamedCa
             made, canonical[key] = parse(wall, items)
             rules += made
     ical = fields.text("ical", None)
-    if ical:
+    if ical is not None:
         from schedule_zero.timing.ical import distil, ical_rules
 
         distilled = distil(ical, f"{pointer}/ical")

@@ -26,6 +26,11 @@ def never_fires(trigger: Trigger, now_us: int) -> bool:
     return not waits and next_of_new(trigger, now_us) is None
 
 
+def why_none_left(named: Trigger, now_us: int) -> str:
+    """The reason why a trigger that was moved to business days has none after now; ``named`` is what the user wrote."""
+    return why_no_fire(named, now_us) if never_fires(named, now_us) else "no business day is near enough"
+
+
 def why_no_fire(trigger: Trigger, now_us: int) -> str:
     """The reason, of a trigger that has none after now."""
     if isinstance(trigger, DateTrigger):

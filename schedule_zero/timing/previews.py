@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from schedule_zero.clock import from_us, rfc3339
 from schedule_zero.timing.lint import lint
-from schedule_zero.timing.no_fire import never_fires, next_of_new, why_no_fire
+from schedule_zero.timing.no_fire import never_fires, next_of_new, why_none_left
 from schedule_zero.timing.seams import skipped_by_gap
 
 if TYPE_CHECKING:
@@ -91,9 +91,7 @@ def preview_of(
 def _none(trigger: Trigger, named: Trigger, after_us: int) -> list[str]:
     if not never_fires(trigger, after_us):
         return []
-    moved = not never_fires(named, after_us)
-    why = "no business day is near enough" if moved else why_no_fire(named, after_us)
-    return [f"it has no fire after {rfc3339(after_us)}: {why}"]
+    return [f"it has no fire after {rfc3339(after_us)}: {why_none_left(named, after_us)}"]
 
 
 def _time(

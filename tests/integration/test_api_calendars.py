@@ -257,6 +257,9 @@ async def test_a_wrong_document_is_refused_with_a_pointer_and_changes_nothing(ap
         ("GET", "/de/windows?from=2026-01-01T00:00:00Z&to=2026-01-01T00:00:00Z", None, "to"),
         ("GET", "/de/windows?from=2026-01-01T00:00:00Z&to=2032-01-01T00:00:00Z", None, "to"),
         ("GET", "/de/windows?from=9999-12-01T00:00:00Z", None, "from"),
+        ("GET", "/de/windows?from=1950-01-01T00:00:00Z", None, "from"),
+        ("GET", "/de/windows?to=1950-01-01T00:00:00Z", None, "to"),
+        ("GET", "/de/check?at=1950-01-01T00:00:00Z", None, "at"),
         ("GET", "/de/windows?limit=501", None, "limit"),
         ("GET", "/de/windows?cursor=x", None, "cursor"),
         ("GET", "/de/windows?until=5", None, "until"),
@@ -304,6 +307,17 @@ async def test_an_import_that_covers_nothing_is_taken_and_says_so(api):
     assert "warnings" not in sound.json()
     assert empty.json()["warnings"] == ["the iCalendar file covers nothing: it has no event"]
     assert empty.json()["document"] == sound.json()["document"]
+
+
+@pytest.mark.parametrize("add", [False, True])
+async def test_an_empty_file_is_no_calendar_and_leaves_the_events_there(api, add):
+    sound = await api.post("/api/calendars/x/import", json={"ical": file(event("1", "DTSTART;VALUE=DATE:20260710"))})
+
+    answer = await api.post("/api/calendars/x/import", json={"ical": "", "add": add})
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["pointer"] == "/ical"
+    assert (await api.get("/api/calendars/x")).json() == sound.json()
 
 
 @pytest.mark.parametrize("add", [False, True])

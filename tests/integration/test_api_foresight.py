@@ -44,7 +44,9 @@ async def test_the_forecast_counts_the_coming_day_and_names_what_collides(api):
     [
         ("from=2030-01-02T00:00:00Z&to=2030-01-01T00:00:00Z", "to"),
         ("from=2030-01-01T00:00:00Z&to=2032-01-01T00:00:00Z", "to"),
-        ("from=9999-12-31T12:00:00Z", "to"),
+        ("from=9999-12-31T12:00:00Z", "from"),
+        ("from=1960-01-01T00:00:00Z&to=1961-01-01T00:00:00Z", "from"),
+        ("to=1961-01-01T00:00:00Z", "to"),
         ("bucket_s=1", "bucket_s"),
         ("bucket_s=0", "bucket_s"),
         ("quiet_s=900000", "quiet_s"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 
-from tests.integration.conftest import api_client, running_server
+from schedule_zero.clock import rfc3339
+from tests.integration.conftest import api_client, know_demo, running_server
 from tests.support import eventually
 
 pytestmark = pytest.mark.anyio
@@ -143,7 +145,15 @@ async def test_a_pause_without_an_end_replaces_one_with_an_end(api, known_demo):
 
 @pytest.mark.parametrize(
     "body",
-    [{"until": "2020-01-01T00:00:00Z"}, {"until": 0}, {"until": "tomorrow"}, {"until": "2999-01-01T00:00:00"}],
+    [
+        {"until": "2020-01-01T00:00:00Z"},
+        {"until": 0},
+        {"until": "tomorrow"},
+        {"until": "2999-01-01T00:00:00"},
+        {"until": "1960-01-01T00:00:00Z"},
+        {"until": "9999-06-01T00:00:00Z"},
+        {"until": 253_370_764_800},
+    ],
 )
 async def test_a_pause_until_no_moment_to_come_is_refused(api, known_demo, body):
     await put(api)
@@ -282,6 +292,8 @@ async def test_a_freeze_needs_no_body_and_the_newest_is_shown_first(api):
     ("path", "body", "pointer"),
     [
         ("freeze", {"until": "2020-01-01T00:00:00Z"}, "/until"),
+        ("freeze", {"until": "1960-01-01T00:00:00Z"}, "/until"),
+        ("freeze", {"until": "9999-06-01T00:00:00Z"}, "/until"),
         ("freeze", {"until": "soon"}, "/until"),
         ("freeze", {"catch_up": "some"}, "/catch_up"),
         ("freeze", {"note": "x" * 501}, "/note"),
@@ -378,6 +390,70 @@ async def test_a_backfill_creates_marked_executions_and_no_fires(api, known_demo
     assert refusal(await api.post(f"/api/backfills/{begun['id']}/cancel"))[:2] == (409, "wrong_state")
 
 
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"from": "1960-01-01T00:00:00Z", "to": "2020-01-01T00:00:00Z"}, "/from"),
+        ({"from": -5, "to": "2020-01-01T00:00:00Z"}, "/from"),
+        ({"from": 0, "to": "1960-01-01T00:00:00Z"}, "/to"),
+    ],
+)
+async def test_a_backfill_of_moments_before_1970_is_refused_with_the_bound(api, known_demo, body, pointer):
+    await put(api)
+
+    answer = await api.post("/api/schedules/s1/backfill", json={**body, "dry_run": True})
+
+    assert refusal(answer) == (400, "invalid_field", pointer)
+    assert answer.json()["detail"].startswith("expected a moment from 1970 on, got ")
+
+
+async def test_a_backfill_of_a_startup_schedule_runs_at_every_start_on_record(tmp_path):
+    before = rfc3339(time.time_ns() // 1000)
+    for _ in range(3):
+        async with running_server(tmp_path / "server") as server:
+            know_demo(server)
+            async with api_client(server) as api:
+                if (await api.get("/api/schedules/s1")).status_code == 404:
+                    await put(api, trigger={"type": "startup"})
+                await eventually(lambda server=server: server.timer._started)
+
+                async def decided(api=api):
+                    return (await api.get("/api/schedules/s1")).json()["next_fire_time"] is None
+
+                await eventually(decided)
+                span = {"from": before, "to": rfc3339(time.time_ns() // 1000)}
+                counted = await api.post("/api/schedules/s1/backfill", json={**span, "dry_run": True})
+                begun = await api.post("/api/schedules/s1/backfill", json={**span, "rate_per_s": 1000})
+
+                async def completed(api=api):
+                    rows = (await api.get("/api/schedules/s1/backfills")).json()["backfills"]
+                    return rows if rows[0]["state"] == "completed" else None
+
+                row = (await eventually(completed))[0]
+                counts = (counted.json()["count"], begun.json()["count"], row["created"])
+
+    assert counts == (3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "why"),
+    [
+        ({"type": "manual"}, "it runs only when somebody runs it"),
+        ({"type": "interval", "hours": 1, "anchor": "end"}, "each follows the end of a run (anchor: end)"),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_what_has_no_times_of_its_own_is_not_backfilled_and_the_reason_said(
+    api, known_demo, trigger, why, dry_run
+):
+    await put(api, trigger=trigger, paused=True)
+
+    answer = await api.post("/api/schedules/s1/backfill", json={**YESTERYEAR, "dry_run": dry_run})
+
+    assert refusal(answer) == (400, "invalid_field", "/from")
+    assert answer.json()["detail"] == f"the schedule has no nominal times that could be run: {why}"
+
+
 async def test_a_backfill_that_is_asked_for_again_with_its_key_is_the_same_one(api, known_demo):
     await put(api, trigger=HOURLY)
     body, key = {**YESTERYEAR, "rate_per_s": 1000}, {"Idempotency-Key": "k"}
@@ -452,7 +528,9 @@ async def test_backfills_come_in_pages_the_newest_first(api, known_demo):
     for _ in range(3):
         begun = (await api.post("/api/schedules/s1/backfill", json={**YESTERYEAR, "rate_per_s": 0.001})).json()
         beside = await api.post("/api/schedules/s1/backfill", json=YESTERYEAR)
-        assert (beside.status_code, begun["id"] in beside.json()["detail"]) == (409, True)
+        dry = await api.post("/api/schedules/s1/backfill", json={**YESTERYEAR, "dry_run": True})
+        for answer in (beside, dry):
+            assert (answer.status_code, begun["id"] in answer.json()["detail"]) == (409, True)
         await api.post(f"/api/backfills/{begun['id']}/cancel")
         ids.append(begun["id"])
 

@@ -431,6 +431,21 @@ async def test_days_that_cannot_be_moved_are_refused_where_the_policy_stands(api
         assert answer.json()["errors"][0]["pointer"] == "/policies/business_days"
 
 
+async def test_what_never_finds_a_business_day_is_refused_with_that_reason_as_the_preview_has_it(api, known_demo):
+    everyday = {"weekly": [{"days": ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"]}]}
+    assert (await api.put("/api/calendars/never", json=everyday)).status_code == 201
+    policies = {"business_days": {"calendar": "never", "rule": "next"}}
+    body = {"trigger": {"type": "cron", "expression": "@daily"}, "policies": policies}
+
+    made = await api.post("/api/schedules", json={"handler_id": "demo", "job_method": "noop", **body})
+    shown = await api.post("/api/triggers/preview", json=body)
+
+    assert (made.status_code, made.json()["detail"]) == (
+        400, "the trigger has no fire after now: no business day is near enough"
+    )  # fmt: skip
+    assert shown.json()["warnings"][0].endswith(": no business day is near enough")
+
+
 # --- the shortest interval ------------------------------------------------------------------------
 
 

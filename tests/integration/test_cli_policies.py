@@ -23,6 +23,7 @@ pytestmark = pytest.mark.anyio
 
 HOURLY = {"type": "cron", "expression": "0 * * * *"}
 DAY = ("--from", "2026-01-01T00:00:00Z", "--to", "2026-01-01T23:00:00Z")
+DAY_TO_COME = ("--from", "2999-01-01T00:00:00Z", "--to", "2999-01-01T23:00:00Z")
 
 
 @pytest.fixture
@@ -244,3 +245,34 @@ async def test_fires_of_all_schedules_name_the_schedule(client, command):
     listed = (await command("fires", "--limit", "1")).stdout
     assert listed.startswith("SCHEDULE")
     assert "often" in listed
+
+
+@pytest.mark.parametrize("id_", [".", "..", ""])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("fires",), ("explain",), ("pause",), ("schedules",), ("delete",), ("executions",), ("cancel",), ("audit",),
+        ("calendars", "show"), ("calendars", "delete"), ("nodes", "drain"), ("backfills",), ("backfill-cancel",),
+    ],
+)  # fmt: skip
+async def test_no_id_leads_to_the_path_of_something_else(command, words, id_):
+    done = await command(*words, id_)
+
+    assert done.exit_code == 2
+    assert f"{id_!r} is no id: expected one that begins with a letter, digit or _" in done.output
+
+
+@pytest.mark.parametrize("id_", [".", "..", ""])
+async def test_no_verb_takes_an_id_that_is_the_path_of_something_else(client, id_):
+    for verb in (client.fires, client.explain, client.get_schedule, client.delete_schedule, client.calendar):
+        with pytest.raises(errors.InvalidField, match="is no id"):
+            await verb(id_)
+
+
+async def test_no_start_of_the_server_is_simulated(client, command):
+    await client.schedule("demo", "noop", trigger={"type": "startup"}, id="start")
+    await client.schedule("demo", "noop", trigger=[{"type": "startup"}, HOURLY], id="both")
+
+    found = json.loads((await command("simulate", *DAY_TO_COME, "-o", "json")).output)
+
+    assert {one["schedule_id"]: one["runs"] for one in found["schedules"]} == {"hourly": 24, "both": 24}

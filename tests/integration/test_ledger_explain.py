@@ -14,7 +14,7 @@ from schedule_zero.model import CatchUp, FireOutcome, SkipReason, State
 from schedule_zero.rules.facts import Answer
 from schedule_zero.service.explain import ExplainService, Explanation
 from tests.integration.ledger_bed import ADA, BOB, Life, life, tamper
-from tests.integration.timing_bed import DAY, HOUR, MINUTE, S
+from tests.integration.timing_bed import DAY, HOUR, MINUTE, S, bed_in
 from tests.support import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -414,6 +414,98 @@ async def test_a_skip_during_a_freeze_leaves_out_the_first_that_was_due_in_it(
 
         assert left_out.said.reason is SkipReason.REQUESTED
         assert made_up_for.said.answer is Answer.CAUGHT_UP
+
+
+@pytest.mark.parametrize("change", ["skip", "pause"])
+async def test_what_is_undecided_in_a_freeze_stays_so_whatever_version_was_made_in_it(
+    tmp_path: Path, clock: ManualClock, change: str
+) -> None:
+    async with life(tmp_path, clock) as server:
+        start_us = clock.wall_us()
+        await server.put("a", MINUTELY)
+        await server.go(61)
+        await server.freezes.freeze(BOB, "upgrade")
+        await server.go(3 * 60)
+        if change == "skip":
+            await server.schedules.skip(ADA, "a", 1)
+        else:
+            await server.schedules.pause(ADA, "a")
+        await server.go(5)
+
+        last, before = await why(server, None), await why(server, start_us + 4 * MINUTE + 5 * S)
+
+        assert (last.said.answer, last.facts.at_us) == (Answer.UNDECIDED, start_us + 4 * MINUTE)
+        assert (before.facts.before_us, before.facts.after_us) == (start_us + 4 * MINUTE, start_us + 5 * MINUTE)
+        between = await why(server, start_us + 3 * MINUTE + S)
+        assert (between.facts.before_us, between.facts.after_us) == (start_us + 3 * MINUTE, start_us + 4 * MINUTE)
+
+
+async def test_a_moment_of_a_freeze_names_it_though_nothing_was_due(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", MINUTELY)
+        await server.put("by-hand", {"type": "manual"})
+        await server.put("over", MINUTELY, policies={"max_fires": 1})
+        await server.go(60)
+        await server.freezes.freeze(BOB, "upgrade")
+        at_us = clock.wall_us() + 100 * S
+        await server.go(150)
+        during = [await why(server, at_us, id_) for id_ in ("a", "by-hand", "over")]
+        assert (await why(server, clock.wall_us() + HOUR, "by-hand")).facts.freeze is None
+        await server.freezes.thaw(BOB, CatchUp.NONE)
+        await server.go(60)
+        after = [await why(server, at_us, id_) for id_ in ("a", "by-hand", "over")]
+
+        frozen = 'At that time all schedules were frozen by bob ("upgrade") from 2023-11-14 22:14:20 UTC'
+        for told, end in [*((one, ".") for one in during), *((one, " to 2023-11-14 22:16:50 UTC.") for one in after)]:
+            assert told.facts.freeze is not None
+            assert told.said.sentence.endswith(frozen + end)
+        assert [told.said.answer for told in after] == [Answer.NOT_DUE, Answer.NOT_DUE, Answer.ENDED]
+
+
+async def test_a_freeze_to_come_with_an_end_is_named_as_one_to_come(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("by-hand", {"type": "manual"})
+        await server.freezes.freeze(BOB, until_us=clock.wall_us() + HOUR, catch_up=CatchUp.NONE)
+
+        told = await why(server, clock.wall_us() + MINUTE, "by-hand")
+
+        assert "At that time all schedules will be frozen by bob from" in told.said.sentence
+
+
+async def test_what_has_finished_names_the_outage_of_a_moment(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", MINUTELY, policies={"max_fires": 1})
+        await server.go(90)
+    clock.advance(600)
+    async with life(tmp_path, clock) as server:
+        told = await why(server, clock.wall_us() - 5 * MINUTE)
+
+        assert told.said.answer is Answer.ENDED
+        assert told.said.sentence.endswith(
+            "At that time the server was not running from 2023-11-14 22:14:50 UTC to 2023-11-14 22:24:50 UTC."
+        )
+
+
+async def test_a_start_that_is_not_on_record_yet_is_not_decided_yet(tmp_path: Path, clock: ManualClock) -> None:
+    async with life(tmp_path, clock) as server:
+        await server.put("a", {"type": "startup"})
+        await server.put("both", [{"type": "startup"}, MINUTELY])
+        await server.decide()
+    clock.advance(20)
+    async with bed_in(tmp_path, clock) as bed:
+        # The server answers before its timer has begun.
+        server = Life(bed, clock, TimingConfig())
+        await server.book.load()
+        start_us = server.timer.started_us
+        clock.advance(4)
+        early = [await why(server, start_us, id_) for id_ in ("a", "both")]
+        await server.timer._begin()
+        begun = [await why(server, start_us, id_) for id_ in ("a", "both")]
+        await server.decide()
+        decided = [await why(server, start_us, id_) for id_ in ("a", "both")]
+
+        assert [told.said.answer for told in early + begun] == [Answer.UNDECIDED] * 4
+        assert [told.said.answer for told in decided] == [Answer.EXECUTED] * 2
 
 
 async def test_a_change_before_the_decision_is_told(tmp_path: Path, clock: ManualClock) -> None:

@@ -37,6 +37,14 @@ def test_both_ends_are_included() -> None:
     assert list(nominal_times(Resolver(0), schedule(seconds=10), 3 * S, 9 * S)) == []
 
 
+def test_a_schedule_that_fires_at_a_start_runs_those_that_it_is_told() -> None:
+    document = parse_trigger([{"type": "startup"}, {"type": "interval", "seconds": 4}]).encoded()
+    row = Schedule(id="a", handler_id="h", job_method="m", trigger=document)
+
+    assert list(nominal_times(Resolver(3 * S), row, S, 9 * S, [2 * S, 7 * S])) == [2 * S, 4 * S, 7 * S, 8 * S]
+    assert list(nominal_times(Resolver(3 * S), row, S, 9 * S)) == [4 * S, 8 * S]
+
+
 def test_what_a_calendar_forbids_is_left_out(forbid) -> None:
     forbid((2 * S, 4 * S, SkipReason.HOLIDAY), (5 * S, 6 * S, SkipReason.BLACKOUT))
 

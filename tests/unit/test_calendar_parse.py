@@ -141,6 +141,7 @@ BAD: list[tuple[Any, str, str]] = [
     ({"holidays": [{"country": "DE"}] * 101}, "/holidays", "at most 100 entries"),
     ({"ical": 5}, "/ical", "a text"),
     ({"ical": "hello"}, "/ical", "line 1"),
+    ({"ical": ""}, "/ical", "BEGIN:VCALENDAR is missing"),
 ]
 
 

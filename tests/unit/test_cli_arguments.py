@@ -56,6 +56,8 @@ def test_a_moment_without_a_zone_or_a_sense_is_refused(clock, text):
         ("2026-02-30", "there is no such moment"),
         ("+9999999d", "expected a moment in the years 1 to 9999"),
         ("-9999999d", "expected a moment in the years 1 to 9999"),
+        ("1969-01-01T00:00:00Z", 'expected a moment from 1970 on, got "1969-01-01T00:00:00Z"'),
+        ("-40000d", "expected a moment from 1970 on"),
     ],
 )
 def test_a_moment_that_has_the_form_of_one_is_not_told_the_form(clock, text, said):

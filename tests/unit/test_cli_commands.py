@@ -13,7 +13,7 @@ import structlog
 from click.testing import CliRunner
 
 from schedule_zero.cli import app, client, handler, server
-from schedule_zero.errors import AlreadyExists, ConfigError, NotFound
+from schedule_zero.errors import AlreadyExists, BadRequest, ConfigError, NotFound
 
 BIN = Path(sys.executable).parent
 COMMANDS = {"schedule-zero": client.main, "schedule-zero-server": server.main, "schedule-zero-handler": handler.main}
@@ -98,6 +98,8 @@ def test_an_unknown_command_is_a_usage_error_with_a_suggestion(invoke):
             4,
             "error: taken (at /id)\nhint: choose another",
         ),
+        (BadRequest("expected x, got y", pointer="at"), 2, "error: expected x, got y (in 'at')"),
+        (BadRequest("query parameter 'at': expected x", pointer="at"), 2, "error: query parameter 'at': expected x"),
         (ConfigError("no"), 78, "error: no"),
         (ExceptionGroup("two", [ExceptionGroup("one", [ConfigError("inside")])]), 78, "error: inside"),
         (KeyboardInterrupt(), 130, "interrupted"),

@@ -355,7 +355,16 @@ def test_a_calendar_trigger_says_everything_in_its_document() -> None:
         ({"type": "calendar", "days": 1, "at": 9}, "/trigger/at", "a time of day"),
         ({"type": "calendar", "days": 1, "at": "09:00", "hour": 9}, "/trigger/at", "either at or hour"),
         ({"type": "calendar", "days": 1, "start_date": "tomorrow"}, "/trigger/start_date", "a date such as"),
-        ({"type": "calendar", "days": 1, "end_date": "2026-11-19"}, "/trigger/end_date", "before the start"),
+        (
+            {"type": "calendar", "days": 1, "end_date": "2026-11-19"},
+            "/trigger/end_date",
+            "from today, 2026-11-20, on, as there is no start_date, got 2026-11-19",
+        ),
+        (
+            {"type": "calendar", "days": 1, "start_date": "2030-01-02", "end_date": "2030-01-01"},
+            "/trigger/end_date",
+            "from the start_date, 2030-01-02, on, got 2030-01-01",
+        ),
     ],
 )
 def test_a_wrong_document_is_refused_with_a_pointer(document: object, pointer: str, message: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from schedule_zero.web.api import schedule_records as records
 from schedule_zero.web.api.executions import given
 from schedule_zero.web.api.request import ApiRequest, Response, replayed
-from schedule_zero.web.api.schemas import BackfillBody, PageQuery, moment_us
+from schedule_zero.web.api.schemas import BackfillBody, PageQuery, bounded_us
 
 
 async def begin(request: ApiRequest) -> Response:
     """Count what a range holds (``dry_run``), or run it."""
     body: BackfillBody = request.body
-    from_us, to_us = moment_us(body.from_) or 0, moment_us(body.to) or 0
+    from_us, to_us = bounded_us(body.from_, pointer="/from") or 0, bounded_us(body.to, pointer="/to") or 0
     service = request.service.backfills
     if body.dry_run:
         counted = await service.count(request.id, from_us, to_us, body.rate_per_s)

@@ -23,7 +23,7 @@ from schedule_zero.web.api.calendar_schemas import (
 )
 from schedule_zero.web.api.executions import given
 from schedule_zero.web.api.request import ApiRequest, Response, replayed
-from schedule_zero.web.api.schemas import moment_us
+from schedule_zero.web.api.schemas import bounded_us
 
 
 async def create(request: ApiRequest) -> Response:
@@ -90,8 +90,9 @@ async def delete(request: ApiRequest) -> Response:
 async def windows(request: ApiRequest) -> Response:
     """What a calendar covers in a range, by start. Windows may overlap one another."""
     query: WindowsQuery = request.query
+    from_us, to_us = bounded_us(query.from_, parameter="from"), bounded_us(query.to, parameter="to")
     page = await request.service.calendars.windows(
-        request.id, moment_us(query.from_), moment_us(query.to), cursor=given(query.cursor), limit=query.limit
+        request.id, from_us, to_us, cursor=given(query.cursor), limit=query.limit
     )
     return Response(
         records.WindowPage(
@@ -105,7 +106,8 @@ async def windows(request: ApiRequest) -> Response:
 async def check(request: ApiRequest) -> Response:
     """Whether a calendar covers a moment, and by what; whether its day is a business day."""
     query: CheckQuery = request.query
-    return Response(records.check_record(await request.service.calendars.check(request.id, moment_us(query.at))))
+    at_us = bounded_us(query.at, parameter="at")
+    return Response(records.check_record(await request.service.calendars.check(request.id, at_us)))
 
 
 async def versions(request: ApiRequest) -> Response:

@@ -6,7 +6,7 @@ from msgspec import UnsetType
 
 from schedule_zero.web.api import foresight_records as records
 from schedule_zero.web.api.request import ApiRequest, Response
-from schedule_zero.web.api.schemas import FeedQuery, ForecastQuery, moment_us
+from schedule_zero.web.api.schemas import FeedQuery, ForecastQuery, bounded_us
 
 DAY_S = 86_400.0
 
@@ -29,8 +29,10 @@ async def forecast(request: ApiRequest) -> Response:
     """The fires to come, in buckets: where they collide, and when it is quiet."""
     query: ForecastQuery = request.query
     now_us = request.service.schedules.now_us()
-    from_us = now_us if isinstance(query.from_, UnsetType) else moment_us(query.from_) or 0
-    to_us = from_us + round(DAY_S * 1e6) if isinstance(query.to, UnsetType) else moment_us(query.to) or 0
+    from_us = bounded_us(query.from_, parameter="from")
+    from_us = now_us if from_us is None else from_us
+    to_us = bounded_us(query.to, parameter="to")
+    to_us = from_us + round(DAY_S * 1e6) if to_us is None else to_us
     bucket_us = round(query.bucket_s * 1e6)
     quiet_us = None if isinstance(query.quiet_s, UnsetType) else round(query.quiet_s * 1e6)
     found = await request.service.foresight.forecast(from_us, to_us, bucket_us, quiet_us)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from schedule_zero.errors import InvalidField
 from schedule_zero.web.api import schedule_records as records
 from schedule_zero.web.api.request import ApiRequest, Response
-from schedule_zero.web.api.schemas import FreezeBody, ThawBody, catch_up_of, moment_us
+from schedule_zero.web.api.schemas import FreezeBody, ThawBody, bounded_us, catch_up_of
 
 
 async def search(request: ApiRequest) -> Response:
@@ -24,8 +24,9 @@ async def freeze(request: ApiRequest) -> Response:
     body: FreezeBody = request.body or FreezeBody()
     if body.catch_up is not None and body.until is None:
         raise InvalidField("expected it together with until: otherwise whoever thaws says it", pointer="/catch_up")
+    until_us = bounded_us(body.until, pointer="/until")
     frozen = await request.service.freezes.freeze(
-        request.principal, body.note, moment_us(body.until), catch_up_of(body.catch_up or "policy")
+        request.principal, body.note, until_us, catch_up_of(body.catch_up or "policy")
     )
     return Response(records.freeze_record(frozen))
 

@@ -25,6 +25,7 @@ from schedule_zero.web.api.schemas import (
     SchedulesBody,
     SchedulesQuery,
     SkipBody,
+    bounded_us,
     moment_us,
 )
 
@@ -125,7 +126,8 @@ async def pause(request: ApiRequest) -> Response:
     """Stop executing; due fires go on being recorded, as skipped."""
     body: PauseBody | None = request.body
     note, until = (None, None) if body is None else (body.note, body.until)
-    return _one(await request.service.schedules.pause(request.principal, request.id, note, moment_us(until)))
+    until_us = bounded_us(until, pointer="/until")
+    return _one(await request.service.schedules.pause(request.principal, request.id, note, until_us))
 
 
 async def resume(request: ApiRequest) -> Response:

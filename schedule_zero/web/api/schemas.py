@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
-from schedule_zero.clock import to_us
+from schedule_zero.clock import rfc3339, to_us
 from schedule_zero.errors import InvalidField
 from schedule_zero.model import (
     MAX_SKIPS,
@@ -74,7 +74,14 @@ Trigger = (
 )
 Zone = Annotated[str, Meta(min_length=1, max_length=64, description="An IANA zone, for triggers that name none.")]
 Note = Annotated[str, Meta(max_length=500, description="Why, for the people who will read it.")]
-Grace = Annotated[float, Meta(ge=0, le=86_400 * 365, description="Later than this, a fire counts as missed.")]
+Grace = Annotated[
+    float,
+    Meta(
+        ge=0,
+        le=86_400 * 365,
+        description="A fire that is at most so late simply runs; what is later, `catch_up` decides.",
+    ),
+]
 JobKey = Annotated[
     str,
     Meta(
@@ -119,7 +126,7 @@ def bounded_us(moment: datetime | float | UnsetType | None, *, pointer: str | No
     too_early = (to_us(moment) if isinstance(moment, datetime) else moment) < 0
     if too_early or us > LATEST_US:
         expected = "a moment from 1970 on" if too_early else LATEST_WORDS
-        got = moment.isoformat() if isinstance(moment, datetime) else f"{moment:.0f}"
+        got = moment.isoformat() if isinstance(moment, datetime) else f"{moment:.0f} ({rfc3339(us)})"
         raise InvalidField(f"expected {expected}, got {got}", pointer=pointer, **data)
     return us
 

@@ -63,6 +63,8 @@ def sentence(what: str, info: Any, steps: Sequence[str | int], value: object, *,
             return "expected a moment that there is" + _got(value)
         offset = " with Z or an offset" if "timezone" in what else ""
         return f"expected a moment{offset}: {' or '.join(forms)}" + _got(value)
+    if what.startswith("Expected `float` >= 0") and any(isinstance(leaf, inspect.DateTimeType) for leaf in leaves):
+        return "expected a moment from 1970 on" + _got(value)
     if "out of range" in what:
         return f"the number is out of range ({LARGEST})" + _got(value)
     if what.startswith("Expected `str` ") or "regex" in what:
