@@ -108,6 +108,8 @@ class ModelSchedule:
     resume_us: int | None = None
     skips: list[int] = field(default_factory=list)
     runs: int = 0
+    # Has a note, which a change that says none takes away.
+    noted: bool = False
     fates: dict[int, Fate] = field(default_factory=dict)
     deleted: bool = False
 
@@ -215,7 +217,7 @@ class ModelSchedule:
             return False
         if (self.state, self.resume_us) != ("paused", resume_us):
             self.from_us = max(self.from_us, now_us)
-        self.state, self.resume_us = "paused", resume_us
+        self.state, self.resume_us, self.noted = "paused", resume_us, True
         return True
 
     def resume(self, now_us: int) -> bool:
@@ -234,23 +236,19 @@ class ModelSchedule:
             self.skips = [us for us in self.skips if us > self.done_us]
             self._run_out()
             if self.state != "finished":
-                self.state, self.resume_us = "active", None
+                self.state, self.resume_us, self.noted = "active", None, False
         return True
 
     def skip(self, now_us: int, count: int) -> bool:
-        if count == 0:
-            self.skips = []
-            self.from_us = max(self.from_us, now_us)
-            return True
-        skips = list(self.skips)
+        skips = list(self.skips) if count else []
         at_us = max(skips, default=None)
         for _ in range(count):
             at_us = self.next_us() if at_us is None else self.rhythm.next_after(self.begin_us, at_us)
             if at_us is None:
                 return False
             skips.append(at_us)
-        self.skips = skips
-        self.from_us = max(self.from_us, now_us)
+        if skips != self.skips:
+            self.skips, self.from_us = skips, max(self.from_us, now_us)
         return True
 
     def end_version(self, now_us: int) -> None:
@@ -264,6 +262,10 @@ class ModelSchedule:
         ended_us = max(now_us, self.from_us)
         goes_on = rhythm == self.rhythm and self.state != "finished"
         resume_us = self.resume_us if paused and self.state == "paused" else None
+        if goes_on and not self.noted and (rules, paused) == (self.rules, self.state == "paused"):
+            # It says the same as before: no new version.
+            return
+        self.noted = False
         if goes_on:
             self.from_us = ended_us
         else:
