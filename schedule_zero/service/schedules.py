@@ -338,7 +338,8 @@ class ScheduleService:
 
     def _skips(self, old: Schedule, count: int) -> list[int]:
         """What is left out after ``count`` more. WrongState: there are not so many to come."""
-        skips = skips_of(old.skips)
+        # A snooze that ended may have decided some of them.
+        skips = [us for us in skips_of(old.skips) if old.next_fire_us is not None and us >= old.next_fire_us]
         at_us = max(skips, default=None)
         if at_us is None:
             at_us = old.next_fire_us

@@ -216,6 +216,23 @@ async def test_what_is_not_decided_yet_is_not_backfilled(tmp_path: Path, clock: 
 # --- skip --------------------------------------------------------------------------------------------
 
 
+async def test_a_skip_after_a_snooze_leaves_out_what_is_to_come_and_not_what_the_snooze_has_decided(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as run:
+        begin_us = clock.wall_us()
+        await run.put("a", {"type": "interval", "seconds": 10})
+        await run.schedules.skip(ANN, "a")
+        await run.schedules.pause(ANN, "a", None, begin_us + 25 * S)
+        await run.freezes.freeze(ANN)
+        clock.advance(30)
+        await run.schedules.wake()
+
+        row = await run.schedules.skip(ANN, "a")
+
+        assert skips_of(row.skips) == [begin_us + 30 * S]
+
+
 async def test_the_next_fires_are_skipped_on_request_and_no_others(tmp_path: Path, clock: ManualClock) -> None:
     async with life(tmp_path, clock) as run:
         await run.put("a")
