@@ -153,6 +153,11 @@ def segment(value: str) -> str:
     return asking.segment(value)
 
 
+def schedule_path(schedule_id: str, what: str) -> str:
+    """Of what a schedule has beside itself. InvalidField."""
+    return f"/api/schedules/{segment(schedule_id)}/{what}"
+
+
 def with_caller(function: F) -> F:
     """Pass the ``Caller`` as first argument."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from schedule_zero.cli.api import Caller, main, segment, with_caller
+from schedule_zero.cli.api import Caller, main, schedule_path, with_caller
 from schedule_zero.cli.arguments import LocalMoment, Moment
 from schedule_zero.cli.output import Column, exact_moment, moment, short_moment, show_fields, show_json, show_table
 from schedule_zero.cli.terminal import Styled, json_text, say
@@ -59,7 +59,7 @@ def explain(caller: Caller, id: str, at: Any) -> None:
       schedule-zero explain nightly --at -10m
     """
     with caller.client() as client:
-        said = client.request("GET", _path(id, "explain"), query={"at": at})
+        said = client.request("GET", schedule_path(id, "explain"), query={"at": at})
     if caller.json:
         show_json(said)
         return
@@ -100,7 +100,7 @@ def _value(value: Any) -> str:
 def audit(caller: Caller, ids: tuple[str, ...], **query: float | None) -> None:
     """Compare the ledger of schedules with what their triggers expect; 1 if something is missed or too much."""
     with caller.client() as client:
-        audits = [client.request("GET", _path(which, "audit"), query=query) for which in ids]
+        audits = [client.request("GET", schedule_path(which, "audit"), query=query) for which in ids]
     if caller.json:
         show_json(audits if len(audits) > 1 else audits[0])
     else:
@@ -134,7 +134,7 @@ def versions(caller: Caller, id: str, version: int | None, generation: int | Non
         raise click.UsageError("--generation needs a --version")
     query = page if version is None else {"version": version, "generation": generation}
     with caller.client() as client:
-        found = client.request("GET", _path(id, "versions"), query=query)
+        found = client.request("GET", schedule_path(id, "versions"), query=query)
     if caller.json:
         show_json(found if version is None else found["records"][0])
     elif version is not None:
@@ -156,7 +156,7 @@ def versions(caller: Caller, id: str, version: int | None, generation: int | Non
 def diff(caller: Caller, id: str, from_: int | None, **query: int | None) -> None:
     """Show what differs between two versions of a schedule: by default what the newest one changed."""
     with caller.client() as client:
-        found = client.request("GET", _path(id, "diff"), query={"from": from_, **query})
+        found = client.request("GET", schedule_path(id, "diff"), query={"from": from_, **query})
     if caller.json:
         show_json(found)
         return
@@ -178,7 +178,7 @@ def restore(caller: Caller, id: str, version: int, generation: int | None) -> No
     """Bring an old version of a schedule back, as a new one; a schedule that was deleted is made again."""
     body = {"version": version} | ({} if generation is None else {"generation": generation})
     with caller.client() as client:
-        record = client.request("POST", _path(id, "restore"), body=body)
+        record = client.request("POST", schedule_path(id, "restore"), body=body)
     if caller.json:
         show_json(record)
     elif record["version"] == 1:
@@ -186,7 +186,3 @@ def restore(caller: Caller, id: str, version: int, generation: int | None) -> No
         say(f"{record['id']}: is there again, as it was in version {version}")
     else:
         say(f"{record['id']}: version {record['version']} is version {version} again")
-
-
-def _path(schedule_id: str, what: str) -> str:
-    return f"/api/schedules/{segment(schedule_id)}/{what}"

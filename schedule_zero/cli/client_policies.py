@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from schedule_zero.cli.api import Caller, main, segment, with_caller
+from schedule_zero.cli.api import Caller, main, schedule_path, segment, with_caller
 from schedule_zero.cli.arguments import Duration, Moment
 from schedule_zero.cli.client_executions import each
 from schedule_zero.cli.output import Column, exact_moment, moment, short_moment, show_json, show_table
@@ -134,10 +134,10 @@ def skip(caller: Caller, id: str, count: int | None, none: bool) -> None:
         raise click.UsageError("expected one of --count and --none, got both")
     with caller.client() as client:
         if none:
-            record = client.request("DELETE", _path(id, "skip"))
+            record = client.request("DELETE", schedule_path(id, "skip"))
         else:
             # Twice is twice as many: not repeated where an answer was lost.
-            record = client.request("POST", _path(id, "skip"), body={"count": count or 1})
+            record = client.request("POST", schedule_path(id, "skip"), body={"count": count or 1})
     if caller.json:
         show_json(record)
         return
@@ -146,11 +146,7 @@ def skip(caller: Caller, id: str, count: int | None, none: bool) -> None:
 
 
 def _act(client: Any, id: str, verb: str, body: Any) -> Any:
-    return client.request("POST", _path(id, verb), body=body, repeatable=True)
-
-
-def _path(schedule_id: str, what: str) -> str:
-    return f"/api/schedules/{segment(schedule_id)}/{what}"
+    return client.request("POST", schedule_path(id, verb), body=body, repeatable=True)
 
 
 # --- all schedules ------------------------------------------------------------------------------------
@@ -232,14 +228,14 @@ def backfill(caller: Caller, id: str, from_: float, to: float, rate: float | Non
     """
     body = {"from": from_, "to": to} | ({} if rate is None else {"rate_per_s": rate})
     with caller.client() as client:
-        counted = client.request("POST", _path(id, "backfill"), body={**body, "dry_run": True}, repeatable=True)
+        counted = client.request("POST", schedule_path(id, "backfill"), body={**body, "dry_run": True}, repeatable=True)
         if counted["count"]:
             say(_count_words(id, counted), err=True)
             if not yes:
                 _confirm()
         # What was agreed to is what is run; and of none at all, the server says why that is wrong.
         agreed = {"count": counted["count"]} if counted["count"] else {}
-        begun = client.request("POST", _path(id, "backfill"), body=body | agreed)
+        begun = client.request("POST", schedule_path(id, "backfill"), body=body | agreed)
     if caller.json:
         show_json(begun)
     else:
@@ -265,7 +261,7 @@ def _confirm() -> None:
 def backfills(caller: Caller, id: str, **query: Any) -> None:
     """List the backfills of a schedule, newest first."""
     with caller.client() as client:
-        page = client.request("GET", _path(id, "backfills"), query=query)
+        page = client.request("GET", schedule_path(id, "backfills"), query=query)
     if caller.json:
         show_json(page)
         return

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from schedule_zero.cli.api import Caller, main, segment, with_caller
+from schedule_zero.cli.api import Caller, main, schedule_path, segment, with_caller
 from schedule_zero.cli.arguments import Duration, LocalMoment, Moment, job_params, job_target, trigger_document
 from schedule_zero.cli.client_executions import each
 from schedule_zero.cli.client_jobs import PARAMS, TARGET, job_options, split_options
@@ -189,7 +189,7 @@ def delete(caller: Caller, ids: tuple[str, ...], yes: bool) -> None:
 @with_caller
 def fires(caller: Caller, id: str | None, **filters: Any) -> None:
     """Show the ledger of a schedule, or of all: what became of each nominal time, newest first."""
-    path = "/api/fires" if id is None else f"/api/schedules/{segment(id)}/fires"
+    path = "/api/fires" if id is None else schedule_path(id, "fires")
     with caller.client() as client:
         page = client.request("GET", path, query=filters)
     if caller.json:

@@ -11,9 +11,8 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
 from schedule_zero.model import Backoff, ErrorCategory, JobError
+from schedule_zero.rules.jitter import drawn
 from schedule_zero.rules.options import EffectiveOptions
 
 # Where growing delays end unless ``retry_max_delay_s`` says so; or at the first one, if that is longer.
@@ -22,10 +21,7 @@ _CATEGORIES = frozenset(category.value for category in ErrorCategory)
 
 
 def delay_s(options: EffectiveOptions, n: int, execution_id: str) -> float:
-    """Seconds from the attempt's end to the next one; with jitter anything up to that, the same whenever it is asked.
-
-    Not from a random source: an ending that is decided again after a crash comes out the same.
-    """
+    """Seconds from the attempt's end to the next; with jitter anything up to that, the same whenever it is asked."""
     first_s, most_s = options.retry_delay_s, options.retry_max_delay_s
     if options.backoff is Backoff.LIST and options.retry_delays_s:
         delay = options.retry_delays_s[min(n, len(options.retry_delays_s)) - 1]
@@ -33,28 +29,22 @@ def delay_s(options: EffectiveOptions, n: int, execution_id: str) -> float:
         delay = first_s
     else:
         end_s = max(GROWN_S, first_s) if most_s is None else most_s
-        delay = min(end_s, first_s * _factor(options.backoff, n, end_s / first_s if first_s else 0.0))
+        delay = min(end_s, first_s * _factor(options.backoff, n))
     if most_s is not None:
         delay = min(delay, most_s)
-    return delay * _drawn(execution_id, n) if options.retry_jitter else delay
+    return delay * drawn(f"{execution_id}#{n}") if options.retry_jitter else delay
 
 
-def _factor(backoff: Backoff, n: int, enough: float) -> float:
-    """How many times the first delay the ``n``-th is; where it is more than ``enough``, anything that is."""
+def _factor(backoff: Backoff, n: int) -> float:
+    """How many times the first delay the ``n``-th is. (The largest of ``max_attempts`` is far from a float's end.)"""
     if backoff is Backoff.LINEAR:
         return float(n)
-    now, following = 1.0, 2.0 if backoff is Backoff.EXPONENTIAL else 1.0
+    if backoff is Backoff.EXPONENTIAL:
+        return 2.0 ** (n - 1)
+    now, following = 1.0, 1.0
     for _ in range(n - 1):
-        if now > enough:
-            break
-        doubled = backoff is Backoff.EXPONENTIAL
-        now, following = following, following * 2 if doubled else now + following
+        now, following = following, now + following
     return now
-
-
-def _drawn(execution_id: str, n: int) -> float:
-    """A number in [0, 1)."""
-    return int.from_bytes(blake2b(f"{execution_id}#{n}".encode(), digest_size=6).digest(), "big") / 2**48
 
 
 def is_wanted(options: EffectiveOptions, error: JobError | None) -> bool:

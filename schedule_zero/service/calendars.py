@@ -27,7 +27,8 @@ from schedule_zero.timing.calendar_parse import parse_calendar
 from schedule_zero.timing.calendar_rules import DAY_US
 from schedule_zero.timing.calendars import END_US, CalendarWindow, NamedCalendar
 from schedule_zero.timing.ical_text import merged, zone_of
-from schedule_zero.timing.walltime import LAST_YEAR, from_day_number
+from schedule_zero.timing.trigger import LATEST_WORDS
+from schedule_zero.timing.walltime import from_day_number
 
 log = structlog.get_logger(__name__)
 
@@ -306,7 +307,7 @@ def _summary(row: Calendar) -> CalendarSummary:
 
 
 def _too_late(parameter: str, us: int) -> InvalidField:
-    return InvalidField(f"expected a moment before the year {LAST_YEAR + 1}, got {rfc3339(us)}", parameter=parameter)
+    return InvalidField(f"expected {LATEST_WORDS}, got {rfc3339(us)}", parameter=parameter)
 
 
 def _unknown(name: str) -> NotFound:

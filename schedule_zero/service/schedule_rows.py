@@ -50,13 +50,13 @@ class RowMaker:
         params = bytes(spec.job_params)
         check_params(self._registry, self._limits, spec.handler_id, spec.job_method, params)
         id_ = spec.id or new_id()
-        parse = partial(parse_trigger, spec.trigger, zone=zone_of(spec.timezone), now_us=now_us, seed=id_)
-        least_ms = self._timing.min_interval_ms
-        unchanged = old is not None and parse().encoded() == old.trigger
-        if unchanged:
-            # What fires already may go on, although the setting was changed since.
-            least_ms = 1
-        trigger = parse(min_interval_ms=least_ms)
+        parse = partial(parse_trigger, spec.trigger, zone=default_zone(spec.timezone), now_us=now_us, seed=id_)
+        trigger = parse()
+        unchanged = old is not None and trigger.encoded() == old.trigger
+        # What fires already may go on, although the setting was changed since.
+        least_ms = 1 if unchanged else self._timing.min_interval_ms
+        if least_ms > 1:
+            trigger = parse(min_interval_ms=least_ms)
         policies = self.pinned(spec.policies)
         grace_s = self._timing.misfire_grace_s if spec.misfire_grace_s is None else spec.misfire_grace_s
         if old is None or (old.policies, old.misfire_grace_s) != (stored_policies(policies), grace_s):
@@ -147,7 +147,7 @@ def merge_patch(target: Any, patch: Any) -> Any:
     return merged
 
 
-def zone_of(key: str | None) -> str:
+def default_zone(key: str | None) -> str:
     """The zone of triggers that name none. InvalidTrigger."""
     if key is not None and iana_zone(key) is None:
         raise InvalidTrigger(f"timezone: expected an IANA zone such as Europe/Berlin, got {key!r}", pointer="/timezone")

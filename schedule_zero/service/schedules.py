@@ -30,7 +30,7 @@ from schedule_zero.rules.options import options_said
 from schedule_zero.rules.policies import policies_of, skips_of, stored_policies, stored_skips
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.idempotency import idempotency_record
-from schedule_zero.service.schedule_rows import RowMaker, merge_patch, spec_of, zone_of
+from schedule_zero.service.schedule_rows import RowMaker, default_zone, merge_patch, spec_of
 from schedule_zero.service.specs import (
     IdemKey,
     PreviewSpec,
@@ -51,6 +51,7 @@ from schedule_zero.timing.handover import handover_with, settle_with
 from schedule_zero.timing.previews import Preview, preview_of
 
 C = TypeVar("C")
+A = TypeVar("A")
 
 MAX_PREVIEW = 1000
 # Snoozed schedules that are resumed in one go, and who is said to have done it.
@@ -162,16 +163,14 @@ class ScheduleService:
         With ``if_match`` a change meanwhile is a PreconditionFailed. What is no schedule any more is a
         ``msgspec.ValidationError``: whoever has the patch can say where in it.
         """
-        for _ in range(CHANGE_ATTEMPTS):
-            old = await self.get(schedule_id)
-            row = self._patched(principal, old, patch)
-            try:
-                # What was read is what has to be there still: a patch never loses another's change.
-                return (await self._put(row, if_match or etag(old))).schedule
-            except PreconditionFailed:
-                if if_match is not None:
-                    raise
-        raise _changed_all_the_time(schedule_id)
+
+        async def change(old: Schedule) -> store_schedules.Put:
+            # What was read is what has to be there still: a patch never loses another's change.
+            return self._as_put(self._patched(principal, old, patch), if_match or etag(old))
+
+        written = await self._change(schedule_id, store_schedules.put, change, once=if_match is not None)
+        assert isinstance(written, PutAnswer)  # no Idempotency-Key was given: PATCH needs none
+        return written.schedule
 
     def _patched(self, principal: Principal, old: Schedule, patch: dict[str, Any]) -> Schedule:
         document = msgspec.to_builtins(spec_of(old), builtin_types=(msgspec.Raw,))
@@ -195,13 +194,18 @@ class ScheduleService:
     async def _put(
         self, row: Schedule, if_match: str | None, *, create_only: bool = False, keep_snooze: bool = True
     ) -> PutAnswer:
-        put = store_schedules.Put(
-            row=row, handover=self._handover, if_match=if_match, create_only=create_only, keep_snooze=keep_snooze
-        )
+        put = self._as_put(row, if_match, create_only=create_only, keep_snooze=keep_snooze)
         written: PutAnswer | IdempotentReplay = await self._store.write(store_schedules.put, put)
         self._timer.changed()
         assert isinstance(written, PutAnswer)  # no Idempotency-Key was given: PUT needs none
         return written
+
+    def _as_put(
+        self, row: Schedule, if_match: str | None, *, create_only: bool = False, keep_snooze: bool = True
+    ) -> store_schedules.Put:
+        return store_schedules.Put(
+            row=row, handover=self._handover, if_match=if_match, create_only=create_only, keep_snooze=keep_snooze
+        )
 
     async def delete(self, principal: Principal, schedule_id: str, if_match: str | None = None) -> None:
         """Forget a schedule; its ledger and executions stay."""
@@ -314,16 +318,23 @@ class ScheduleService:
         return change
 
     async def _change(
-        self, schedule_id: str, verb: Verb[C, Schedule], change: Callable[[Schedule], Awaitable[C]]
-    ) -> Schedule:
-        """Write what follows from the schedule as it is; decided anew if somebody else changes it meanwhile."""
+        self, schedule_id: str, verb: Verb[C, A], change: Callable[[Schedule], Awaitable[C]], *, once: bool = False
+    ) -> A:
+        """Write what follows from the schedule as it is; decided anew if somebody else changes it meanwhile.
+
+        With ``once`` that is a PreconditionFailed.
+        """
         for _ in range(CHANGE_ATTEMPTS):
             old = await self.get(schedule_id)
-            with suppress(PreconditionFailed):
+            try:
                 changed = await self._store.write(verb, await change(old))
+            except PreconditionFailed:
+                if once:
+                    raise
+            else:
                 self._timer.changed()
                 return changed
-        raise _changed_all_the_time(schedule_id)
+        raise Conflict(f"schedule {schedule_id!r} was changed by others {CHANGE_ATTEMPTS} times while this was tried")
 
     async def skip(self, principal: Principal, schedule_id: str, count: int = 1) -> Schedule:
         """Leave out the next ``count`` nominal times that are not left out already. Zero: leave out none any more."""
@@ -438,7 +449,7 @@ class ScheduleService:
         after_us = self._clock.wall_us() if spec.after_us is None else spec.after_us
         named = parse_trigger(
             spec.trigger,
-            zone=zone_of(spec.timezone),
+            zone=default_zone(spec.timezone),
             min_interval_ms=self._timing.min_interval_ms,
             now_us=after_us,
             seed=spec.id or "preview",
@@ -454,10 +465,6 @@ class ScheduleService:
             exclusions=resolver.exclusions(policies, named),
             max_fires=policies.max_fires,
         )
-
-
-def _changed_all_the_time(schedule_id: str) -> Conflict:
-    return Conflict(f"schedule {schedule_id!r} was changed by others {CHANGE_ATTEMPTS} times while this was tried")
 
 
 def _unknown(schedule_id: str) -> NotFound:

@@ -76,11 +76,10 @@ def create(tx: Tx, args: list[Create]) -> list[Backfill | IdempotentReplay | Sch
     keys = Keys(tx, (arg.idem for arg in args))
     answers: list[Backfill | IdempotentReplay | ScheduleZeroError] = []
     for arg in args:
-        row, answer = arg.row, keys.answer(arg.idem)
-        beside = None if answer is not None else overlap(tx.conn, row.schedule_id, row.from_us, row.to_us)
-        if beside is not None:
-            answers.append(beside)
-            continue
+        row = arg.row
+        answer: IdempotentReplay | ScheduleZeroError | None = keys.answer(arg.idem)
+        if answer is None:
+            answer = overlap(tx.conn, row.schedule_id, row.from_us, row.to_us)
         answers.append(row if answer is None else answer)
         if answer is None:
             tx.execute(insert(tables.backfills).values({name: getattr(row, name) for name in _FIELDS}))

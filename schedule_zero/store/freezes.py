@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import insert, select, update
 
 from schedule_zero.errors import ScheduleZeroError, WrongState
 from schedule_zero.model import CatchUp, Event, Freeze
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 Z = tables.freezes.c
 _FIELDS = ("id", "from_us", "to_us", "note", "by", "catch_up", "thawed_by")
 _ALL = Query(select(*(Z[name] for name in _FIELDS)).order_by(Z.from_us, Z.id))
-_NOT_OVER = (
-    select(*(Z[name] for name in _FIELDS))
-    .where(Z.thawed_by.is_(None), Z.to_us.is_(None) | (Z.to_us > bindparam("now_us")))
-    .order_by(Z.from_us, Z.id)
-)
 
 
 class Thaw(Struct, kw_only=True):
@@ -74,7 +69,7 @@ def all_freezes(conn: Connection) -> list[Freeze]:
 
 
 def _in_force(tx: Tx, now_us: int) -> list[Freeze]:
-    return [_freeze(tuple(row)) for row in tx.execute(_NOT_OVER.params(now_us=now_us))]
+    return [freeze for freeze in all_freezes(tx.conn) if freeze.in_force(now_us)]
 
 
 def _freeze(row: Sequence[Any]) -> Freeze:

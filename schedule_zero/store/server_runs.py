@@ -73,7 +73,7 @@ def between(conn: Connection, from_us: int, to_us: int, limit: int = 10_000) -> 
     rows = _BETWEEN.rows(conn, until=to_us, after=from_us, most=limit)
     if len(rows) < limit and from_us <= to_us:
         rows = [*rows, *_BEFORE.rows(conn, at=from_us)]
-    return [ServerRun(**dict(zip(_FIELDS, row, strict=True))) for row in reversed(rows)]
+    return [_run(row) for row in reversed(rows)]
 
 
 def around(conn: Connection, us: int) -> tuple[ServerRun | None, ServerRun | None]:

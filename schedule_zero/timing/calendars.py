@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from schedule_zero.model import SkipReason
 from schedule_zero.timing.calendar_rules import DAY_US, CalendarWindow, Rule, Wall
+from schedule_zero.timing.trigger import LATEST_US
 from schedule_zero.timing.walltime import FIRST_YEAR, LAST_YEAR, day_number
 
 __all__ = ["CalendarWindow", "Exclusions", "NamedCalendar", "Verdict"]
@@ -34,7 +35,7 @@ LONGEST_SEGMENT_US = 92 * DAY_US
 CACHED_DAYS_OFF = 4096
 
 # Calendars go to the end of the last year that every zone has as a whole: behind that nothing is covered.
-END_US = day_number(date(LAST_YEAR + 1, 1, 1)) * DAY_US
+END_US = LATEST_US + 1
 _FIRST_DAY = day_number(date(FIRST_YEAR, 1, 2))
 _LAST_DAY = day_number(date(LAST_YEAR, 12, 30))
 

@@ -111,9 +111,8 @@ class Fields:
         elif is_number(value):
             # Cut to what a float can take times a million, and what is out of range either way.
             us = round(max(min(value, LATEST_US), -1) * 1_000_000)
-        if us is None and isinstance(value, str):
-            self._refuse_missing_day(name, value)
         if us is None:
+            self._refuse_missing_day(name, value)
             raise self.fail(name, "an ISO 8601 date and time, unix seconds, or +2h from now", value)
         if us > LATEST_US:
             hint = "; unix time counts in seconds here" if is_number(value) else ""

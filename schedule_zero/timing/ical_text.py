@@ -172,7 +172,7 @@ class _Distiller:
             elif not open_:
                 raise self._at(line, "expected BEGIN:VCALENDAR")
             elif block is not None:
-                self._keep([kind for kind, _ in open_], block, line)
+                self._keep(open_, block, line)
         if open_ or not seen:
             missing = f"END:{open_[-1][0][:50]}" if open_ else "BEGIN:VCALENDAR"
             raise InvalidCalendar(f"not a whole iCalendar file: {missing} is missing", pointer=self._pointer)
@@ -196,8 +196,8 @@ class _Distiller:
             raise self._at(line, f"{expected}, got END:{kind[:50]}")
         return kind
 
-    def _keep(self, open_: list[str], block: _Block, line: _Line) -> None:
-        if open_[1] == "VTIMEZONE":
+    def _keep(self, open_: list[tuple[str, int]], block: _Block, line: _Line) -> None:
+        if open_[1][0] == "VTIMEZONE":
             if line.name in _KEPT_OF_ZONE:
                 block.lines.append(line)
         elif len(open_) == 2:

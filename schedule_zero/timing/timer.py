@@ -181,11 +181,10 @@ class Timer:
         await self._store.write(server_runs.begin, server_runs.Begin(run=run, due=due))
 
     def _decided_ahead(self, conn: Connection, rows: list[Schedule]) -> dict[str, tuple[int, int]]:
-        decided = {row.id: (row.generation, fire_audit.decided_upto(conn, row.id, row.generation)) for row in rows}
         return {
-            id_: (generation, us)
-            for id_, (generation, us) in decided.items()
-            if us is not None and us > self.started_us
+            row.id: (row.generation, decided_us)
+            for row in rows
+            if (decided_us := fire_audit.decided_upto(conn, row.id, row.generation) or 0) > self.started_us
         }
 
     async def _watch_freezes(self) -> None:
