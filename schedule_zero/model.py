@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from schedule_zero.clock import Clock, SystemClock
+from schedule_zero.job_options import JobOptions
 
 
 class State(StrEnum):
@@ -87,14 +88,6 @@ class AttemptOutcome(StrEnum):
     HANDED_BACK = "handed_back"
 
 
-class OnLost(StrEnum):
-    """What happens to an attempt whose node died with it (promise C10)."""
-
-    RERUN = "rerun"
-    FAIL = "fail"
-    WAIT = "wait"
-
-
 class Role(StrEnum):
     """What a token may do; each role includes the ones before it."""
 
@@ -156,21 +149,9 @@ class DayRule(StrEnum):
     NEXT = "next"
 
 
-# Thirty days: the bound on every duration in JobOptions.
-MAX_OPTION_S = 30 * 86_400
 # How many fires a schedule may be asked to make up for, or to skip in advance.
 MAX_CATCH_UP = 1000
 MAX_SKIPS = 100
-
-
-class Backoff(StrEnum):
-    """How the delay before another attempt grows (``rules.retry``)."""
-
-    FIXED = "fixed"
-    LINEAR = "linear"
-    EXPONENTIAL = "exponential"
-    FIBONACCI = "fibonacci"
-    LIST = "list"
 
 
 class ErrorCategory(StrEnum):
@@ -184,34 +165,6 @@ class ErrorCategory(StrEnum):
     DEPENDENCY = "dependency"
     # It would fail in the same way again.
     CRITICAL = "critical"
-
-
-# An exception's class, with its module or without; or an ``ErrorCategory``.
-ErrorName = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_.]*(?!\n)$")]
-DelayS = Annotated[float, Meta(ge=0, le=MAX_OPTION_S)]
-
-
-class JobOptions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How a job is to be run. Set on the method, the schedule or the submission; the narrower wins.
-
-    ``None`` means "not said here"; ``rules.options.effective`` fills in the defaults.
-    """
-
-    priority: Annotated[int, Meta(ge=0, le=100)] | None = None
-    max_attempts: Annotated[int, Meta(ge=1, le=1000)] | None = None
-    retry_delay_s: DelayS | None = None
-    backoff: Backoff | None = None
-    # The delays of ``backoff: list``, which is meant where only these are said.
-    retry_delays_s: Annotated[tuple[DelayS, ...], Meta(min_length=1, max_length=100)] | None = None
-    retry_max_delay_s: DelayS | None = None
-    # Full jitter: anything from nothing to the delay.
-    retry_jitter: bool | None = None
-    # Errors after which there is another attempt (none said: all), and those after which there is none.
-    retry_on: Annotated[tuple[ErrorName, ...], Meta(max_length=100)] | None = None
-    give_up_on: Annotated[tuple[ErrorName, ...], Meta(max_length=100)] | None = None
-    timeout_s: Annotated[float, Meta(gt=0, le=MAX_OPTION_S)] | None = None
-    on_lost: OnLost | None = None
-    idempotent: bool | None = None
 
 
 CalendarName = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -268,6 +221,15 @@ class Execution(Struct, kw_only=True, gc=False):
     parent_id: str | None = None
     # What it was made together with: the id of a backfill.
     group_id: str | None = None
+    # Which nodes may run it (``rules.birth.Lane`` as JSON); None: all that serve its method.
+    lane: str | None = None
+    # The templates of its options, filled in.
+    concurrency_key: str | None = None
+    rate_key: str | None = None
+    sticky_key: str | None = None
+    unique_key: str | None = None
+    # Not started by then, it is ``misfired``.
+    start_by_us: int | None = None
     attempt: int = 0
     token: int = 0
     node_id: str | None = None
@@ -282,6 +244,11 @@ class Execution(Struct, kw_only=True, gc=False):
     started_us: int | None = None
     finished_us: int | None = None
     stored_us: int | None = None
+    # What the process of its last attempt used, where it had one of its own.
+    cpu_us: int | None = None
+    peak_rss_bytes: int | None = None
+    # What its failure has in common with others, while it waits for somebody to look at it.
+    dead_letter: str | None = None
     result: bytes | None = None
     error: bytes | None = None
 
@@ -297,6 +264,8 @@ class Attempt(Struct, kw_only=True, gc=False):
     dispatched_us: int | None = None
     started_us: int | None = None
     finished_us: int | None = None
+    cpu_us: int | None = None
+    peak_rss_bytes: int | None = None
     error: bytes | None = None
 
 

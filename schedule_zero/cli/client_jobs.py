@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from schedule_zero.cli.api import Caller, main, with_caller
 from schedule_zero.cli.app import EXIT_FAILURE
-from schedule_zero.cli.arguments import Duration, Durations, Moment, job_params, job_target, json_document
+from schedule_zero.cli.arguments import Duration, Moment, job_params, job_target, json_document
+from schedule_zero.cli.job_options import job_options, split_options
 from schedule_zero.cli.output import show_json, show_value
 from schedule_zero.cli.terminal import say
 from schedule_zero.cli.waiting import PATIENT_S, wait_for
@@ -17,8 +17,6 @@ from schedule_zero.errors import JobFailed, WaitTimeout
 
 if TYPE_CHECKING:
     from schedule_zero.client import Client
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 TARGET = click.argument("words", metavar="JOB [KEY=VALUE]...", nargs=-1, required=True)
 PARAMS = click.option(
@@ -29,48 +27,6 @@ WAIT = click.option("--wait", is_flag=True, help="Wait until all are over; ends 
 WAIT_FOR = click.option(
     "--wait-for", "wait_s", type=Duration(), help="Give up waiting after this long (implies --wait)."
 )
-
-
-def job_options(command: F) -> F:
-    """How the job is to be run: the same options wherever a job is made."""
-    options = (
-        click.option("--priority", type=int, help="Greater runs first. [5]"),
-        click.option("--max-attempts", type=int, help="How often a failing job is tried. [1]"),
-        click.option("--retry-delay", "retry_delay_s", type=Duration(), help="Pause before the next attempt. [5s]"),
-        click.option(
-            "--backoff",
-            type=click.Choice(["fixed", "linear", "exponential", "fibonacci"]),
-            help="How that pause grows from attempt to attempt. [fixed]",
-        ),
-        click.option("--retry-delays", "retry_delays_s", type=Durations(), help="The pauses one by one: 1s,10s,5m."),
-        click.option("--retry-max-delay", "retry_max_delay_s", type=Duration(), help="No longer pause than this. [1h]"),
-        click.option("--retry-jitter/--no-retry-jitter", default=None, help="Anything up to the pause instead of it."),
-        click.option("--retry-on", multiple=True, metavar="ERROR", help="Retry only after these errors or categories."),
-        click.option("--give-up-on", multiple=True, metavar="ERROR", help="Don't retry after these."),
-        click.option("--timeout", "timeout_s", type=Duration(), help="How long one attempt may take."),
-        click.option(
-            "--on-lost", type=click.Choice(["rerun", "fail", "wait"]), help="What to do if its node dies with it."
-        ),
-        click.option("--idempotent/--not-idempotent", default=None, help="Whether running it twice does no harm."),
-    )
-    # The decorator next to the function comes last: the help shows them in the order above.
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-# A copy of the fields of ``model.JobOptions`` (a test holds them together): the command line loads no model.
-OPTION_NAMES = (
-    "priority", "max_attempts", "retry_delay_s", "backoff", "retry_delays_s", "retry_max_delay_s", "retry_jitter",
-    "retry_on", "give_up_on", "timeout_s", "on_lost", "idempotent",
-)  # fmt: skip
-
-
-def split_options(given: dict[str, Any]) -> dict[str, Any]:
-    """Take the job options that were said out of a command's arguments."""
-    said = {name: given.pop(name, None) for name in OPTION_NAMES}
-    # An option that may be given several times is () where it isn't given at all.
-    return {name: value for name, value in said.items() if value is not None and value != ()}
 
 
 @main.command()

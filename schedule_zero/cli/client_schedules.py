@@ -11,8 +11,9 @@ import click
 from schedule_zero.cli.api import Caller, main, schedule_path, segment, with_caller
 from schedule_zero.cli.arguments import Duration, LocalMoment, Moment, job_params, job_target, trigger_document
 from schedule_zero.cli.client_executions import each
-from schedule_zero.cli.client_jobs import PARAMS, TARGET, job_options, split_options
+from schedule_zero.cli.client_jobs import PARAMS, TARGET
 from schedule_zero.cli.client_policies import policy_options, take_policies
+from schedule_zero.cli.job_options import job_options, split_options
 from schedule_zero.cli.output import (
     Column,
     exact,

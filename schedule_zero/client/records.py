@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, field
 
 from schedule_zero.errors import JobFailed
+from schedule_zero.job_options import Options
 from schedule_zero.model import (
     AttemptOutcome,
     BackfillState,
-    Backoff,
     ErrorCategory,
     FireOutcome,
-    OnLost,
     ScheduleState,
     SkipReason,
     State,
@@ -29,25 +27,6 @@ OVER = frozenset({State.COMPLETED, State.FAILED, State.TIMEOUT, State.CANCELLED,
 
 class Record(Struct, frozen=True, kw_only=True):
     """Something that the server told; it doesn't change when the server's does."""
-
-
-class Options(TypedDict, total=False):
-    """How a job is to be run (``model.JobOptions``), as keyword arguments of the verbs that start one."""
-
-    priority: int
-    max_attempts: int
-    retry_delay_s: float
-    backoff: Backoff | str
-    retry_delays_s: Sequence[float]
-    retry_max_delay_s: float
-    retry_jitter: bool
-    # Exception classes by name, or categories.
-    retry_on: Sequence[str]
-    give_up_on: Sequence[str]
-    # Of one attempt.
-    timeout_s: float
-    on_lost: OnLost | str
-    idempotent: bool
 
 
 class Job(Struct, kw_only=True, omit_defaults=True):

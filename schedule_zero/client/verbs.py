@@ -15,9 +15,10 @@ from schedule_zero.client.calendar_verbs import CalendarVerbs
 from schedule_zero.client.flow import Flow
 from schedule_zero.client.ledger_verbs import LedgerVerbs
 from schedule_zero.client.policy_verbs import PolicyVerbs
-from schedule_zero.client.records import ExecutionRecord, Job, Options, Page, ScheduleRecord
+from schedule_zero.client.records import ExecutionRecord, Job, Page, ScheduleRecord
 from schedule_zero.client.verb import verb
 from schedule_zero.errors import JobFailed, ScheduleZeroError
+from schedule_zero.job_options import Options
 from schedule_zero.model import new_id
 
 

@@ -4,7 +4,7 @@ Bounded in number and in bytes: while either is reached, what comes waits in the
 taken, however large: work goes on.)
 
 Each pair has its own lane because two nodes of one handler may serve different methods (a rolling upgrade):
-what nobody serves now must not stand in the way of the rest. Order: priority, then age.
+what nobody serves now must not stand in the way of the rest. Order: priority, which grows with age (``aged_us``).
 
 The window is refilled by a read that may be older than what happened meanwhile. Three rules keep that safe:
 what was taken from the window since the read was asked for is not taken from its answer; what is
@@ -22,6 +22,7 @@ from msgspec import Struct, field
 
 from schedule_zero.dispatch.sessions import LiveNode
 from schedule_zero.model import Execution
+from schedule_zero.rules.options import aged_us
 
 
 class Limit(Struct, eq=False):
@@ -73,8 +74,14 @@ class Lane:
 
     def head(self) -> tuple[int, str]:
         """What is next, as a key that orders lanes: smaller is sooner."""
-        priority = self._order[0]
-        return (-priority, self._queues[priority][0].id)
+        return _aged(self._queues[self._next()][0])
+
+    def _next(self) -> int:
+        """The priority of the queue whose turn it is."""
+        order = self._order
+        if len(order) == 1:
+            return order[0]
+        return min(order, key=lambda priority: _aged(self._queues[priority][0]))
 
     def add(self, row: Execution, *, front: bool = False) -> None:
         """``row`` is committed as pending. ``front``: it had its turn before (a retry, handed back)."""
@@ -117,12 +124,12 @@ class Lane:
 
     def pop(self) -> Execution:
         """Take the next one; it counts as being started until ``settled``."""
-        priority = self._order[0]
+        priority = self._next()
         queue = self._queues[priority]
         row = queue.popleft()
         if not queue:
             del self._queues[priority]
-            del self._order[0]
+            self._order.remove(priority)
         self.count -= 1
         self.size -= len(row.params)
         self._ids.discard(row.id)
@@ -212,6 +219,10 @@ class Lane:
             else:
                 heapq.heappop(heap)
         return chosen
+
+
+def _aged(row: Execution) -> tuple[int, str]:
+    return aged_us(row.priority, row.not_before_us or row.created_us), row.id
 
 
 def _load(node: LiveNode) -> tuple[float, int]:

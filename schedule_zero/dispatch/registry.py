@@ -17,7 +17,8 @@ from msgspec import Struct
 
 from schedule_zero.config import HandlerRule
 from schedule_zero.errors import InvalidParams, UnknownHandler, UnknownMethod
-from schedule_zero.model import Handler, JobMethod, JobOptions
+from schedule_zero.job_options import JobOptions
+from schedule_zero.model import Handler, JobMethod
 from schedule_zero.wire.messages import HandlerDeclaration
 
 log = structlog.get_logger(__name__)

@@ -6,12 +6,21 @@ Nothing here runs a job or talks to a server; ``methods.py`` reads these classes
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 import msgspec
 from msgspec import Struct
 
-from schedule_zero.model import Backoff, JobOptions, OnLost
+from schedule_zero.job_options import (
+    Backoff,
+    Isolation,
+    JobOptions,
+    OnDuplicate,
+    OnLost,
+    OptionsBase,
+    Strategy,
+    UniqueWhile,
+)
 from schedule_zero.node.categories import error_name
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -19,7 +28,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Exception classes or names of such, one or several.
 Errors = str | type[BaseException] | Sequence[str | type[BaseException]]
 
-_CHOICES: dict[str, list[str]] = {"backoff": [*Backoff], "on_lost": [*OnLost]}
+_CHOICES: dict[str, list[str]] = {
+    "backoff": [*Backoff],
+    "on_lost": [*OnLost],
+    "unique_while": [*UniqueWhile],
+    "on_duplicate": [*OnDuplicate],
+    "strategy": [*Strategy],
+    "isolation": [*Isolation],
+}
 _MARK = "__schedule_zero_job__"
 
 
@@ -28,6 +44,13 @@ class JobMark(Struct, frozen=True, kw_only=True):
 
     name: str | None = None
     options: JobOptions = JobOptions()
+
+
+class JobWords(OptionsBase, total=False):
+    """What ``@job`` takes, beside the name."""
+
+    retry_on: Errors
+    give_up_on: Errors
 
 
 class BaseHandler:
@@ -56,42 +79,10 @@ def job(function: F, /) -> F: ...
 
 
 @overload
-def job(
-    *,
-    name: str | None = None,
-    priority: int | None = None,
-    max_attempts: int | None = None,
-    retry_delay_s: float | None = None,
-    backoff: Backoff | str | None = None,
-    retry_delays_s: Sequence[float] | None = None,
-    retry_max_delay_s: float | None = None,
-    retry_jitter: bool | None = None,
-    retry_on: Errors | None = None,
-    give_up_on: Errors | None = None,
-    timeout_s: float | None = None,
-    on_lost: OnLost | str | None = None,
-    idempotent: bool | None = None,
-) -> Callable[[F], F]: ...
+def job(*, name: str | None = None, **said: Unpack[JobWords]) -> Callable[[F], F]: ...
 
 
-def job(
-    function: F | None = None,
-    /,
-    *,
-    name: str | None = None,
-    priority: int | None = None,
-    max_attempts: int | None = None,
-    retry_delay_s: float | None = None,
-    backoff: Backoff | str | None = None,
-    retry_delays_s: Sequence[float] | None = None,
-    retry_max_delay_s: float | None = None,
-    retry_jitter: bool | None = None,
-    retry_on: Errors | None = None,
-    give_up_on: Errors | None = None,
-    timeout_s: float | None = None,
-    on_lost: OnLost | str | None = None,
-    idempotent: bool | None = None,
-) -> F | Callable[[F], F]:
+def job(function: F | None = None, /, *, name: str | None = None, **said: Unpack[JobWords]) -> F | Callable[[F], F]:
     """Mark a method as a job method, and say how it wants to be run; a schedule or a submission may say otherwise.
 
     ``name``: what it is called outside (default: the method's own name). ``priority``: higher runs first (default 5).
@@ -103,21 +94,7 @@ def job(
     ``fail`` or ``wait`` when its node dies with it. ``idempotent=False``: running it twice does harm, so a lost attempt
     is not rerun unless ``on_lost`` says so. Unmarked public methods are job methods too, with the defaults.
     """
-    said = {
-        "priority": priority,
-        "max_attempts": max_attempts,
-        "retry_delay_s": retry_delay_s,
-        "backoff": backoff,
-        "retry_delays_s": None if retry_delays_s is None else tuple(retry_delays_s),
-        "retry_max_delay_s": retry_max_delay_s,
-        "retry_jitter": retry_jitter,
-        "retry_on": _names("retry_on", retry_on),
-        "give_up_on": _names("give_up_on", give_up_on),
-        "timeout_s": timeout_s,
-        "on_lost": on_lost,
-        "idempotent": idempotent,
-    }
-    options = _options({name: value for name, value in said.items() if value is not None})
+    options = _options({option: value for option, value in said.items() if value is not None})
     mark = JobMark(name=name, options=options)
 
     def decorate(target: F) -> F:
@@ -134,7 +111,13 @@ def mark_of(function: object) -> JobMark | None:
 
 
 def _options(said: dict[str, Any]) -> JobOptions:
-    """Checked as those of a schedule or a submission are."""
+    """Checked as those of a schedule or a submission are. TypeError for one that there isn't, else ValueError."""
+    unknown = sorted(said.keys() - set(JobOptions.__struct_fields__))
+    if unknown:
+        raise TypeError(f"@job() has no option {unknown[0]!r}")
+    for option in ("retry_on", "give_up_on"):
+        if option in said:
+            said[option] = _names(option, said[option])
     try:
         return msgspec.convert(said, JobOptions)
     except msgspec.ValidationError as error:
@@ -145,9 +128,7 @@ def _options(said: dict[str, Any]) -> JobOptions:
         raise ValueError(f"@job({name}=…): {what[:1].lower()}{what[1:]}, got {said.get(name)!r}") from None
 
 
-def _names(option: str, errors: Errors | None) -> tuple[str, ...] | None:
-    if errors is None:
-        return None
+def _names(option: str, errors: Errors) -> tuple[str, ...]:
     if isinstance(errors, str | type):
         errors = [errors]
     names = []

@@ -17,7 +17,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from schedule_zero.errors import InvalidHandler, InvalidParams
-from schedule_zero.model import JobMethod, JobOptions
+from schedule_zero.job_options import JobOptions
+from schedule_zero.model import JobMethod
 from schedule_zero.node.handler import BaseHandler, mark_of
 from schedule_zero.wire.messages import HandlerDeclaration
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from schedule_zero.model import AttemptOutcome, JobError, OnLost, State
+from schedule_zero.job_options import OnLost
+from schedule_zero.model import AttemptOutcome, JobError, State
 from schedule_zero.rules.options import EffectiveOptions
 from schedule_zero.rules.retry import delay_s, is_wanted
 

@@ -11,9 +11,20 @@ from typing import Any
 
 import msgspec
 
-from schedule_zero.model import Backoff, JobOptions, OnLost
+from schedule_zero.job_options import (
+    Backoff,
+    Isolation,
+    JobOptions,
+    OnDuplicate,
+    OnLost,
+    Priority,
+    Strategy,
+    UniqueWhile,
+)
 
-DEFAULT_PRIORITY = 5
+DEFAULT_PRIORITY = int(Priority.NORMAL)
+# So long a wait is worth one step of priority.
+AGEING_US = 60_000_000
 DEFAULT_MAX_ATTEMPTS = 1
 DEFAULT_RETRY_DELAY_S = 5.0
 
@@ -26,7 +37,7 @@ class Source(StrEnum):
     METHOD = "method"
 
 
-class EffectiveOptions(msgspec.Struct, frozen=True, kw_only=True):
+class EffectiveOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Every option, decided."""
 
     priority: int = DEFAULT_PRIORITY
@@ -40,13 +51,34 @@ class EffectiveOptions(msgspec.Struct, frozen=True, kw_only=True):
     give_up_on: tuple[str, ...] = ()
     timeout_s: float | None = None
     on_lost: OnLost = OnLost.RERUN
+    queue_timeout_s: float | None = None
+    heartbeat_timeout_s: float | None = None
+    max_instances: int | None = None
+    concurrency_key: str | None = None
+    max_per_key: int = 1
+    weight: int = 1
+    rate_limit: str | None = None
+    rate_burst: int = 1
+    rate_key: str | None = None
+    unique_key: str | None = None
+    unique_while: UniqueWhile = UniqueWhile.OPEN
+    unique_for_s: float | None = None
+    on_duplicate: OnDuplicate = OnDuplicate.REJECT
+    require: tuple[str, ...] = ()
+    prefer: tuple[str, ...] = ()
+    strategy: Strategy = Strategy.LEAST_LOADED
+    sticky_key: str | None = None
+    isolation: Isolation = Isolation.NONE
+    memory_mb: int | None = None
+    cpu_percent: int | None = None
+    cpu_s: float | None = None
 
 
 DEFAULTS = EffectiveOptions()
 
 
-class StoredOptions(EffectiveOptions, frozen=True, kw_only=True):
-    """As an execution keeps them."""
+class StoredOptions(EffectiveOptions, frozen=True, kw_only=True, omit_defaults=True):
+    """As an execution keeps them: without those that are the default."""
 
     # option → who said it; what is not among them is the default.
     sources: dict[str, Source] = {}
@@ -99,10 +131,15 @@ def options_of(stored: bytes | None) -> EffectiveOptions:
     return DEFAULTS if stored is None else _decode_stored(stored)
 
 
-@lru_cache(maxsize=4096)
-def merged(narrow: JobOptions, method: JobOptions, source: Source) -> tuple[int, bytes | None]:
-    """The priority in force, and the options as an execution keeps them (``Execution.options``)."""
-    if narrow == NO_OPTIONS and method == NO_OPTIONS:
-        return DEFAULT_PRIORITY, None
-    chosen = effective({source: narrow, Source.METHOD: method})
-    return chosen.priority, msgspec.json.encode(chosen)
+def shown(stored: bytes | None) -> bytes:
+    """Every option in force as JSON, and in ``sources`` who said those that are not the default."""
+    options = DEFAULTS if stored is None else _decode_stored(stored)
+    said = options.sources if isinstance(options, StoredOptions) else {}
+    return msgspec.json.encode({**{name: getattr(options, name) for name in NAMES}, "sources": said})
+
+
+def aged_us(priority: int, waits_since_us: int) -> int:
+    """Where in its queue something stands, the smallest first: a minute of waiting is worth one step of priority, so
+    nothing starves. The same two executions stand in the same order for ever, so the order can be an index.
+    """
+    return waits_since_us - priority * AGEING_US

@@ -11,7 +11,8 @@
 
 from __future__ import annotations
 
-from schedule_zero.model import Backoff, ErrorCategory, JobError
+from schedule_zero.job_options import Backoff
+from schedule_zero.model import ErrorCategory, JobError
 from schedule_zero.rules.jitter import drawn
 from schedule_zero.rules.options import EffectiveOptions
 

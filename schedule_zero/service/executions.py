@@ -12,9 +12,10 @@ from schedule_zero.clock import Clock
 from schedule_zero.config import LimitsConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import BadRequest, NotFound, TooLarge, WrongState
-from schedule_zero.model import Execution, JobOptions, Origin, State, new_id
+from schedule_zero.model import Execution, Origin, State, new_id
 from schedule_zero.ops.events import EventHub
-from schedule_zero.rules.options import Source, merged
+from schedule_zero.rules.birth import equip
+from schedule_zero.rules.options import Source
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.service.idempotency import idempotency_record
 from schedule_zero.service.params import check_params
@@ -106,7 +107,6 @@ class ExecutionService:
     ) -> list[Execution]:
         now_us = self._clock.wall_us()
         registry, limits = self._dispatcher.registry, self._limits
-        decided: dict[tuple[JobOptions, JobOptions], tuple[int, bytes | None]] = {}
         rows = []
         for index, item in enumerate(items):
             params = bytes(item.job_params)
@@ -116,26 +116,20 @@ class ExecutionService:
                 if bulk:
                     error.pointer = f"/executions/{index}{error.pointer or ''}"
                 raise
-            key = (item.options, method.options)
-            options = decided.get(key)
-            if options is None:
-                options = decided[key] = merged(item.options, method.options, source)
             later = item.not_before_us is not None and item.not_before_us > now_us
-            rows.append(
-                Execution(
-                    id=new_id(),
-                    handler_id=item.handler_id,
-                    job_method=item.job_method,
-                    params=params,
-                    state=State.SCHEDULED if later else State.PENDING,
-                    priority=options[0],
-                    origin=origin,
-                    not_before_us=item.not_before_us if later else None,
-                    options=options[1],
-                    idempotency_key=item.idempotency_key,
-                    created_us=now_us,
-                )
+            row = Execution(
+                id=new_id(),
+                handler_id=item.handler_id,
+                job_method=item.job_method,
+                params=params,
+                state=State.SCHEDULED if later else State.PENDING,
+                origin=origin,
+                not_before_us=item.not_before_us if later else None,
+                idempotency_key=item.idempotency_key,
+                created_us=now_us,
             )
+            equip(row, item.options, method.options, source)
+            rows.append(row)
         return rows
 
     async def _insert(self, rows: list[Execution], idem: IdempotencyRecord | None) -> list[str] | None:

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from schedule_zero.config import LimitsConfig, TimingConfig
 from schedule_zero.errors import InvalidCalendar, InvalidField, InvalidTrigger
-from schedule_zero.model import CatchUp, JobOptions, Policies, Schedule, ScheduleState, new_id
+from schedule_zero.job_options import JobOptions
+from schedule_zero.model import CatchUp, Policies, Schedule, ScheduleState, new_id
 from schedule_zero.rules.options import options_said
 from schedule_zero.rules.policies import is_tracked, policies_of, stored_policies
 from schedule_zero.service.params import check_params

@@ -6,7 +6,8 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
-from schedule_zero.model import NO_POLICIES, Attempt, Execution, JobOptions, Policies, Role, Schedule
+from schedule_zero.job_options import JobOptions
+from schedule_zero.model import NO_POLICIES, Attempt, Execution, Policies, Role, Schedule
 
 EMPTY_PARAMS = Raw(b"{}")
 

@@ -34,6 +34,8 @@ class EndItem(Struct, kw_only=True):
     started_us: int | None = None
     finished_us: int | None = None
     stored_us: int
+    cpu_us: int | None = None
+    peak_rss_bytes: int | None = None
     not_before_us: int | None = None
     # The attempt ended with the loss of its node: counts towards ``lost_count`` (C16).
     lost: bool = False
@@ -155,6 +157,8 @@ def _attempt_values(over: EndItem | Attempt) -> tuple[Any, ...]:
         over.started_us,
         over.finished_us,
         rows.text(over.error),
+        over.cpu_us,
+        over.peak_rss_bytes,
     )
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Subquery, bindparam, func, or_, select, text
+from sqlalchemy import BigInteger, ColumnElement, Subquery, bindparam, func, literal_column, or_, select, text, tuple_
 
 from schedule_zero.model import Attempt, Execution, Origin, State
 from schedule_zero.store import tables
@@ -88,19 +88,15 @@ _DUE = Query(
 _PENDING_COUNTS = Query(
     select(E.handler_id, E.job_method, func.count()).where(text(tables.IS_PENDING)).group_by(E.handler_id, E.job_method)
 )
+_AGED = literal_column(tables.AGED, BigInteger)
 _PENDING = (
     select(*COLUMNS)
     .where(text(tables.IS_PENDING), E.handler_id == bindparam("handler"), E.job_method == bindparam("method"))
-    .order_by(E.priority.desc(), E.id)
+    .order_by(_AGED, E.id)
     .limit(bindparam("most"))
 )
 _WINDOW = Query(_PENDING)
-# (priority descending, id ascending) has no row comparison; two ranges have.
-_WINDOW_AFTER = Query(
-    _PENDING.where(
-        E.priority <= bindparam("priority"), (E.priority < bindparam("priority")) | (E.id > bindparam("after"))
-    )
-)
+_WINDOW_AFTER = Query(_PENDING.where(tuple_(_AGED, E.id) > tuple_(bindparam("aged"), bindparam("after"))))
 _COUNTS = Query(
     select(
         tables.execution_counts.c.bucket_us,
@@ -227,7 +223,7 @@ def due_rows(conn: Connection, now_us: int, limit: int) -> list[Execution]:
 def pending_window(
     conn: Connection, handler_id: str, job_method: str, limit: int, after: tuple[int, str] | None = None
 ) -> list[Execution]:
-    """The next pending executions of a method: priority descending, then id; after that (priority, id) if given.
+    """The next pending executions of a method: by age and priority (``aged_us``), then id; after that pair if given.
 
     By method, because two nodes of one handler may serve different methods (a rolling upgrade): what nobody can run
     now must not stand in the way of the rest (C20).
@@ -236,7 +232,7 @@ def pending_window(
         found = _WINDOW.rows(conn, handler=handler_id, method=job_method, most=limit)
     else:
         found = _WINDOW_AFTER.rows(
-            conn, handler=handler_id, method=job_method, most=limit, priority=after[0], after=after[1]
+            conn, handler=handler_id, method=job_method, most=limit, aged=after[0], after=after[1]
         )
     return [execution(row) for row in found]
 

@@ -21,12 +21,14 @@ FIELDS = (
     "id", "handler_id", "job_method", "state", "priority", "origin", "created_us", "params", "schedule_id",
     "nominal_us", "not_before_us", "attempt", "token", "node_id", "lost_count", "cancel_requested",
     "dispatched_us", "started_us", "finished_us", "stored_us", "parent_id", "idempotency_key", "options",
-    "result", "error", "group_id",
+    "result", "error", "group_id", "lane", "concurrency_key", "rate_key", "sticky_key", "unique_key", "start_by_us",
+    "cpu_us", "peak_rss_bytes", "dead_letter",
 )  # fmt: skip
 COLUMNS = tuple(tables.executions.c[name] for name in FIELDS)
 
 ATTEMPT_FIELDS = (
     "execution_id", "attempt", "token", "node_id", "outcome", "dispatched_us", "started_us", "finished_us", "error",
+    "cpu_us", "peak_rss_bytes",
 )  # fmt: skip
 ATTEMPT_COLUMNS = tuple(tables.attempts.c[name] for name in ATTEMPT_FIELDS)
 
@@ -117,6 +119,15 @@ def execution(row: Sequence[Any]) -> Execution:
         result=document(row[23]),
         error=document(row[24]),
         group_id=row[25],
+        lane=row[26],
+        concurrency_key=row[27],
+        rate_key=row[28],
+        sticky_key=row[29],
+        unique_key=row[30],
+        start_by_us=row[31],
+        cpu_us=row[32],
+        peak_rss_bytes=row[33],
+        dead_letter=row[34],
     )
 
 
@@ -132,6 +143,8 @@ def attempt(row: Sequence[Any]) -> Attempt:
         started_us=row[6],
         finished_us=row[7],
         error=document(row[8]),
+        cpu_us=row[9],
+        peak_rss_bytes=row[10],
     )
 
 

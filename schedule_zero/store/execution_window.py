@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from schedule_zero.model import Execution
+from schedule_zero.rules.options import aged_us
 from schedule_zero.store.execution_reads import pending_window
 
 if TYPE_CHECKING:
@@ -33,5 +34,6 @@ def fill_window(
         size += sum(len(row.params) for row in found)
         if len(found) < wanted:
             return rows, False
-        after = (found[-1].priority, found[-1].id)
+        last = found[-1]
+        after = (aged_us(last.priority, last.not_before_us or last.created_us), last.id)
     return rows, True

@@ -8,7 +8,8 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import delete, insert, select, update
 
-from schedule_zero.model import Event, Handler, JobMethod, JobOptions
+from schedule_zero.job_options import JobOptions
+from schedule_zero.model import Event, Handler, JobMethod
 from schedule_zero.store import tables
 from schedule_zero.store.statements import Query
 from schedule_zero.store.tx import Tx

@@ -62,6 +62,33 @@ def thawed_by(conn: Connection) -> None:
     )
 
 
+def how_jobs_are_run(conn: Connection) -> None:
+    """3 → 4: what the options of an execution come to: its lane, its keys, its start deadline; usage; dead letters."""
+    _run(
+        conn,
+        "ALTER TABLE executions ADD COLUMN lane {name}",
+        "ALTER TABLE executions ADD COLUMN concurrency_key {name}",
+        "ALTER TABLE executions ADD COLUMN rate_key {name}",
+        "ALTER TABLE executions ADD COLUMN sticky_key {name}",
+        "ALTER TABLE executions ADD COLUMN unique_key {name}",
+        "ALTER TABLE executions ADD COLUMN start_by_us BIGINT",
+        "ALTER TABLE executions ADD COLUMN cpu_us BIGINT",
+        "ALTER TABLE executions ADD COLUMN peak_rss_bytes BIGINT",
+        "ALTER TABLE executions ADD COLUMN dead_letter {name}",
+        "ALTER TABLE attempts ADD COLUMN cpu_us BIGINT",
+        "ALTER TABLE attempts ADD COLUMN peak_rss_bytes BIGINT",
+        "DROP INDEX ix_executions_pending",
+        """CREATE INDEX ix_executions_pending ON executions
+            (handler_id, job_method, (coalesce(not_before_us, created_us) - priority * 60000000), id)
+            WHERE state = 'pending'""",
+        """CREATE INDEX ix_executions_start_by ON executions (start_by_us)
+            WHERE start_by_us IS NOT NULL AND state IN ('scheduled', 'pending', 'retry_scheduled')""",
+        "CREATE INDEX ix_executions_unique ON executions (unique_key, seq) WHERE unique_key IS NOT NULL",
+        """CREATE INDEX ix_executions_dead ON executions (handler_id, job_method, dead_letter, seq)
+            WHERE dead_letter IS NOT NULL""",
+    )
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

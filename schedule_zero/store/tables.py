@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from schedule_zero.model import State
+from schedule_zero.rules.options import AGEING_US
 from schedule_zero.rules.states import TERMINAL, TRANSITIONS
 
 metadata = MetaData()
@@ -38,11 +39,17 @@ def _states(states: frozenset[State] | set[State]) -> str:
 
 
 WAITING = frozenset(s for s in State if State.CANCELLED in TRANSITIONS[s]) - {State.RUNNING}
+EXPIRING = frozenset(s for s in State if State.MISFIRED in TRANSITIONS[s])
 STARTABLE = frozenset(s for s in State if State.RUNNING in TRANSITIONS[s])
 NOT_COMPLETED = "state <> 'completed'"
 IS_PENDING = "state = 'pending'"
 # The NULL check first: it is all that most rows are asked.
 IS_TIMED = "not_before_us IS NOT NULL AND state IN ('scheduled', 'retry_scheduled')"
+# What waits goes by this, the smallest first (``rules.options.aged_us``).
+AGED = f"coalesce(not_before_us, created_us) - priority * {AGEING_US}"
+IS_EXPIRING = f"start_by_us IS NOT NULL AND state IN {_states(EXPIRING)}"
+IS_UNIQUE = "unique_key IS NOT NULL"
+IS_DEAD_LETTER = "dead_letter IS NOT NULL"
 IS_WAITING = f"state IN {_states(WAITING)}"
 IS_OPEN = f"state IN {_states(set(State) - TERMINAL)}"
 IS_STARTABLE = f"state IN {_states(STARTABLE)}"
@@ -93,6 +100,15 @@ executions = Table(
     Column("stored_us", BigInteger),
     Column("parent_id", Name),
     Column("group_id", Name),
+    Column("lane", Name),
+    Column("concurrency_key", Name),
+    Column("rate_key", Name),
+    Column("sticky_key", Name),
+    Column("unique_key", Name),
+    Column("start_by_us", BigInteger),
+    Column("cpu_us", BigInteger),
+    Column("peak_rss_bytes", BigInteger),
+    Column("dead_letter", Name),
     Column("idempotency_key", Text),
     Column("options", Text),
     # The large ones last: a filter never has to read past them.
@@ -108,9 +124,13 @@ _partial("ix_executions_schedule", executions, "schedule_id", "seq", where="sche
 # schedule in it, "the failed ones of this handler" is read from the index alone: an index of its own for that, with a
 # predicate of five states, cost every execution 4 µs.
 _partial("ix_executions_state", executions, "state", "seq", "handler_id", "schedule_id", where=NOT_COMPLETED)
-# The dispatcher's window. Born-running executions never touch it.
-_partial("ix_executions_pending", executions, "handler_id", "job_method", "priority DESC", "id", where=IS_PENDING)
+# The dispatcher's window (``AGED``). Born-running executions never touch it.
+_partial("ix_executions_pending", executions, "handler_id", "job_method", f"({AGED})", "id", where=IS_PENDING)
 _partial("ix_executions_due", executions, "not_before_us", where=IS_TIMED)
+# "What has waited for too long?", "who has this key?", "what failed like this?"
+_partial("ix_executions_start_by", executions, "start_by_us", where=IS_EXPIRING)
+_partial("ix_executions_unique", executions, "unique_key", "seq", where=IS_UNIQUE)
+_partial("ix_executions_dead", executions, "handler_id", "job_method", "dead_letter", "seq", where=IS_DEAD_LETTER)
 
 attempts = Table(
     "attempts",
@@ -124,6 +144,8 @@ attempts = Table(
     Column("dispatched_us", BigInteger),
     Column("started_us", BigInteger),
     Column("finished_us", BigInteger),
+    Column("cpu_us", BigInteger),
+    Column("peak_rss_bytes", BigInteger),
     Column("error", Text),
     sqlite_with_rowid=True,
 )

@@ -16,7 +16,8 @@ import msgspec
 
 from schedule_zero.clock import from_us
 from schedule_zero.errors import InvalidCalendar, InvalidTrigger
-from schedule_zero.model import NO_POLICIES, JobOptions, Overlap, ScheduleState
+from schedule_zero.job_options import JobOptions
+from schedule_zero.model import NO_POLICIES, Overlap, ScheduleState
 from schedule_zero.rules.policies import policies_of, skips_of
 
 if TYPE_CHECKING:

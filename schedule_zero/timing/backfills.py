@@ -16,7 +16,8 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.errors import StoreUnavailable, WrongState
 from schedule_zero.model import Backfill, Execution, Origin, Schedule, new_id
-from schedule_zero.rules.options import Source, merged, options_said
+from schedule_zero.rules.birth import equip
+from schedule_zero.rules.options import Source, options_said
 from schedule_zero.rules.policies import policies_of
 from schedule_zero.store import backfills, schedule_history, schedules, server_runs
 from schedule_zero.timing.occasions import DelayTrigger, ManualTrigger
@@ -182,20 +183,19 @@ class Backfills:
 
     def _execution(self, schedule: Schedule, backfill_id: str, nominal_us: int) -> Execution:
         method = self._dispatcher.registry.options(schedule.handler_id, schedule.job_method)
-        priority, options = merged(options_said(schedule.options), method, Source.SCHEDULE)
-        return Execution(
+        execution = Execution(
             id=new_id(),
             handler_id=schedule.handler_id,
             job_method=schedule.job_method,
             params=schedule.params,
-            priority=priority,
             origin=Origin.BACKFILL,
             schedule_id=schedule.id,
             group_id=backfill_id,
             nominal_us=nominal_us,
-            options=options,
             created_us=self._clock.wall_us(),
         )
+        equip(execution, options_said(schedule.options), method, Source.SCHEDULE)
+        return execution
 
 
 def _as_it_was(conn: Connection, row: Backfill) -> Schedule | None:

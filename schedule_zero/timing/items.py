@@ -15,8 +15,9 @@ from schedule_zero.model import (
     State,
     new_id,
 )
+from schedule_zero.rules.birth import equip
 from schedule_zero.rules.jitter import jitter_us
-from schedule_zero.rules.options import Source, merged
+from schedule_zero.rules.options import Source
 from schedule_zero.rules.overlap import Turn, take_turns
 from schedule_zero.rules.policies import stored_skips
 from schedule_zero.store.schedules import ReleaseItem
@@ -102,19 +103,14 @@ class ItemMaker:
 
     def _execution(self, alarm: Alarm, nominal_us: int, now_us: int, *, wait: bool) -> Execution:
         row, policies = alarm.row, alarm.policies
-        priority, options = merged(
-            alarm.options, self._registry.options(row.handler_id, row.job_method), Source.SCHEDULE
-        )
         execution = Execution(
             id=new_id(),
             handler_id=row.handler_id,
             job_method=row.job_method,
             params=row.params,
-            priority=priority,
             origin=Origin.FIRE,
             schedule_id=row.id,
             nominal_us=nominal_us,
-            options=options,
             created_us=now_us,
         )
         if policies.jitter_s:
@@ -123,6 +119,7 @@ class ItemMaker:
                 execution.not_before_us, execution.state = start_us, State.SCHEDULED
         if wait:
             execution.state = State.BLOCKED
+        equip(execution, alarm.options, self._registry.options(row.handler_id, row.job_method), Source.SCHEDULE)
         return execution
 
 

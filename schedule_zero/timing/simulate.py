@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 from msgspec.structs import replace
 
 from schedule_zero.errors import InvalidCalendar
-from schedule_zero.model import Event, Execution, Fire, JobOptions, Schedule, ScheduleState
+from schedule_zero.job_options import JobOptions
+from schedule_zero.model import Event, Execution, Fire, Schedule, ScheduleState
 from schedule_zero.timing.alarm import Alarm
 from schedule_zero.timing.instants import IntervalTrigger
 from schedule_zero.timing.occasions import DelayTrigger

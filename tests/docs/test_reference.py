@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from schedule_zero import errors
-from schedule_zero.model import FireOutcome, JobError, JobMethod, JobOptions, NodeState, SkipReason
+from schedule_zero.job_options import JobOptions
+from schedule_zero.model import FireOutcome, JobError, JobMethod, NodeState, SkipReason
 from schedule_zero.settings import LEAVES, variable
 from schedule_zero.web.api.execution_records import ExecutionRecord
 from schedule_zero.web.api.routes import ROUTES

@@ -14,7 +14,8 @@ from schedule_zero.config import HandlerRule
 from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.peers import PATIENCE
 from schedule_zero.errors import NotFound
-from schedule_zero.model import AttemptOutcome, JobMethod, JobOptions, NodeState, State
+from schedule_zero.job_options import JobOptions
+from schedule_zero.model import AttemptOutcome, JobMethod, NodeState, State
 from schedule_zero.store import executions, handlers
 from schedule_zero.wire import messages as m
 from tests.integration.dispatch_bed import CONFIG, NOOP, Peer, running_bed

@@ -10,7 +10,8 @@ import pytest
 
 from schedule_zero.config import TimingConfig
 from schedule_zero.errors import StoreUnavailable
-from schedule_zero.model import FireOutcome, JobOptions, Origin, ScheduleState, SkipReason, State
+from schedule_zero.job_options import JobOptions
+from schedule_zero.model import FireOutcome, Origin, ScheduleState, SkipReason, State
 from schedule_zero.store import schedules
 from schedule_zero.timing import parse_trigger, preview, window
 from tests.integration.timing_bed import DAY, MINUTE, Bed, S, bed_in, one_round, write

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 from schedule_zero.clock import Clock
 from schedule_zero.config import StoreConfig, TimingConfig
 from schedule_zero.errors import StoreUnavailable
-from schedule_zero.model import Execution, Fire, JobOptions, Schedule, ScheduleState
+from schedule_zero.job_options import JobOptions
+from schedule_zero.model import Execution, Fire, Schedule, ScheduleState
 from schedule_zero.store import Store, executions, fires, schedules
 from schedule_zero.store.execution_reads import Filter as ExecutionFilter
 from schedule_zero.timing import Timer, parse_trigger

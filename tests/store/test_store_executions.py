@@ -6,6 +6,7 @@ import pytest
 
 from schedule_zero.errors import Conflict, IdempotencyMismatch
 from schedule_zero.model import Attempt, AttemptOutcome, State
+from schedule_zero.rules.options import aged_us
 from schedule_zero.rules.states import TERMINAL, TRANSITIONS
 from schedule_zero.store import IdempotencyRecord, IdempotentReplay, Store, executions, idempotency
 from schedule_zero.store.execution_window import fill_window
@@ -427,7 +428,9 @@ async def test_the_pending_window_goes_on_after_a_row(store: Store) -> None:
 
     first = await store.read(lambda conn: executions.pending_window(conn, "demo", "noop", 2))
     rest = await store.read(
-        lambda conn: executions.pending_window(conn, "demo", "noop", 9, after=(first[-1].priority, first[-1].id))
+        lambda conn: executions.pending_window(
+            conn, "demo", "noop", 9, after=(aged_us(first[-1].priority, first[-1].created_us), first[-1].id)
+        )
     )
 
     assert [row.id for row in first] == ["e1", "e3"]

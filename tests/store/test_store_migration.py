@@ -9,10 +9,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import create_engine
 
 from schedule_zero.config import StoreConfig
 from schedule_zero.model import FireOutcome, ScheduleState
 from schedule_zero.store import Store, executions, fires, freezes, schedule_history, schedules
+from schedule_zero.store.migrations import STEPS
 from schedule_zero.store.store import FILE_NAME
 from tests.store.builders import T0
 from tests.support import ManualClock
@@ -107,12 +109,16 @@ async def test_a_sqlite_file_of_version_1_becomes_what_a_fresh_one_is(tmp_path: 
 
 
 async def test_a_freeze_of_version_2_that_holds_goes_on_to_hold(tmp_path: Path, clock: ManualClock) -> None:
-    await Store.open(StoreConfig(durability="fast"), tmp_path, clock=clock).close()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as conn:
+        conn.executescript(script("sqlite"))
+    engine = create_engine(f"sqlite:///{tmp_path / FILE_NAME}")
+    with engine.begin() as to_version_2:
+        STEPS[0](to_version_2)
+    engine.dispose()
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as conn:
         conn.executescript(
             """
             UPDATE meta SET value = '2' WHERE key = 'schema_version';
-            ALTER TABLE freezes DROP COLUMN thawed_by;
             INSERT INTO freezes (id, from_us, to_us) VALUES
                 ('over', 1, 2), ('until 2100', 3, 4102444800000000), ('open', 4, NULL);
             """

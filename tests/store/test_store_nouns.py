@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from schedule_zero.errors import AlreadyExists
-from schedule_zero.model import Handler, JobMethod, JobOptions, Node, NodeState, Role
+from schedule_zero.job_options import JobOptions
+from schedule_zero.model import Handler, JobMethod, Node, NodeState, Role
 from schedule_zero.store import Store, events, handlers, node_keys, nodes, tokens
 from tests.store.builders import T0, execution, insert, journal
 from tests.support import ManualClock

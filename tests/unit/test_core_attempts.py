@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from schedule_zero.model import AttemptOutcome, JobOptions, OnLost, State
-from schedule_zero.rules.options import Source, merged
+from schedule_zero.job_options import JobOptions, OnLost
+from schedule_zero.model import AttemptOutcome, State
+from schedule_zero.rules.birth import outfit
+from schedule_zero.rules.options import Source
 from schedule_zero.wire import messages as m
 from tests.unit.core_world import World
 
@@ -16,7 +18,7 @@ def world():
 
 
 def options(**fields):
-    return merged(JobOptions(**fields), JobOptions(), Source.SUBMISSION)[1]
+    return outfit(JobOptions(**fields), JobOptions(), Source.SUBMISSION).options
 
 
 def state(world, execution_id):

@@ -17,7 +17,8 @@ import msgspec
 import pytest
 
 from schedule_zero.dispatch import effects as fx
-from schedule_zero.model import AttemptOutcome, JobOptions, OnLost, State
+from schedule_zero.job_options import JobOptions, OnLost
+from schedule_zero.model import AttemptOutcome, State
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.wire import messages as m
 from tests.unit.core_world import World

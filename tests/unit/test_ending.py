@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedule_zero.model import AttemptOutcome, OnLost, State
+from schedule_zero.job_options import OnLost
+from schedule_zero.model import AttemptOutcome, State
 from schedule_zero.rules import ending
 from schedule_zero.rules.options import DEFAULTS, EffectiveOptions
 from schedule_zero.rules.states import TERMINAL, may_become

@@ -13,7 +13,7 @@ import pytest
 
 from schedule_zero import BaseHandler, GiveUp, Retry, current_job, job
 from schedule_zero.errors import InvalidHandler, InvalidParams
-from schedule_zero.model import Backoff, JobOptions, OnLost
+from schedule_zero.job_options import Backoff, JobOptions, OnLost
 from schedule_zero.node.handler import mark_of
 from schedule_zero.node.methods import BoundMethod, describe
 

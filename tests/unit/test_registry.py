@@ -8,7 +8,8 @@ import pytest
 from schedule_zero.config import HandlerRule
 from schedule_zero.dispatch.registry import MAX_SCHEMA_BYTES, Registry
 from schedule_zero.errors import InvalidParams, UnknownHandler, UnknownMethod
-from schedule_zero.model import Handler, JobMethod, JobOptions
+from schedule_zero.job_options import JobOptions
+from schedule_zero.model import Handler, JobMethod
 from schedule_zero.wire.messages import HandlerDeclaration
 
 T0 = 1_700_000_000_000_000

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from typing import get_type_hints
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedule_zero.cli.client_jobs import OPTION_NAMES
-from schedule_zero.client.records import Options
-from schedule_zero.model import AttemptOutcome, Backoff, ErrorCategory, JobError, JobOptions, OnLost, State
+from schedule_zero.cli.job_options import JOB_OPTIONS
+from schedule_zero.job_options import Backoff, JobOptions, OnLost, Options
+from schedule_zero.model import AttemptOutcome, ErrorCategory, JobError, State
+from schedule_zero.rules.birth import outfit
 from schedule_zero.rules.ending import after_report
-from schedule_zero.rules.options import DEFAULTS, EffectiveOptions, Source, effective, merged, options_of
+from schedule_zero.rules.options import DEFAULTS, EffectiveOptions, Source, effective, options_of
 from schedule_zero.rules.retry import GROWN_S, delay_s, is_wanted
 
 RESET = JobError(
@@ -143,10 +146,11 @@ def test_a_job_that_asks_for_a_retry_gets_it_whatever_its_error_is_called():
 
 def test_the_narrower_wins_and_what_an_execution_keeps_says_who_said_what():
     method = JobOptions(max_attempts=9, retry_delay_s=3.0, backoff=Backoff.LINEAR, idempotent=False)
-    priority, stored = merged(JobOptions(max_attempts=2, priority=8), method, Source.SCHEDULE)
+    wear = outfit(JobOptions(max_attempts=2, priority=8), method, Source.SCHEDULE)
+    stored = wear.options
 
     kept = msgspec.json.decode(stored)
-    assert (priority, kept["max_attempts"], kept["backoff"], kept["on_lost"]) == (8, 2, "linear", "fail")
+    assert (wear.priority, kept["max_attempts"], kept["backoff"], kept["on_lost"]) == (8, 2, "linear", "fail")
     assert kept["sources"] == {
         "priority": "schedule",
         "max_attempts": "schedule",
@@ -178,4 +182,4 @@ def test_what_is_not_idempotent_is_not_rerun_unless_somebody_says_so(narrow, met
 
 
 def test_the_command_line_and_the_client_know_every_option():
-    assert set(OPTION_NAMES) == set(JobOptions.__struct_fields__) == set(Options.__annotations__)
+    assert set(JOB_OPTIONS) == set(JobOptions.__struct_fields__) == set(get_type_hints(Options))

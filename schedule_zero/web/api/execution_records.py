@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from schedule_zero.clock import rfc3339
 from schedule_zero.model import Attempt, AttemptOutcome, Execution, Origin, State
+from schedule_zero.rules.options import shown
 from schedule_zero.service.specs import ExecutionView
 from schedule_zero.store.execution_reads import HandlerStats, Stats
 from schedule_zero.store.executions import CancelAnswer, CancelOutcome
@@ -174,7 +175,7 @@ def execution_detail(view: ExecutionView) -> ExecutionDetail:
     return ExecutionDetail(
         **_execution_fields(execution),
         job_params=Raw(execution.params),
-        options=raw(execution.options),
+        options=Raw(shown(execution.options)),
         idempotency_key=execution.idempotency_key,
         fence_token=execution.token,
         lost_count=execution.lost_count,

@@ -9,17 +9,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from schedule_zero.clock import rfc3339, to_us
 from schedule_zero.errors import InvalidField
-from schedule_zero.model import (
-    MAX_SKIPS,
-    NO_POLICIES,
-    CatchUp,
-    FireOutcome,
-    JobOptions,
-    Policies,
-    Role,
-    ScheduleState,
-    State,
-)
+from schedule_zero.job_options import JobOptions
+from schedule_zero.model import MAX_SKIPS, NO_POLICIES, CatchUp, FireOutcome, Policies, Role, ScheduleState, State
 from schedule_zero.service.specs import EMPTY_PARAMS, ScheduleSpec, SubmitItem
 from schedule_zero.timing.trigger import LATEST_US, LATEST_WORDS
 from schedule_zero.wire.messages import Name

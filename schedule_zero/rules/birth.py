@@ -1,0 +1,97 @@
+"""What an execution is born with: the options in force, and all that follows from them once and for ever. Pure.
+
+Everything that gives birth to executions (submissions, fires, backfills) does it with ``equip``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import msgspec
+
+from schedule_zero.job_options import JobOptions, Strategy
+from schedule_zero.model import Execution
+from schedule_zero.rules.keys import fill_in
+from schedule_zero.rules.options import DEFAULT_PRIORITY, DEFAULTS, NO_OPTIONS, EffectiveOptions, Source, effective
+
+_decode_params = msgspec.json.Decoder(dict).decode
+
+
+class LaneSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Which nodes may run an execution, and how much of them it takes: those that agree in this wait in one queue."""
+
+    require: tuple[str, ...] = ()
+    prefer: tuple[str, ...] = ()
+    strategy: Strategy = Strategy.LEAST_LOADED
+    weight: int = 1
+    # The one node that it is for (one of a broadcast).
+    node: str | None = None
+
+
+PLAIN = LaneSpec()
+
+
+class Outfit(msgspec.Struct, frozen=True):
+    """What the options of a kind of execution come to."""
+
+    priority: int
+    # ``Execution.options``; None: all are defaults.
+    options: bytes | None
+    lane: str | None
+    queue_timeout_us: int | None
+    # (field of ``Execution``, template).
+    templates: tuple[tuple[str, str], ...]
+
+
+@lru_cache(maxsize=4096)
+def outfit(narrow: JobOptions, method: JobOptions, source: Source) -> Outfit:
+    """``narrow`` is what the ``source`` (a submission, a schedule) says itself."""
+    if narrow == NO_OPTIONS and method == NO_OPTIONS:
+        return Outfit(DEFAULT_PRIORITY, None, None, None, ())
+    chosen = effective({source: narrow, Source.METHOD: method})
+    names = ("concurrency_key", "rate_key", "sticky_key", "unique_key")
+    said = [(name, getattr(chosen, name)) for name in names]
+    return Outfit(
+        priority=chosen.priority,
+        options=msgspec.json.encode(chosen),
+        lane=lane_text(lane_spec(chosen)),
+        queue_timeout_us=None if chosen.queue_timeout_s is None else round(chosen.queue_timeout_s * 1e6),
+        templates=tuple((name, template) for name, template in said if template is not None),
+    )
+
+
+def lane_spec(options: EffectiveOptions) -> LaneSpec:
+    return LaneSpec(require=options.require, prefer=options.prefer, strategy=options.strategy, weight=options.weight)
+
+
+def lane_text(spec: LaneSpec) -> str | None:
+    """As executions keep it; None: nothing special."""
+    return None if spec == PLAIN else msgspec.json.encode(spec).decode()
+
+
+@lru_cache(maxsize=4096)
+def lane_of(text: str | None) -> LaneSpec:
+    """The opposite of ``lane_text``."""
+    return PLAIN if text is None else msgspec.json.decode(text, type=LaneSpec)
+
+
+def equip(row: Execution, narrow: JobOptions, method: JobOptions, source: Source) -> None:
+    """Give a fresh execution what follows from its options; ``row`` has its parameters and its times."""
+    if narrow is NO_OPTIONS and method is NO_OPTIONS:
+        return
+    dress(row, outfit(narrow, method, source))
+
+
+def dress(row: Execution, wear: Outfit) -> None:
+    row.priority, row.options, row.lane = wear.priority, wear.options, wear.lane
+    if wear.queue_timeout_us is not None:
+        row.start_by_us = (row.not_before_us or row.created_us) + wear.queue_timeout_us
+    if wear.templates:
+        params = _decode_params(row.params)
+        for name, template in wear.templates:
+            key = fill_in(template, params)
+            # Others may run at once whatever their job; but what is unique is one of its job.
+            setattr(row, name, f"{row.handler_id}.{row.job_method}:{key}" if name == "unique_key" else key)
+
+
+assert lane_spec(DEFAULTS) == PLAIN

@@ -1,0 +1,39 @@
+"""Fills the key templates of a job's options in: ``customer:{customer}`` with the execution's parameters. Pure.
+
+``{name}`` is the parameter of that name: text as it is, anything else as JSON; one that isn't there is ``null``.
+``{*}`` is all of them. A key that would be long is shortened by a hash, so it stays one of its kind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import msgspec
+
+# What is stored, and indexed.
+MAX_KEY = 256
+_FIELD = re.compile(r"\{([^{}]+)\}")
+_canonical = msgspec.json.Encoder(order="sorted").encode
+
+
+def fill_in(template: str, params: dict[str, Any]) -> str:
+    """The key. Never fails: any value has a JSON form, it came as one."""
+    if "{" not in template:
+        return template
+
+    def value(field: re.Match[str]) -> str:
+        name = field[1]
+        said = params if name == "*" else params.get(name)
+        return said if isinstance(said, str) else _canonical(said).decode()
+
+    key = _FIELD.sub(value, template)
+    if len(key) <= MAX_KEY:
+        return key
+    return f"{key[: MAX_KEY - 65]}#{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def fields_of(template: str) -> set[str]:
+    """The parameters that a template names."""
+    return {name for name in _FIELD.findall(template) if name != "*"}
