@@ -48,6 +48,7 @@ from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
+from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedules import ScheduleService
@@ -126,6 +127,7 @@ class Server:
         )
         self.service = Service(
             executions=executions,
+            jobs=JobService(store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.dispatch),
             schedules=schedules,
             ledger=LedgerService(store=self.store),
             audits=audits,

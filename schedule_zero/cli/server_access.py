@@ -49,7 +49,9 @@ def token() -> None:
 
 @token.command("create")
 @click.argument("name")
-@click.option("--role", type=click.Choice(["viewer", "operator", "admin"]), default="operator", help="[operator]")
+@click.option(
+    "--role", type=click.Choice(["worker", "viewer", "operator", "admin"]), default="operator", help="[operator]"
+)
 @OUTPUT
 @click.pass_context
 def create_token(ctx: click.Context, name: str, role: str, output: str) -> None:
