@@ -116,6 +116,7 @@ class Server:
         self.audit_rounds = AuditRounds(
             store=self.store, timer=self.timer, audits=audits, clock=clock, every_s=config.audit.every_s
         )
+        access = AccessService(store=self.store, curve=self.curve, clock=clock)
         schedules = ScheduleService(
             store=self.store,
             dispatcher=self.dispatcher,
@@ -127,7 +128,9 @@ class Server:
         )
         self.service = Service(
             executions=executions,
-            jobs=JobService(store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.dispatch),
+            jobs=JobService(
+                store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.dispatch, access=access
+            ),
             schedules=schedules,
             ledger=LedgerService(store=self.store),
             audits=audits,
@@ -143,7 +146,7 @@ class Server:
                 users=self._users_of_calendar,
                 changed=self._calendar_changed,
             ),
-            access=AccessService(store=self.store, curve=self.curve, clock=clock),
+            access=access,
             system=SystemService(
                 store=self.store,
                 dispatcher=self.dispatcher,

@@ -62,7 +62,15 @@ from schedule_zero.dispatch.sessions import (
     LiveNode,
     Session,
 )
-from schedule_zero.errors import Denied, Draining, DuplicateNode, StoreUnavailable, TooManyRequests, Unavailable
+from schedule_zero.errors import (
+    Denied,
+    Draining,
+    DuplicateNode,
+    StoreUnavailable,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+)
 from schedule_zero.wire import messages as m
 
 # Marks the instances of bots, in the store as well: over HTTP only these can be spoken for.
@@ -93,6 +101,8 @@ class Ask(Struct, kw_only=True):
     adds: frozenset[str] = frozenset()
     want: int
     wait_s: float = 0.0
+    # Whether its token is still good, when it has waited.
+    allowed: Callable[[], bool] = lambda: True
     # Every token that the bot holds, if it says so.
     running: frozenset[int] | None = None
     # It takes no more work, and is signed off once it holds nothing.
@@ -107,6 +117,7 @@ class Given(Struct, kw_only=True):
     cancel: list[int]
     # An operator gives this bot no new work.
     draining: bool
+    waited_s: float
 
 
 class Beat(Struct):
@@ -123,6 +134,7 @@ class _Held(Struct):
 
 class _Claim(Struct, eq=False):
     want: int
+    allowed: Callable[[], bool]
     done: asyncio.Future[list[m.DispatchItem]]
 
 
@@ -183,12 +195,17 @@ class HttpPeers:
         over = self._named(bot, ask, now)
         node = self._core.nodes[bot.node_id]
         items: list[m.DispatchItem] = []
+        if ask.running is not None:
+            # What it names is what it holds now: nobody listens to an older claim of it any more.
+            self._finish_all(bot, [])
+        began_s = now.mono_s
         if ask.leaving:
             self._leave(bot, node)
         elif ask.want:
             items = await self._wait(bot, ask)
         cancel = [token for token, held in bot.held.items() if held.cancel]
-        return Given(items=items, cancel=cancel + over, draining=node.draining)
+        waited_s = self._clock.mono_s() - began_s
+        return Given(items=items, cancel=cancel + over, draining=node.draining, waited_s=waited_s)
 
     def heartbeat(
         self, node_id: str, execution_id: str, token: int, progress: tuple[float | None, str] | None
@@ -365,13 +382,10 @@ class HttpPeers:
         return [token for token in sorted(ask.running) if token not in attempts]
 
     async def _wait(self, bot: _Bot, ask: Ask) -> list[m.DispatchItem]:
-        if ask.running is not None:
-            # What it names is what it holds now: an older claim of it has nobody left who listens.
-            self._finish_all(bot, [])
         if len(bot.claims) >= MAX_CLAIMS:
             raise TooManyRequests(f"{MAX_CLAIMS} claims of {bot.node_id!r} are waiting already")
         loop = asyncio.get_running_loop()
-        claim = _Claim(ask.want, loop.create_future())
+        claim = _Claim(ask.want, ask.allowed, loop.create_future())
         bot.claims.append(claim)
         self._open_window(bot)
         timer = loop.call_later(ask.wait_s, self._time_is_up, bot, claim)
@@ -438,6 +452,9 @@ class HttpPeers:
         now = self._now()
         while bot.ready and bot.claims:
             claim = bot.claims[0]
+            if not claim.allowed():
+                self._finish(bot, claim, Unauthenticated("the token was revoked, or has expired"))
+                continue
             items: list[m.DispatchItem] = []
             size = 0
             for item, _ in bot.ready.values():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from msgspec import Struct
 
@@ -17,6 +18,7 @@ from schedule_zero.dispatch.endings import encode_error
 from schedule_zero.dispatch.http_peers import INSTANCE, Ask, Beat, Given
 from schedule_zero.errors import LeaseLost, NotFound
 from schedule_zero.model import Attempt, JobMethod
+from schedule_zero.service.access import AccessService
 from schedule_zero.service.specs import Principal
 from schedule_zero.store import Store, executions
 from schedule_zero.store.executions import Refusal
@@ -58,11 +60,14 @@ class Lease(Struct):
 class JobService:
     """Everything that a bot can say."""
 
-    def __init__(self, *, store: Store, dispatcher: Dispatcher, clock: Clock, config: DispatchConfig) -> None:
+    def __init__(
+        self, *, store: Store, dispatcher: Dispatcher, clock: Clock, config: DispatchConfig, access: AccessService
+    ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._clock = clock
         self._config = config
+        self._access = access
 
     def lease(self) -> Lease:
         """Of this moment."""
@@ -107,6 +112,7 @@ class JobService:
                 adds=frozenset(adds),
                 want=spec.batch_size,
                 wait_s=spec.wait_s,
+                allowed=partial(self._access.is_living, principal),
                 running=spec.running,
                 leaving=spec.leaving,
             )

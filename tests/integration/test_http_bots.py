@@ -1,4 +1,4 @@
-"""Bots: what speaks HTTP runs jobs through the same core, with leases and tokens as for nodes. A real server in process.
+"""Bots: what speaks HTTP runs jobs through the same core, with leases and tokens as for nodes.
 
 ``Bot`` is the other end: a few lines of HTTP, none of the node's code.
 """
@@ -374,7 +374,7 @@ async def test_a_job_that_a_living_bot_forgot_is_run_again_when_its_own_lease_is
         assert (await bot.report(jobs[kept])).json() == {"status": "recorded"}
         execution = await shown(api, forgotten)
         assert execution["result"] == "again"
-        assert [attempt["outcome"] for attempt in execution["attempts"]][0] == "lost"
+        assert [attempt["outcome"] for attempt in execution["attempts"]][:1] == ["lost"]
 
 
 async def test_a_silent_bot_is_lost_and_its_jobs_run_elsewhere_after_the_lease(tmp_path):
@@ -861,3 +861,25 @@ async def test_a_bot_whose_token_was_revoked_in_mid_flight_reports_with_another(
     assert [(one.status_code, one.json()["error"]["code"]) for one in refused] == [(401, "unauthenticated")] * 3
     assert (await bot.report(job, result=1)).json() == {"status": "recorded"}
     assert (await shown(api, id_))["status"] == "completed"
+
+
+async def test_a_token_that_expires_in_mid_flight_is_refused_from_then_on_and_its_waiting_claim_gets_nothing(
+    bot, api, server
+):
+    made = (await api.post("/api/tokens", json={"name": "short", "role": "worker", "expires_s": 0.3})).json()
+    assert made["expires_at"] > made["created_at"]
+    headers = {"Authorization": f"Bearer {made['token']}"}
+    async with httpx.AsyncClient(base_url=api.base_url, headers=headers) as short:
+        claim = asyncio.create_task(Bot(short).ask(wait_s=30))
+        await eventually(lambda: (view := node(server)) and view.window == 1)
+
+        async def expired() -> bool:
+            return (await short.get("/api/executions")).status_code == 401
+
+        await eventually(expired)
+        [id_] = await submit(api)
+
+        refused = await claim
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "unauthenticated")
+    [job] = await bot.claim(wait_s=5)
+    assert (job["id"], job["attempt"]) == (id_, 1)

@@ -176,6 +176,8 @@ class ClaimRecord(Record, kw_only=True):
     # … and it should say so this often.
     heartbeat_s: float
     server_time: Moment
+    # How long the server let it wait.
+    waited_s: float
 
 
 class HeartbeatRecord(Record, kw_only=True):

@@ -60,6 +60,7 @@ async def claim(request: ApiRequest) -> Response:
             lease_s=lease.lease_s,
             heartbeat_s=lease.heartbeat_s,
             server_time=moment(lease.now_us),
+            waited_s=round(given.waited_s, 6),
         )
     )
 
