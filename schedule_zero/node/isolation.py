@@ -33,7 +33,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import resource
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -43,6 +42,7 @@ from typing import Any, Literal
 import msgspec
 import structlog
 
+from schedule_zero.model import AttemptOutcome
 from schedule_zero.node import outcome, processes
 from schedule_zero.node.attempt import LiveAttempt, stopped
 from schedule_zero.node.context import ReportProgress, StopReason
@@ -59,13 +59,14 @@ from schedule_zero.node.worker_frames import (
     Stop,
     Told,
 )
-from schedule_zero.node.worker_process import Guard, WorkerProcess
+from schedule_zero.node.worker_process import Death, Guard, WorkerProcess
 
 log = structlog.get_logger(__name__)
 
 # From SIGTERM to SIGKILL. After a timeout there was time enough already; and when the lease is over the server waits
 # for one second (``dispatch.lease_margin_s``) before another node may begin.
-GRACE_S = {StopReason.CANCEL: 5.0, StopReason.DRAIN: 5.0, StopReason.TIMEOUT: 1.0, StopReason.LEASE: 0.5}
+GRACE_S = 5.0
+SHORT_GRACE_S = {StopReason.TIMEOUT: 1.0, StopReason.LEASE: 0.5}
 START_S = 60.0
 QUIT_S = 5.0
 # How often a job with limits is looked at, one that is throttled, and any other.
@@ -184,7 +185,7 @@ class WorkerPool:
         job.stopping = True
         self._go_on(job)
         job.worker.signal(signal.SIGTERM)
-        job.kill_timer = self._loop.call_later(GRACE_S[reason], job.worker.kill)
+        job.kill_timer = self._loop.call_later(SHORT_GRACE_S.get(reason, GRACE_S), job.worker.kill)
 
     def kill(self, attempt: LiveAttempt) -> None:
         """At once."""
@@ -311,6 +312,10 @@ class WorkerPool:
         memory_mb = job.attempt.item.memory_mb
         if memory_mb is not None and done.error is not None and done.error.type == "MemoryError":
             ended = outcome.over_memory(memory_mb, job.used(), refused=True)
+        reason = job.attempt.stop.reason
+        if reason is StopReason.TIMEOUT or (reason is not None and done.kind is AttemptOutcome.FAILED):
+            # Its processes were told to end: that it failed then says no more than that it ended.
+            ended = stopped(reason, job.attempt.item.timeout_s)
         self._end(job, ended)
         why = self._wear(worker, job, done)
         if why:
@@ -318,8 +323,8 @@ class WorkerPool:
         else:
             self._free(worker)
 
-    def died(self, worker: WorkerProcess, status: int, used: resource.struct_rusage) -> None:
-        how = _how(status)
+    def died(self, worker: WorkerProcess, death: Death) -> None:
+        how = _how(death.status)
         if worker in self._starting:
             why = self._starting.pop(worker)
             if not self._closing:
@@ -333,7 +338,7 @@ class WorkerPool:
             # Nobody asked it to stop, so this node could not go on: the attempt is lost with it.
             self._over(self._jobs[worker])
         elif worker in self._jobs:
-            self._died_with(self._jobs[worker], how, used)
+            self._died_with(self._jobs[worker], how, death)
             self._hire()
             self._keep_warm()
         if self._closing and not self.workers:
@@ -346,13 +351,13 @@ class WorkerPool:
             ended = outcome.not_isolated(f"its worker process could not be started: {why}")
             self._ended(self._waiting.popleft(), ended)
 
-    def _died_with(self, job: _Job, how: str, used: resource.struct_rusage) -> None:
+    def _died_with(self, job: _Job, how: str, death: Death) -> None:
         worker, attempt = job.worker, job.attempt
         self._over(job)
-        job.cpu_us = max(job.cpu_us, processes.cpu_us(used) - worker.total_cpu_us)
+        job.cpu_us = max(job.cpu_us, death.cpu_us - worker.total_cpu_us)
         # The kernel's figure is of its whole life, and from before that: it says something only where it has grown.
-        if used.ru_maxrss << 10 > worker.most_rss_bytes:
-            job.peak_rss_bytes = max(job.peak_rss_bytes, used.ru_maxrss << 10)
+        if death.most_rss_bytes > worker.most_rss_bytes:
+            job.peak_rss_bytes = max(job.peak_rss_bytes, death.most_rss_bytes)
         reason = attempt.stop.reason
         memory_mb, cpu_s = attempt.item.memory_mb, attempt.item.cpu_s
         if memory_mb is not None and job.breach == "memory":
@@ -459,14 +464,16 @@ class WorkerPool:
             self._chore_soon()
 
 
-def _how(status: int) -> str:
+def _how(status: int | None) -> str:
     """In words, what became of a process."""
+    if status is None:
+        return "ended, nobody knows how"
     if not os.WIFSIGNALED(status):
         return f"ended with exit code {os.waitstatus_to_exitcode(status)}"
     number = os.WTERMSIG(status)
     name = signal.Signals(number).name if number in signal.valid_signals() else str(number)
     if number == signal.SIGKILL:
-        return "was killed by SIGKILL, from outside: by the kernel if memory was short, or by somebody"
+        return "was killed by SIGKILL (by the kernel, if memory was short, or by somebody)"
     return f"was killed by {name}"
 
 

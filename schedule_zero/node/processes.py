@@ -6,7 +6,6 @@ its descendants leave behind becomes its child, whatever session or group it mad
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
@@ -98,6 +97,8 @@ def _quietly(kill: object, target: int, number: int) -> None:
 
 def become_worker(parent: int) -> None:
     """End with ``parent``, adopt what descendants leave, and be what the kernel ends first if memory is short."""
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

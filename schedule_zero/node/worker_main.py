@@ -36,6 +36,7 @@ from schedule_zero.node.handler import BaseHandler
 from schedule_zero.node.lease import Lease
 from schedule_zero.node.life import set_up, tear_down
 from schedule_zero.node.methods import BoundMethod, describe
+from schedule_zero.node.progress import Newest, ProgressBoard
 from schedule_zero.node.runner import Runner
 from schedule_zero.node.targets import load_targets
 from schedule_zero.node.worker_frames import (
@@ -58,6 +59,7 @@ from schedule_zero.node.worker_frames import (
 MEMORY_MARGIN = 256 << 20
 CPU_MARGIN_S = 2
 _READ_BYTES = 1 << 18
+MAX_LOG_LINE = 64 << 10
 
 
 class Line:
@@ -106,7 +108,7 @@ class LogStream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         for one in text.splitlines():
-            self._line.send(Logged(line=one.encode("utf-8", "replace")))
+            self._line.send(Logged(line=one.encode("utf-8", "replace")[:MAX_LOG_LINE]))
         return len(text)
 
 
@@ -117,6 +119,7 @@ class Meter:
         self._cpu_us = 0
         self._children_rss = 0
         self._children: set[int] = set()
+        self._usual = {what: resource.getrlimit(what) for what in (resource.RLIMIT_DATA, resource.RLIMIT_CPU)}
 
     def start(self, memory_mb: int | None, cpu_s: float | None) -> None:
         processes.forget_peak()
@@ -126,14 +129,14 @@ class Meter:
         self._children = set(processes.children(os.getpid()))
         if memory_mb is not None:
             room = max(0, (memory_mb << 20) - resident)
-            _limit(resource.RLIMIT_DATA, data + room + MEMORY_MARGIN)
+            self._limit(resource.RLIMIT_DATA, data + room + MEMORY_MARGIN)
         if cpu_s is not None:
             used_s = processes.cpu_us(resource.getrusage(resource.RUSAGE_SELF)) / 1e6
-            _limit(resource.RLIMIT_CPU, math.ceil(used_s + cpu_s) + CPU_MARGIN_S)
+            self._limit(resource.RLIMIT_CPU, math.ceil(used_s + cpu_s) + CPU_MARGIN_S)
 
     def read(self, done: Done) -> None:
-        _limit(resource.RLIMIT_DATA, None)
-        _limit(resource.RLIMIT_CPU, None)
+        for what, usual in self._usual.items():
+            resource.setrlimit(what, usual)
         resident, peak, _ = processes.own_memory()
         done.total_cpu_us = processes.own_cpu_us()
         done.cpu_us = done.total_cpu_us - self._cpu_us
@@ -143,16 +146,14 @@ class Meter:
         done.rss_bytes = resident
         done.leftovers = not self._children.issuperset(processes.children(os.getpid()))
 
+    def _limit(self, what: int, value: int) -> None:
+        """Never more than usual, and only for as long as the job runs."""
+        usual, most = self._usual[what]
+        resource.setrlimit(what, (value if usual == resource.RLIM_INFINITY else min(value, usual), most))
+
 
 def _children_peak() -> int:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
-
-
-def _limit(what: int, value: int | None) -> None:
-    hard = resource.getrlimit(what)[1]
-    if value is None or (hard != resource.RLIM_INFINITY and value > hard):
-        value = hard
-    resource.setrlimit(what, (value, hard))
 
 
 class Worker:
@@ -176,7 +177,7 @@ class Worker:
             node_id=begin.node_id,
             result_limit=begin.result_limit,
             deliver=self._deliver,
-            report=lambda token, percent, text: line.send(Told(token=token, percent=percent, text=text)),
+            report=ProgressBoard(self._loop, self._tell).report,
         )
 
     def listen(self) -> None:
@@ -213,6 +214,10 @@ class Worker:
             return
         self._current = attempt = LiveAttempt(item, method, self._clock.mono_s())
         self._runner.submit([attempt])
+
+    def _tell(self, newest: Newest) -> None:
+        for token, (percent, text) in newest.items():
+            self._line.send(Told(token=token, percent=percent, text=text))
 
     def _deliver(self, attempt: LiveAttempt) -> None:
         """In the thread that it ended in."""

@@ -12,13 +12,12 @@ import asyncio
 import contextlib
 import io
 import os
-import resource
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -44,13 +43,22 @@ _START = (
 )
 
 
+class Death(NamedTuple):
+    """How a worker ended, and what it used in all its life, with the children that it waited for."""
+
+    # As ``waitpid`` gives it; None where somebody else in this process was told.
+    status: int | None
+    cpu_us: int
+    most_rss_bytes: int
+
+
 class Owner(Protocol):
     """Whom a worker works for."""
 
     def said(self, worker: WorkerProcess, message: FromWorker) -> None: ...
 
-    def died(self, worker: WorkerProcess, status: int, used: resource.struct_rusage) -> None:
-        """It is gone, with all that it started. ``status`` is that of ``waitpid``."""
+    def died(self, worker: WorkerProcess, death: Death) -> None:
+        """It is gone, with all that it started."""
         ...
 
 
@@ -71,22 +79,16 @@ class WorkerProcess:
         # Why it is not to be used any more.
         self.worn = ""
         self._socket, theirs = socket.socketpair()
+        self._socket.setblocking(False)
         try:
             with theirs:
-                arguments = [_HOME, str(theirs.fileno()), str(os.getpid())]
-                self._popen = subprocess.Popen(  # noqa: S603 - this very interpreter
-                    [sys.executable, "-P", "-c", _START, *arguments],
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,
-                )
+                self._popen = _spawn(theirs.fileno())
+            self.pid = self._popen.pid
+            self._pidfd = _watched(self._popen)
         except OSError:
             self._socket.close()
             raise
-        self.pid = self._popen.pid
         guard.add(self.pid)
-        self._pidfd = os.pidfd_open(self.pid)
-        self._socket.setblocking(False)
         self._loop.add_reader(self._pidfd, self._exited)
         self._loop.add_reader(self._socket, self._readable)
         self.send(begin)
@@ -145,7 +147,6 @@ class WorkerProcess:
 
     def _exited(self) -> None:
         # What it said last.
-        self._socket.setblocking(False)
         with contextlib.suppress(OSError):
             while data := self._socket.recv(_READ_BYTES):
                 self._take_last(data)
@@ -155,10 +156,19 @@ class WorkerProcess:
         self._socket.close()
         os.close(self._pidfd)
         self.kill()
-        _, status, used = os.wait4(self.pid, 0)
-        self._popen.returncode = os.waitstatus_to_exitcode(status)
+        death = self._bury()
         self._guard.remove(self.pid)
-        self._owner.died(self, status, used)
+        self._owner.died(self, death)
+
+    def _bury(self) -> Death:
+        try:
+            _, status, used = os.wait4(self.pid, 0)
+        except ChildProcessError:
+            # A job in this process waited for any child, or lets the kernel forget them.
+            self._popen.returncode = 0
+            return Death(None, 0, 0)
+        self._popen.returncode = os.waitstatus_to_exitcode(status)
+        return Death(status, processes.cpu_us(used), used.ru_maxrss << 10)
 
     def _take_last(self, data: bytes) -> None:
         try:
@@ -166,6 +176,25 @@ class WorkerProcess:
                 self._owner.said(self, message)
         except BadFrame as error:
             log.warning("worker_not_understood", pid=self.pid, error=str(error))
+
+
+def _spawn(fd: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - this very interpreter
+        [sys.executable, "-P", "-c", _START, _HOME, str(fd), str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[fd],
+        start_new_session=True,
+    )
+
+
+def _watched(popen: subprocess.Popen[bytes]) -> int:
+    """A descriptor that becomes readable with the end of the process."""
+    try:
+        return os.pidfd_open(popen.pid)
+    except OSError:
+        popen.kill()
+        popen.wait()
+        raise
 
 
 class Guard:
