@@ -10,6 +10,7 @@ started. (It has a handler rather than being ignored, so that those processes do
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import io
 import logging
@@ -268,7 +269,10 @@ async def serve(line: Line, begin: Begin) -> None:
 
 
 def _exit(code: int) -> NoReturn:
-    """End without waiting for the threads that jobs have left."""
+    """End without waiting for the threads that jobs have left, and with the processes that they have."""
+    for pid in processes.tree(os.getpid())[1:]:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
