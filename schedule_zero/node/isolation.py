@@ -84,7 +84,7 @@ class _Job:
     """One attempt in one worker."""
 
     __slots__ = (
-        "attempt", "base_cpu_us", "breach", "cpu_us", "credit_us", "kill_timer", "look_s", "looked_s", "paused",
+        "attempt", "base_cpu_us", "breach", "cpu_us", "credit_us", "hit", "kill_timer", "look_s", "looked_s", "paused",
         "peak_rss_bytes", "stopping", "worker",
     )  # fmt: skip
 
@@ -107,6 +107,8 @@ class _Job:
         self.credit_us = 0.0
         self.paused = False
         self.stopping = False
+        # Processes that it has started were signalled.
+        self.hit = False
         # The limit that it is being killed for.
         self.breach = ""
         self.kill_timer: asyncio.TimerHandle | None = None
@@ -184,7 +186,7 @@ class WorkerPool:
             return
         job.stopping = True
         self._go_on(job)
-        job.worker.signal(signal.SIGTERM)
+        job.hit = job.worker.signal(signal.SIGTERM)
         job.kill_timer = self._loop.call_later(SHORT_GRACE_S.get(reason, GRACE_S), job.worker.kill)
 
     def kill(self, attempt: LiveAttempt) -> None:
@@ -313,8 +315,8 @@ class WorkerPool:
         if memory_mb is not None and done.error is not None and done.error.type == "MemoryError":
             ended = outcome.over_memory(memory_mb, job.used(), refused=True)
         reason = job.attempt.stop.reason
-        if reason is StopReason.TIMEOUT or (reason is not None and done.kind is AttemptOutcome.FAILED):
-            # Its processes were told to end: that it failed then says no more than that it ended.
+        if reason is StopReason.TIMEOUT or (reason is not None and (job.hit or done.kind is AttemptOutcome.FAILED)):
+            # What worked for it was told to end, so that what it makes of that is no result.
             ended = stopped(reason, job.attempt.item.timeout_s)
         self._end(job, ended)
         why = self._wear(worker, job, done)

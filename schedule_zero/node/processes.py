@@ -68,13 +68,14 @@ def usage(pids: Iterable[int]) -> Usage:
     return Usage(cpu_ticks * _TICK_US, pages * _PAGE)
 
 
-def signal_tree(root: int, number: int) -> None:
-    """Signal the group of ``root`` and what else descends from it; those that are gone don't count."""
+def signal_tree(root: int, number: int) -> bool:
+    """Signal the group of ``root`` and what else descends from it; whether there was anything but ``root``."""
     members = tree(root)
     _quietly(os.killpg, root, number)
     for pid in members:
         if pid != root and _group(pid) != root:
             _quietly(os.kill, pid, number)
+    return len(members) > 1
 
 
 def _group(pid: int) -> int | None:

@@ -137,9 +137,9 @@ class WorkerProcess:
 
     # --- ending ------------------------------------------------------------------------------------------
 
-    def signal(self, number: int) -> None:
-        """The process, its group and what else it has started."""
-        processes.signal_tree(self.pid, number)
+    def signal(self, number: int) -> bool:
+        """The process, its group and what else it has started; whether there was anything else."""
+        return processes.signal_tree(self.pid, number)
 
     def kill(self) -> None:
         """``died`` follows."""
