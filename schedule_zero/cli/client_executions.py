@@ -124,7 +124,8 @@ def cancel(caller: Caller, ids: tuple[str, ...]) -> None:
     """Cancel executions: those that wait at once; of those that run, the node is told, and confirms.
 
     An async method is interrupted. A plain one can't be: it has to look at ctx.cancelled. If it takes no notice, the
-    execution counts as cancelled after 30 s, but the method goes on and holds its node's slot until it returns.
+    execution counts as cancelled after 30 s, but the method goes on and holds its node's slot until it returns. An
+    isolated one gets SIGTERM, and SIGKILL after 5 s, with all that it has started.
     """
     said = {
         "cancelled": "cancelled",
