@@ -121,14 +121,15 @@ class Meter:
         self._children_rss = 0
         self._children: set[int] = set()
         self._usual = {what: resource.getrlimit(what) for what in (resource.RLIMIT_DATA, resource.RLIMIT_CPU)}
+        self._limited: list[int] = []
 
     def start(self, memory_mb: int | None, cpu_s: float | None) -> None:
         processes.forget_peak()
-        resident, _, data = processes.own_memory()
         self._cpu_us = processes.own_cpu_us()
         self._children_rss = _children_peak()
-        self._children = set(processes.children(os.getpid()))
+        self._children = processes.own_children()
         if memory_mb is not None:
+            resident, _, data = processes.own_memory()
             room = max(0, (memory_mb << 20) - resident)
             self._limit(resource.RLIMIT_DATA, data + room + MEMORY_MARGIN)
         if cpu_s is not None:
@@ -136,8 +137,9 @@ class Meter:
             self._limit(resource.RLIMIT_CPU, math.ceil(used_s + cpu_s) + CPU_MARGIN_S)
 
     def read(self, done: Done) -> None:
-        for what, usual in self._usual.items():
-            resource.setrlimit(what, usual)
+        while self._limited:
+            what = self._limited.pop()
+            resource.setrlimit(what, self._usual[what])
         resident, peak, _ = processes.own_memory()
         done.total_cpu_us = processes.own_cpu_us()
         done.cpu_us = done.total_cpu_us - self._cpu_us
@@ -145,10 +147,11 @@ class Meter:
         children_rss = _children_peak()
         done.peak_rss_bytes = max(peak, resident, children_rss if children_rss > self._children_rss else 0)
         done.rss_bytes = resident
-        done.leftovers = not self._children.issuperset(processes.children(os.getpid()))
+        done.leftovers = not self._children.issuperset(processes.own_children())
 
     def _limit(self, what: int, value: int) -> None:
         """Never more than usual, and only for as long as the job runs."""
+        self._limited.append(what)
         usual, most = self._usual[what]
         resource.setrlimit(what, (value if usual == resource.RLIM_INFINITY else min(value, usual), most))
 
@@ -186,15 +189,16 @@ class Worker:
         while True:
             message = self._line.receive()
             current = self._current
+            if isinstance(message, Run):
+                self._run(message)
+                continue
             if isinstance(message, Stop) and current is not None and not current.method.is_async:
                 # At once, even if the loop is kept from its next turn.
                 current.stop.ask(message.reason)
             self._loop.call_soon_threadsafe(self._handle, message)
 
     def _handle(self, message: ToWorker) -> None:
-        if isinstance(message, Run):
-            self._run(message)
-        elif isinstance(message, Stop):
+        if isinstance(message, Stop):
             if self._current is not None:
                 self._runner.ask(self._current, message.reason)
         else:
@@ -214,7 +218,11 @@ class Worker:
             self._send(item.token, ended)
             return
         self._current = attempt = LiveAttempt(item, method, self._clock.mono_s())
-        self._runner.submit([attempt])
+        if method.is_async:
+            self._loop.call_soon_threadsafe(self._runner.submit, [attempt])
+        else:
+            # There is one attempt at a time, so nobody else is at the runner, and a turn of the loop is saved.
+            self._runner.submit([attempt])
 
     def _tell(self, newest: Newest) -> None:
         for token, (percent, text) in newest.items():
