@@ -242,12 +242,23 @@ class WorkerPool:
         """It has nothing to do: the next attempt, or none."""
         while self._waiting:
             attempt = self._waiting.popleft()
-            if self._enter(attempt):
-                worker.jobs += 1
-                job = self._jobs[worker] = _Job(attempt, worker, self._loop.time())
-                worker.send(Run(item=attempt.item))
-                self._look_in(job.look_s)
+            memory_mb = attempt.item.memory_mb
+            if memory_mb is not None and worker.rss_bytes > worker.ready_rss_bytes + MAX_GROWTH:
+                # What others have left in it is not to count for one with a limit.
+                self._waiting.appendleft(attempt)
+                self._retire(worker, "grown")
                 return
+            if not self._enter(attempt):
+                continue
+            job = _Job(attempt, worker, self._loop.time())
+            if memory_mb is not None and worker.rss_bytes > memory_mb << 20:
+                self._end(job, outcome.over_memory(memory_mb, "its process takes more than that before it begins"))
+                continue
+            worker.jobs += 1
+            self._jobs[worker] = job
+            worker.send(Run(item=attempt.item))
+            self._look_in(job.look_s)
+            return
         worker.idle_since_s = self._loop.time()
         self._idle.append(worker)
         self._chore_soon()
@@ -296,7 +307,7 @@ class WorkerPool:
 
     def _ready(self, worker: WorkerProcess, ready: Ready) -> None:
         del self._starting[worker]
-        worker.first_rss_bytes = worker.rss_bytes = ready.rss_bytes
+        worker.ready_rss_bytes = worker.rss_bytes = ready.rss_bytes
         worker.most_rss_bytes = ready.most_rss_bytes
         worker.total_cpu_us = ready.total_cpu_us
         log.debug("worker_ready", pid=worker.pid, after_s=round(self._loop.time() - worker.started_s, 3))
@@ -308,6 +319,8 @@ class WorkerPool:
             return
         self._over(job)
         worker.rss_bytes, worker.total_cpu_us = done.rss_bytes, done.total_cpu_us
+        if worker.jobs == 1:
+            worker.first_rss_bytes = done.rss_bytes
         job.cpu_us = max(job.cpu_us, done.cpu_us)
         job.peak_rss_bytes = max(job.peak_rss_bytes, done.peak_rss_bytes)
         ended = Outcome(done.kind, done.result, done.error, done.retry_after_s, done.give_up)

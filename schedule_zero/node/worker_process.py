@@ -72,12 +72,14 @@ class WorkerProcess:
         self._frames = from_worker(begin.result_limit + MARGIN_BYTES)
         self._unsent: list[memoryview] = []
         self.started_s = self._loop.time()
-        # For the owner: when it became idle, how many jobs it has had, and what it took after the last one.
+        # For the owner: when it became idle, how many jobs it has had, and its memory: when it was ready, after the
+        # first job (which may have loaded much) and after the last one.
         self.idle_since_s = 0.0
         self.jobs = 0
-        self.first_rss_bytes = self.rss_bytes = self.most_rss_bytes = self.total_cpu_us = 0
+        self.ready_rss_bytes = self.first_rss_bytes = self.rss_bytes = self.most_rss_bytes = self.total_cpu_us = 0
         # Why it is not to be used any more.
         self.worn = ""
+        self.dead = False
         self._socket, theirs = socket.socketpair()
         self._socket.setblocking(False)
         try:
@@ -139,7 +141,8 @@ class WorkerProcess:
 
     def signal(self, number: int) -> bool:
         """The process, its group and what else it has started; whether there was anything else."""
-        return processes.signal_tree(self.pid, number)
+        # Afterwards its number may be somebody else's.
+        return not self.dead and processes.signal_tree(self.pid, number)
 
     def kill(self) -> None:
         """``died`` follows."""
@@ -157,6 +160,7 @@ class WorkerProcess:
         os.close(self._pidfd)
         self.kill()
         death = self._bury()
+        self.dead = True
         self._guard.remove(self.pid)
         self._owner.died(self, death)
 
@@ -204,7 +208,7 @@ class Guard:
         self._popen: subprocess.Popen[bytes] | None = None
         self._groups: set[int] = set()
         # A child that a job forks would keep the pipe open beyond our death.
-        os.register_at_fork(after_in_child=self._let_go)
+        os.register_at_fork(after_in_child=self._close_pipe)
 
     def add(self, group: int) -> None:
         self._groups.add(group)
@@ -248,9 +252,12 @@ class Guard:
                 popen.wait()
 
     def _let_go(self) -> None:
-        popen, self._popen = self._popen, None
-        if popen is not None:
-            _pipe(popen).close()
+        self._close_pipe()
+        self._popen = None
+
+    def _close_pipe(self) -> None:
+        if self._popen is not None:
+            _pipe(self._popen).close()
 
 
 def _pipe(popen: subprocess.Popen[bytes]) -> io.RawIOBase:

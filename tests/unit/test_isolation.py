@@ -584,9 +584,35 @@ async def test_a_worker_is_replaced_after_so_many_jobs(rig: Make, monkeypatch: p
 
 async def test_a_worker_that_has_grown_is_replaced(rig: Make) -> None:
     r = rig()
+    await r.value("pid")
     await r.value("hoard", {"mib": 100, "keep": True})
     await r.value("pid")
     assert r.pool.started == 2
+
+
+async def test_what_the_first_job_loads_for_good_does_not_wear_a_worker(rig: Make) -> None:
+    r = rig()
+    await r.value("hoard", {"mib": 100, "keep": True})
+    pid = await r.value("pid")
+    assert await r.value("pid") == pid
+    assert r.pool.started == 1
+
+
+async def test_what_earlier_jobs_left_in_a_worker_does_not_count_for_one_with_a_limit(rig: Make) -> None:
+    r = rig()
+    await r.value("hoard", {"mib": 100, "keep": True})
+    assert await r.value("hoard", {"mib": 1, "hold_s": 0.2}, memory_mb=90) == 1
+    assert r.pool.started == 2
+
+
+async def test_a_limit_below_what_python_itself_takes_is_told_as_such(rig: Make) -> None:
+    r = rig()
+    ended = await r.run("pid", memory_mb=16)
+    assert ended.error is not None
+    assert ended.error.type == "MemoryLimitExceeded"
+    assert "before it begins" in ended.error.message
+    assert (r.pool.started, r.runner.busy) == (1, 0)
+    await r.value("pid")
 
 
 async def test_a_thread_that_a_job_leaves_does_not_keep_its_worker_from_ending(rig: Make) -> None:
