@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
-from sqlalchemy import BigInteger, ColumnElement, Subquery, bindparam, func, literal_column, or_, select, text, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Subquery, bindparam, func, literal_column, or_, select, text
 
 from schedule_zero.model import Attempt, Execution, Origin, State
 from schedule_zero.store import tables
@@ -96,7 +96,10 @@ _PENDING = (
     .limit(bindparam("most"))
 )
 _WINDOW = Query(_PENDING)
-_WINDOW_AFTER = Query(_PENDING.where(tuple_(_AGED, E.id) > tuple_(bindparam("aged"), bindparam("after"))))
+# A row comparison would not be found in the index; two ranges are.
+_WINDOW_AFTER = Query(
+    _PENDING.where(_AGED >= bindparam("aged"), (_AGED > bindparam("aged")) | (E.id > bindparam("after")))
+)
 _COUNTS = Query(
     select(
         tables.execution_counts.c.bucket_us,
