@@ -88,17 +88,17 @@ _DUE = Query(
 _PENDING_COUNTS = Query(
     select(E.handler_id, E.job_method, func.count()).where(text(tables.IS_PENDING)).group_by(E.handler_id, E.job_method)
 )
-_AGED = literal_column(tables.AGED, BigInteger)
+aged = literal_column(tables.AGED, BigInteger)
 _PENDING = (
     select(*COLUMNS)
     .where(text(tables.IS_PENDING), E.handler_id == bindparam("handler"), E.job_method == bindparam("method"))
-    .order_by(_AGED, E.id)
+    .order_by(aged, E.id)
     .limit(bindparam("most"))
 )
 _WINDOW = Query(_PENDING)
 # A row comparison would not be found in the index; two ranges are.
 _WINDOW_AFTER = Query(
-    _PENDING.where(_AGED >= bindparam("aged"), (_AGED > bindparam("aged")) | (E.id > bindparam("after")))
+    _PENDING.where(aged >= bindparam("aged"), (aged > bindparam("aged")) | (E.id > bindparam("after")))
 )
 _COUNTS = Query(
     select(
