@@ -261,7 +261,7 @@ async def test_run_fails_with_the_job(client, command):
     assert (done.exit_code, json.loads(done.stdout)["status"]) == (1, "error")
 
 
-async def test_an_execution_is_shown_with_the_options_that_were_said_and_who_said_them(command):
+async def test_an_execution_is_shown_with_the_options_that_were_said_and_who_said_them(client, command):
     (execution_id,) = (await command("submit", "demo.noop", "--priority", "9", "--retry-on", "timeout")).stdout.split()
     done = await command("executions", execution_id)
     lines = [line.split() for line in done.stdout.splitlines()]
