@@ -418,6 +418,8 @@ class HttpLink:
             "status": item.outcome,
             "give_up": item.give_up,
             "retry_after_s": item.retry_after_s,
+            "cpu_us": item.cpu_us,
+            "peak_rss_bytes": item.peak_rss_bytes,
         }
         if item.result is not None:
             body["result"] = Raw(item.result)

@@ -192,5 +192,7 @@ def _stale(bot_id: str, item: ResultItem, now_us: int) -> Attempt:
         outcome=item.outcome,
         started_us=item.started_us,
         finished_us=item.finished_us or now_us,
+        cpu_us=item.cpu_us,
+        peak_rss_bytes=item.peak_rss_bytes,
         error=None if item.error is None else encode_error(item.error),
     )

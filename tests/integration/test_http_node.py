@@ -22,8 +22,8 @@ from schedule_zero.node.host import Node
 from schedule_zero.node.http_link import HttpLink
 from schedule_zero.node.settings import HttpAccess, NodeSettings
 from schedule_zero.server import Server
-from schedule_zero.web.api.job_records import JobRecord
-from schedule_zero.wire.messages import DispatchItem
+from schedule_zero.web.api.job_records import JobRecord, ResultBody
+from schedule_zero.wire.messages import DispatchItem, ResultItem
 from tests.integration.conftest import api_client, running_server, with_config
 from tests.integration.test_http_bots import QUICK, becomes, shown, submit
 from tests.support import eventually
@@ -196,6 +196,13 @@ def test_every_field_of_a_dispatch_travels_over_http_as_well():
     shown_as = {"params": "job_params", "nominal_us": "nominal_time"}
     there = {field.encode_name for field in msgspec.structs.fields(JobRecord)}
     assert {shown_as.get(name, name) for name in names} == there
+
+
+def test_every_field_of_a_result_travels_over_http_as_well():
+    names = {field.encode_name for field in msgspec.structs.fields(ResultItem)}
+    shown_as = {"outcome": "status", "started_us": "started_at", "finished_us": "finished_at"}
+    there = {field.encode_name for field in msgspec.structs.fields(ResultBody)}
+    assert {shown_as.get(name, name) for name in names} - {"id"} == there - {"bot_id", "reason"}
 
 
 async def test_a_node_runs_jobs_and_declares_its_methods_with_their_schemas(server, api, node):

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Raw, UnsetType, field
 
-from schedule_zero.job_options import JobOptions
+from schedule_zero.job_options import Isolation, JobOptions
 from schedule_zero.model import ErrorCategory
 from schedule_zero.web.api.records import Count, Moment, Record
 from schedule_zero.web.api.schemas import Body, Wait
 from schedule_zero.web.api.schemas import Moment as GivenMoment
-from schedule_zero.wire.messages import Name, RetryAfter, Text, Token
+from schedule_zero.wire.messages import Bytes, Micros, Name, RetryAfter, Text, Token
 
 MAX_CLAIM = 1000
 # ``handler.method``; the method is what stands behind the last dot.
@@ -141,6 +141,9 @@ class ResultBody(Body, frozen=True, kw_only=True):
     finished_at: GivenMoment | UnsetType = UNSET
     retry_after_s: RetryAfter | None = None
     give_up: bool = False
+    # What the job's process and those that it started used.
+    cpu_us: Micros | None = None
+    peak_rss_bytes: Bytes | None = None
     reason: Annotated[
         Text, Meta(description="Of a rejection: `unknown_method` is not given to this bot again until it claims anew.")
     ] = ""
@@ -162,6 +165,11 @@ class JobRecord(Record, kw_only=True):
     idempotency_key: str | None
     schedule_id: str | None
     nominal_time: Moment | None
+    # ``process``: it wants a process of its own, which may use no more than this.
+    isolation: Isolation
+    memory_mb: int | None
+    cpu_percent: int | None
+    cpu_s: float | None
 
 
 class ClaimRecord(Record, kw_only=True):

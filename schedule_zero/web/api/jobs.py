@@ -98,6 +98,8 @@ async def result(request: ApiRequest) -> Response:
         finished_us=moment_us(body.finished_at),
         retry_after_s=body.retry_after_s,
         give_up=body.give_up,
+        cpu_us=body.cpu_us,
+        peak_rss_bytes=body.peak_rss_bytes,
     )
     return Response(ResultRecord(status=await jobs.result(request.principal, body.bot_id, item)))
 
@@ -115,6 +117,10 @@ def job_record(item: DispatchItem) -> JobRecord:
         idempotency_key=item.idempotency_key,
         schedule_id=item.schedule_id,
         nominal_time=rfc3339(item.nominal_us),
+        isolation=item.isolation,
+        memory_mb=item.memory_mb,
+        cpu_percent=item.cpu_percent,
+        cpu_s=item.cpu_s,
     )
 
 
