@@ -187,8 +187,10 @@ class Membership:
                 node.instance.over = True
             node.instance = Instance(hello.instance, hello.epoch, identity, now.mono_s)
             node.held = 0
-        # Also for the same process: over HTTP one may sign off, and come back.
-        node.instance.over = node.leaving = False
+            node.leaving = False
+        elif node.instance.over:
+            # The same process: over HTTP one may sign off, and come back.
+            node.instance.over = node.leaving = False
         return node
 
     def session(self, peer: bytes, s: str, now: Now) -> Session | None:

@@ -229,7 +229,7 @@ async def test_no_more_jobs_run_at_once_than_there_are_slots_and_all_of_them_run
 
     await eventually(done, within_s=30)
     assert 1 <= node.jobs.most <= slots
-    assert Counter(status for _, status in node.wire.results()) == {200: count}
+    await eventually(lambda: Counter(status for _, status in node.wire.results()) == {200: count})
 
 
 async def test_progress_and_cancel_reach_their_end_while_all_slots_are_busy(server, api, start):
