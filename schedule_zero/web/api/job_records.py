@@ -21,7 +21,7 @@ Operation = Annotated[
     Meta(
         min_length=3,
         max_length=257,
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]*\.[A-Za-z0-9_][A-Za-z0-9_:@/-]*(?!\n)$",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]{0,127}\.[A-Za-z0-9_][A-Za-z0-9_:@/-]{0,127}(?!\n)$",
         description="`handler.method`",
     ),
 ]
