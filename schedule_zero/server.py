@@ -49,6 +49,7 @@ from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.ledger import LedgerService
+from schedule_zero.service.logs import LogService
 from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.system import SystemService
@@ -126,6 +127,7 @@ class Server:
         )
         self.service = Service(
             executions=executions,
+            logs=LogService(store=self.store, dispatcher=self.dispatcher),
             schedules=schedules,
             ledger=LedgerService(store=self.store),
             audits=audits,

@@ -24,6 +24,7 @@ from schedule_zero.dispatch.core import Core
 from schedule_zero.dispatch.curve import CurveKeys
 from schedule_zero.dispatch.due import DueTimer
 from schedule_zero.dispatch.inbound import Inbound
+from schedule_zero.dispatch.log_intake import LogIntake
 from schedule_zero.dispatch.membership import TICK_S
 from schedule_zero.dispatch.recording import Recorder
 from schedule_zero.dispatch.registry import Registry
@@ -31,6 +32,7 @@ from schedule_zero.dispatch.router import Router, Sent
 from schedule_zero.dispatch.views import DispatchStats, NodeView, ProgressView, node_view
 from schedule_zero.errors import NotFound
 from schedule_zero.model import Execution, Handler, Node, NodeState
+from schedule_zero.rules.eta import eta_s
 from schedule_zero.store import Store, executions, handlers, nodes
 from schedule_zero.store.executions import CancelAnswer
 from schedule_zero.wire import messages as m
@@ -76,6 +78,7 @@ class Dispatcher:
             rules=declarations,
             result_bytes=config.limits.result_bytes,
             server_version=package_version("schedule-zero"),
+            log_bytes=config.limits.log_bytes,
         )
         self._recorder = recorder = Recorder(
             core=core,
@@ -87,11 +90,15 @@ class Dispatcher:
             params_bytes=config.limits.params_bytes,
         )
         self.handover, self.run_time = recorder.handover, recorder.run_time
+        self.logs = LogIntake(
+            submit=recorder.submit, send=self._send, stats=self.stats, limit_bytes=config.limits.log_bytes
+        )
         self._inbound = Inbound(
             core=core,
             registry=self.registry,
             curve=curve,
             recorder=recorder,
+            logs=self.logs,
             send=self._send,
             stats=self.stats,
             clock=clock,
@@ -192,6 +199,7 @@ class Dispatcher:
             return
         self._stopping = True
         self._core.close()
+        self.logs.close()
         self._due.stop()
         for peer, session in list(self._core.sessions.items()):
             self._send(peer, m.Goaway(s=session.s, reason="the server is stopping"))
@@ -250,7 +258,11 @@ class Dispatcher:
 
     def progress(self, execution_id: str) -> ProgressView | None:
         """What a running execution last said of its progress."""
-        return self._recorder.progress.get(execution_id)
+        trail = self._recorder.progress.get(execution_id)
+        if trail is None:
+            return None
+        left_s = eta_s(trail, self._clock.wall_us())
+        return ProgressView(percent=trail.percent, text=trail.text, at_us=trail.at_us, eta_s=left_s)
 
     # --- nodes: for the API -------------------------------------------------------------------------
 

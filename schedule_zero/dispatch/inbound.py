@@ -11,12 +11,14 @@ from schedule_zero.clock import Clock
 from schedule_zero.dispatch.core import Core
 from schedule_zero.dispatch.curve import CurveKeys
 from schedule_zero.dispatch.effects import Now
+from schedule_zero.dispatch.log_intake import LogIntake
 from schedule_zero.dispatch.peers import Peers
 from schedule_zero.dispatch.recording import Recorder
 from schedule_zero.dispatch.registry import Registry
-from schedule_zero.dispatch.views import DispatchStats, ProgressView
+from schedule_zero.dispatch.views import DispatchStats
 from schedule_zero.errors import ProtocolError
 from schedule_zero.model import Handler
+from schedule_zero.rules.eta import advance
 from schedule_zero.store import handlers
 from schedule_zero.wire import messages as m
 from schedule_zero.wire.codec import MAX_HELLO_BYTES, decode_node
@@ -37,6 +39,7 @@ class Inbound:
         registry: Registry,
         curve: CurveKeys,
         recorder: Recorder,
+        logs: LogIntake,
         send: Callable[[bytes, m.ServerMessage], None],
         stats: DispatchStats,
         clock: Clock,
@@ -46,6 +49,7 @@ class Inbound:
         self._registry = registry
         self._curve = curve
         self._recorder = recorder
+        self._logs = logs
         self._send = send
         self._stats = stats
         self._clock = clock
@@ -56,7 +60,8 @@ class Inbound:
             m.Credit: core.credit,
             m.Accept: core.accept,
             m.Reject: core.reject,
-            m.Result: core.result,
+            m.Result: self._result,
+            m.Log: self._log,
             m.Progress: self._note_progress,
             m.NodeDrain: lambda peer, message, now: core.leaving(peer, message.s, now),
             m.Bye: lambda peer, message, now: core.bye(peer, message.s, now),
@@ -157,13 +162,24 @@ class Inbound:
         log.warning("node_denied", node_id=hello.node_id, code=denial.code, reason=denial.reason)
         self._send(peer, denial)
 
+    def _result(self, peer: bytes, message: m.Result, now: Now) -> None:
+        for item in message.items:
+            if item.log_lines:
+                self._logs.ended(item)
+        self._core.result(peer, message, now)
+
+    def _log(self, peer: bytes, message: m.Log, now: Now) -> None:
+        node_id = self._core.node_of(peer, message.s, now)
+        if node_id is not None:
+            self._logs.message(peer, node_id, message)
+
     def _note_progress(self, peer: bytes, message: m.Progress, now: Now) -> None:
         row = self._core.execution_of(peer, message.s, message.token, now)
         if row is None:
             return
         # The newest last, so that the oldest is the first to go.
         progress = self._recorder.progress
-        progress.pop(row.id, None)
-        progress[row.id] = ProgressView(percent=message.percent, text=message.text, at_us=now.wall_us)
+        progress[row.id] = advance(progress.pop(row.id, None), message.percent, message.text, now.wall_us)
         if len(progress) > MAX_PROGRESS:
             del progress[next(iter(progress))]
+        self._logs.wake(row.id)

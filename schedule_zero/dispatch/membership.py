@@ -70,6 +70,7 @@ class Membership:
         *,
         new_session_id: Callable[[], str],
         server_version: str,
+        log_bytes: int = 0,
     ) -> None:
         self._config = config
         self._placing = placing
@@ -77,6 +78,7 @@ class Membership:
         self._out = out
         self._new_session_id = new_session_id
         self._server_version = server_version
+        self._log_bytes = log_bytes
         self._last_tick_s: float | None = None
         self.nodes = nodes
         self.sessions: dict[bytes, Session] = {}
@@ -161,6 +163,7 @@ class Membership:
                 heartbeat_s=config.heartbeat_s,
                 lease_s=config.lease_s,
                 server_version=self._server_version,
+                log_bytes=self._log_bytes,
             ),
         )
         over = [held.token for held in hello.running if not _believed(node, held.token)]

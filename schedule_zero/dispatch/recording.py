@@ -15,9 +15,10 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.core import Core
-from schedule_zero.dispatch.views import DispatchStats, ProgressView
+from schedule_zero.dispatch.views import DispatchStats
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.ops.histogram import Histogram
+from schedule_zero.rules.eta import Trail
 from schedule_zero.store import Store, executions, handlers, nodes
 from schedule_zero.store.execution_window import fill_window
 from schedule_zero.store.executions import CancelAnswer, CancelOutcome, Refusal
@@ -56,7 +57,7 @@ class Recorder:
         self.handover = Histogram()
         self.run_time = Histogram()
         # Execution id → what its current attempt last said; forgotten when that ends.
-        self.progress: dict[str, ProgressView] = {}
+        self.progress: dict[str, Trail] = {}
         # Writes whose outcome isn't known yet; the event exists while somebody waits for none.
         self._in_flight = 0
         self._idle: asyncio.Event | None = None

@@ -37,6 +37,7 @@ class LiveAttempt:
         "deadline_s",
         "finished_s",
         "item",
+        "log_lines",
         "method",
         "outcome",
         "phase",
@@ -56,6 +57,8 @@ class LiveAttempt:
         self.outcome: Outcome | None = None
         self.started_s: float | None = None
         self.finished_s: float | None = None
+        # How many lines its log has, once it is over.
+        self.log_lines = 0
         # Monotonic; from the timeout, counted from the start.
         self.deadline_s: float | None = None
         self.task: asyncio.Task[Outcome] | None = None

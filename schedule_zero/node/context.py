@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from schedule_zero.client import Client
+    from schedule_zero.node.attempt_log import AttemptLog
+    from schedule_zero.node.log_book import LogBook
     from schedule_zero.wire.messages import DispatchItem
 
 MAX_PROGRESS_TEXT = 500
@@ -87,16 +89,24 @@ class StopSignal:
 class JobContext:
     """One attempt, seen from inside the job. Get it with ``current_job()``."""
 
-    __slots__ = ("_deadline_us", "_item", "_log", "_report", "_stop", "node_id")
+    __slots__ = ("_book", "_deadline_us", "_item", "_lines", "_log", "_report", "_stop", "node_id")
 
     def __init__(
-        self, item: DispatchItem, node_id: str, deadline_us: int | None, stop: StopSignal, report: ReportProgress
+        self,
+        item: DispatchItem,
+        node_id: str,
+        deadline_us: int | None,
+        stop: StopSignal,
+        report: ReportProgress,
+        book: LogBook | None = None,
     ) -> None:
         self._item = item
         self._deadline_us = deadline_us
         self._stop = stop
         self._report = report
         self._log: Any = None
+        self._book = book
+        self._lines: AttemptLog | None = None
         self.node_id = node_id
 
     @property
@@ -169,17 +179,21 @@ class JobContext:
 
     @property
     def log(self) -> Any:
-        """A structlog logger that carries the ids of this attempt."""
+        """A structlog logger. Its lines go to the log of this attempt, and with its ids to the log of the node."""
         if self._log is None:
-            import structlog
+            from schedule_zero.node.job_logger import make
 
-            self._log = structlog.get_logger("schedule_zero.job").bind(
-                execution_id=self.execution_id,
-                attempt=self.attempt,
-                handler_id=self.handler_id,
-                job_method=self.job_method,
-            )
+            self._log = make(self)
         return self._log
+
+    def say(self, code: str, text: str) -> bool:
+        """For ``print`` and loggers, see ``capture``: add to this attempt's log. False: no log takes it."""
+        book, lines = self._book, self._lines
+        if book is None:
+            return False
+        if lines is None:
+            lines = self._lines = book.open(self._item.id, self._item.token)
+        return lines is not None and book.say(lines, code, text)
 
     @property
     def client(self) -> Client:

@@ -60,6 +60,7 @@ def encode_result(attempt: LiveAttempt, time: ServerTime) -> tuple[int, bytes]:
         finished_us=None if finished_s is None else time.at_us(finished_s),
         retry_after_s=ended.retry_after_s,
         give_up=ended.give_up,
+        log_lines=attempt.log_lines,
     )
     return token, _encode_item(item)
 
@@ -92,6 +93,11 @@ class Delivery:
         self._in_flight.clear()
         self._unsent = deque(self._records)
         self._at_hello = set(self._records)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether some results could not be sent yet."""
+        return bool(self._unsent)
 
     @property
     def synced(self) -> bool:

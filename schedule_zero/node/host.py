@@ -19,6 +19,7 @@ import zmq
 import schedule_zero
 from schedule_zero.clock import Clock, SystemClock
 from schedule_zero.errors import ConfigError, InvalidHandler
+from schedule_zero.node import capture
 from schedule_zero.node.attempt import Phase
 from schedule_zero.node.context import CLIENT
 from schedule_zero.node.handler import BaseHandler
@@ -85,9 +86,11 @@ class Node:
                 await _set_up(handler)
                 ready.append(handler)
             self._assemble(identity, context)
+            capture.install()
             try:
                 await self._serve(stop)
             finally:
+                capture.uninstall()
                 self.work.close()
         finally:
             for handler in reversed(ready):

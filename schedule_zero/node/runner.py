@@ -27,6 +27,7 @@ from schedule_zero.node import outcome
 from schedule_zero.node.attempt import LiveAttempt, Phase, empty_context, stopped
 from schedule_zero.node.context import JobContext, ReportProgress, StopReason
 from schedule_zero.node.lease import Lease
+from schedule_zero.node.log_book import LogBook
 from schedule_zero.node.outcome import Outcome
 
 log = structlog.get_logger(__name__)
@@ -51,6 +52,7 @@ class Runner:
         result_limit: int,
         deliver: Callable[[LiveAttempt], None],
         report: ReportProgress,
+        book: LogBook | None = None,
     ) -> None:
         self.slots = slots
         # From DISPATCH until the result is on disk (``release``).
@@ -63,6 +65,7 @@ class Runner:
         self._result_limit = result_limit
         self._deliver = deliver
         self._report = report
+        self._book = book
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._queue: deque[LiveAttempt] = deque()
@@ -107,7 +110,7 @@ class Runner:
                 self._queue.remove(attempt)
                 self._close(attempt, outcome.cancelled())
         if waiting:
-            self._deliver(attempt)
+            self._hand_over(attempt)
         else:
             self._ask(attempt, StopReason.CANCEL)
         return True
@@ -215,7 +218,7 @@ class Runner:
         if timeout_s is not None:
             attempt.deadline_s = now_s + timeout_s
             deadline_us = self._clock.wall_us() + round(timeout_s * 1e6)
-        return JobContext(attempt.item, self._node_id, deadline_us, attempt.stop, self._report)
+        return JobContext(attempt.item, self._node_id, deadline_us, attempt.stop, self._report, self._book)
 
     def _start_task(self, attempt: LiveAttempt, context: JobContext) -> None:
         task = self._loop.create_task(
@@ -237,7 +240,7 @@ class Runner:
         if late:
             self._returned_late(attempt)
         else:
-            self._deliver(attempt)
+            self._hand_over(attempt)
         self._pump()
 
     # --- worker threads ----------------------------------------------------------------------------------
@@ -282,7 +285,7 @@ class Runner:
         elif late:
             self._on_loop(self._returned_late, attempt)
         else:
-            self._deliver(attempt)
+            self._hand_over(attempt)
         if wake and not self._pump_due:
             self._pump_due = True
             self._on_loop(self._pump)
@@ -305,6 +308,13 @@ class Runner:
         attempt.outcome = ended
         attempt.finished_s = self._clock.mono_s()
         return True
+
+    def _hand_over(self, attempt: LiveAttempt) -> None:
+        """It has its outcome: its log ends, and it is delivered."""
+        book = self._book
+        if book is not None and book.logs:
+            attempt.log_lines = book.end(attempt.token)
+        self._deliver(attempt)
 
     def _running(self) -> list[LiveAttempt]:
         return [attempt for attempt in self.attempts.values() if attempt.phase is Phase.RUNNING]
@@ -338,7 +348,7 @@ class Runner:
                 reason=reason,
                 slots_held=len(self.overdue),
             )
-            self._deliver(attempt)
+            self._hand_over(attempt)
 
     def _returned_late(self, attempt: LiveAttempt) -> None:
         with self._lock:

@@ -20,6 +20,8 @@ from schedule_zero.node.delivery import Delivery, EncodedResult, encode_result, 
 from schedule_zero.node.identity import Identity
 from schedule_zero.node.lease import Lease, ServerTime
 from schedule_zero.node.link import Conversation, Link
+from schedule_zero.node.log_book import LogBook
+from schedule_zero.node.log_sender import LogSender
 from schedule_zero.node.mailbox import Mailbox
 from schedule_zero.node.methods import BoundMethod
 from schedule_zero.node.outbox import Durable, Outbox
@@ -37,12 +39,16 @@ from schedule_zero.wire.messages import (
     HandlerDeclaration,
     Held,
     Hello,
+    Log,
+    LogAck,
+    LogChunk,
     NodeDrain,
     Progress,
     Reject,
     RejectedItem,
     ResultAck,
     ServerDrain,
+    Welcome,
 )
 
 log = structlog.get_logger(__name__)
@@ -112,6 +118,13 @@ class Work:
         )
         self.delivery = Delivery()
         self.credit = CreditWindow(about.slots)
+        self.log_sender = LogSender()
+        self.logs = LogBook(
+            clock=clock,
+            time=time,
+            execution_of=self._execution_of,
+            post=Mailbox[list[LogChunk]](loop, self._logged).post,
+        )
         self.runner = Runner(
             slots=about.slots,
             clock=clock,
@@ -120,12 +133,13 @@ class Work:
             result_limit=result_limit,
             deliver=self.outbox.put,
             report=ProgressBoard(loop, self._send_progress).report,
+            book=self.logs,
         )
         self._time = time
         self._link: Link | None = None
         self._fenced = True
         self._refusing: set[str] = set()
-        self._sweep_due = False
+        self._sweep_due = self._logs_due = False
         self._recent: set[int] = set()
         self._older: set[int] = set()
 
@@ -140,6 +154,7 @@ class Work:
     def close(self) -> None:
         """End the threads; what the outbox has taken is written first."""
         self.runner.close()
+        self.logs.close()
         self.outbox.close()
 
     # --- for the link ------------------------------------------------------------------------------------
@@ -164,8 +179,10 @@ class Work:
     def heartbeat(self) -> tuple[int, int]:
         return len(self.runner.attempts), len(self.delivery)
 
-    def opened(self) -> None:
+    def opened(self, welcome: Welcome) -> None:
         self._fenced = False
+        self.logs.limit_bytes = welcome.log_bytes
+        self.log_sender.opened()
         self.delivery.opened()
         self.credit.forget_sent()
         for attempt in self.runner.attempts.values():
@@ -185,6 +202,8 @@ class Work:
             self._acknowledged(message)
         elif isinstance(message, Cancel):
             self._cancelled(message.tokens)
+        elif isinstance(message, LogAck):
+            self._logs_stored(message)
         else:
             self._drained_by_operator(message)
 
@@ -279,6 +298,7 @@ class Work:
         for items in self.delivery.take(self._clock.mono_s()):
             link.send(EncodedResult(s=link.session, items=items))
         self._offer_credit()
+        self._send_logs_soon()
 
     def _offer_credit(self) -> None:
         link = self._link
@@ -317,6 +337,41 @@ class Work:
         for token, (percent, text) in newest.items():
             if token in self.runner.attempts:
                 link.send(Progress(s=link.session, token=token, percent=percent, text=text))
+
+    # --- logs --------------------------------------------------------------------------------------------
+
+    def _execution_of(self, token: int) -> str | None:
+        attempt = self.runner.attempts.get(token)
+        return None if attempt is None or attempt.phase is Phase.ENDED else attempt.item.id
+
+    def _logged(self, batches: list[list[LogChunk]]) -> None:
+        for chunks in batches:
+            self.log_sender.add(chunks)
+        self.logs.full = self.log_sender.full
+        self._send_logs_soon()
+
+    def _logs_stored(self, ack: LogAck) -> None:
+        if ack.unknown:
+            self.log_sender.forget(ack.unknown)
+        self.log_sender.ack(ack.items)
+        self.logs.full = self.log_sender.full
+        self._send_logs_soon()
+
+    def _send_logs_soon(self) -> None:
+        """In a turn of its own: whatever else there is to send in this one goes first."""
+        if not self._logs_due and not self.log_sender.idle:
+            self._logs_due = True
+            self._loop.call_soon(self._send_logs)
+
+    def _send_logs(self) -> None:
+        self._logs_due = False
+        link = self._link
+        # What results wait for, logs wait for.
+        if link is None or link.session is None or self.delivery.waiting:
+            return
+        items = self.log_sender.take(self._clock.mono_s())
+        if items and link.send(Log(s=link.session, items=items)):
+            self._send_logs_soon()
 
     # --- time passes -----------------------------------------------------------------------------------------
 
@@ -367,6 +422,9 @@ class Work:
         again = self.delivery.overdue(now_s)
         if again:
             log.info("results_resent", results=again)
+        again = self.log_sender.overdue(now_s)
+        if again:
+            log.info("logs_resent", chunks=again)
         self.credit.block(len(self.runner.overdue))
         self.flush()
 
@@ -409,6 +467,10 @@ class Work:
         self.flush()
         if self._link is not None and self._link.session is not None:
             await self._until(lambda: not len(self.delivery), flush_s)
+            # Of what jobs said in their last moment, as much as the server takes in that time.
+            await asyncio.to_thread(self.logs.turn)
+            await asyncio.sleep(0)
+            await self._until(lambda: self.log_sender.idle, flush_s)
         if len(self.delivery):
             log.warning("results_kept_in_outbox", results=len(self.delivery))
 

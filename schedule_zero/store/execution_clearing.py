@@ -30,7 +30,7 @@ class Cleared(Struct):
 
 
 def clear(tx: Tx, args: list[Clear]) -> list[Cleared]:
-    """One step of deleting terminal executions and their attempts. See ``clear_all``."""
+    """One step of deleting terminal executions, their attempts and their logs. See ``clear_all``."""
     return [_clear_step(tx, arg) for arg in args]
 
 
@@ -51,6 +51,7 @@ def _clear_step(tx: Tx, arg: Clear) -> Cleared:
     ).all():
         tx.count_cleared(handler_id, state, n, int(ran_us))
         tx.count_cleared(handler_id, "created", n)
+    tx.execute(delete(tables.log_chunks).where(tables.log_chunks.c.execution_id.in_(select(e.id).where(*doomed))))
     tx.execute(delete(tables.attempts).where(a.execution_id.in_(select(e.id).where(*doomed))))
     deleted = tx.execute(delete(tables.executions).where(*doomed)).rowcount
     # Nothing is stored before it is created: where all of a step is too young, so is all that follows.

@@ -89,6 +89,18 @@ def how_jobs_are_run(conn: Connection) -> None:
     )
 
 
+def logs_of_jobs(conn: Connection) -> None:
+    """4 → 5: what attempts say."""
+    blob = "BLOB" if conn.dialect.name == "sqlite" else "BYTEA"
+    _run(
+        conn,
+        f"""CREATE TABLE log_chunks (
+            execution_id {{name}} NOT NULL, token BIGINT NOT NULL, line BIGINT NOT NULL, byte BIGINT NOT NULL,
+            lines INTEGER NOT NULL, bytes INTEGER NOT NULL, last SMALLINT NOT NULL, created_us BIGINT NOT NULL,
+            body {blob} NOT NULL, PRIMARY KEY (execution_id, token, line))""",
+    )
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -147,6 +148,25 @@ attempts = Table(
     Column("cpu_us", BigInteger),
     Column("peak_rss_bytes", BigInteger),
     Column("error", Text),
+    sqlite_with_rowid=True,
+)
+
+# What attempts said, as their nodes sent it: see ``wire.log_lines``. A chunk holds whole lines; the first one's number
+# is in the key, so that a range of lines is a range of the key.
+log_chunks = Table(
+    "log_chunks",
+    metadata,
+    Column("execution_id", Name, primary_key=True),
+    Column("token", BigInteger, primary_key=True, autoincrement=False),
+    Column("line", BigInteger, primary_key=True, autoincrement=False),
+    # Bytes of the log before it, and of it: both uncompressed.
+    Column("byte", BigInteger, nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    # 1: the log is complete with it.
+    Column("last", SmallInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
     sqlite_with_rowid=True,
 )
 

@@ -25,10 +25,15 @@ Text = Annotated[str, Meta(max_length=4096)]
 Token = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Micros = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+# Of something that may be larger than what a Count counts: lines, bytes.
+Size = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 # The bounds also keep NaN out: no comparison with it holds.
 RetryAfter = Annotated[float, Meta(ge=0, le=86_400 * 365)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 MAX_BATCH = 5_000
+# Of one chunk of a log, before it is compressed; and what a body of that may take.
+MAX_LOG_CHUNK = 256 << 10
+LogBody = Annotated[bytes, Meta(max_length=MAX_LOG_CHUNK + 4096)]
 
 
 class _Message(Struct, tag_field="t", kw_only=True, omit_defaults=True):
@@ -138,6 +143,8 @@ class ResultItem(Struct, kw_only=True, omit_defaults=True):
     # The job asked for another attempt not before this many seconds, or for none at all.
     retry_after_s: RetryAfter | None = None
     give_up: bool = False
+    # So many lines has its log in all; some of them may still be on their way.
+    log_lines: Size = 0
 
 
 class Result(_Message, tag="RESULT"):
@@ -145,6 +152,33 @@ class Result(_Message, tag="RESULT"):
 
     s: Id
     items: Annotated[list[ResultItem], Meta(max_length=MAX_BATCH)]
+
+
+class LogChunk(Struct, kw_only=True, omit_defaults=True):
+    """Some lines of one attempt's log, in the form of ``log_lines``."""
+
+    id: Id
+    token: Token
+    # Where it begins: lines and (uncompressed) bytes of the log before it.
+    line: Size
+    byte: Size
+    # What it holds.
+    lines: Count
+    bytes: Annotated[int, Meta(ge=0, le=MAX_LOG_CHUNK)]
+    body: LogBody
+    # Lines acknowledged earlier: the node has none of before that any more.
+    acked: Size = 0
+    # Lines that were left out since the chunk before; the log says where.
+    left_out: Size = 0
+    # Nothing follows: the attempt is over.
+    last: bool = False
+
+
+class Log(_Message, tag="LOG"):
+    """Parts of logs, after whatever results and heartbeats there are to send; repeated until LOG_ACK names them."""
+
+    s: Id
+    items: Annotated[list[LogChunk], Meta(max_length=1000)]
 
 
 class NodeDrain(_Message, tag="DRAIN"):
@@ -168,6 +202,8 @@ class Welcome(_Message, tag="WELCOME"):
     heartbeat_s: float
     lease_s: float
     server_version: Text = ""
+    # One attempt's log may take so many bytes; 0: this server takes no logs.
+    log_bytes: Size = 0
 
 
 class Deny(_Message, tag="DENY"):
@@ -226,6 +262,23 @@ class ResultAck(_Message, tag="RESULT_ACK"):
     unknown: list[Token] = []
 
 
+class LogAcked(Struct, kw_only=True, omit_defaults=True):
+    """All lines of this attempt before ``lines`` are stored; with ``last``, the log is complete."""
+
+    token: Token
+    lines: Size
+    last: bool = False
+
+
+class LogAck(_Message, tag="LOG_ACK"):
+    """The server has committed these logs, up to there."""
+
+    s: Id
+    items: list[LogAcked] = []
+    # Attempts of which it wants no log: they are not (or no longer) known.
+    unknown: list[Token] = []
+
+
 class ServerDrain(_Message, tag="SERVER_DRAIN"):
     """An operator drains this node (``on``), or takes it back into service."""
 
@@ -248,5 +301,5 @@ class ErrorMessage(_Message, tag="ERROR"):
     message: Text
 
 
-NodeMessage = Hello | Heartbeat | Credit | Accept | Reject | Progress | Result | NodeDrain | Bye
-ServerMessage = Welcome | Deny | HbAck | Dispatch | Cancel | ResultAck | ServerDrain | Goaway | ErrorMessage
+NodeMessage = Hello | Heartbeat | Credit | Accept | Reject | Progress | Result | Log | NodeDrain | Bye
+ServerMessage = Welcome | Deny | HbAck | Dispatch | Cancel | ResultAck | LogAck | ServerDrain | Goaway | ErrorMessage
