@@ -9,6 +9,7 @@ import click
 from schedule_zero.cli.api import Caller, main, segment, with_caller
 from schedule_zero.cli.app import EXIT_FAILURE
 from schedule_zero.cli.arguments import Duration, Moment
+from schedule_zero.cli.client_logs import progress_words
 from schedule_zero.cli.output import Column, moment, show_fields, show_json, show_table, show_value
 from schedule_zero.cli.terminal import json_text, say
 from schedule_zero.cli.waiting import wait_for
@@ -100,7 +101,8 @@ def _show(caller: Caller, record: dict[str, Any]) -> None:
     if caller.json:
         show_json(record)
         return
-    show_fields(record, FIELDS)
+    progress = record.get("progress")
+    show_fields(record | ({"progress": progress_words(progress)} if progress else {}), FIELDS)
     if len(record.get("attempts", ())) > 1:
         say("\nattempts")
         show_table(record["attempts"], ATTEMPTS, none="")

@@ -111,6 +111,31 @@ class ExecutionRecord(Record, frozen=True):
         raise job_failed(self.id, self.status, self.error, f"{self.handler_id}.{self.job_method}")
 
 
+class LogLine(Record, frozen=True):
+    """A line of a log. ``stream``: ``stdout``, ``stderr``, ``log`` (its logger) or ``node`` (words of its node)."""
+
+    # 0: the first line of this attempt.
+    line: int
+    text: str
+    at: datetime | None = None
+    stream: str = "stdout"
+    level: str | None = None
+    # Only in a stream, which goes from one to the next.
+    attempt: int = 0
+
+
+class LogPage(Record, frozen=True):
+    """Lines of one attempt's log, in order. ``next``: where to go on, None at the end of what there is."""
+
+    id: str
+    attempt: int
+    lines: list[LogLine]
+    total_lines: int
+    # There will be no more of them.
+    complete: bool
+    next: int | None = None
+
+
 class RunResult(Record, frozen=True):
     """A job that was run and has completed."""
 

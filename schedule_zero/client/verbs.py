@@ -14,6 +14,7 @@ from schedule_zero.client.asking import ANYTHING, POLL_S, Json, Moment, bulks, j
 from schedule_zero.client.calendar_verbs import CalendarVerbs
 from schedule_zero.client.flow import Flow
 from schedule_zero.client.ledger_verbs import LedgerVerbs
+from schedule_zero.client.log_verbs import LogVerbs
 from schedule_zero.client.policy_verbs import PolicyVerbs
 from schedule_zero.client.records import ExecutionRecord, Job, Page, ScheduleRecord
 from schedule_zero.client.verb import verb
@@ -22,7 +23,7 @@ from schedule_zero.job_options import Options
 from schedule_zero.model import new_id
 
 
-class Verbs(PolicyVerbs, CalendarVerbs, LedgerVerbs):
+class Verbs(PolicyVerbs, CalendarVerbs, LedgerVerbs, LogVerbs):
     """The methods of both clients. What each returns here, ``Client`` returns; ``AsyncClient`` returns a coroutine."""
 
     # --- jobs -------------------------------------------------------------------------------------
