@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from schedule_zero.wire.log_lines import code_of
 from schedule_zero.wire.messages import MAX_LOG_CHUNK, LogChunk
@@ -31,10 +32,22 @@ END_BYTES = 2 << 20
 _NODE = code_of("node", "warning")
 
 
+class Book(Protocol):
+    """Who takes what the logs have."""
+
+    # There is no room: what is said is to be left out.
+    full: bool
+
+    def touch(self, log: AttemptLog) -> None:
+        """This one has something to take."""
+        ...
+
+
 class AttemptLog:
     """``write`` from any thread, ``take`` and ``end`` from one at a time."""
 
     __slots__ = (
+        "_book",
         "_byte",
         "_code",
         "_filled",
@@ -70,14 +83,16 @@ class AttemptLog:
         limit: int,
         mono_s: Callable[[], float],
         wall_us: Callable[[float], int],
+        book: Book,
     ) -> None:
         self.execution_id = execution_id
         self.token = token
-        # Of the book: whether it waits to be taken from.
+        # The book was told that there is something to take.
         self.dirty = False
         self.ended = False
         # Lines so far, whole ones.
         self.lines = 0
+        self._book = book
         self._limit = limit
         self._mono_s = mono_s
         self._wall_us = wall_us
@@ -104,14 +119,17 @@ class AttemptLog:
         self._tail: deque[tuple[str, float, str]] = deque()
         self._tail_size = 0
 
-    def write(self, code: str, text: str, *, full: bool = False) -> bool:
-        """Take what was said. ``full``: the node has no room for it. False: this log has ended."""
+    def write(self, code: str, text: str) -> bool:
+        """Take what was said. False: this log has ended."""
         now_s = self._mono_s()
         with self._lock:
             if self.ended:
                 return False
-            if full or self._filled:
-                self._leave_out(code, now_s, text, full=full)
+            if not self.dirty:
+                self.dirty = True
+                self._book.touch(self)
+            if self._filled or self._book.full:
+                self._leave_out(code, now_s, text, full=self._book.full)
                 return True
             self._said += len(text)
             if code == self._code and now_s < self._until_s:
@@ -213,10 +231,11 @@ class AttemptLog:
 
     def _emit(self, code: str, at_s: float, text: str) -> None:
         """Whole lines, the last without its line feed."""
-        if len(text) > MAX_LINE:
+        if _has_long_line(text):
             text = "\n".join(_cut(text))
-        prefix = f"{self._wall_us(at_s)} {code} "
-        encoded = f"{prefix}{text.replace(chr(10), chr(10) + prefix)}\n".encode("utf-8", "backslashreplace")
+        prefix = f"{self._wall_us(at_s)} {code} ".encode()
+        lines = text.encode("utf-8", "backslashreplace")
+        encoded = b"%b%b\n" % (prefix, lines.replace(b"\n", b"\n" + prefix))
         room = self._limit - self._total
         if len(encoded) > room and not self._filled:
             fits = encoded.rfind(b"\n", 0, max(0, room)) + 1
@@ -285,6 +304,17 @@ class AttemptLog:
                 self._add(code, then_s, text)
             self._flush_partial()
             self._filled, self._limit = True, limit
+
+
+def _has_long_line(text: str) -> bool:
+    """Looked at in as few steps as there are MAX_LINE in it."""
+    start = 0
+    while len(text) - start > MAX_LINE:
+        end = text.rfind("\n", start, start + MAX_LINE + 1)
+        if end < 0:
+            return True
+        start = end + 1
+    return False
 
 
 def _cut(text: str) -> list[str]:

@@ -39,8 +39,11 @@ class JobStream:
 
     def write(self, text: str) -> int:
         job = CURRENT.get(None)
-        if job is not None and job.say(self._code, text):
-            return len(text)
+        if job is not None:
+            lines = job.lines
+            # The short way for all texts but the first.
+            if lines.write(self._code, text) if lines is not None else job.say(self._code, text):
+                return len(text)
         written: int = self._through.write(text)
         return written
 

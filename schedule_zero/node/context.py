@@ -89,7 +89,7 @@ class StopSignal:
 class JobContext:
     """One attempt, seen from inside the job. Get it with ``current_job()``."""
 
-    __slots__ = ("_book", "_deadline_us", "_item", "_lines", "_log", "_report", "_stop", "node_id")
+    __slots__ = ("_book", "_deadline_us", "_item", "_log", "_report", "_stop", "lines", "node_id")
 
     def __init__(
         self,
@@ -106,7 +106,8 @@ class JobContext:
         self._report = report
         self._log: Any = None
         self._book = book
-        self._lines: AttemptLog | None = None
+        # Its log, once it has said something.
+        self.lines: AttemptLog | None = None
         self.node_id = node_id
 
     @property
@@ -188,12 +189,10 @@ class JobContext:
 
     def say(self, code: str, text: str) -> bool:
         """For ``print`` and loggers, see ``capture``: add to this attempt's log. False: no log takes it."""
-        book, lines = self._book, self._lines
-        if book is None:
-            return False
-        if lines is None:
-            lines = self._lines = book.open(self._item.id, self._item.token)
-        return lines is not None and book.say(lines, code, text)
+        lines = self.lines
+        if lines is None and self._book is not None:
+            lines = self.lines = self._book.open(self._item.id, self._item.token)
+        return lines is not None and lines.write(code, text)
 
     @property
     def client(self) -> Client:

@@ -64,7 +64,7 @@ class LogBook:
         if attempt is None:
             execution_id = self._execution_of(token)
             attempt = None if execution_id is None else self.open(execution_id, token)
-        return attempt is not None and self.say(attempt, code_of(stream, level), text)
+        return attempt is not None and attempt.write(code_of(stream, level), text)
 
     def open(self, execution_id: str, token: int) -> AttemptLog | None:
         """The log of this attempt; None if nobody would take it, or it is over."""
@@ -74,17 +74,9 @@ class LogBook:
             attempt = self.logs.get(token)
             if attempt is None:
                 attempt = self.logs[token] = AttemptLog(
-                    execution_id, token, limit=self.limit_bytes, mono_s=self._mono_s, wall_us=self._wall_us
+                    execution_id, token, limit=self.limit_bytes, mono_s=self._mono_s, wall_us=self._wall_us, book=self
                 )
             return attempt
-
-    def say(self, attempt: AttemptLog, code: str, text: str) -> bool:
-        """``write`` for who knows the log already."""
-        if not attempt.write(code, text, full=self.full):
-            return False
-        if not attempt.dirty:
-            self._touch(attempt)
-        return True
 
     def end(self, token: int) -> int:
         """This attempt is over; how many lines its log has (0: it has none)."""
@@ -92,12 +84,11 @@ class LogBook:
         if attempt is None:
             return 0
         lines = attempt.end()
-        self._touch(attempt)
+        self.touch(attempt)
         return lines
 
-    def _touch(self, attempt: AttemptLog) -> None:
-        # Two threads may both do this: the second ``take`` finds nothing, which does no harm.
-        attempt.dirty = True
+    def touch(self, attempt: AttemptLog) -> None:
+        """There is something to take. (Told twice, the second ``take`` finds nothing, which does no harm.)"""
         self._dirty.append(attempt)
         if self._thread is None:
             self._start()

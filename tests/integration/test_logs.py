@@ -380,3 +380,27 @@ async def test_a_node_that_stops_has_sent_what_its_jobs_said(api, node):
     await node.stop()
     page = await log_of(api, execution_id, limit=1)
     assert (page["total_lines"], page["complete"]) == (20_000, True)
+
+
+async def test_both_clients_read_and_follow(api, node, server):
+    from schedule_zero import AsyncClient, Client
+
+    execution_id = await submit(api, "say", lines=["one", "two", "three"])
+    where = {"url": server.addresses.http, "token": (server.state_dir / "admin.token").read_text().strip()}
+    async with AsyncClient(**where) as client:
+        lines = [line async for line in client.follow_logs(execution_id)]
+        assert [(line.attempt, line.line, line.text) for line in lines] == [
+            (1, 0, "one"),
+            (1, 1, "two"),
+            (1, 2, "three"),
+        ]
+        page = await client.logs(execution_id, first=1, limit=1)
+        assert ([line.text for line in page.lines], page.next, page.complete) == (["two"], 2, True)
+
+    def blocking():
+        with Client(**where) as client:
+            return [line.text for line in client.follow_logs(execution_id, tail=1)], client.logs(execution_id, grep="t")
+
+    texts, found = await asyncio.to_thread(blocking)
+    assert texts == ["three"]
+    assert [line.text for line in found.lines] == ["two", "three"]

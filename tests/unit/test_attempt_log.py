@@ -17,11 +17,17 @@ class Rig:
 
     def __init__(self, limit: int = 1 << 20) -> None:
         self.now_s = 1.0
-        self.log = AttemptLog("e", 7, limit=limit, mono_s=lambda: self.now_s, wall_us=lambda s: round(s * 1e6))
+        self.full = False
+        wall_us = lambda s: round(s * 1e6)
+        self.log = AttemptLog("e", 7, limit=limit, mono_s=lambda: self.now_s, wall_us=wall_us, book=self)
         self.chunks = []
 
+    def touch(self, log) -> None:
+        pass
+
     def say(self, text: str, code: str = OUT, *, full: bool = False) -> bool:
-        return self.log.write(code, text, full=full)
+        self.full = full
+        return self.log.write(code, text)
 
     def take(self):
         self.chunks += self.log.take()
