@@ -68,6 +68,8 @@ log = structlog.get_logger(__name__)
 
 # How exactly the end of a server that was killed is known.
 LIFE_S = 10.0
+# How often, and from which age on, parts of results that belong to none are deleted.
+SWEEP_S = 3600.0
 # How often it is seen to whether an audit of all schedules is due.
 AUDIT_LOOK_S = 60.0
 
@@ -269,6 +271,9 @@ class Server:
                 store_idempotency.Prune(before_us=self.clock.wall_us() - round(retention.idempotency_s * 1e6)),
             )
 
+        async def sweep_results() -> int:
+            return await self.service.executions.sweep_results(SWEEP_S)
+
         return [
             Chore(name="events", every_s=60.0, run_once=partial(until_done, prune_events)),
             Chore(name="idempotency", every_s=60.0, run_once=partial(until_done, prune_idempotency)),
@@ -277,6 +282,7 @@ class Server:
                 every_s=min(AUDIT_LOOK_S, self.config.audit.every_s),
                 run_once=self.audit_rounds.run_if_due,
             ),
+            Chore(name="results", every_s=SWEEP_S, run_once=partial(until_done, sweep_results)),
             Chore(name="life", every_s=LIFE_S, run_once=self._seen),
             Chore(name="snooze", every_s=1.0, run_once=self.service.schedules.wake),
             Chore(name="calendars", every_s=3600.0, run_once=self.calendars.warm),

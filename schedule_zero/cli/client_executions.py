@@ -106,11 +106,26 @@ def _show(caller: Caller, record: dict[str, Any]) -> None:
     if len(record.get("attempts", ())) > 1:
         say("\nattempts")
         show_table(record["attempts"], ATTEMPTS, none="")
-    if record["status"] == "completed":
+    if record["status"] == "completed" and record.get("result_bytes"):
+        say(f"\nresult  {record['result_bytes']} bytes: schedule-zero result {record['id']}")
+    elif record["status"] == "completed":
         say("\nresult")
         show_value(record.get("result"))
     elif error := record.get("error"):
         say(f"\nerror  {error.get('type', '')}: {error.get('message', '')}\n{error.get('traceback', '')}".rstrip())
+
+
+@main.command()
+@click.argument("id")
+@with_caller
+def result(caller: Caller, id: str) -> None:
+    """Print what a completed execution returned, however large: text as it is, anything else as JSON."""
+    with caller.client() as client:
+        value = client.result(id)
+    if caller.json:
+        show_json(value)
+    else:
+        show_value(value)
 
 
 @main.command()

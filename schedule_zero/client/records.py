@@ -93,6 +93,8 @@ class ExecutionRecord(Record, frozen=True):
     duration_ms: float | None = None
     cancel_requested: bool = False
     result: Any = None
+    # Of a large result: ``result`` is None then, and ``client.result(id)`` gets it.
+    result_bytes: int | None = None
     error: JobError | None = None
     omitted: list[str] = []
     job_params: dict[str, Any] = {}

@@ -52,11 +52,17 @@ class Verbs(PolicyVerbs, CalendarVerbs, LedgerVerbs, LogVerbs):
         if ran.status == "accepted":
             left_s = until_s - self.clock.mono_s()
             over = yield from self.until_over(ran.execution_id, left_s)
-            return records.RunResult(execution_id=over.id, result=over.value())
+            value = over.value()
+            if over.result_bytes:
+                value = yield from self.whole_result(over.id)
+            return records.RunResult(execution_id=over.id, result=value)
         if ran.status != "success":
             error = ran.error or records.JobError()
             raise JobFailed(ran.message, execution_id=ran.execution_id, type=error.type, traceback=error.traceback)
-        return records.RunResult(execution_id=ran.execution_id, result=ran.result, message=ran.message)
+        value = ran.result
+        if ran.result_bytes:
+            value = yield from self.whole_result(ran.execution_id)
+        return records.RunResult(execution_id=ran.execution_id, result=value, message=ran.message)
 
     @verb
     def submit(
@@ -100,6 +106,11 @@ class Verbs(PolicyVerbs, CalendarVerbs, LedgerVerbs, LogVerbs):
     def wait(self, execution_id: str, wait_s: float | None = None) -> Flow[ExecutionRecord]:
         """Wait until an execution is over, however it ended. Raises WaitTimeout after ``wait_s`` (None: never)."""
         return (yield from self.until_over(execution_id, wait_s))
+
+    @verb
+    def result(self, execution_id: str) -> Flow[Any]:
+        """What a completed execution returned, however large. Raises Conflict (``wrong_state``) for any other."""
+        return (yield from self.whole_result(execution_id))
 
     @verb
     def execution(self, execution_id: str) -> Flow[ExecutionRecord]:

@@ -48,7 +48,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from schedule_zero.config import DispatchConfig, HandlerRule
+from schedule_zero.config import DispatchConfig, HandlerRule, LimitsConfig
 from schedule_zero.dispatch.effects import Collector, Effect, Now
 from schedule_zero.dispatch.endings import Endings, not_before
 from schedule_zero.dispatch.lanes import Lane
@@ -85,7 +85,7 @@ class Core:
         rules: Mapping[str, HandlerRule] | None = None,
         result_bytes: int = 1 << 20,
         server_version: str = "",
-        log_bytes: int = 0,
+        limits: LimitsConfig | None = None,
     ) -> None:
         self._out = out = Collector()
         self.nodes: dict[str, LiveNode] = {}
@@ -99,7 +99,7 @@ class Core:
             out,
             new_session_id=new_session_id,
             server_version=server_version,
-            log_bytes=log_bytes,
+            limits=limits,
         )
         self.sessions: dict[bytes, Session] = membership.sessions
         self.lanes = placing.lanes

@@ -28,6 +28,7 @@ from schedule_zero.dispatch.log_intake import LogIntake
 from schedule_zero.dispatch.membership import TICK_S
 from schedule_zero.dispatch.recording import Recorder
 from schedule_zero.dispatch.registry import Registry
+from schedule_zero.dispatch.result_intake import ResultIntake
 from schedule_zero.dispatch.router import Router, Sent
 from schedule_zero.dispatch.views import DispatchStats, NodeView, ProgressView, node_view
 from schedule_zero.errors import NotFound
@@ -78,7 +79,7 @@ class Dispatcher:
             rules=declarations,
             result_bytes=config.limits.result_bytes,
             server_version=package_version("schedule-zero"),
-            log_bytes=config.limits.log_bytes,
+            limits=config.limits,
         )
         self._recorder = recorder = Recorder(
             core=core,
@@ -93,12 +94,20 @@ class Dispatcher:
         self.logs = LogIntake(
             submit=recorder.submit, send=self._send, stats=self.stats, limit_bytes=config.limits.log_bytes
         )
+        self._results = ResultIntake(
+            store=store,
+            submit=recorder.submit,
+            spawn=recorder.spawn,
+            send=self._send,
+            limit_bytes=config.limits.big_result_bytes,
+        )
         self._inbound = Inbound(
             core=core,
             registry=self.registry,
             curve=curve,
             recorder=recorder,
             logs=self.logs,
+            results=self._results,
             send=self._send,
             stats=self.stats,
             clock=clock,
@@ -200,6 +209,7 @@ class Dispatcher:
         self._stopping = True
         self._core.close()
         self.logs.close()
+        self._results.close()
         self._due.stop()
         for peer, session in list(self._core.sessions.items()):
             self._send(peer, m.Goaway(s=session.s, reason="the server is stopping"))

@@ -15,6 +15,7 @@ from schedule_zero.dispatch.log_intake import LogIntake
 from schedule_zero.dispatch.peers import Peers
 from schedule_zero.dispatch.recording import Recorder
 from schedule_zero.dispatch.registry import Registry
+from schedule_zero.dispatch.result_intake import ResultIntake
 from schedule_zero.dispatch.views import DispatchStats
 from schedule_zero.errors import ProtocolError
 from schedule_zero.model import Handler
@@ -40,6 +41,7 @@ class Inbound:
         curve: CurveKeys,
         recorder: Recorder,
         logs: LogIntake,
+        results: ResultIntake,
         send: Callable[[bytes, m.ServerMessage], None],
         stats: DispatchStats,
         clock: Clock,
@@ -50,6 +52,7 @@ class Inbound:
         self._curve = curve
         self._recorder = recorder
         self._logs = logs
+        self._results = results
         self._send = send
         self._stats = stats
         self._clock = clock
@@ -61,6 +64,7 @@ class Inbound:
             m.Accept: core.accept,
             m.Reject: core.reject,
             m.Result: self._result,
+            m.ResultChunk: self._result_chunk,
             m.Log: self._log,
             m.Progress: self._note_progress,
             m.NodeDrain: lambda peer, message, now: core.leaving(peer, message.s, now),
@@ -163,10 +167,32 @@ class Inbound:
         self._send(peer, denial)
 
     def _result(self, peer: bytes, message: m.Result, now: Now) -> None:
+        large = False
         for item in message.items:
             if item.log_lines:
                 self._logs.ended(item)
+            if item.result_bytes:
+                large = True
+        if large:
+            message = self._without_large(peer, message)
         self._core.result(peer, message, now)
+
+    def _without_large(self, peer: bytes, message: m.Result) -> m.Result:
+        """The results that can be recorded now; the others come to the core when their chunks are known to be here."""
+
+        def checked(result: m.Result) -> None:
+            self._core.result(peer, result, self._now())
+            self._recorder.changed()
+
+        for item in message.items:
+            if item.result_bytes:
+                self._results.check(peer, message.s, item, checked)
+        return m.Result(s=message.s, items=[item for item in message.items if not item.result_bytes])
+
+    def _result_chunk(self, peer: bytes, message: m.ResultChunk, now: Now) -> None:
+        node_id = self._core.node_of(peer, message.s, now)
+        if node_id is not None:
+            self._results.chunk(peer, node_id, message)
 
     def _log(self, peer: bytes, message: m.Log, now: Now) -> None:
         node_id = self._core.node_of(peer, message.s, now)

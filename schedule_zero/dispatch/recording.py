@@ -157,7 +157,7 @@ class Recorder:
             self._core.classified(effect.peer, effect.s, effect.items, verdicts, self._now())
             self.changed()
 
-        self._spawn(look_up(), "dispatch.classify")
+        self.spawn(look_up(), "dispatch.classify")
 
     def refill(self, effect: fx.Refill) -> None:
         key = (effect.handler_id, effect.job_method)
@@ -172,9 +172,9 @@ class Recorder:
             self._core.refilled(key, rows, self._now(), more=more)
             self.changed()
 
-        self._spawn(read(), "dispatch.refill")
+        self.spawn(read(), "dispatch.refill")
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """A read: rare, and per batch, never per execution."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._reads.add(task)

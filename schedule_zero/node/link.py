@@ -36,6 +36,7 @@ from schedule_zero.wire.messages import (
     LogAck,
     NodeMessage,
     ResultAck,
+    ResultChunkAck,
     ServerDrain,
     ServerMessage,
     Welcome,
@@ -59,7 +60,7 @@ RECEIVE_BURST = 64
 MAX_BAD = 100
 GOODBYE_LINGER_MS = 500
 
-Conversation = Dispatch | Cancel | ResultAck | LogAck | ServerDrain
+Conversation = Dispatch | Cancel | ResultAck | ResultChunkAck | LogAck | ServerDrain
 
 _encode = msgspec.msgpack.Encoder().encode
 _uniform = secrets.SystemRandom().uniform
@@ -315,7 +316,7 @@ class Link:
             if self._bad > MAX_BAD:
                 self._end(End("bad_messages", f"{self._bad} could not be understood"))
             return
-        if isinstance(message, Dispatch | Cancel | ResultAck | LogAck | ServerDrain):
+        if isinstance(message, Dispatch | Cancel | ResultAck | ResultChunkAck | LogAck | ServerDrain):
             # One of another session is from before a reconnect: nothing stale is believed.
             if message.s == self.session:
                 self._owner.receive(message)

@@ -86,6 +86,10 @@ class Runner:
     def queued(self) -> int:
         return len(self._queue)
 
+    def allow_results(self, limit: int) -> None:
+        """From now on a result may take so many bytes."""
+        self._result_limit = limit
+
     def submit(self, attempts: Iterable[LiveAttempt]) -> None:
         """Take these on, in this order."""
         attempts = list(attempts)

@@ -51,7 +51,8 @@ def _clear_step(tx: Tx, arg: Clear) -> Cleared:
     ).all():
         tx.count_cleared(handler_id, state, n, int(ran_us))
         tx.count_cleared(handler_id, "created", n)
-    tx.execute(delete(tables.log_chunks).where(tables.log_chunks.c.execution_id.in_(select(e.id).where(*doomed))))
+    for aside in (tables.log_chunks, tables.result_chunks):
+        tx.execute(delete(aside).where(aside.c.execution_id.in_(select(e.id).where(*doomed))))
     tx.execute(delete(tables.attempts).where(a.execution_id.in_(select(e.id).where(*doomed))))
     deleted = tx.execute(delete(tables.executions).where(*doomed)).rowcount
     # Nothing is stored before it is created: where all of a step is too young, so is all that follows.

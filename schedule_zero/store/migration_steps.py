@@ -89,8 +89,8 @@ def how_jobs_are_run(conn: Connection) -> None:
     )
 
 
-def logs_of_jobs(conn: Connection) -> None:
-    """4 → 5: what attempts say."""
+def logs_and_large_results(conn: Connection) -> None:
+    """4 → 5: what attempts say; large results."""
     blob = "BLOB" if conn.dialect.name == "sqlite" else "BYTEA"
     _run(
         conn,
@@ -98,6 +98,10 @@ def logs_of_jobs(conn: Connection) -> None:
             execution_id {{name}} NOT NULL, token BIGINT NOT NULL, line BIGINT NOT NULL, byte BIGINT NOT NULL,
             lines INTEGER NOT NULL, bytes INTEGER NOT NULL, last SMALLINT NOT NULL, created_us BIGINT NOT NULL,
             body {blob} NOT NULL, PRIMARY KEY (execution_id, token, line))""",
+        f"""CREATE TABLE result_chunks (
+            execution_id {{name}} NOT NULL, token BIGINT NOT NULL, first BIGINT NOT NULL, bytes INTEGER NOT NULL,
+            created_us BIGINT NOT NULL, body {blob} NOT NULL, PRIMARY KEY (execution_id, token, first))""",
+        "ALTER TABLE executions ADD COLUMN result_bytes BIGINT",
     )
 
 

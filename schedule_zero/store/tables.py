@@ -110,6 +110,8 @@ executions = Table(
     Column("cpu_us", BigInteger),
     Column("peak_rss_bytes", BigInteger),
     Column("dead_letter", Name),
+    # Of a result that is stored in ``result_chunks``.
+    Column("result_bytes", BigInteger),
     Column("idempotency_key", Text),
     Column("options", Text),
     # The large ones last: a filter never has to read past them.
@@ -165,6 +167,19 @@ log_chunks = Table(
     Column("bytes", Integer, nullable=False),
     # 1: the log is complete with it.
     Column("last", SmallInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_with_rowid=True,
+)
+
+# Results that are too large for ``executions.result``, in pieces: byte ``first`` on, compressed by zlib.
+result_chunks = Table(
+    "result_chunks",
+    metadata,
+    Column("execution_id", Name, primary_key=True),
+    Column("token", BigInteger, primary_key=True, autoincrement=False),
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+    Column("bytes", Integer, nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
     sqlite_with_rowid=True,

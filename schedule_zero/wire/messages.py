@@ -31,6 +31,9 @@ Size = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 RetryAfter = Annotated[float, Meta(ge=0, le=86_400 * 365)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 MAX_BATCH = 5_000
+# Of one chunk of a result, likewise.
+MAX_RESULT_CHUNK = 128 << 10
+ResultBody = Annotated[bytes, Meta(max_length=MAX_RESULT_CHUNK + 4096)]
 # Of one chunk of a log, before it is compressed; and what a body of that may take.
 MAX_LOG_CHUNK = 256 << 10
 LogBody = Annotated[bytes, Meta(max_length=MAX_LOG_CHUNK + 4096)]
@@ -145,6 +148,8 @@ class ResultItem(Struct, kw_only=True, omit_defaults=True):
     give_up: bool = False
     # So many lines has its log in all; some of them may still be on their way.
     log_lines: Size = 0
+    # The result has so many bytes, and was sent in RESULT_CHUNKs before; ``result`` is None then.
+    result_bytes: Size = 0
 
 
 class Result(_Message, tag="RESULT"):
@@ -152,6 +157,20 @@ class Result(_Message, tag="RESULT"):
 
     s: Id
     items: Annotated[list[ResultItem], Meta(max_length=MAX_BATCH)]
+
+
+class ResultChunk(_Message, tag="RESULT_CHUNK"):
+    """A part of a result that is too large for a RESULT; that one follows when all parts are acknowledged."""
+
+    s: Id
+    id: Id
+    token: Token
+    # Where it begins, how many bytes it holds, and how many there are in all.
+    offset: Size
+    bytes: Annotated[int, Meta(ge=1, le=MAX_RESULT_CHUNK)]
+    total: Size
+    # Compressed by zlib.
+    body: ResultBody
 
 
 class LogChunk(Struct, kw_only=True, omit_defaults=True):
@@ -204,6 +223,9 @@ class Welcome(_Message, tag="WELCOME"):
     server_version: Text = ""
     # One attempt's log may take so many bytes; 0: this server takes no logs.
     log_bytes: Size = 0
+    # A result of more bytes than the first goes in chunks, up to the second; 0: the server doesn't say, takes none.
+    result_bytes: Size = 0
+    big_result_bytes: Size = 0
 
 
 class Deny(_Message, tag="DENY"):
@@ -262,6 +284,15 @@ class ResultAck(_Message, tag="RESULT_ACK"):
     unknown: list[Token] = []
 
 
+class ResultChunkAck(_Message, tag="RESULT_CHUNK_ACK"):
+    """So much of this result is stored; go on from there. ``unknown``: the attempt is not (any more) the node's."""
+
+    s: Id
+    token: Token
+    upto: Size
+    unknown: bool = False
+
+
 class LogAcked(Struct, kw_only=True, omit_defaults=True):
     """All lines of this attempt before ``lines`` are stored; with ``last``, the log is complete."""
 
@@ -301,5 +332,17 @@ class ErrorMessage(_Message, tag="ERROR"):
     message: Text
 
 
-NodeMessage = Hello | Heartbeat | Credit | Accept | Reject | Progress | Result | Log | NodeDrain | Bye
-ServerMessage = Welcome | Deny | HbAck | Dispatch | Cancel | ResultAck | LogAck | ServerDrain | Goaway | ErrorMessage
+NodeMessage = Hello | Heartbeat | Credit | Accept | Reject | Progress | Result | ResultChunk | Log | NodeDrain | Bye
+ServerMessage = (
+    Welcome
+    | Deny
+    | HbAck
+    | Dispatch
+    | Cancel
+    | ResultAck
+    | ResultChunkAck
+    | LogAck
+    | ServerDrain
+    | Goaway
+    | ErrorMessage
+)

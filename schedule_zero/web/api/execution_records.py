@@ -49,8 +49,10 @@ class ExecutionRecord(Record, kw_only=True):
     duration_ms: float | None
     cancel_requested: bool
     result: Raw
+    # Of a result that is stored aside, because of its size: ``…/result`` has it.
+    result_bytes: int | None
     error: Raw
-    # Payloads left out of a list because of their size; the execution itself shows them.
+    # Payloads left out because of their size: the execution itself, or ``…/result``, shows them.
     omitted: list[str]
 
 
@@ -129,6 +131,8 @@ class Ran(Record, kw_only=True):
     result: Raw
     # {type, message, traceback} where the job failed.
     error: Raw
+    # Of a result that is too large to stand here: the execution's ``…/result`` has it.
+    result_bytes: int | None = None
 
 
 class HandlerCounts(Record, kw_only=True):
@@ -243,8 +247,9 @@ def _execution_fields(execution: Execution) -> dict[str, Any]:
         "duration_ms": None if started_us is None or finished_us is None else (finished_us - started_us) / 1000,
         "cancel_requested": execution.cancel_requested,
         "result": raw(execution.result),
+        "result_bytes": execution.result_bytes,
         "error": raw(execution.error),
-        "omitted": [],
+        "omitted": ["result"] if execution.result_bytes else [],
     }
 
 

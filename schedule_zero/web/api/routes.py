@@ -51,6 +51,8 @@ ROUTES: tuple[Route, ...] = (
           {200: execution_records.Cleared}, body=schemas.ClearBody, body_required=False),
     Route("GET", "/api/executions/{id}", VIEWER, executions.show, "One execution; waits for its end if asked to",
           {200: execution_records.ExecutionDetail}, query=schemas.WaitQuery),
+    Route("GET", "/api/executions/{id}/result", VIEWER, executions.result, "What a completed execution returned",
+          {200: "application/json"}, errors=(409,)),
     Route("GET", "/api/executions/{id}/logs", VIEWER, logs.read, "What an execution says: lines of its log",
           {200: log_records.LogPage}, query=log_records.LogsQuery),
     Route("GET", "/api/executions/{id}/logs/follow", VIEWER, logs.follow, "The log of an execution, as it grows",
