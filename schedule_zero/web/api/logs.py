@@ -79,11 +79,15 @@ async def follow(request: ApiRequest) -> EventStream:
 
 
 def position(text: str) -> tuple[int, int]:
-    """``<token>-<line>`` of an event's id."""
-    token, dash, line = text[:40].partition("-")
-    if not (dash and token.isascii() and token.isdigit() and line.isascii() and line.isdigit()) or len(text) > 36:
+    """``<token>-<line>`` of an event's id; ``<token>`` stands for the first line of that attempt."""
+    token, dash, line = text.partition("-")
+    if not (_is_number(token) and (_is_number(line) or not dash)):
         raise InvalidField("expected the id of an event of this stream, such as 4711-100", header="Last-Event-ID")
-    return int(token), int(line)
+    return int(token), int(line or 0)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18
 
 
 async def frames(
