@@ -392,6 +392,39 @@ class Backfill(Struct, kw_only=True):
     by: str | None = None
 
 
+class RequeueState(StrEnum):
+    RUNNING = "running"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class Requeue(Struct, kw_only=True):
+    """Dead letters that are run again, ``rate_per_s`` at most: one group, or all of a job, of a handler, of everybody."""
+
+    id: str
+    dead_letter: str | None = None
+    handler_id: str | None = None
+    job_method: str | None = None
+    # What came later is not meant.
+    up_to_seq: int
+    # Those up to here are done.
+    at_letter: str = ""
+    at_seq: int = 0
+    rate_per_s: float
+    # A merge patch of their parameters, and ``JobOptions`` that are to be others, as JSON.
+    patch: bytes | None = None
+    options: bytes | None = None
+    # Dead letters when it began; executions created; those that their job would not take (they stay).
+    total: int
+    created: int = 0
+    refused: int = 0
+    # Why the first of those was refused.
+    note: str | None = None
+    state: RequeueState = RequeueState.RUNNING
+    created_us: int = 0
+    by: str | None = None
+
+
 class Calendar(Struct, kw_only=True):
     """A named calendar as it is stored."""
 
