@@ -399,7 +399,7 @@ class RequeueState(StrEnum):
 
 
 class Requeue(Struct, kw_only=True):
-    """Dead letters that are run again, ``rate_per_s`` at most: one group, or all of a job, of a handler, of everybody."""
+    """Dead letters that are run again, ``rate_per_s`` at most: one group, or all of a job, of a handler, or all."""
 
     id: str
     dead_letter: str | None = None

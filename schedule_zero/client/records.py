@@ -92,6 +92,8 @@ class ExecutionRecord(Record, frozen=True):
     stored_at: datetime | None = None
     duration_ms: float | None = None
     cancel_requested: bool = False
+    # The group of its failure, until somebody deals with it.
+    dead_letter: str | None = None
     result: Any = None
     error: JobError | None = None
     omitted: list[str] = []

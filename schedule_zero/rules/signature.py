@@ -1,10 +1,11 @@
 """What a failure has in common with others: the group that a dead letter falls into. Pure.
 
-Two failures are alike if they are of one job, have one error type, were raised in one function, and say the same but for
-what changes from run to run: numbers, ids, what stands in quotes, paths, addresses. A signature is stable (no line
-numbers: another release of the job must not make another group of it), bounded, and never raises, whatever the job said.
+Two failures are alike if they are of one job, have one error type, were raised in one function, and say the same but
+for what changes from run to run: numbers, ids, what stands in quotes, paths, addresses. A signature is stable (no line
+numbers: another release of the job must not make another group of it) and bounded, and never raises, whatever was said.
 
-``handler.method:0123456789abcdef`` is the whole of it: it names its job for people, sorts by job, and is the group's id.
+``handler.method:0123456789abcdef`` is the whole of it: it names its job for people, sorts by job, and is the id of the
+group.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _VARIES = (
     (re.compile(r"\"[^\"\n]*\"|`[^`\n]*`|(?<!\w)'[^'\n]*'(?!\w)"), "<text>"),
     (re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE), "<id>"),
     (re.compile(r"[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+"), "<address>"),
-    (re.compile(r"(?<![\w/\\])(?:[a-z]:)?(?:[/\\][\w.@+~-]+){1,64}[/\\]?|~/[\w./@+-]+", re.IGNORECASE), "<path>"),
+    (re.compile(r"(?<![\w/\\])(?:[a-z]:)?(?:[/\\][\w.@+~-]+)+[/\\]?|~/[\w./@+-]+", re.IGNORECASE), "<path>"),
     (re.compile(r"\[?(?:[0-9a-f]{1,4}:){2,7}:?[0-9a-f]{1,4}\]?(?::\d+)?", re.IGNORECASE), "<address>"),
     (re.compile(r"\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?"), "<address>"),
     (re.compile(r"0x[0-9a-f]+", re.IGNORECASE), "<hex>"),

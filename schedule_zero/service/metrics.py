@@ -26,6 +26,7 @@ def server_metrics(
     hub: EventHub,
     supervisor: Supervisor,
     audit: AuditStats,
+    letters: Callable[[], dict[str, int]],
     requests: Requests,
 ) -> Metrics:
     """All families of one server."""
@@ -40,6 +41,9 @@ def server_metrics(
         for (handler_id, _), count in dispatcher.waiting().items():
             by_handler[handler_id] += count
         return [((handler_id,), count) for handler_id, count in sorted(by_handler.items())]
+
+    def dead_letters() -> Iterable[Sample]:
+        return [((handler_id,), count) for handler_id, count in sorted(letters().items())]
 
     def restarts() -> Iterable[Sample]:
         return [((loop.name,), loop.restarts) for loop in supervisor.loops.values()]
@@ -67,6 +71,8 @@ def server_metrics(
             Family("gauge", "build_info", "1, labelled with the version that runs", ("version",), build),
             Family("gauge", "nodes", "Nodes by state", ("state",), nodes),
             Family("gauge", "executions_waiting", "Executions waiting, by handler", ("handler_id",), waiting),
+            Family("gauge", "dead_letters", "Failed executions that nobody has dealt with, by handler", ("handler_id",),
+                   dead_letters),
             counter("attempts_dispatched", "Attempts sent to nodes", lambda: wire.dispatched),
             counter("attempts_resent", "Attempts sent again because no node had accepted them", lambda: wire.resends),
             counter("attempts_lost", "Attempts that ended with the loss of their node", lambda: wire.attempts_lost),

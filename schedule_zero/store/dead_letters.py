@@ -1,15 +1,15 @@
 """Dead letters: executions that failed for good, until somebody deals with them, in groups of what failed alike.
 
-``executions.dead_letter`` is the group (``rules.signature``), NULL once it is dealt with. It is set by ``executions.end``
-alone, and taken away here alone, in the transaction of whatever deals with it, so that nothing is dealt with twice.
-Lists go from group to group along one index; how many wait in all is counted as it changes.
+``executions.dead_letter`` is the group (``rules.signature``), NULL once it is dealt with. It is set by
+``executions.end`` alone, and taken away here alone, in the transaction of whatever deals with it, so that nothing is
+dealt with twice. Lists go from group to group along one index; how many wait in all is counted as it changes.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 from sqlalchemy import BigInteger, bindparam, func, literal_column, select, text
@@ -18,11 +18,13 @@ from schedule_zero.model import Event, Execution
 from schedule_zero.store import tables
 from schedule_zero.store.execution_reads import PAGE_BYTES
 from schedule_zero.store.execution_rows import COLUMNS, execution
-from schedule_zero.store.statements import Query, bulk_select, bulk_update
+from schedule_zero.store.statements import Query, bulk_select, bulk_update, ends
 from schedule_zero.store.tx import LETTERS, STORED_NOW, Page, Tx, parse_seq
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+T = TypeVar("T")
 
 E = tables.executions.c
 # Of one page, groups that are looked at; and executions of a group that stand for it.
@@ -111,12 +113,18 @@ _PAGE = Query(_SIZED.where(E.seq < bindparam("below")).order_by(E.seq.desc()))
 _ONWARD = Query(
     _SIZED.where(E.seq > bindparam("above"), E.seq <= bindparam("up_to")).order_by(E.seq)
 )
+_IDS_ONWARD = Query(
+    select(E.seq, E.id)
+    .where(_LETTER, _OF_GROUP, E.seq > bindparam("above"), E.seq <= bindparam("up_to"))
+    .order_by(E.seq)
+    .limit(bindparam("most"))
+)
 _ROWS_DOWN = Query(
     select(E.seq, *COLUMNS)
     .where(_LETTER, _OF_GROUP, E.seq.between(bindparam("low"), bindparam("high")))
     .order_by(E.seq.desc())
 )
-_NEWEST_SEQ = Query(select(func.max(E.seq)))
+_ENDS = ends(tables.executions)
 _WAITING = Query(
     select(tables.execution_counts.c.handler_id, tables.execution_counts.c.n).where(
         tables.execution_counts.c.bucket_us == literal_column(str(STORED_NOW), BigInteger),
@@ -164,19 +172,17 @@ def waiting(conn: Connection) -> dict[str, int]:
 
 def newest_seq(conn: Connection) -> int:
     """What is created from now on comes after this."""
-    row = _NEWEST_SEQ.one(conn)
-    return 0 if row is None or row[0] is None else int(row[0])
+    row = _ENDS.one(conn)
+    return 0 if row is None or row[1] is None else int(row[1])
 
 
 def groups(conn: Connection, which: Which, *, cursor: str | None = None, limit: int = 50) -> Page[Group]:
     """By job, then by signature. A page may be short and still have a cursor."""
     found: list[Group] = []
-    looked_at = 0
     last = None
-    for letter, handler_id, job_method in _groups(conn, which, cursor):
+    for looked_at, (letter, handler_id, job_method) in enumerate(_groups(conn, which, cursor)):
         if looked_at == GROUPS_LOOKED_AT or len(found) == limit:
             return Page(found, last)
-        looked_at += 1
         last = letter
         if _is_of(which, handler_id, job_method):
             found.append(_group(conn, letter, handler_id, job_method))
@@ -210,16 +216,34 @@ def onward(
 
     All of one group: fewer than ``limit`` doesn't mean that there are no more.
     """
+    return _onward(conn, which, at, lambda letter, above: _next_rows(conn, letter, above, up_to_seq, limit))
+
+
+def onward_ids(
+    conn: Connection, which: Which, at: tuple[str, int], up_to_seq: int, limit: int
+) -> list[tuple[tuple[str, int], str]]:
+    """The same, of their ids only."""
+
+    def ids(letter: str, above: int) -> list[tuple[tuple[str, int], str]]:
+        rows = _IDS_ONWARD.rows(conn, letter=letter, above=above, up_to=up_to_seq, most=limit)
+        return [((letter, row[0]), row[1]) for row in rows]
+
+    return _onward(conn, which, at, ids)
+
+
+def _onward(
+    conn: Connection, which: Which, at: tuple[str, int], next_in: Callable[[str, int], list[T]]
+) -> list[T]:
     letter, seq = at
-    if letter and (found := _next_in(conn, letter, seq, up_to_seq, limit)):
+    if letter and (found := next_in(letter, seq)):
         return found
     for next_letter, handler_id, job_method in _groups(conn, which, letter or None):
-        if _is_of(which, handler_id, job_method) and (found := _next_in(conn, next_letter, 0, up_to_seq, limit)):
+        if _is_of(which, handler_id, job_method) and (found := next_in(next_letter, 0)):
             return found
     return []
 
 
-def _next_in(
+def _next_rows(
     conn: Connection, letter: str, above: int, up_to_seq: int, limit: int
 ) -> list[tuple[tuple[str, int], Execution]]:
     fits = _fitting(_ONWARD.rows(conn, letter=letter, above=above, up_to=up_to_seq, most=limit), limit)
@@ -229,11 +253,11 @@ def _next_in(
     return [((letter, row[0]), execution(row[1:])) for row in reversed(rows)]
 
 
-def _fitting(sized: Iterable[tuple[int, int]] | list[list[int]] | object, limit: int) -> list[int]:
+def _fitting(sized: Sequence[Sequence[int]], limit: int) -> list[int]:
     """The seqs of as many rows as one answer may hold: a thousand payloads of 1 MB are none."""
     fits: list[int] = []
     held = 0
-    for seq, size in sized:  # type: ignore[attr-defined]
+    for seq, size in sized:
         if len(fits) == limit or (fits and held + size > PAGE_BYTES):
             break
         fits.append(seq)

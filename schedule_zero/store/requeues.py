@@ -1,8 +1,8 @@
 """Requeueing dead letters: a few at once, or many at a rate, whose progress is a row here.
 
-A letter is taken and the execution that takes its place is created in one transaction: two operators, a repeated request
-or a crash in between never make two of one. What is created and how far it is are written together as well, so that a
-server that is killed goes on where it was.
+A letter is taken and the execution that takes its place is created in one transaction: two operators, a repeated
+request or a crash in between never make two of one. What is created and how far it is are written together as well, so
+that a server that is killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 R = tables.requeues.c
 _FIELDS = (
-    "id", "dead_letter", "handler_id", "job_method", "up_to_seq", "at_letter", "at_seq", "rate_per_s", "patch", "options",
-    "total", "created", "refused", "note", "state", "created_us", "by",
+    "id", "dead_letter", "handler_id", "job_method", "up_to_seq", "at_letter", "at_seq", "rate_per_s", "patch",
+    "options", "total", "created", "refused", "note", "state", "created_us", "by",
 )  # fmt: skip
 _COLUMNS = tuple(R[name] for name in _FIELDS)
 _IS_RUNNING = f"state = '{RequeueState.RUNNING.value}'"
@@ -38,14 +38,14 @@ _LOAD = bulk_select(tables.requeues, ("id",), _FIELDS)
 _ADVANCE = bulk_update(
     tables.requeues,
     ("id", "at_letter", "at_seq"),
-    ("at_letter", "at_seq", "created", "refused", "note", "state"),
+    ("at_letter", "at_seq", "refused", "note", "state"),
     how={
-        "created": "requeues.created + {v}",
         "refused": "requeues.refused + {v}",
         "note": "coalesce(requeues.note, {v})",
     },
     where=f"requeues.{_IS_RUNNING}",
 )
+_COUNT = bulk_update(tables.requeues, ("id",), ("created",), how={"created": "requeues.created + {v}"})
 _STATE = bulk_update(tables.requeues, ("id",), ("state",), where=f"requeues.{_IS_RUNNING}")
 _GET = Query(select(*_COLUMNS).where(R.id == bindparam("wanted")))
 _RUNNING = Query(select(*_COLUMNS).where(text(_IS_RUNNING)).order_by(R.id))
@@ -130,19 +130,22 @@ def _replace(tx: Tx, rows: list[Execution]) -> list[Execution]:
 
 
 def create(tx: Tx, args: list[Create]) -> list[Requeue | IdempotentReplay | ScheduleZeroError]:
-    """Begin requeues. ``IdempotencyMismatch``. Emits ``requeue.created``."""
+    """Begin requeues. ``IdempotencyMismatch``; ``NotFound``: there is nothing to requeue. Emits ``requeue.created``."""
     keys = Keys(tx, (arg.idem for arg in args))
     answers: list[Requeue | IdempotentReplay | ScheduleZeroError] = []
     for arg in args:
         row = arg.row
         answer: IdempotentReplay | ScheduleZeroError | None = keys.answer(arg.idem)
+        if answer is None and not row.total:
+            answer = NotFound("no such dead letters wait")
         answers.append(row if answer is None else answer)
         if answer is None:
             values = {name: getattr(row, name) for name in _FIELDS}
             values.update(patch=document_text(row.patch), options=document_text(row.options), state=row.state.value)
             tx.execute(insert(tables.requeues).values(values))
             told = {"dead_letter": row.dead_letter, "handler_id": row.handler_id, "total": row.total, "by": row.by}
-            tx.emit(Event("requeue.created", row.id, {name: value for name, value in told.items() if value is not None}))
+            told = {name: value for name, value in told.items() if value is not None}
+            tx.emit(Event("requeue.created", row.id, told))
             keys.accept(arg.idem)
     keys.write()
     return answers
@@ -151,13 +154,14 @@ def create(tx: Tx, args: list[Create]) -> list[Requeue | IdempotentReplay | Sche
 def advance(tx: Tx, args: list[Advance]) -> list[set[str] | None]:
     """Create the executions whose letter still waits and remember how far it is; the ids of those created.
 
-    None (nothing written): it is not there any more. Emits ``execution.created`` and, at its end, ``requeue.completed``.
+    None (nothing written): it is not there any more. Emits ``execution.created`` and, at the end,
+    ``requeue.completed``.
     """
     answers: list[set[str] | None] = []
     for arg in args:
         state = RequeueState.COMPLETED if arg.done else RequeueState.RUNNING
         # Moved first: who was overtaken takes no letter.
-        if not tx.bulk(_ADVANCE, [(arg.id, *arg.at, *arg.next, 0, arg.refused, arg.note, state.value)]):
+        if not tx.bulk(_ADVANCE, [(arg.id, *arg.at, *arg.next, arg.refused, arg.note, state.value)]):
             answers.append(None)
             continue
         born = _replace(tx, arg.rows)
@@ -168,11 +172,8 @@ def advance(tx: Tx, args: list[Advance]) -> list[set[str] | None]:
     return answers
 
 
-_COUNT = bulk_update(tables.requeues, ("id",), ("created",), how={"created": "requeues.created + {v}"})
-
-
 def cancel(tx: Tx, args: list[str]) -> list[Requeue | ScheduleZeroError]:
-    """Requeue no more; what was created stays, the rest stays dead letters. ``NotFound``, ``WrongState``: it is over."""
+    """Requeue no more; what was created stays, the rest stays dead letters. ``NotFound``, ``WrongState``."""
     found = {row[0]: _requeue(row) for row in tx.lookup(_LOAD, [(id_,) for id_ in dict.fromkeys(args)])}
     answers: list[Requeue | ScheduleZeroError] = []
     for id_ in args:

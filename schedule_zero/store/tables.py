@@ -237,7 +237,7 @@ server_runs = Table(
     Column("stopped_us", BigInteger),
 )
 
-# Dead letters that are being requeued at a rate: which, how far, and how. Those up to (``at_letter``, ``at_seq``) are done.
+# Dead letters that are requeued at a rate: which, how far, and how. Those up to (``at_letter``, ``at_seq``) are done.
 requeues = Table(
     "requeues",
     metadata,

@@ -48,6 +48,8 @@ class ExecutionRecord(Record, kw_only=True):
     # From started_at to finished_at.
     duration_ms: float | None
     cancel_requested: bool
+    # The group of its failure, until somebody deals with it.
+    dead_letter: str | None
     result: Raw
     error: Raw
     # Payloads left out of a list because of their size; the execution itself shows them.
@@ -242,6 +244,7 @@ def _execution_fields(execution: Execution) -> dict[str, Any]:
         "stored_at": rfc3339(execution.stored_us),
         "duration_ms": None if started_us is None or finished_us is None else (finished_us - started_us) / 1000,
         "cancel_requested": execution.cancel_requested,
+        "dead_letter": execution.dead_letter,
         "result": raw(execution.result),
         "error": raw(execution.error),
         "omitted": [],
