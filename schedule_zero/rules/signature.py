@@ -35,7 +35,8 @@ _VARIES = (
     (re.compile(r"\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?"), "<address>"),
     (re.compile(r"0x[0-9a-f]+", re.IGNORECASE), "<hex>"),
     # Hashes and ids: long words of hexadecimal digits, or of letters and digits. (Digits alone are a number.)
-    (re.compile(r"\b(?=[a-z]*\d)(?=\d*[a-z])[0-9a-z]{16,}\b|\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8,}\b", re.IGNORECASE), "<id>"),
+    (re.compile(r"\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8,}\b", re.IGNORECASE), "<id>"),
+    (re.compile(r"\b(?=[a-z]*\d)(?=\d*[a-z])[0-9a-z]{16,}\b", re.IGNORECASE), "<id>"),
     (re.compile(r"[-+]?\d+(?:[.,:_]\d+)*(?:e[-+]?\d+)?", re.IGNORECASE), "<n>"),
 )
 # However many of them: "[<n>, <n>, <n>]" is any list of numbers.

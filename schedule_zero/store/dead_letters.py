@@ -92,27 +92,20 @@ _FIRST_GROUP = Query(
     .order_by(E.dead_letter, E.seq)
     .limit(1)
 )
-_SIZE = Query(
-    select(func.count(), func.min(E.seq)).select_from(tables.executions).where(_LETTER, _OF_GROUP)
-)
+_SIZE = Query(select(func.count(), func.min(E.seq)).select_from(tables.executions).where(_LETTER, _OF_GROUP))
 _SIZE_UP_TO = Query(
     select(func.count()).select_from(tables.executions).where(_LETTER, _OF_GROUP, E.seq <= bindparam("up_to"))
 )
 _STORED = Query(select(E.stored_us, E.created_us).where(E.seq == bindparam("wanted")))
 _NEWEST = Query(
-    select(E.id, E.error, E.stored_us, E.created_us)
-    .where(_LETTER, _OF_GROUP)
-    .order_by(E.seq.desc())
-    .limit(SAMPLES)
+    select(E.id, E.error, E.stored_us, E.created_us).where(_LETTER, _OF_GROUP).order_by(E.seq.desc()).limit(SAMPLES)
 )
 _BYTES = (
     func.length(E.params) + func.coalesce(func.length(E.result), 0) + func.coalesce(func.length(E.error), 0)
 ).label("bytes")
 _SIZED = select(E.seq, _BYTES).where(_LETTER, _OF_GROUP).limit(bindparam("most"))
 _PAGE = Query(_SIZED.where(E.seq < bindparam("below")).order_by(E.seq.desc()))
-_ONWARD = Query(
-    _SIZED.where(E.seq > bindparam("above"), E.seq <= bindparam("up_to")).order_by(E.seq)
-)
+_ONWARD = Query(_SIZED.where(E.seq > bindparam("above"), E.seq <= bindparam("up_to")).order_by(E.seq))
 _IDS_ONWARD = Query(
     select(E.seq, E.id)
     .where(_LETTER, _OF_GROUP, E.seq > bindparam("above"), E.seq <= bindparam("up_to"))
@@ -231,9 +224,7 @@ def onward_ids(
     return _onward(conn, which, at, ids)
 
 
-def _onward(
-    conn: Connection, which: Which, at: tuple[str, int], next_in: Callable[[str, int], list[T]]
-) -> list[T]:
+def _onward(conn: Connection, which: Which, at: tuple[str, int], next_in: Callable[[str, int], list[T]]) -> list[T]:
     letter, seq = at
     if letter and (found := next_in(letter, seq)):
         return found
