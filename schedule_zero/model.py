@@ -193,6 +193,9 @@ class Policies(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     max_fires: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
     # Paused after so many failed executions in a row.
     max_failures: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    # How long its executions are kept when they are over (instead of the server's ages), and the newest how many.
+    keep_s: Annotated[float, Meta(gt=0, le=86_400 * 36_525)] | None = None
+    keep_last: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     # Each execution starts up to so much after its nominal time.
     jitter_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     jitter: Spread = Spread.UNIFORM

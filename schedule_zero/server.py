@@ -36,6 +36,8 @@ from schedule_zero.errors import StoreUnavailable
 from schedule_zero.model import ServerRun
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.registry_file import RegistryEntry, RegistryFile
+from schedule_zero.ops.retention import EVERY_S as RETENTION_S
+from schedule_zero.ops.retention import Retention
 from schedule_zero.ops.supervise import Supervisor
 from schedule_zero.ops.upkeep import Chore, repeat, until_done
 from schedule_zero.service import Service
@@ -159,6 +161,7 @@ class Server:
                 render_metrics=self._render_metrics,
             ),
         )
+        self.retention = Retention(store=self.store, clock=clock, config=config.retention)
         self.http = HttpServer(self.service, config)
         self._metrics = server_metrics(
             store=self.store,
@@ -167,6 +170,7 @@ class Server:
             hub=self.hub,
             supervisor=self.supervisor,
             audit=self.audit_rounds.stats,
+            retention=self.retention.stats,
             letters=lambda: dead_letters.waiting,
             requests=lambda: self.http.stats.requests,
         )
@@ -285,6 +289,7 @@ class Server:
                 run_once=self.audit_rounds.run_if_due,
             ),
             Chore(name="life", every_s=LIFE_S, run_once=self._seen),
+            Chore(name="retention", every_s=RETENTION_S, run_once=self.retention.run_once),
             Chore(name="dead_letters", every_s=LETTERS_S, run_once=self.service.dead_letters.refresh),
             Chore(name="snooze", every_s=1.0, run_once=self.service.schedules.wake),
             Chore(name="calendars", every_s=3600.0, run_once=self.calendars.warm),

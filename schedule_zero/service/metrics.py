@@ -9,6 +9,7 @@ from importlib.metadata import version
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.metrics import Family, Metrics, Sample, one
+from schedule_zero.ops.retention import RetentionStats
 from schedule_zero.ops.supervise import Supervisor
 from schedule_zero.service.audit_rounds import AuditStats
 from schedule_zero.store import Store
@@ -26,6 +27,7 @@ def server_metrics(
     hub: EventHub,
     supervisor: Supervisor,
     audit: AuditStats,
+    retention: RetentionStats,
     letters: Callable[[], dict[str, int]],
     requests: Requests,
 ) -> Metrics:
@@ -110,6 +112,10 @@ def server_metrics(
             gauge("audit_last_seconds", "How long the last audit of all schedules took", lambda: audit.last_s),
             gauge("audit_last_timestamp_seconds", "When the last audit of all schedules was complete; 0: none was",
                   lambda: audit.last_us / 1e6),
+            counter("executions_pruned", "Executions deleted because they had been kept long enough",
+                    lambda: retention.deleted),
+            gauge("retention_last_seconds", "How long the last round took that deleted executions",
+                  lambda: retention.last_s),
             counter("store_commits", "Transactions committed", lambda: wrote.commits),
             counter("store_operations", "Operations committed", lambda: wrote.operations),
             counter("store_failures", "Operations that failed", lambda: wrote.failures),

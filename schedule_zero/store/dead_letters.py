@@ -92,9 +92,11 @@ _FIRST_GROUP = Query(
     .order_by(E.dead_letter, E.seq)
     .limit(1)
 )
-_SIZE = Query(select(func.count(), func.min(E.seq)).select_from(tables.executions).where(_LETTER, _OF_GROUP))
-_SIZE_UP_TO = Query(
-    select(func.count()).select_from(tables.executions).where(_LETTER, _OF_GROUP, E.seq <= bindparam("up_to"))
+# Grouped by what is the same in all of them, it has no row for a group that isn't there.
+_SIZE = Query(
+    select(E.dead_letter, func.min(E.seq), func.count())
+    .where(_LETTER, _OF_GROUP, E.seq <= bindparam("up_to"))
+    .group_by(E.dead_letter)
 )
 _STORED = Query(select(E.stored_us, E.created_us).where(E.seq == bindparam("wanted")))
 _NEWEST = Query(
@@ -185,9 +187,10 @@ def groups(conn: Connection, which: Which, *, cursor: str | None = None, limit: 
 def count(conn: Connection, which: Which, up_to_seq: int) -> int:
     """How many there are, but for those created later."""
     return sum(
-        _SIZE_UP_TO.rows(conn, letter=letter, up_to=up_to_seq)[0][0]
+        row[2]
         for letter, handler_id, job_method in _groups(conn, which, None)
         if _is_of(which, handler_id, job_method)
+        for row in _SIZE.rows(conn, letter=letter, up_to=up_to_seq)
     )
 
 
@@ -271,7 +274,7 @@ def _is_of(which: Which, handler_id: str, job_method: str) -> bool:
 
 
 def _group(conn: Connection, letter: str, handler_id: str, job_method: str) -> Group:
-    [(n, oldest)] = _SIZE.rows(conn, letter=letter)
+    [(_, oldest, n)] = _SIZE.rows(conn, letter=letter, up_to=MAX_SEQ)
     newest = _NEWEST.rows(conn, letter=letter)
     first = _STORED.one(conn, wanted=oldest)
     assert first is not None  # all in one read transaction
@@ -280,8 +283,9 @@ def _group(conn: Connection, letter: str, handler_id: str, job_method: str) -> G
         handler_id=handler_id,
         job_method=job_method,
         count=n,
-        first_us=first[0] or first[1],
-        last_us=newest[0][2] or newest[0][3],
+        # The one that was created first may have been recorded last.
+        first_us=min(first[0] or first[1], newest[0][2] or newest[0][3]),
+        last_us=max(first[0] or first[1], newest[0][2] or newest[0][3]),
         error=None if newest[0][1] is None else newest[0][1].encode(),
         sample_ids=[row[0] for row in newest],
     )

@@ -59,7 +59,7 @@ class WhichBody(Body, frozen=True, kw_only=True):
 class RequeueBody(WhichBody, frozen=True, kw_only=True):
     """Dead letters to be run again."""
 
-    job_params: Annotated[Params, Meta(description="Instead of the old ones; for a single id.")] | None = None
+    job_params: Annotated[Params, Meta(description="Instead of the old ones; for a single id.")] | UnsetType = UNSET
     job_params_patch: (
         Annotated[dict[str, Any], Meta(description="RFC 7386: merged into the parameters of each of them.")] | None
     ) = None
@@ -69,14 +69,15 @@ class RequeueBody(WhichBody, frozen=True, kw_only=True):
 
     def edit(self) -> Edit:
         """InvalidField for one that can't be meant."""
-        if self.job_params is not None:
+        params = None if isinstance(self.job_params, UnsetType) else self.job_params
+        if params is not None:
             if self.ids is None or len(self.ids) != 1:
                 said = "whole parameters are for one id: expected job_params_patch for several"
                 raise InvalidField(said, pointer="/job_params")
             if self.job_params_patch is not None:
                 said = "expected one of job_params and job_params_patch, got both"
                 raise InvalidField(said, pointer="/job_params_patch")
-        return Edit(job_params=self.job_params, patch=self.job_params_patch, options=self.options)
+        return Edit(job_params=params, patch=self.job_params_patch, options=self.options)
 
 
 class DiscardBody(WhichBody, frozen=True, kw_only=True):
