@@ -227,12 +227,16 @@ def _object(text: str, what: str) -> dict[str, Any]:
     return document
 
 
+def _somebody_there() -> bool:
+    return sys.stdin.isatty()
+
+
 def _ask(client: Any, which: dict[str, Any], verb: str, question: str) -> None:
     path = f"/api/dead-letters/{verb}"
     counted = client.request("POST", path, body={**which, "dry_run": True}, repeatable=True)
     say(f"{counted['count']} dead letters", err=True)
     if not counted["count"]:
         return
-    if not sys.stdin.isatty():
+    if not _somebody_there():
         raise click.UsageError("expected --yes: there is nobody to ask")
     click.confirm(question, abort=True, err=True)

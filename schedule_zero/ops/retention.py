@@ -34,8 +34,11 @@ log = structlog.get_logger(__name__)
 # How often a round begins; and how often one begins at the oldest execution.
 EVERY_S = 60.0
 FULL_S = 3600.0
-# Executions deleted in one transaction.
+# Executions deleted in one transaction: fewer where one took longer than this, more again where it was quicker.
 STEP_ROWS = 200
+LEAST_ROWS = 25
+SLOW_S = 0.02
+QUICK_S = 0.01
 # Schedules looked at in one step.
 SCHEDULES = 100
 # After each step it pauses: so many times as long as the step took, within these bounds.
@@ -81,6 +84,9 @@ class Retention:
         # State or schedule → where its walk goes on.
         self._after: dict[str, int] = {}
         self._full_s = 0.0
+        self._step_rows = STEP_ROWS
+        # The last step.
+        self._took_s = 0.0
 
     async def run_once(self) -> int:
         """One round; how many executions it deleted."""
@@ -165,14 +171,20 @@ class Retention:
     # --- pace ---------------------------------------------------------------------------------------
 
     async def _delete(self, seqs: list[int]) -> None:
-        for at in range(0, len(seqs), STEP_ROWS):
-            some = Prune(seqs[at : at + STEP_ROWS], self._keep_letters)
+        at = 0
+        while at < len(seqs):
+            some = Prune(seqs[at : at + self._step_rows], self._keep_letters)
+            at += len(some)
             self.stats.deleted += await self._paced(self._store.write(pruning.prune, some))
             self.stats.steps += 1
+            if self._took_s > SLOW_S:
+                self._step_rows = max(LEAST_ROWS, self._step_rows // 2)
+            elif self._took_s < QUICK_S:
+                self._step_rows = min(STEP_ROWS, self._step_rows * 2)
 
     async def _paced(self, work: Awaitable[T]) -> T:
         began_s = self._clock.mono_s()
         result = await work
-        took_s = self._clock.mono_s() - began_s
-        await self._sleep(min(LONGEST_PAUSE_S, max(LEAST_PAUSE_S, took_s * PAUSE_RATIO)))
+        self._took_s = self._clock.mono_s() - began_s
+        await self._sleep(min(LONGEST_PAUSE_S, max(LEAST_PAUSE_S, self._took_s * PAUSE_RATIO)))
         return result

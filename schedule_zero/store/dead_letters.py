@@ -161,8 +161,8 @@ def discard(tx: Tx, args: list[Discard]) -> list[set[str]]:
 
 
 def waiting(conn: Connection) -> dict[str, int]:
-    """How many dead letters each handler has; where there are none it may be absent."""
-    return {row[0]: row[1] for row in _WAITING.rows(conn) if row[1]}
+    """How many dead letters each handler has that ever had one."""
+    return {row[0]: row[1] for row in _WAITING.rows(conn)}
 
 
 def newest_seq(conn: Connection) -> int:

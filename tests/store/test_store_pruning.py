@@ -205,7 +205,7 @@ async def test_dead_letters_are_deleted_like_others_where_that_is_wanted(
     await past.put("a", "b", state=State.FAILED, days=9, letter=LETTER)
     assert await store.read(dead_letters.waiting) == {"demo": 2}
     assert await Pruner(store, clock, failed_s=float(DAY_S), keep_dead_letters=False)() == 2
-    assert await store.read(dead_letters.waiting) == {}
+    assert await store.read(dead_letters.waiting) == {"demo": 0}
 
 
 # --- by schedule --------------------------------------------------------------------------------------
@@ -361,6 +361,25 @@ async def test_a_step_that_took_long_is_followed_by_a_longer_pause(
     store.write = slow  # type: ignore[method-assign]
     await pruner()
     assert max(pruner.pauses) == pytest.approx(0.1 * retention.PAUSE_RATIO)
+
+
+async def test_steps_get_smaller_while_the_writer_is_slow_and_larger_again(
+    store: Store, clock: ManualClock, past: Past
+) -> None:
+    count = retention.STEP_ROWS * 4
+    await past.put(*(f"{n:05}" for n in range(count)), days=9)
+    pruner = Pruner(store, clock, completed_s=float(DAY_S))
+    sizes: list[int] = []
+    write = store.write
+
+    async def slow(verb: Any, arg: Any) -> Any:
+        sizes.append(len(arg))
+        clock.advance(0.1 if len(sizes) <= 4 else 0.0)
+        return await write(verb, arg)
+
+    store.write = slow  # type: ignore[method-assign]
+    assert await pruner() == count
+    assert sizes[:8] == [200, 100, 50, 25, 25, 50, 100, 200]
 
 
 async def test_a_round_that_was_cut_off_is_made_up_for_after_a_start(tmp_path: Path, clock: ManualClock) -> None:
