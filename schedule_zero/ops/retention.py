@@ -41,8 +41,11 @@ SLOW_S = 0.02
 QUICK_S = 0.01
 # Schedules looked at in one step.
 SCHEDULES = 100
-# After each step it pauses: so many times as long as the step took, within these bounds.
-PAUSE_RATIO = 3.0
+# After each step it pauses: so many times as long as the step took, within these bounds. A round that goes on for long
+# pauses less: as much has to go as comes.
+PAUSE_RATIO = 9.0
+HURRY_RATIO = 3.0
+HURRY_AFTER_S = 600.0
 LEAST_PAUSE_S = 0.005
 LONGEST_PAUSE_S = 2.0
 
@@ -85,12 +88,13 @@ class Retention:
         self._after: dict[str, int] = {}
         self._full_s = 0.0
         self._step_rows = STEP_ROWS
-        # The last step.
+        # When the round began, and how long its last step took.
+        self._began_s = 0.0
         self._took_s = 0.0
 
     async def run_once(self) -> int:
         """One round; how many executions it deleted."""
-        began_s = self._clock.mono_s()
+        began_s = self._began_s = self._clock.mono_s()
         if not self._full_s or began_s - self._full_s >= FULL_S:
             self._full_s = began_s
             self._after.clear()
@@ -185,6 +189,8 @@ class Retention:
     async def _paced(self, work: Awaitable[T]) -> T:
         began_s = self._clock.mono_s()
         result = await work
-        self._took_s = self._clock.mono_s() - began_s
-        await self._sleep(min(LONGEST_PAUSE_S, max(LEAST_PAUSE_S, self._took_s * PAUSE_RATIO)))
+        now_s = self._clock.mono_s()
+        self._took_s = now_s - began_s
+        ratio = PAUSE_RATIO if now_s - self._began_s < HURRY_AFTER_S else HURRY_RATIO
+        await self._sleep(min(LONGEST_PAUSE_S, max(LEAST_PAUSE_S, self._took_s * ratio)))
         return result

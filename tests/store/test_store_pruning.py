@@ -363,6 +363,26 @@ async def test_a_step_that_took_long_is_followed_by_a_longer_pause(
     assert max(pruner.pauses) == pytest.approx(0.1 * retention.PAUSE_RATIO)
 
 
+async def test_a_round_that_goes_on_for_long_pauses_less(store: Store, clock: ManualClock, past: Past) -> None:
+    await past.put(*(f"{n:05}" for n in range(retention.STEP_ROWS * 2)), days=9)
+    pruner = Pruner(store, clock, completed_s=float(DAY_S))
+    write = store.write
+
+    async def slow(verb: Any, arg: Any) -> Any:
+        clock.advance(0.1)
+        return await write(verb, arg)
+
+    async def sleep(seconds: float) -> None:
+        pruner.pauses.append(seconds)
+        clock.advance(retention.HURRY_AFTER_S / 2)
+
+    store.write = slow  # type: ignore[method-assign]
+    pruner.retention._sleep = sleep
+    await pruner()
+    assert pruner.pauses[1] == pytest.approx(0.1 * retention.PAUSE_RATIO)
+    assert pruner.pauses[-1] == pytest.approx(0.1 * retention.HURRY_RATIO)
+
+
 async def test_steps_get_smaller_while_the_writer_is_slow_and_larger_again(
     store: Store, clock: ManualClock, past: Past
 ) -> None:
