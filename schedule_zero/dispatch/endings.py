@@ -28,6 +28,7 @@ from schedule_zero.model import Attempt, AttemptOutcome, Execution, JobError, St
 from schedule_zero.rules import ending as rules
 from schedule_zero.rules.ending import Ending
 from schedule_zero.rules.options import options_of
+from schedule_zero.rules.signature import signature
 from schedule_zero.store.executions import EndItem, Refusal
 from schedule_zero.wire.messages import Cancel, ResultAck, ResultItem
 
@@ -208,6 +209,7 @@ class Endings:
                 started_us=started_us or row.started_us,
                 finished_us=finished_us or now.wall_us,
                 stored_us=now.wall_us,
+                dead_letter=signature(row, ending.state, error),
                 cpu_us=used[0],
                 peak_rss_bytes=used[1],
                 not_before_us=not_before_us,

@@ -12,6 +12,7 @@ from schedule_zero.service.access import AccessService
 from schedule_zero.service.audit import AuditService
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.calendars import CalendarService
+from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
@@ -50,6 +51,7 @@ class Service(Struct, frozen=True, kw_only=True):
     """The verbs by noun."""
 
     executions: ExecutionService
+    dead_letters: DeadLetterService
     schedules: ScheduleService
     ledger: LedgerService
     audits: AuditService

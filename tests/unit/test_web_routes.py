@@ -63,6 +63,13 @@ POST /api/executions operator
 GET /api/executions/stats viewer
 GET /api/executions/errors viewer
 POST /api/executions/clear admin
+GET /api/dead-letters viewer
+GET /api/dead-letters/executions viewer
+POST /api/dead-letters/requeue operator
+POST /api/dead-letters/discard operator
+GET /api/requeues viewer
+GET /api/requeues/{id} viewer
+POST /api/requeues/{id}/cancel operator
 GET /api/executions/{id} viewer
 POST /api/executions/{id}/cancel operator
 POST /api/executions/{id}/retry operator
