@@ -89,8 +89,9 @@ class AttemptOutcome(StrEnum):
 
 
 class Role(StrEnum):
-    """What a token may do; each role includes the ones before it."""
+    """What a token may do. A worker runs jobs and sees nothing; operator and admin include the ones before them."""
 
+    WORKER = "worker"
     VIEWER = "viewer"
     OPERATOR = "operator"
     ADMIN = "admin"

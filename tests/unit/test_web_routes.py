@@ -74,6 +74,9 @@ GET /api/executions/{id} viewer
 POST /api/executions/{id}/cancel operator
 POST /api/executions/{id}/retry operator
 GET /api/nodes viewer
+POST /api/jobs/claim worker
+POST /api/jobs/{id}/heartbeat worker
+POST /api/jobs/{id}/result worker
 POST /api/nodes/{id}/drain operator
 POST /api/nodes/{id}/resume operator
 GET /api/events viewer
