@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from schedule_zero.dispatch.sessions import LiveAttempt
-from schedule_zero.model import Attempt, Node
+from schedule_zero.model import Attempt, Node, NodeOperation
 from schedule_zero.store.executions import EndItem, StartedItem, StartItem
 from schedule_zero.wire.messages import ResultAck, ResultItem, ServerMessage
 
@@ -89,6 +89,14 @@ class NodeChanged(Struct):
     reason: str = ""
 
 
+class NodeOperated(Struct):
+    """The server itself quarantined or released ``node``: store its operation if it still is ``before``, and say so."""
+
+    node: Node
+    before: NodeOperation | None
+    why: str
+
+
 class NodeForgotten(Struct):
     """The node was away for long and holds nothing."""
 
@@ -118,6 +126,7 @@ Effect: TypeAlias = (
     | CancelAgain
     | Send
     | NodeChanged
+    | NodeOperated
     | NodeForgotten
     | DueAt
     | Note

@@ -27,6 +27,7 @@ from schedule_zero.wire.messages import ServerMessage
 log = structlog.get_logger(__name__)
 
 CANCEL_AGAIN_S = 1.0
+OPERATE_AGAIN_S = 1.0
 
 
 class Recorder:
@@ -212,6 +213,30 @@ class Recorder:
             if answer.outcome is CancelOutcome.REQUESTED and answer.node_id is not None:
                 self._core.cancel(answer.node_id, answer.token, now)
         self.changed()
+
+    def operate(self, operation: nodes.Operate, on_done: Callable[[bool | Exception], None]) -> None:
+        """Take a node out of service, or back, at an operator's word. The core hears of it in the order of the commits."""
+
+        def done(result: bool | Exception) -> None:
+            if not isinstance(result, Exception):
+                self._core.operate(operation.node.node_id, operation.operation, self._now())
+                self.changed()
+            on_done(result)
+
+        self.submit(nodes.operate, operation, done)
+
+    def node_operated(self, effect: fx.NodeOperated) -> None:
+        node = effect.node
+
+        def done(result: bool | Exception) -> None:
+            live = self._core.nodes.get(node.node_id)
+            # It holds in memory already; unless something else does by now, it is written when the store is well.
+            if isinstance(result, Exception) and live is not None and live.operation == node.operation:
+                asyncio.get_running_loop().call_later(OPERATE_AGAIN_S, self.node_operated, effect)
+
+        if not self._closing:
+            operate = nodes.Operate(node=node, operation=node.operation, note=effect.why, expected=effect.before)
+            self.submit(nodes.operate, operate, done)
 
     def node_changed(self, effect: fx.NodeChanged) -> None:
         self.submit(nodes.upsert, effect.node, ignore)
