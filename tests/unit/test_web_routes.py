@@ -67,7 +67,10 @@ GET /api/executions/{id} viewer
 POST /api/executions/{id}/cancel operator
 POST /api/executions/{id}/retry operator
 GET /api/nodes viewer
+GET /api/nodes/{id} viewer
+POST /api/nodes/{id}/cordon operator
 POST /api/nodes/{id}/drain operator
+POST /api/nodes/{id}/release operator
 POST /api/nodes/{id}/resume operator
 GET /api/events viewer
 GET /api/config admin

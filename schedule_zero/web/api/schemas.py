@@ -273,10 +273,12 @@ class DrainBody(Body, frozen=True, kw_only=True):
     """A node is to be empty."""
 
     note: Note | None = None
-    deadline_s: Annotated[
-        float | None,
-        Meta(ge=0, le=86_400 * 365, description="After so long what still runs is handed back, too. Null: never."),
-    ] = None
+    deadline_s: (
+        Annotated[
+            float, Meta(ge=0, le=86_400 * 365, description="After so long what still runs is handed back, too.")
+        ]
+        | None
+    ) = None
 
 
 class SkipBody(Body, frozen=True, kw_only=True):
