@@ -19,20 +19,6 @@ HANDLERS: list[Column] = [
     ("METHODS", "methods"),
     ("UPDATED", moment("last_updated")),
 ]
-NODES: list[Column] = [
-    ("ID", "node_id"),
-    ("STATE", lambda record: _state(record)),
-    ("HANDLERS", "handlers"),
-    ("RUNNING", lambda record: f"{record.get('running', 0)}/{record.get('slots', 0)}"),
-    ("HEARD", lambda record: _age(record.get("heartbeat_age_s"))),
-    ("TRIP", lambda record: _milliseconds(record.get("round_trip_s"))),
-    ("SKEW", lambda record: _skew(record.get("clock_skew_s"))),
-    ("HOST", "host"),
-    ("PID", "pid"),
-    ("VERSION", "version"),
-    ("SINCE", moment("connected_at")),
-    ("WHY", lambda record: _why(record.get("operation"))),
-]
 WORDS = {"cordon": "cordoned", "drain": "drained", "quarantine": "quarantined"}
 POLL_S = 0.5
 
@@ -46,6 +32,22 @@ def _state(record: dict[str, Any]) -> str:
     if operation["kind"] == "drain" and record.get("running"):
         word = f"draining ({record['running']} left)"
     return f"{record['state']}, {word}"
+
+
+NODES: list[Column] = [
+    ("ID", "node_id"),
+    ("STATE", _state),
+    ("HANDLERS", "handlers"),
+    ("RUNNING", lambda record: f"{record.get('running', 0)}/{record.get('slots', 0)}"),
+    ("HEARD", lambda record: _age(record.get("heartbeat_age_s"))),
+    ("TRIP", lambda record: _milliseconds(record.get("round_trip_s"))),
+    ("SKEW", lambda record: _skew(record.get("clock_skew_s"))),
+    ("HOST", "host"),
+    ("PID", "pid"),
+    ("VERSION", "version"),
+    ("SINCE", moment("connected_at")),
+    ("WHY", lambda record: _why(record.get("operation"))),
+]
 
 
 def _why(operation: dict[str, Any] | None) -> str | None:
@@ -127,7 +129,7 @@ def cordon(caller: Caller, ids: tuple[str, ...], note: str | None) -> None:
 @note_option
 @click.option("--wait", is_flag=True, help="Return when nothing is left on them.")
 @with_caller
-def drain(caller: Caller, ids: tuple[str, ...], deadline: float | None, note: str | None, wait: bool) -> None:  # noqa: FBT001 - a flag
+def drain(caller: Caller, ids: tuple[str, ...], deadline: float | None, note: str | None, wait: bool) -> None:
     """Empty nodes: no new work, what has not started goes to others, what runs may finish (until --deadline)."""
     body = {"note": note, "deadline_s": deadline}
 
@@ -147,7 +149,7 @@ def drain(caller: Caller, ids: tuple[str, ...], deadline: float | None, note: st
 @with_caller
 def release(caller: Caller, ids: tuple[str, ...], note: str | None) -> None:
     """Give nodes work again: the end of a cordon, a drain or a quarantine."""
-    each(caller, ids, lambda client, which: _act(client, which, "release", {"note": note}), lambda _: "takes work again")
+    each(caller, ids, lambda client, which: _act(client, which, "release", {"note": note}), _takes_work)
 
 
 @nodes.command(hidden=True)
@@ -155,7 +157,11 @@ def release(caller: Caller, ids: tuple[str, ...], note: str | None) -> None:
 @with_caller
 def resume(caller: Caller, ids: tuple[str, ...]) -> None:
     """The same as release, by its earlier name."""
-    each(caller, ids, lambda client, which: _act(client, which, "release", {}), lambda _: "takes work again")
+    each(caller, ids, lambda client, which: _act(client, which, "release", {}), _takes_work)
+
+
+def _takes_work(_: Any) -> str:
+    return "takes work again"
 
 
 def _act(client: Any, id: str, verb: str, body: dict[str, Any]) -> Any:

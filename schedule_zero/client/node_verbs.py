@@ -30,9 +30,7 @@ class NodeVerbs(Asking):
         return (yield from self._operate(node_id, "cordon", {"note": note}))
 
     @verb
-    def drain_node(
-        self, node_id: str, note: str | None = None, *, deadline_s: float | None = None
-    ) -> Flow[NodeRecord]:
+    def drain_node(self, node_id: str, note: str | None = None, *, deadline_s: float | None = None) -> Flow[NodeRecord]:
         """Give a node no new work; what it has not started goes to others, and after ``deadline_s`` so does what
         still runs (None: it may finish). The node stays drained until it is released.
         """

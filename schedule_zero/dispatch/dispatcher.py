@@ -48,12 +48,6 @@ log = structlog.get_logger(__name__)
 PROBE_EVERY_S = 0.1
 PROBE_FOR_S = 0.4
 CLOSE_LINGER_MS = 300
-# The log's word for each.
-OPERATED = {
-    OperationKind.CORDON: "node_cordoned",
-    OperationKind.DRAIN: "node_drained",
-    OperationKind.QUARANTINE: "node_quarantined",
-}
 
 
 class Dispatcher:
@@ -295,8 +289,12 @@ class Dispatcher:
 
         self._recorder.operate(nodes.Operate(node=node, operation=operation, by=by, note=note), answered)
         await done
-        event = "node_released" if operation is None else OPERATED[operation.kind]
-        log.info(event, node_id=node_id, by=by, note=note or None)
+        if operation is None:
+            log.info("node_released", node_id=node_id, by=by, note=note)
+        elif operation.kind is OperationKind.DRAIN:
+            log.info("node_drained", node_id=node_id, by=by, note=note)
+        else:
+            log.info("node_cordoned", node_id=node_id, by=by, note=note)
         return self.node(node_id)
 
     def waiting(self) -> dict[tuple[str, str], int]:
@@ -376,7 +374,7 @@ class Dispatcher:
     def _node_operated(self, effect: fx.NodeOperated) -> None:
         node_id, operation = effect.node.node_id, effect.node.operation
         if operation is None:
-            log.info("node_released", node_id=node_id, by=None, note=effect.why)
+            log.info("node_released", node_id=node_id, by="", note=effect.why)
         else:
             self.stats.nodes_quarantined += 1
             log.warning("node_quarantined", node_id=node_id, reason=effect.why, times=operation.times)

@@ -131,9 +131,7 @@ class Operations:
 
     def _is_last(self, node: LiveNode) -> bool:
         session = node.session
-        return (
-            session is not None and session.ready and any(not any(o.open for o in lane.nodes) for lane in node.lanes)
-        )
+        return session is not None and session.ready and any(not any(o.open for o in lane.nodes) for lane in node.lanes)
 
 
 def _hands_back(node: LiveNode) -> bool:

@@ -215,7 +215,7 @@ class Recorder:
         self.changed()
 
     def operate(self, operation: nodes.Operate, on_done: Callable[[bool | Exception], None]) -> None:
-        """Take a node out of service, or back, at an operator's word. The core hears of it in the order of the commits."""
+        """Take a node out of service, or back, for an operator. The core hears of it in the order of the commits."""
 
         def done(result: bool | Exception) -> None:
             if not isinstance(result, Exception):

@@ -16,8 +16,8 @@ from schedule_zero.clock import Clock
 from schedule_zero.node.attempt import LiveAttempt, Phase
 from schedule_zero.node.context import StopReason
 from schedule_zero.node.credit import CreditWindow
-from schedule_zero.node.drain import DrainDeadline, Step
 from schedule_zero.node.delivery import Delivery, EncodedResult, encode_result, token_of
+from schedule_zero.node.drain import DrainDeadline, Step
 from schedule_zero.node.identity import Identity
 from schedule_zero.node.lease import Lease, ServerTime
 from schedule_zero.node.link import Conversation, Link

@@ -452,7 +452,7 @@ async def test_a_quarantine_is_stored_and_in_force_after_a_restart(tmp_path):
             for item in await one.work(2):
                 one.report(item, outcome=AttemptOutcome.FAILED)
             assert (await one.wait(m.ServerDrain)).on
-            await eventually(lambda: bed.store.read(lambda conn: [row.operation for row in nodes.all(conn)][0]))
+            await eventually(lambda: bed.store.read(lambda conn: nodes.all(conn)[0].operation))
             assert bed.dispatcher.stats.nodes_quarantined == 1
     async with running_bed(tmp_path, config=config) as bed:
         assert bed.dispatcher.node("n1").operation.kind is OperationKind.QUARANTINE

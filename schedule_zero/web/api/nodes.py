@@ -21,9 +21,7 @@ async def show(request: ApiRequest) -> Response:
 async def cordon(request: ApiRequest) -> Response:
     """Give this node no new work; what it holds, it runs."""
     body: NodeBody = request.body or NodeBody()
-    return Response(
-        records.node_record(await request.service.system.cordon(request.principal, request.id, body.note))
-    )
+    return Response(records.node_record(await request.service.system.cordon(request.principal, request.id, body.note)))
 
 
 async def drain(request: ApiRequest) -> Response:
@@ -36,9 +34,7 @@ async def drain(request: ApiRequest) -> Response:
 async def release(request: ApiRequest) -> Response:
     """Give this node work again: the end of a cordon, a drain or a quarantine."""
     body: NodeBody = request.body or NodeBody()
-    return Response(
-        records.node_record(await request.service.system.release(request.principal, request.id, body.note))
-    )
+    return Response(records.node_record(await request.service.system.release(request.principal, request.id, body.note)))
 
 
 async def resume(request: ApiRequest) -> Response:

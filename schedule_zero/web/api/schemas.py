@@ -274,9 +274,7 @@ class DrainBody(Body, frozen=True, kw_only=True):
 
     note: Note | None = None
     deadline_s: (
-        Annotated[
-            float, Meta(ge=0, le=86_400 * 365, description="After so long what still runs is handed back, too.")
-        ]
+        Annotated[float, Meta(ge=0, le=86_400 * 365, description="After so long what still runs is handed back, too.")]
         | None
     ) = None
 
