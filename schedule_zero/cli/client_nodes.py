@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -23,7 +24,7 @@ WORDS = {"cordon": "cordoned", "drain": "drained", "quarantine": "quarantined"}
 POLL_S = 0.5
 
 
-def _state(record: dict[str, Any]) -> str:
+def _state(record: Mapping[str, Any]) -> str:
     """``online``, and what keeps it from taking work: ``online, draining (3 left)``."""
     operation = record.get("operation")
     if operation is None:

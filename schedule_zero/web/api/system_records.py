@@ -53,7 +53,7 @@ class OperationRecord(Record, kw_only=True):
     """Why a node gets no new work. ``kind``: ``cordon``, ``drain`` or ``quarantine``; ``by``: null is the server."""
 
     kind: str
-    since: Moment
+    since: Moment | None
     # Of a drain the deadline, of a quarantine when the node is on probation.
     until: Moment | None
     note: str | None
