@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from schedule_zero.dispatch.sessions import LiveNode
+from schedule_zero.dispatch.sessions import LOOSE, LiveNode
 from schedule_zero.model import NodeOperation, NodeState, OperationKind
 
 
@@ -74,7 +74,8 @@ def node_view(node: LiveNode, now_s: float) -> NodeView:
         state=node.state,
         handlers=list(node.handlers),
         slots=node.slots,
-        running=len(node.attempts),
+        # What waits for an operator since its node gave it up does not run there any more.
+        running=sum(att.phase != LOOSE for att in node.attempts.values()),
         window=node.window if session is not None else 0,
         outbox=node.outbox,
         draining=node.leaving or (node.operation is not None and node.operation.kind is OperationKind.DRAIN),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from schedule_zero.dispatch.views import node_view
+from schedule_zero.job_options import JobOptions, OnLost
 from schedule_zero.model import AttemptOutcome, NodeState, State
 from schedule_zero.wire import messages as m
 from tests.unit.core_world import Peer, World
@@ -163,6 +166,21 @@ def test_what_is_handed_back_at_the_deadline_runs_elsewhere_and_burns_no_attempt
     world.operate("n1", "drain", deadline_s=1.0)
     node.report(item, outcome=AttemptOutcome.HANDED_BACK)
     assert [(again.id, again.attempt) for again in other.work()] == [(execution_id, 1)]
+
+
+@pytest.mark.parametrize(
+    ("on_lost", "expected"),
+    [(OnLost.RERUN, State.PENDING), (OnLost.FAIL, State.FAILED), (OnLost.WAIT, State.RUNNING)],
+)
+def test_c10_what_becomes_of_a_job_that_is_handed_back_at_the_deadline_is_its_own_choice(world, on_lost, expected):
+    node = world.node()
+    [execution_id] = world.run(options=msgspec.json.encode(JobOptions(on_lost=on_lost)))
+    [item] = node.work()
+    world.operate("n1", "drain", deadline_s=1.0)
+    node.report(item, outcome=AttemptOutcome.HANDED_BACK)
+    assert state(world, execution_id) is expected
+    # Nothing is left on it, also where an operator is waited for.
+    assert node_view(node.view, world.mono_s).running == 0
 
 
 def test_a_released_node_is_told_so_and_takes_work_again_while_it_still_hands_back(world):
