@@ -378,7 +378,7 @@ class Dispatcher:
         else:
             self.stats.nodes_quarantined += 1
             log.warning("node_quarantined", node_id=node_id, reason=effect.why, times=operation.times)
-        self._recorder.node_operated(effect)
+        self._recorder.node_operated(node_id, effect.why)
 
 
 _Loaded = tuple[list[Handler], list[Node], list[Execution], list[tuple[str, str]]]

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from schedule_zero.dispatch.sessions import LiveAttempt
-from schedule_zero.model import Attempt, Node, NodeOperation
+from schedule_zero.model import Attempt, Node
 from schedule_zero.store.executions import EndItem, StartedItem, StartItem
 from schedule_zero.wire.messages import ResultAck, ResultItem, ServerMessage
 
@@ -90,10 +90,9 @@ class NodeChanged(Struct):
 
 
 class NodeOperated(Struct):
-    """The server itself quarantined or released ``node``: store its operation if it still is ``before``, and say so."""
+    """The server itself quarantined or released ``node``: say so, and store it unless an operator said otherwise."""
 
     node: Node
-    before: NodeOperation | None
     why: str
 
 

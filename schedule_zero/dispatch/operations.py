@@ -10,8 +10,8 @@ At most one operation is on a node; the newest word counts, and an operator's be
 
 * An operator's word is committed first, then it counts here. What is being committed as started meanwhile is not sent:
   ``Placing.launch`` looks again.
-* The server's own (quarantine, its end) counts here at once, so that no further job fails, and is committed after;
-  the store refuses it if an operator said something else in between, and that arrives here as well.
+* The server's own (quarantine, its end) counts here at once, so that no further job fails, and is committed after. The
+  store refuses it where an operator's word is in force, which arrives here as well; see ``Recorder.node_operated``.
 * The deadline is kept by the node, which is told how much is left at each HELLO: so it holds while the two are apart,
   and over the restart of either. A node forgets an operator's drain with its session; who is released while it is away
   takes work when it is back.
@@ -75,7 +75,7 @@ class Operations:
                     self._out.note("node_not_quarantined", node_id=node.node_id, reason=verdict.why)
             elif not verdict.against and node.probation:
                 self._apply(node, None, now)
-                self._out.other.append(NodeOperated(node.record(), before, verdict.why))
+                self._out.other.append(NodeOperated(node.record(), verdict.why))
 
     def watch(self, node: LiveNode, now: Now) -> None:
         """See whether it is time for probation (of a connected node)."""
@@ -94,7 +94,7 @@ class Operations:
             kind=OperationKind.QUARANTINE, since_us=now.wall_us, until_us=until_us, note=why, times=times
         )
         self._apply(node, operation, now)
-        self._out.other.append(NodeOperated(node.record(), before, why))
+        self._out.other.append(NodeOperated(node.record(), why))
 
     def _apply(self, node: LiveNode, operation: NodeOperation | None, now: Now) -> None:
         before = node.operation

@@ -225,18 +225,24 @@ class Recorder:
 
         self.submit(nodes.operate, operation, done)
 
-    def node_operated(self, effect: fx.NodeOperated) -> None:
-        node = effect.node
+    def node_operated(self, node_id: str, why: str) -> None:
+        """Store what the server itself did to a node: what holds in memory by now, until the two agree.
+
+        An operator's word is stored before it holds in memory. One that is under way right now is either committed
+        first, and ours refused; or a release that found nothing to release: then ours is taken back here.
+        """
+        live = self._core.nodes.get(node_id)
+        if self._closing or live is None or (live.operation is not None and not live.quarantined):
+            return
+        operation = live.operation
 
         def done(result: bool | Exception) -> None:
-            live = self._core.nodes.get(node.node_id)
-            # It holds in memory already; unless something else does by now, it is written when the store is well.
-            if isinstance(result, Exception) and live is not None and live.operation == node.operation:
-                asyncio.get_running_loop().call_later(OPERATE_AGAIN_S, self.node_operated, effect)
+            if isinstance(result, Exception):
+                asyncio.get_running_loop().call_later(OPERATE_AGAIN_S, self.node_operated, node_id, why)
+            elif result and live.operation != operation:
+                self.node_operated(node_id, "")
 
-        if not self._closing:
-            operate = nodes.Operate(node=node, operation=node.operation, note=effect.why, expected=effect.before)
-            self.submit(nodes.operate, operate, done)
+        self.submit(nodes.operate, nodes.Operate(node=live.record(), operation=operation, note=why, own=True), done)
 
     def node_changed(self, effect: fx.NodeChanged) -> None:
         self.submit(nodes.upsert, effect.node, ignore)

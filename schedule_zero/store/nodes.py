@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
@@ -42,8 +42,8 @@ class Operate(Struct, kw_only=True):
     # Who releases it, and why.
     by: str = ""
     note: str = ""
-    # Only if this is its operation now; ``any``: whatever it is.
-    expected: NodeOperation | Literal["any"] | None = "any"
+    # The server's own word: only where none of an operator's is in force.
+    own: bool = False
 
 
 def upsert(tx: Tx, args: list[Node]) -> list[None]:
@@ -65,7 +65,7 @@ def upsert(tx: Tx, args: list[Node]) -> list[None]:
 
 
 def operate(tx: Tx, args: list[Operate]) -> list[bool]:
-    """Whether it was done: False if the node's operation is not the expected one.
+    """Whether it was done: False if it was the server's own word, and an operator's is in force.
 
     Emits ``node.cordoned``, ``node.drained``, ``node.quarantined`` or ``node.released`` if anything changed.
     """
@@ -74,7 +74,7 @@ def operate(tx: Tx, args: list[Operate]) -> list[bool]:
         node_id, operation = arg.node.node_id, arg.operation
         known = tx.execute(select(N.operation).where(N.node_id == node_id)).one_or_none()
         before = None if known is None else _decode(known.operation)
-        done = arg.expected in ("any", before)
+        done = not arg.own or before is None or before.kind is OperationKind.QUARANTINE
         answers.append(done)
         if not done or before == operation:
             continue

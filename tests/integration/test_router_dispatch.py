@@ -13,6 +13,7 @@ from msgspec import structs
 from schedule_zero.clock import SystemClock
 from schedule_zero.config import HandlerRule
 from schedule_zero.dispatch import effects as fx
+from schedule_zero.dispatch import recording
 from schedule_zero.dispatch.peers import PATIENCE
 from schedule_zero.errors import NotFound, StoreUnavailable
 from schedule_zero.job_options import JobOptions
@@ -438,24 +439,83 @@ async def test_an_operation_is_in_force_after_a_restart_of_the_server_and_with_i
             assert (view.operation.kind, view.operation.note, view.operation.by) == (kind, "why", "ann")
 
 
+QUARANTINE = structs.replace(CONFIG, dispatch=structs.replace(CONFIG.dispatch, quarantine_failures=2))
+
+
+async def quarantined(bed, one, two):
+    """All fails on ``one`` that did well on ``two``."""
+    await two.ready()
+    await bed.submit()
+    two.report(*await two.work(1))
+    two.send(m.Credit(s=two.s, window=0))
+    await eventually(lambda: bed.dispatcher.node("n2").window == 0)
+    await one.ready(2)
+    await bed.submit(2)
+    for item in await one.work(2):
+        one.report(item, outcome=AttemptOutcome.FAILED)
+    await eventually(lambda: bed.dispatcher.stats.nodes_quarantined == 1)
+
+
+async def stored_operation(bed):
+    return await bed.store.read(lambda conn: nodes.all(conn)[0].operation)
+
+
 async def test_a_quarantine_is_stored_and_in_force_after_a_restart(tmp_path):
-    config = structs.replace(CONFIG, dispatch=structs.replace(CONFIG.dispatch, quarantine_failures=2))
-    async with running_bed(tmp_path, config=config) as bed:
+    async with running_bed(tmp_path, config=QUARANTINE) as bed:
         with Peer(bed, "n1") as one, Peer(bed, "n2") as two:
-            await two.ready()
-            await bed.submit()
-            two.report(*await two.work(1))
-            two.send(m.Credit(s=two.s, window=0))
-            await eventually(lambda: bed.dispatcher.node("n2").window == 0)
-            await one.ready(2)
-            await bed.submit(2)
-            for item in await one.work(2):
-                one.report(item, outcome=AttemptOutcome.FAILED)
+            await quarantined(bed, one, two)
             assert (await one.wait(m.ServerDrain)).on
-            await eventually(lambda: bed.store.read(lambda conn: nodes.all(conn)[0].operation))
-            assert bed.dispatcher.stats.nodes_quarantined == 1
-    async with running_bed(tmp_path, config=config) as bed:
+            await eventually(lambda: stored_operation(bed))
+    async with running_bed(tmp_path, config=QUARANTINE) as bed:
         assert bed.dispatcher.node("n1").operation.kind is OperationKind.QUARANTINE
+
+
+async def test_c13_a_quarantine_that_could_not_be_stored_is_in_force_and_stored_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "OPERATE_AGAIN_S", 0.05)
+    real, failed = nodes.operate, []
+
+    def full(tx, args):
+        failed.append(args)
+        raise OSError("disk full")
+
+    monkeypatch.setattr(nodes, "operate", full)
+    async with running_bed(tmp_path, config=QUARANTINE) as bed:
+        with Peer(bed, "n1") as one, Peer(bed, "n2") as two:
+            await quarantined(bed, one, two)
+            await eventually(lambda: len(failed) > 1)
+            assert bed.dispatcher.node("n1").operation.kind is OperationKind.QUARANTINE
+            assert await stored_operation(bed) is None
+            monkeypatch.setattr(nodes, "operate", real)
+            stored = await eventually(lambda: stored_operation(bed))
+            assert stored == bed.dispatcher.node("n1").operation
+
+
+@pytest.mark.parametrize("kind", [None, "cordon"])
+async def test_an_operators_word_in_the_moment_of_a_quarantine_is_the_last(tmp_path, monkeypatch, kind):
+    async with running_bed(tmp_path, config=QUARANTINE) as bed:
+        with Peer(bed, "n1") as one, Peer(bed, "n2") as two:
+            # The quarantine reaches the store right behind it, before its commit is told.
+            real, said = bed.store.submit, []
+
+            def submit(verb, arg, done):
+                if verb is nodes.operate and arg.own and not said:
+                    said.append(asyncio.ensure_future(operate(bed, kind)))
+                    asyncio.get_running_loop().call_soon(real, verb, arg, done)
+                else:
+                    real(verb, arg, done)
+
+            monkeypatch.setattr(bed.store, "submit", submit)
+            await quarantined(bed, one, two)
+            await eventually(lambda: said and said[0].done())
+
+            def kind_of(operation):
+                return None if operation is None else operation.kind
+
+            async def agreed():
+                stored = kind_of(await stored_operation(bed))
+                return stored == kind_of(bed.dispatcher.node("n1").operation) == kind
+
+            await eventually(agreed)
 
 
 # --- C17: garbage ---------------------------------------------------------------------------------------------

@@ -418,8 +418,8 @@ class World:
                     self.cancel(execution_id)
             case fx.NodeChanged(node, reason):
                 self.node_changes.append((node.node_id, node.state, reason))
-            case fx.NodeOperated(node, before, why):
-                self.operated.append((node.node_id, before, node.operation, why))
+            case fx.NodeOperated(node, why):
+                self.operated.append((node.node_id, node.operation, why))
             case fx.Note(event, fields):
                 self.notes.append((event, fields))
             case fx.DueAt(_) | fx.NodeForgotten(_):
