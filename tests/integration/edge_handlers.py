@@ -14,10 +14,12 @@ class Gauge(BaseHandler):
     handler_id = "gauge"
     _lock = threading.Lock()
     inside = most = entered = 0
+    gate = threading.Event()
 
     @classmethod
     def reset(cls) -> None:
         cls.inside = cls.most = cls.entered = 0
+        cls.gate.clear()
 
     def pause(self, seconds: float = 0.0) -> int:
         with self._lock:
@@ -29,6 +31,12 @@ class Gauge(BaseHandler):
         with self._lock:
             type(self).inside -= 1
         return number
+
+    def hold(self) -> None:
+        """Until the gate is opened, whatever else is asked for."""
+        with self._lock:
+            type(self).entered += 1
+        self.gate.wait(120)
 
     def text(self, size: int) -> str:
         """A result of ``size`` bytes as JSON."""

@@ -102,9 +102,9 @@ def cable(server):
     return Cable(int(server.addresses.zmq.rpartition(":")[2]))
 
 
-async def submit(server, api, count: int, seconds: float) -> None:
+async def submit(server, api, count: int, method: str = "pause", **params) -> None:
     await eventually(lambda: any(node.window for node in server.dispatcher.nodes()))
-    job = {"handler_id": "gauge", "job_method": "pause", "job_params": {"seconds": seconds}}
+    job = {"handler_id": "gauge", "job_method": method, "job_params": params}
     assert (await api.post("/api/executions", json={"executions": [job] * count})).status_code == 202
 
 
@@ -121,7 +121,7 @@ async def test_jobs_over_a_connection_that_breaks_again_and_again_all_complete_a
     server, api, cable, tmp_path
 ):
     async with node_behind(cable, tmp_path / "n", slots=4):
-        await submit(server, api, 600, 0.01)
+        await submit(server, api, 600, seconds=0.01)
 
         async def over() -> bool:
             # The node may be on its way back just now: then there is nothing to cut.
@@ -140,7 +140,7 @@ async def test_a_network_that_swallows_everything_is_noticed_and_nothing_is_lost
     server, api, cable, tmp_path
 ):
     async with node_behind(cable, tmp_path / "n", slots=4):
-        await submit(server, api, 200, 0.01)
+        await submit(server, api, 200, seconds=0.01)
         await eventually(lambda: Gauge.entered >= 20)
         cable.swallows = True
         await eventually(lambda: server.dispatcher.node("n1").state == "lost", within_s=20)
@@ -162,7 +162,7 @@ async def test_a_network_that_is_away_for_longer_than_the_lease_runs_what_was_lo
         cable = Cable(int(server.addresses.zmq.rpartition(":")[2]))
         Gauge.reset()
         async with node_behind(cable, tmp_path / "n", slots=4):
-            await submit(server, api, 40, 0.05)
+            await submit(server, api, 40, seconds=0.05)
             await eventually(lambda: Gauge.entered >= 4)
             cable.swallows = True
             # Its lease ends on both sides, the node's first: what it ran meanwhile counts or is run again.
@@ -180,7 +180,7 @@ async def test_a_network_that_is_away_for_longer_than_the_lease_runs_what_was_lo
 async def test_an_operation_reaches_a_node_over_a_connection_that_breaks(server, api, cable, tmp_path):
     """The drain is said while the two are apart; the deadline passes there, or is told at the next HELLO."""
     async with node_behind(cable, tmp_path / "n", slots=2):
-        await submit(server, api, 4, 3.0)
+        await submit(server, api, 4, "hold")
         await eventually(lambda: Gauge.entered == 2)
         cable.swallows = True
         answer = await api.post("/api/nodes/n1/drain", json={"deadline_s": 0.5})
@@ -193,3 +193,4 @@ async def test_an_operation_reaches_a_node_over_a_connection_that_breaks(server,
         node = server.dispatcher.node("n1")
         assert (node.state, node.operation.kind) == ("online", "drain")
         assert await states(api) == {"pending": 4}
+        Gauge.gate.set()

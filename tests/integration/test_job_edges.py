@@ -43,11 +43,13 @@ async def node_with(
     server, folder: Path, target: str, *, node_id: str = "n1", clock=None, **settings
 ) -> AsyncIterator[None]:
     stop = asyncio.Event()
+    # The server may not have heard of the end of an earlier process yet.
+    before = {one.instance for one in server.dispatcher.nodes()}
     node = NodeSettings(
         targets=[f"{HERE}:{target}"], server=server.addresses.zmq, node_id=node_id, state_dir=folder, **settings
     )
     task = asyncio.create_task(run_node(node, stop=stop, clock=clock))
-    await eventually(lambda: any(one.node_id == node_id and one.window for one in server.dispatcher.nodes()))
+    await eventually(lambda: any(one.instance not in before and one.window for one in server.dispatcher.nodes()))
     try:
         yield
     finally:
