@@ -92,6 +92,8 @@ class Endings:
                     started_us=started_us,
                     finished_us=finished_us,
                     stored_us=now.wall_us,
+                    cpu_us=item.cpu_us,
+                    peak_rss_bytes=item.peak_rss_bytes,
                     attempt=row.attempt,
                     node_id=row.node_id,
                     dispatched_us=row.dispatched_us,
@@ -131,6 +133,7 @@ class Endings:
             started_us=started_us,
             finished_us=finished_us,
             result=result,
+            used=(item.cpu_us, item.peak_rss_bytes),
         )
 
     def _broken(self, result: bytes) -> JobError | None:
@@ -194,6 +197,7 @@ class Endings:
         result: bytes | None = None,
         started_us: int | None = None,
         finished_us: int | None = None,
+        used: tuple[int | None, int | None] = (None, None),
         archive: bool = False,
     ) -> None:
         row = att.row
@@ -212,6 +216,8 @@ class Endings:
                 started_us=started_us or row.started_us,
                 finished_us=finished_us or now.wall_us,
                 stored_us=now.wall_us,
+                cpu_us=used[0],
+                peak_rss_bytes=used[1],
                 not_before_us=not_before_us,
                 lost=ending.lost,
                 archive=archive or ending.goes_on,
@@ -377,6 +383,8 @@ def _stale(item: ResultItem, node: LiveNode, now: Now) -> Attempt:
         outcome=item.outcome,
         started_us=item.started_us,
         finished_us=item.finished_us or now.wall_us,
+        cpu_us=item.cpu_us,
+        peak_rss_bytes=item.peak_rss_bytes,
         error=None if item.error is None else _encode_error(item.error),
     )
 

@@ -19,6 +19,7 @@ from schedule_zero.node.credit import CreditWindow
 from schedule_zero.node.delivery import Delivery, EncodedResult, encode_result, token_of
 from schedule_zero.node.drain import DrainDeadline, Step
 from schedule_zero.node.identity import Identity
+from schedule_zero.node.isolation import WorkerPool
 from schedule_zero.node.lease import Lease, ServerTime
 from schedule_zero.node.link import Conversation, Link
 from schedule_zero.node.mailbox import Mailbox
@@ -83,6 +84,7 @@ class Work:
         clock: Clock,
         lease: Lease,
         time: ServerTime,
+        isolation: WorkerPool | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -121,6 +123,7 @@ class Work:
             result_limit=result_limit,
             deliver=self.outbox.put,
             report=ProgressBoard(loop, self._send_progress).report,
+            isolation=isolation,
         )
         self._time = time
         self._link: Link | None = None

@@ -91,7 +91,8 @@ NO_OPTIONS = JobOptions()
 def effective(said: dict[Source, JobOptions]) -> StoredOptions:
     """Merge, the narrowest first.
 
-    ``on_lost`` unsaid is ``fail`` for a job declared not idempotent (C10); who says delays means ``backoff: list``.
+    ``on_lost`` unsaid is ``fail`` for a job declared not idempotent (C10); who says delays means ``backoff: list``;
+    who limits a process means that there is one.
     """
     chosen: dict[str, Any] = {}
     sources: dict[str, Source] = {}
@@ -112,7 +113,13 @@ def effective(said: dict[Source, JobOptions]) -> StoredOptions:
 def _said(options: JobOptions, name: str) -> Any:
     if name == "backoff" and options.backoff is None and options.retry_delays_s is not None:
         return Backoff.LIST
+    if name == "isolation" and options.isolation is None and _limits_process(options):
+        return Isolation.PROCESS
     return getattr(options, name)
+
+
+def _limits_process(options: JobOptions) -> bool:
+    return any(limit is not None for limit in (options.memory_mb, options.cpu_percent, options.cpu_s))
 
 
 _decode = msgspec.json.Decoder(JobOptions).decode

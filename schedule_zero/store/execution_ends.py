@@ -61,7 +61,7 @@ class Refusal(StrEnum):
 
 
 _RUNS = "executions.state = 'running'"
-# The common end: completed, with a result and both times. No value is NULL, none is computed.
+# The common end: completed in the node's own process, with a result and both times. No value is NULL, none is computed.
 _COMPLETE = bulk_update(
     tables.executions,
     ("id", "token"),
@@ -72,7 +72,7 @@ _COMPLETE = bulk_update(
 _END = bulk_update(
     tables.executions,
     ("id", "token"),
-    ("state", "result", "error", "started_us", "finished_us", "stored_us", "lost_count"),
+    ("state", "result", "error", "started_us", "finished_us", "stored_us", "cpu_us", "peak_rss_bytes", "lost_count"),
     how={"started_us": "coalesce({v}, executions.started_us)", "lost_count": "executions.lost_count + {v}"},
     where=_RUNS,
 )
@@ -125,8 +125,8 @@ def _end_all(tx: Tx, items: list[EndItem]) -> bool:
     archived: list[tuple[Any, ...]] = []
     for i in items:
         state = i.state
-        if state is State.COMPLETED and i.result is not None and i.started_us is not None and i.finished_us is not None:
-            completed.append((i.id, i.token, i.result.decode(), i.started_us, i.finished_us, i.stored_us))
+        if state is State.COMPLETED and _is_common(i):
+            completed.append((i.id, i.token, rows.text(i.result), i.started_us, i.finished_us, i.stored_us))
         elif state not in TRANSITIONS[State.RUNNING]:
             raise AssertionError(f"a running execution cannot become {state}")
         elif TRANSITIONS[state]:
@@ -136,7 +136,7 @@ def _end_all(tx: Tx, items: list[EndItem]) -> bool:
         else:
             documents = (rows.text(i.result), rows.text(i.error))
             times = (i.started_us, i.finished_us, i.stored_us)
-            ended.append((i.id, i.token, state.value, *documents, *times, int(i.lost)))
+            ended.append((i.id, i.token, state.value, *documents, *times, i.cpu_us, i.peak_rss_bytes, int(i.lost)))
         if i.archive:
             archived.append((i.id, *_attempt_values(i)))
     with tx.attempt() as trial:
@@ -144,6 +144,16 @@ def _end_all(tx: Tx, items: list[EndItem]) -> bool:
             raise Undo
         tx.bulk(_ARCHIVE, archived)
     return trial.kept
+
+
+def _is_common(i: EndItem) -> bool:
+    return (
+        i.result is not None
+        and i.started_us is not None
+        and i.finished_us is not None
+        and i.cpu_us is None
+        and i.peak_rss_bytes is None
+    )
 
 
 def _attempt_values(over: EndItem | Attempt) -> tuple[Any, ...]:
