@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from schedule_zero.clock import from_us
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from schedule_zero.client import Client
-    from schedule_zero.node.attempt_log import AttemptLog
-    from schedule_zero.node.log_book import LogBook
     from schedule_zero.wire.messages import DispatchItem
 
 MAX_PROGRESS_TEXT = 500
@@ -86,6 +84,25 @@ class StopSignal:
         return self.look()
 
 
+class Lines(Protocol):
+    """The log of one attempt."""
+
+    def write(self, code: str, text: str) -> bool: ...
+
+
+class Book(Protocol):
+    """Where the logs of attempts are: in a node ``log_book``, in a worker process what sends them to its node."""
+
+    # Of the attempts that have said something.
+    logs: dict[int, Any]
+
+    def open(self, execution_id: str, token: int) -> Lines | None: ...
+
+    def say(self, token: int, code: str, text: str) -> bool: ...
+
+    def end(self, token: int) -> int: ...
+
+
 class JobContext:
     """One attempt, seen from inside the job. Get it with ``current_job()``."""
 
@@ -98,7 +115,7 @@ class JobContext:
         deadline_us: int | None,
         stop: StopSignal,
         report: ReportProgress,
-        book: LogBook | None = None,
+        book: Book | None = None,
     ) -> None:
         self._item = item
         self._deadline_us = deadline_us
@@ -107,7 +124,7 @@ class JobContext:
         self._log: Any = None
         self._book = book
         # Its log, once it has said something.
-        self.lines: AttemptLog | None = None
+        self.lines: Lines | None = None
         self.node_id = node_id
 
     @property
@@ -159,7 +176,7 @@ class JobContext:
         only the lease is over). Having seen True here and then ended, a job counts as having reacted: it is
         reported as ``cancelled`` (or handed back), whatever it returned. One that never looks and completes is
         reported as ``completed``: the work was done. One that is still busy 30 s after a cancel is reported as
-        ``cancelled`` without waiting for it.
+        ``cancelled`` without waiting for it. An isolated job is killed instead, 5 s after a cancel.
         """
         return self._stop.look()
 

@@ -80,6 +80,8 @@ def encode_result(attempt: LiveAttempt, time: ServerTime) -> tuple[int, bytes]:
         give_up=ended.give_up,
         log_lines=attempt.log_lines,
         result_bytes=ended.result_bytes,
+        cpu_us=ended.cpu_us,
+        peak_rss_bytes=ended.peak_rss_bytes,
     )
     return token, _encode_item(item)
 
@@ -99,6 +101,9 @@ class Delivery:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._records)
 
     def __contains__(self, token: int) -> bool:
         return token in self._records

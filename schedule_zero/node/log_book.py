@@ -60,11 +60,15 @@ class LogBook:
 
     def write(self, token: int, stream: str, level: str | None, text: str) -> bool:
         """A text, or a part of one, with its line feeds. False: no log takes it (its attempt is over, or unknown)."""
+        return self.say(token, code_of(stream, level), text)
+
+    def say(self, token: int, code: str, text: str) -> bool:
+        """``write`` for who has the code of stream and level (``log_lines.code_of``)."""
         attempt = self.logs.get(token)
         if attempt is None:
             execution_id = self._execution_of(token)
             attempt = None if execution_id is None else self.open(execution_id, token)
-        return attempt is not None and attempt.write(code_of(stream, level), text)
+        return attempt is not None and attempt.write(code, text)
 
     def open(self, execution_id: str, token: int) -> AttemptLog | None:
         """The log of this attempt; None if nobody would take it, or it is over."""

@@ -93,6 +93,19 @@ class TalkHandler(BaseHandler):
             current_job().progress(percent, f"step {percent}")
             GATE.wait(0.7)
 
+    @job(isolation="process")
+    def apart(self, lines: int) -> int:
+        sys.stdout.write("begun ")
+        for number in range(lines):
+            print(f"apart {number}")
+        current_job().log.warning("from another process", pid=1)
+        sys.stderr.write("no end \udc80")
+        return os.getpid()
+
+    @job(isolation="process")
+    def large_apart(self, size: int) -> str:
+        return "x" * size
+
     def pid(self) -> int:
         return os.getpid()
 

@@ -404,3 +404,18 @@ async def test_both_clients_read_and_follow(api, node, server):
     texts, found = await asyncio.to_thread(blocking)
     assert texts == ["three"]
     assert [line.text for line in found.lines] == ["two", "three"]
+
+
+async def test_an_isolated_job_speaks_into_its_log_as_any_other(api, node):
+    execution_id = await submit(api, "apart", lines=5_000)
+    assert (await over(api, execution_id))["status"] == "completed"
+    texts = await complete_log(api, execution_id)
+    assert texts[0] == "begun apart 0"
+    assert texts[1:5_000] == [f"apart {number}" for number in range(1, 5_000)]
+    assert texts[5_000:] == ["from another process pid=1", "no end \\udc80"]
+
+
+async def test_an_isolated_job_may_return_a_large_result(api, node):
+    execution_id = await submit(api, "large_apart", size=2_000_000)
+    record = await over(api, execution_id)
+    assert (record["status"], record["result_bytes"]) == ("completed", 2_000_002)
