@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import click
-import msgspec
 
 from schedule_zero.cli.api import Caller, main, with_caller
 from schedule_zero.cli.app import EXIT_FAILURE
@@ -44,11 +43,14 @@ def logs(caller: Caller, id: str, follow: bool, timestamps: bool, **wanted: Any)
 
 
 def _print(caller: Caller, execution_id: str, wanted: dict[str, Any], *, timestamps: bool) -> None:
+    # Loaded with the client; a command that is only asked for help needs neither.
+    from msgspec import to_builtins
+
     with caller.client() as client:
         page = client.logs(execution_id, **wanted)
         while True:
             for line in page.lines:
-                _say(caller, msgspec.to_builtins(line), timestamps=timestamps)
+                _say(caller, to_builtins(line), timestamps=timestamps)
             if page.next is None:
                 return
             # Of the same attempt, whatever has begun meanwhile.
