@@ -36,6 +36,8 @@ from schedule_zero.errors import StoreUnavailable
 from schedule_zero.model import ServerRun
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.registry_file import RegistryEntry, RegistryFile
+from schedule_zero.ops.retention import EVERY_S as RETENTION_S
+from schedule_zero.ops.retention import Retention
 from schedule_zero.ops.supervise import Supervisor
 from schedule_zero.ops.upkeep import Chore, repeat, until_done
 from schedule_zero.service import Service
@@ -44,12 +46,14 @@ from schedule_zero.service.audit import AuditService
 from schedule_zero.service.audit_rounds import AuditRounds
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.calendars import CalendarService
+from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
+from schedule_zero.service.logs import LogService
 from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.system import SystemService
@@ -68,8 +72,12 @@ log = structlog.get_logger(__name__)
 
 # How exactly the end of a server that was killed is known.
 LIFE_S = 10.0
+# How often, and from which age on, parts of results that belong to none are deleted.
+SWEEP_S = 3600.0
 # How often it is seen to whether an audit of all schedules is due.
 AUDIT_LOOK_S = 60.0
+# How old the number of dead letters in the metrics may be.
+LETTERS_S = 5.0
 
 
 class Addresses(Struct, frozen=True, kw_only=True):
@@ -112,6 +120,9 @@ class Server:
         executions = ExecutionService(
             store=self.store, dispatcher=self.dispatcher, hub=self.hub, clock=clock, limits=config.limits
         )
+        dead_letters = DeadLetterService(
+            store=self.store, dispatcher=self.dispatcher, clock=clock, limits=config.limits
+        )
         audits = AuditService(store=self.store, timer=self.timer, clock=clock)
         self.audit_rounds = AuditRounds(
             store=self.store, timer=self.timer, audits=audits, clock=clock, every_s=config.audit.every_s
@@ -128,6 +139,8 @@ class Server:
         )
         self.service = Service(
             executions=executions,
+            logs=LogService(store=self.store, dispatcher=self.dispatcher),
+            dead_letters=dead_letters,
             jobs=JobService(
                 store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.dispatch, access=access
             ),
@@ -157,6 +170,7 @@ class Server:
                 render_metrics=self._render_metrics,
             ),
         )
+        self.retention = Retention(store=self.store, clock=clock, config=config.retention)
         self.http = HttpServer(self.service, config)
         self._metrics = server_metrics(
             store=self.store,
@@ -165,6 +179,8 @@ class Server:
             hub=self.hub,
             supervisor=self.supervisor,
             audit=self.audit_rounds.stats,
+            retention=self.retention.stats,
+            letters=lambda: dead_letters.waiting,
             requests=lambda: self.http.stats.requests,
         )
         self.addresses = Addresses(http="", zmq="", curve=False, state_dir=str(state_dir), pid=os.getpid())
@@ -188,6 +204,7 @@ class Server:
         self._keep("calendars", self.calendars.run)
         self._keep("timer", self.timer.run)
         self._keep("backfills", self.timer.backfills.run)
+        self._keep("requeues", self.service.dead_letters.requeues.run)
         for chore in self._chores():
             self._keep(f"upkeep.{chore.name}", partial(repeat, chore))
         self.addresses = addresses = Addresses(
@@ -272,6 +289,9 @@ class Server:
                 store_idempotency.Prune(before_us=self.clock.wall_us() - round(retention.idempotency_s * 1e6)),
             )
 
+        async def sweep_results() -> int:
+            return await self.service.executions.sweep_results(SWEEP_S)
+
         return [
             Chore(name="events", every_s=60.0, run_once=partial(until_done, prune_events)),
             Chore(name="idempotency", every_s=60.0, run_once=partial(until_done, prune_idempotency)),
@@ -280,7 +300,10 @@ class Server:
                 every_s=min(AUDIT_LOOK_S, self.config.audit.every_s),
                 run_once=self.audit_rounds.run_if_due,
             ),
+            Chore(name="results", every_s=SWEEP_S, run_once=partial(until_done, sweep_results)),
             Chore(name="life", every_s=LIFE_S, run_once=self._seen),
+            Chore(name="retention", every_s=RETENTION_S, run_once=self.retention.run_once),
+            Chore(name="dead_letters", every_s=LETTERS_S, run_once=self.service.dead_letters.refresh),
             Chore(name="snooze", every_s=1.0, run_once=self.service.schedules.wake),
             Chore(name="calendars", every_s=3600.0, run_once=self.calendars.warm),
             Chore(name="registry_file", every_s=1.0, run_once=mirror_registry),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from schedule_zero.cli import (
     client_calendars,
+    client_dead_letters,
     client_executions,
     client_foresight,
     client_jobs,
     client_ledger,
+    client_logs,
     client_nodes,
     client_policies,
     client_schedules,
@@ -16,10 +18,12 @@ from schedule_zero.cli.api import main
 
 __all__ = [
     "client_calendars",
+    "client_dead_letters",
     "client_executions",
     "client_foresight",
     "client_jobs",
     "client_ledger",
+    "client_logs",
     "client_nodes",
     "client_policies",
     "client_schedules",

@@ -98,7 +98,11 @@ class ExecutionRecord(Record, frozen=True):
     cpu_ms: float | None = None
     peak_rss_bytes: int | None = None
     cancel_requested: bool = False
+    # The group of its failure, until somebody deals with it.
+    dead_letter: str | None = None
     result: Any = None
+    # Of a large result: ``result`` is None then, and ``client.result(id)`` gets it.
+    result_bytes: int | None = None
     error: JobError | None = None
     omitted: list[str] = []
     job_params: dict[str, Any] = {}
@@ -115,6 +119,31 @@ class ExecutionRecord(Record, frozen=True):
         if self.status is State.COMPLETED:
             return self.result
         raise job_failed(self.id, self.status, self.error, f"{self.handler_id}.{self.job_method}")
+
+
+class LogLine(Record, frozen=True):
+    """A line of a log. ``stream``: ``stdout``, ``stderr``, ``log`` (its logger) or ``node`` (words of its node)."""
+
+    # 0: the first line of this attempt.
+    line: int
+    text: str
+    at: datetime | None = None
+    stream: str = "stdout"
+    level: str | None = None
+    # Only in a stream, which goes from one to the next.
+    attempt: int = 0
+
+
+class LogPage(Record, frozen=True):
+    """Lines of one attempt's log, in order. ``next``: where to go on, None at the end of what there is."""
+
+    id: str
+    attempt: int
+    lines: list[LogLine]
+    total_lines: int
+    # There will be no more of them.
+    complete: bool
+    next: int | None = None
 
 
 class RunResult(Record, frozen=True):
@@ -337,6 +366,18 @@ class HandlerRecord(Record, frozen=True):
     last_updated: datetime | None = None
 
 
+class NodeOperation(Record, frozen=True):
+    """Why a node gets no new work. ``kind``: ``cordon``, ``drain`` or ``quarantine``; ``by`` None: the server."""
+
+    kind: str
+    since: datetime
+    # Of a drain the deadline, of a quarantine when the node is on probation.
+    until: datetime | None = None
+    note: str | None = None
+    by: str | None = None
+    probation: bool = False
+
+
 class NodeRecord(Record, frozen=True):
     """One node, and its live session where it has one."""
 
@@ -346,7 +387,11 @@ class NodeRecord(Record, frozen=True):
     slots: int = 0
     running: int = 0
     draining: bool = False
+    operation: NodeOperation | None = None
     heartbeat_age_s: float | None = None
+    round_trip_s: float | None = None
+    # How far its clock is ahead of the server's.
+    clock_skew_s: float | None = None
     version: str = ""
     host: str = ""
     pid: int = 0

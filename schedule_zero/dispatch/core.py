@@ -41,18 +41,21 @@ lock no dead process holds) said HELLO, and its outbox, which it inherited, is f
   after the retry's commit (C21).
 * Two processes with one node id: see ``sessions.admit``.
 
-Split by what is decided: ``membership`` (who is connected), ``placing`` (waiting → sent), ``endings`` (sent → over).
+Split by what is decided: ``membership`` (who is connected), ``operations`` (who is out of service; ``health`` finds who
+should be), ``placing`` (waiting → sent), ``endings`` (sent → over).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from schedule_zero.config import DispatchConfig, HandlerRule
+from schedule_zero.config import DispatchConfig, HandlerRule, LimitsConfig
 from schedule_zero.dispatch.effects import Collector, Effect, Now
 from schedule_zero.dispatch.endings import Endings, not_before
+from schedule_zero.dispatch.health import Health
 from schedule_zero.dispatch.lanes import Lane
 from schedule_zero.dispatch.membership import Membership
+from schedule_zero.dispatch.operations import Operations
 from schedule_zero.dispatch.placing import Placing
 from schedule_zero.dispatch.sessions import (
     ACCEPTED,
@@ -85,19 +88,24 @@ class Core:
         rules: Mapping[str, HandlerRule] | None = None,
         result_bytes: int = 1 << 20,
         server_version: str = "",
+        limits: LimitsConfig | None = None,
     ) -> None:
         self._out = out = Collector()
         self.nodes: dict[str, LiveNode] = {}
-        self._endings = endings = Endings(config, result_bytes, out)
+        self._health = health = Health(config)
+        self._endings = endings = Endings(config, result_bytes, health, out)
         self._placing = placing = Placing(config, epoch, dict(rules or {}), self.nodes, endings, out)
+        self._operations = operations = Operations(config, self.nodes, placing, health, out)
         self._membership = membership = Membership(
             config,
             self.nodes,
             placing,
             endings,
+            operations,
             out,
             new_session_id=new_session_id,
             server_version=server_version,
+            limits=limits,
         )
         self.sessions: dict[bytes, Session] = membership.sessions
         self.lanes = placing.lanes
@@ -110,9 +118,9 @@ class Core:
         self.bye = membership.bye
         self.disconnected = membership.disconnected
         self.drop = membership.drop
-        self.drain = membership.drain
         self.resend = membership.resend
         self.lease_over = membership.lease_over
+        self.operate = operations.operate
         self.place = placing.place
         self.abandoned = placing.abandoned
         self.start_failed = placing.start_failed
@@ -170,6 +178,7 @@ class Core:
     def tick(self, now: Now) -> None:
         """Call this twice a second."""
         self._membership.watch(now)
+        self._operations.judge(now)
         self._endings.retry(now)
         self._placing.tick(now)
         self._placing.settle(now)
@@ -192,6 +201,8 @@ class Core:
                 report(att, item, now)
         if elsewhere:
             self._endings.look_up(session, elsewhere)
+        if self._health.verdicts:
+            self._operations.judge(now)
         self._placing.pull(node, now)
         if self._endings.freed:
             self._placing.settle(now)
@@ -240,7 +251,7 @@ class Core:
                 self._endings.lose(att, now)
                 continue
             # Pause where the same node would be asked again at once, and would give it back again.
-            elsewhere = item.reason == "overcommitted" or node.leaving or node.draining
+            elsewhere = item.reason == "overcommitted" or not node.accepting
             self._endings.hand_back(att, now, pause=not elsewhere)
             if item.reason in ("unknown_method", "unknown_handler"):
                 self._stop_serving(node, att.lane)
@@ -266,6 +277,11 @@ class Core:
         session = self._membership.session(peer, s, now)
         att = None if session is None else session.node.attempts.get(token)
         return None if att is None or att.phase not in (SENT, ACCEPTED) else att.row
+
+    def node_of(self, peer: bytes, s: str, now: Now) -> str | None:
+        """Whose session this is."""
+        session = self._membership.session(peer, s, now)
+        return None if session is None else session.node.node_id
 
     def cancel(self, node_id: str, token: int, now: Now) -> None:
         """The store has flagged a running execution; bring it to its one end (C21)."""

@@ -25,14 +25,17 @@ from schedule_zero.dispatch.curve import CurveKeys
 from schedule_zero.dispatch.due import DueTimer
 from schedule_zero.dispatch.http_peers import HttpPeers
 from schedule_zero.dispatch.inbound import Inbound
+from schedule_zero.dispatch.log_intake import LogIntake
 from schedule_zero.dispatch.membership import TICK_S
 from schedule_zero.dispatch.recording import Recorder
 from schedule_zero.dispatch.registry import Registry
+from schedule_zero.dispatch.result_intake import ResultIntake
 from schedule_zero.dispatch.router import Router, Sent
-from schedule_zero.dispatch.sessions import LiveAttempt
+from schedule_zero.dispatch.sessions import LiveAttempt, LiveNode
 from schedule_zero.dispatch.views import DispatchStats, NodeView, ProgressView, node_view
 from schedule_zero.errors import NotFound
-from schedule_zero.model import Execution, Handler, Node, NodeState
+from schedule_zero.model import Execution, Handler, Node, NodeOperation, NodeState, OperationKind
+from schedule_zero.rules.eta import eta_s
 from schedule_zero.store import Store, executions, handlers, nodes
 from schedule_zero.store.executions import CancelAnswer
 from schedule_zero.wire import messages as m
@@ -78,6 +81,7 @@ class Dispatcher:
             rules=declarations,
             result_bytes=config.limits.result_bytes,
             server_version=package_version("schedule-zero"),
+            limits=config.limits,
         )
         self._recorder = recorder = Recorder(
             core=core,
@@ -90,11 +94,23 @@ class Dispatcher:
             params_bytes=config.limits.params_bytes,
         )
         self.handover, self.run_time = recorder.handover, recorder.run_time
+        self.logs = LogIntake(
+            submit=recorder.submit, send=self._send, stats=self.stats, limit_bytes=config.limits.log_bytes
+        )
+        self._results = ResultIntake(
+            store=store,
+            submit=recorder.submit,
+            spawn=recorder.spawn,
+            send=self._send,
+            limit_bytes=config.limits.big_result_bytes,
+        )
         self._inbound = Inbound(
             core=core,
             registry=self.registry,
             curve=curve,
             recorder=recorder,
+            logs=self.logs,
+            results=self._results,
             send=self._send,
             stats=self.stats,
             clock=clock,
@@ -125,6 +141,7 @@ class Dispatcher:
             fx.Refill: recorder.refill,
             fx.CancelAgain: recorder.cancel_again,
             fx.NodeChanged: self._node_changed,
+            fx.NodeOperated: self._node_operated,
             fx.NodeForgotten: recorder.node_forgotten,
             fx.DueAt: lambda effect: self._due.at(effect.wall_us),
             fx.Note: lambda effect: log.warning(effect.event, **effect.fields),
@@ -200,6 +217,8 @@ class Dispatcher:
             return
         self._stopping = True
         self._core.close()
+        self.logs.close()
+        self._results.close()
         self._due.stop()
         self.http.close()
         for peer, session in list(self._core.sessions.items()):
@@ -259,7 +278,11 @@ class Dispatcher:
 
     def progress(self, execution_id: str) -> ProgressView | None:
         """What a running execution last said of its progress."""
-        return self._recorder.progress.get(execution_id)
+        trail = self._recorder.progress.get(execution_id)
+        if trail is None:
+            return None
+        left_s = eta_s(trail, self._clock.wall_us())
+        return ProgressView(percent=trail.percent, text=trail.text, at_us=trail.at_us, eta_s=left_s)
 
     # --- nodes: for the API -------------------------------------------------------------------------
 
@@ -268,23 +291,41 @@ class Dispatcher:
         now_s = self._clock.mono_s()
         return [node_view(node, now_s) for _, node in sorted(self._core.nodes.items())]
 
-    async def drain(self, node_id: str) -> NodeView:
-        """Give this node no new work; it hands back what it has not started. NotFound."""
-        return await self._set_draining(node_id, on=True)
+    def node(self, node_id: str) -> NodeView:
+        """One node, connected or not. NotFound."""
+        return node_view(self._known(node_id), self._clock.mono_s())
 
-    async def resume(self, node_id: str) -> NodeView:
-        """Give this node work again. NotFound."""
-        return await self._set_draining(node_id, on=False)
-
-    async def _set_draining(self, node_id: str, *, on: bool) -> NodeView:
+    def _known(self, node_id: str) -> LiveNode:
         node = self._core.nodes.get(node_id)
         if node is None:
             raise NotFound(f"there is no node {node_id!r}")
-        state = nodes.SetState(node_id=node_id, state=node.state, now_us=self._clock.wall_us(), draining=on)
-        await self._store.write(nodes.set_state, state)
-        node = self._core.drain(node_id, on=on, now=self._now()) or node
-        self._flush_soon()
-        return node_view(node, self._clock.mono_s())
+        return node
+
+    async def operate(self, node_id: str, operation: NodeOperation | None, *, by: str, note: str = "") -> NodeView:
+        """Cordon or drain a node, or (None) release it from whatever it is; ``by`` and ``note`` say who and why.
+
+        NotFound; StoreUnavailable: nothing was changed.
+        """
+        node = self._known(node_id).record()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def answered(result: bool | Exception) -> None:
+            if done.done():
+                return
+            if isinstance(result, Exception):
+                done.set_exception(result)
+            else:
+                done.set_result(None)
+
+        self._recorder.operate(nodes.Operate(node=node, operation=operation, by=by, note=note), answered)
+        await done
+        if operation is None:
+            log.info("node_released", node_id=node_id, by=by, note=note)
+        elif operation.kind is OperationKind.DRAIN:
+            log.info("node_drained", node_id=node_id, by=by, note=note)
+        else:
+            log.info("node_cordoned", node_id=node_id, by=by, note=note)
+        return self.node(node_id)
 
     def waiting(self) -> dict[tuple[str, str], int]:
         """Executions that wait in memory, by (handler, method); more may wait in the store."""
@@ -366,6 +407,15 @@ class Dispatcher:
         speak = log.warning if node.state in (NodeState.LOST, NodeState.SUSPECT) else log.info
         speak(f"node_{node.state}", node_id=node.node_id, reason=effect.reason, host=node.host, pid=node.pid)
         self._recorder.node_changed(effect)
+
+    def _node_operated(self, effect: fx.NodeOperated) -> None:
+        node_id, operation = effect.node.node_id, effect.node.operation
+        if operation is None:
+            log.info("node_released", node_id=node_id, by="", note=effect.why)
+        else:
+            self.stats.nodes_quarantined += 1
+            log.warning("node_quarantined", node_id=node_id, reason=effect.why, times=operation.times)
+        self._recorder.node_operated(node_id, effect.why)
 
 
 _Loaded = tuple[list[Handler], list[Node], list[Execution], list[tuple[str, str]]]

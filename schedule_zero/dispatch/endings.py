@@ -12,6 +12,7 @@ import msgspec
 
 from schedule_zero.config import DispatchConfig
 from schedule_zero.dispatch.effects import CancelAgain, Classify, Collector, DueAt, Now, RecordStale
+from schedule_zero.dispatch.health import Health
 from schedule_zero.dispatch.lanes import Limit
 from schedule_zero.dispatch.sessions import (
     COUNTED,
@@ -28,6 +29,7 @@ from schedule_zero.model import Attempt, AttemptOutcome, Execution, JobError, St
 from schedule_zero.rules import ending as rules
 from schedule_zero.rules.ending import Ending
 from schedule_zero.rules.options import options_of
+from schedule_zero.rules.signature import signature
 from schedule_zero.store.executions import EndItem, Refusal
 from schedule_zero.wire.messages import Cancel, ResultAck, ResultItem
 
@@ -47,9 +49,10 @@ def not_before(us: int, earliest_us: int | None) -> int:
 class Endings:
     """Ends attempts. Knows nothing of lanes: what goes on is handed back to the caller of ``recorded``."""
 
-    def __init__(self, config: DispatchConfig, result_bytes: int, out: Collector) -> None:
+    def __init__(self, config: DispatchConfig, result_bytes: int, health: Health, out: Collector) -> None:
         self._max_lost = config.max_lost
         self._result_bytes = result_bytes
+        self._health = health
         self._out = out
         # Decisions that could not be committed.
         self._again: list[tuple[LiveAttempt, EndItem]] = []
@@ -76,6 +79,10 @@ class Endings:
         if outcome is COMPLETED:
             # The path of nearly all: no rule to ask, nothing to keep for later.
             att.ending = None
+            node = att.node
+            node.completed_s[att.lane] = now.mono_s
+            if node.failing or node.probation:
+                self._health.did_well(att)
             out.ends.append(
                 EndItem(
                     id=row.id,
@@ -83,6 +90,7 @@ class Endings:
                     outcome=COMPLETED,
                     state=STATE_COMPLETED,
                     result=result,
+                    result_bytes=item.result_bytes or None,
                     started_us=started_us,
                     finished_us=finished_us,
                     stored_us=now.wall_us,
@@ -98,6 +106,7 @@ class Endings:
             )
             out.ending.append(att)
             return
+        self._health.ended(att, item, now.mono_s)
         ending = rules.after_report(
             outcome,
             attempt=row.attempt,
@@ -152,6 +161,7 @@ class Endings:
     def lose(self, att: LiveAttempt, now: Now) -> None:
         """Nobody holds a lease on it any more, and nobody knows how far it got."""
         row = att.row
+        self._health.lost(att, now.mono_s)
         ending = rules.after_loss(
             lost_count=row.lost_count,
             options=options_of(row.options),
@@ -208,6 +218,7 @@ class Endings:
                 started_us=started_us or row.started_us,
                 finished_us=finished_us or now.wall_us,
                 stored_us=now.wall_us,
+                dead_letter=signature(row, ending.state, error),
                 cpu_us=used[0],
                 peak_rss_bytes=used[1],
                 not_before_us=not_before_us,

@@ -55,6 +55,8 @@ class Given(Struct, kw_only=True):
     cancel: list[int]
     # An operator gives this bot no new work.
     draining: bool
+    # What still runs then is to be handed back.
+    drain_s: float | None
     waited_s: float
 
 
@@ -93,6 +95,8 @@ class Bot(Struct, eq=False):
     claims: list[Claim] = field(default_factory=list)
     results: dict[int, list[asyncio.Future[str]]] = field(default_factory=dict)
     handing_out: bool = False
+    # When an operator's drain ends, if it does.
+    drain_end_s: float | None = None
 
 
 class Claims:

@@ -128,7 +128,9 @@ class HttpPeers:
             items = await self._claims.wait(bot, ask)
         cancel = [token for token, held in bot.held.items() if held.cancel]
         waited_s = self._clock.mono_s() - began_s
-        return Given(items=items, cancel=cancel + over, draining=node.draining, waited_s=waited_s)
+        return Given(
+            items=items, cancel=cancel + over, draining=node.drained, drain_s=self._drain_s(bot), waited_s=waited_s
+        )
 
     def heartbeat(
         self, node_id: str, execution_id: str, token: int, progress: tuple[float | None, str] | None
@@ -148,7 +150,7 @@ class HttpPeers:
             self._claims.say(bot, m.Accept(s="", items=[m.AcceptedItem(token=token)]))
         if progress is not None:
             self._claims.say(bot, m.Progress(s="", token=token, percent=progress[0], text=progress[1]))
-        return Beat(cancel=att.row.cancel_requested, draining=att.node.draining)
+        return Beat(cancel=att.row.cancel_requested, draining=att.node.drained)
 
     async def report(self, node_id: str, item: m.ResultItem) -> str | None:
         """How an attempt ended: once that is committed, what RESULT_ACK says of it. None: it isn't this bot's.
@@ -333,6 +335,8 @@ class HttpPeers:
         elif isinstance(message, m.Cancel):
             self._cancel(bot, message.tokens)
         elif isinstance(message, m.ServerDrain):
+            deadline_s = message.deadline_s if message.on else None
+            bot.drain_end_s = None if deadline_s is None else self._clock.mono_s() + deadline_s
             self._claims.finish_all(bot, [])
         elif isinstance(message, m.Goaway):
             self._claims.finish_all(bot, Draining())
@@ -406,6 +410,9 @@ class HttpPeers:
                 self._beat(bot)
             elif not attempts and not bot.hello.locked():
                 self._claims.say(bot, m.Bye(s=""))
+
+    def _drain_s(self, bot: Bot) -> float | None:
+        return None if bot.drain_end_s is None else max(0.0, bot.drain_end_s - self._clock.mono_s())
 
     def _forget(self, bot: Bot) -> None:
         """Its session is over: the core sees to its attempts."""

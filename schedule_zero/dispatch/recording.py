@@ -16,9 +16,10 @@ from schedule_zero.clock import Clock
 from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.core import Core
 from schedule_zero.dispatch.sessions import LiveAttempt
-from schedule_zero.dispatch.views import DispatchStats, ProgressView
+from schedule_zero.dispatch.views import DispatchStats
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.ops.histogram import Histogram
+from schedule_zero.rules.eta import Trail
 from schedule_zero.store import Store, executions, handlers, nodes
 from schedule_zero.store.execution_window import fill_window
 from schedule_zero.store.executions import CancelAnswer, CancelOutcome, Refusal
@@ -28,6 +29,7 @@ from schedule_zero.wire.messages import ServerMessage
 log = structlog.get_logger(__name__)
 
 CANCEL_AGAIN_S = 1.0
+OPERATE_AGAIN_S = 1.0
 
 
 class Recorder:
@@ -60,7 +62,7 @@ class Recorder:
         self.handover = Histogram()
         self.run_time = Histogram()
         # Execution id → what its current attempt last said; forgotten when that ends.
-        self.progress: dict[str, ProgressView] = {}
+        self.progress: dict[str, Trail] = {}
         # Writes whose outcome isn't known yet; the event exists while somebody waits for none.
         self._in_flight = 0
         self._idle: asyncio.Event | None = None
@@ -162,7 +164,7 @@ class Recorder:
             self._core.classified(effect.peer, effect.s, effect.items, verdicts, self._now())
             self.changed()
 
-        self._spawn(look_up(), "dispatch.classify")
+        self.spawn(look_up(), "dispatch.classify")
 
     def refill(self, effect: fx.Refill) -> None:
         key = (effect.handler_id, effect.job_method)
@@ -177,9 +179,9 @@ class Recorder:
             self._core.refilled(key, rows, self._now(), more=more)
             self.changed()
 
-        self._spawn(read(), "dispatch.refill")
+        self.spawn(read(), "dispatch.refill")
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """A read: rare, and per batch, never per execution."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._reads.add(task)
@@ -218,6 +220,36 @@ class Recorder:
             if answer.outcome is CancelOutcome.REQUESTED and answer.node_id is not None:
                 self._core.cancel(answer.node_id, answer.token, now)
         self.changed()
+
+    def operate(self, operation: nodes.Operate, on_done: Callable[[bool | Exception], None]) -> None:
+        """Take a node out of service, or back, for an operator. The core hears of it in the order of the commits."""
+
+        def done(result: bool | Exception) -> None:
+            if not isinstance(result, Exception):
+                self._core.operate(operation.node.node_id, operation.operation, self._now())
+                self.changed()
+            on_done(result)
+
+        self.submit(nodes.operate, operation, done)
+
+    def node_operated(self, node_id: str, why: str) -> None:
+        """Store what the server itself did to a node: what holds in memory by now, until the two agree.
+
+        An operator's word is stored before it holds in memory. One that is under way right now is either committed
+        first, and ours refused; or a release that found nothing to release: then ours is taken back here.
+        """
+        live = self._core.nodes.get(node_id)
+        if self._closing or live is None or (live.operation is not None and not live.quarantined):
+            return
+        operation = live.operation
+
+        def done(result: bool | Exception) -> None:
+            if isinstance(result, Exception):
+                asyncio.get_running_loop().call_later(OPERATE_AGAIN_S, self.node_operated, node_id, why)
+            elif result and live.operation != operation:
+                self.node_operated(node_id, "")
+
+        self.submit(nodes.operate, nodes.Operate(node=live.record(), operation=operation, note=why, own=True), done)
 
     def node_changed(self, effect: fx.NodeChanged) -> None:
         self.submit(nodes.upsert, effect.node, ignore)

@@ -56,6 +56,7 @@ from schedule_zero.wire.messages import (
     ResultAck,
     ResultItem,
     ServerDrain,
+    Welcome,
 )
 
 log = structlog.get_logger(__name__)
@@ -84,6 +85,7 @@ class _Claimed(Struct):
     jobs: list[_Job]
     cancel: list[int]
     drain: bool
+    drain_s: float | None
     lease_s: float
     heartbeat_s: float
     server_time: str
@@ -240,8 +242,12 @@ class HttpLink:
         self.session = f"http-{self.sessions}"
         self._refused = ""
         self._window = 0
+        # Like all that a session says.
+        self._drained = False
         log.info("server_connected", server=self._access.url, server_version=None)
-        self._owner.opened()
+        # Over HTTP go no logs, and no results in chunks.
+        lease_s = self._lease_s
+        self._owner.opened(Welcome(s=self.session, server_us=0, heartbeat_s=self.heartbeat_s, lease_s=lease_s))
 
     # --- claims ------------------------------------------------------------------------------------------
 
@@ -341,7 +347,7 @@ class HttpLink:
             return
         if answer.drain != self._drained:
             self._drained = answer.drain
-            self._owner.receive(ServerDrain(s=session, on=answer.drain))
+            self._owner.receive(ServerDrain(s=session, on=answer.drain, deadline_s=answer.drain_s))
         if answer.jobs:
             self._ids.update((job.token, job.id) for job in answer.jobs)
             self._owner.receive(Dispatch(s=session, items=[_item(job) for job in answer.jobs]))

@@ -33,8 +33,10 @@ from schedule_zero.wire.messages import (
     HbAck,
     Heartbeat,
     Hello,
+    LogAck,
     NodeMessage,
     ResultAck,
+    ResultChunkAck,
     ServerDrain,
     ServerMessage,
     Welcome,
@@ -58,7 +60,7 @@ RECEIVE_BURST = 64
 MAX_BAD = 100
 GOODBYE_LINGER_MS = 500
 
-Conversation = Dispatch | Cancel | ResultAck | ServerDrain
+Conversation = Dispatch | Cancel | ResultAck | ResultChunkAck | LogAck | ServerDrain
 
 _encode = msgspec.msgpack.Encoder().encode
 _uniform = secrets.SystemRandom().uniform
@@ -77,7 +79,7 @@ class Owner(Protocol):
         """How many attempts are held, how many results wait in the outbox."""
         ...
 
-    def opened(self) -> None: ...
+    def opened(self, welcome: Welcome) -> None: ...
 
     def closed(self) -> None: ...
 
@@ -145,6 +147,8 @@ class Link:
         self._seq = 0
         self._sent_s: dict[int, float] = {}
         self._acked_s = 0.0
+        # How long the last acknowledged heartbeat took.
+        self._rtt_us: int | None = None
         self._bad = 0
 
     # --- for the owner -----------------------------------------------------------------------------------
@@ -201,6 +205,7 @@ class Link:
         self._writable = self._loop.create_future()
         self._welcome = self._loop.create_future()
         self._sent_s.clear()
+        self._rtt_us = None
         self._bad = 0
         self._open_socket()
         try:
@@ -240,7 +245,7 @@ class Link:
         self._acked_s = now_s
         self._welcome.set_result(None)
         log.info("server_connected", server=self._address, server_version=welcome.server_version)
-        self._owner.opened()
+        self._owner.opened(welcome)
 
     async def _keep_alive(self) -> End:
         while True:
@@ -255,7 +260,16 @@ class Link:
             self._seq += 1
             self._sent_s[self._seq] = now_s
             running, outbox = self._owner.heartbeat()
-            self.send(Heartbeat(s=self.session or "", seq=self._seq, running=running, outbox=outbox))
+            self.send(
+                Heartbeat(
+                    s=self.session or "",
+                    seq=self._seq,
+                    running=running,
+                    outbox=outbox,
+                    rtt_us=self._rtt_us,
+                    wall_us=max(self._clock.wall_us(), 0),
+                )
+            )
             await asyncio.wait({self._over}, timeout=self.heartbeat_s)
 
     async def _first(self, awaited: asyncio.Future[None], timeout_s: float) -> bool:
@@ -333,7 +347,7 @@ class Link:
             if self._bad > MAX_BAD:
                 self._end(End("bad_messages", f"{self._bad} could not be understood"))
             return
-        if isinstance(message, Dispatch | Cancel | ResultAck | ServerDrain):
+        if isinstance(message, Dispatch | Cancel | ResultAck | ResultChunkAck | LogAck | ServerDrain):
             # One of another session is from before a reconnect: nothing stale is believed.
             if message.s == self.session:
                 self._owner.receive(message)
@@ -348,6 +362,7 @@ class Link:
                 self._lease.extend(sent_s, self._lease_s)
                 self._time.sample(sent_s, now_s, message.server_us)
                 self._acked_s = now_s
+                self._rtt_us = max(0, round((now_s - sent_s) * 1e6))
                 for seq in [seq for seq in self._sent_s if seq < message.seq]:
                     del self._sent_s[seq]
         elif isinstance(message, Welcome):

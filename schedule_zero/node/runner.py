@@ -27,7 +27,7 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.node import outcome
 from schedule_zero.node.attempt import LiveAttempt, Phase, empty_context, stopped
-from schedule_zero.node.context import JobContext, ReportProgress, StopReason
+from schedule_zero.node.context import Book, JobContext, ReportProgress, StopReason
 from schedule_zero.node.lease import Lease
 from schedule_zero.node.outcome import Outcome
 
@@ -58,6 +58,7 @@ class Runner:
         result_limit: int,
         deliver: Callable[[LiveAttempt], None],
         report: ReportProgress,
+        book: Book | None = None,
         isolation: WorkerPool | None = None,
     ) -> None:
         self.slots = slots
@@ -71,9 +72,11 @@ class Runner:
         self._result_limit = result_limit
         self._deliver = deliver
         self._report = report
+        self._book = book
         self._isolation = isolation
         if isolation is not None:
-            isolation.attach(enter=self._enter_isolated, ended=self._isolated_ended, report=report)
+            say = None if book is None else book.say
+            isolation.attach(enter=self._enter_isolated, ended=self._isolated_ended, report=report, say=say)
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._queue: deque[LiveAttempt] = deque()
@@ -93,6 +96,12 @@ class Runner:
     @property
     def queued(self) -> int:
         return len(self._queue)
+
+    def allow_results(self, limit: int) -> None:
+        """From now on a result may take so many bytes."""
+        self._result_limit = limit
+        if self._isolation is not None:
+            self._isolation.allow_results(limit)
 
     def submit(self, attempts: Iterable[LiveAttempt]) -> None:
         """Take these on, in this order."""
@@ -118,7 +127,7 @@ class Runner:
                 self._queue.remove(attempt)
                 self._close(attempt, outcome.cancelled())
         if waiting:
-            self._deliver(attempt)
+            self._hand_over(attempt)
         else:
             self._ask(attempt, StopReason.CANCEL)
         return True
@@ -190,17 +199,17 @@ class Runner:
             next_s = due_s if next_s is None else min(next_s, due_s)
         return next_s
 
-    def give_up_running(self) -> int:
+    def give_up_running(self, *, process_ends: bool) -> int:
         """Report everything that still runs as what it was asked to be, without waiting for it; how many there were.
 
-        A process is killed, and reported when it is dead.
+        A process is killed, and reported when it is dead. ``process_ends``: this one, and with it what does not stop.
         """
         running = self._running()
         for attempt in running:
             if attempt.isolated and self._isolation is not None:
                 self._isolation.kill(attempt)
             else:
-                self._give_up_on(attempt)
+                self._give_up_on(attempt, process_ends=process_ends)
         return len(running)
 
     def close(self) -> None:
@@ -248,7 +257,7 @@ class Runner:
         if timeout_s is not None:
             attempt.deadline_s = now_s + timeout_s
             deadline_us = self._clock.wall_us() + round(timeout_s * 1e6)
-        return JobContext(attempt.item, self._node_id, deadline_us, attempt.stop, self._report)
+        return JobContext(attempt.item, self._node_id, deadline_us, attempt.stop, self._report, self._book)
 
     def _start_task(self, attempt: LiveAttempt, context: JobContext) -> None:
         task = self._loop.create_task(
@@ -270,7 +279,7 @@ class Runner:
         if late:
             self._returned_late(attempt)
         else:
-            self._deliver(attempt)
+            self._hand_over(attempt)
         self._pump()
 
     # --- worker processes ----------------------------------------------------------------------------------
@@ -299,7 +308,7 @@ class Runner:
         if late:
             self._returned_late(attempt)
         else:
-            self._deliver(attempt)
+            self._hand_over(attempt)
         self._pump_soon()
 
     def _pump_soon(self) -> None:
@@ -349,7 +358,7 @@ class Runner:
         elif late:
             self._on_loop(self._returned_late, attempt)
         else:
-            self._deliver(attempt)
+            self._hand_over(attempt)
         if wake and not self._pump_due:
             self._pump_due = True
             self._on_loop(self._pump)
@@ -373,6 +382,13 @@ class Runner:
         attempt.finished_s = self._clock.mono_s()
         return True
 
+    def _hand_over(self, attempt: LiveAttempt) -> None:
+        """It has its outcome: its log ends, and it is delivered."""
+        book = self._book
+        if book is not None and book.logs:
+            attempt.log_lines = book.end(attempt.token)
+        self._deliver(attempt)
+
     def _running(self) -> list[LiveAttempt]:
         return [attempt for attempt in self.attempts.values() if attempt.phase is Phase.RUNNING]
 
@@ -388,12 +404,11 @@ class Runner:
             elif attempt.isolated and self._isolation is not None:
                 self._isolation.stop(attempt, reason)
 
-    def _give_up_on(self, attempt: LiveAttempt) -> None:
+    def _give_up_on(self, attempt: LiveAttempt, *, process_ends: bool = False) -> None:
         """Report an attempt that does not end by itself. It keeps its slot for as long as it really runs."""
         reason = attempt.stop.reason or StopReason.DRAIN
         ended = stopped(reason, attempt.item.timeout_s)
-        # At the end of a drain the process ends, and the method with it.
-        if reason is not StopReason.DRAIN:
+        if not process_ends:
             ended = outcome.still_busy(ended, self._node_id)
         with self._lock:
             ours = self._close(attempt, ended)
@@ -408,7 +423,7 @@ class Runner:
                 reason=reason,
                 slots_held=len(self.overdue),
             )
-            self._deliver(attempt)
+            self._hand_over(attempt)
 
     def _returned_late(self, attempt: LiveAttempt) -> None:
         with self._lock:

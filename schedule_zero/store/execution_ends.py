@@ -14,6 +14,7 @@ from schedule_zero.model import Attempt, AttemptOutcome, Event, State
 from schedule_zero.rules.states import TERMINAL, TRANSITIONS
 from schedule_zero.store import execution_rows as rows
 from schedule_zero.store import tables
+from schedule_zero.store.results import set_sizes
 from schedule_zero.store.statements import Query, bulk_insert, bulk_select, bulk_update
 from schedule_zero.store.tx import Tx, Undo
 
@@ -30,12 +31,16 @@ class EndItem(Struct, kw_only=True):
     # The next state: terminal, ``retry_scheduled`` (with ``not_before_us``) or ``pending``.
     state: State
     result: bytes | None = None
+    # Of a result that is in ``results`` already.
+    result_bytes: int | None = None
     error: bytes | None = None
     started_us: int | None = None
     finished_us: int | None = None
     stored_us: int
     cpu_us: int | None = None
     peak_rss_bytes: int | None = None
+    # With a state in which somebody has to look at it (``rules.signature``): the group of its failure.
+    dead_letter: str | None = None
     not_before_us: int | None = None
     # The attempt ended with the loss of its node: counts towards ``lost_count`` (C16).
     lost: bool = False
@@ -72,7 +77,18 @@ _COMPLETE = bulk_update(
 _END = bulk_update(
     tables.executions,
     ("id", "token"),
-    ("state", "result", "error", "started_us", "finished_us", "stored_us", "cpu_us", "peak_rss_bytes", "lost_count"),
+    (
+        "state",
+        "result",
+        "error",
+        "started_us",
+        "finished_us",
+        "stored_us",
+        "cpu_us",
+        "peak_rss_bytes",
+        "dead_letter",
+        "lost_count",
+    ),
     how={"started_us": "coalesce({v}, executions.started_us)", "lost_count": "executions.lost_count + {v}"},
     where=_RUNS,
 )
@@ -123,6 +139,7 @@ def _end_all(tx: Tx, items: list[EndItem]) -> bool:
     ended: list[tuple[Any, ...]] = []
     gone_on: list[tuple[Any, ...]] = []
     archived: list[tuple[Any, ...]] = []
+    large: list[tuple[str, int, int]] = []
     for i in items:
         state = i.state
         if state is State.COMPLETED and _is_common(i):
@@ -136,13 +153,18 @@ def _end_all(tx: Tx, items: list[EndItem]) -> bool:
         else:
             documents = (rows.text(i.result), rows.text(i.error))
             times = (i.started_us, i.finished_us, i.stored_us)
-            ended.append((i.id, i.token, state.value, *documents, *times, i.cpu_us, i.peak_rss_bytes, int(i.lost)))
+            used = (i.cpu_us, i.peak_rss_bytes)
+            ended.append((i.id, i.token, state.value, *documents, *times, *used, i.dead_letter, int(i.lost)))
+            if i.result_bytes and state is State.COMPLETED:
+                large.append((i.id, i.token, i.result_bytes))
         if i.archive:
             archived.append((i.id, *_attempt_values(i)))
     with tx.attempt() as trial:
         if tx.bulk(_COMPLETE, completed) + tx.bulk(_END, ended) + tx.bulk(_GO_ON, gone_on) != len(items):
             raise Undo
         tx.bulk(_ARCHIVE, archived)
+        if large:
+            set_sizes(tx, large)
     return trial.kept
 
 
@@ -236,6 +258,7 @@ def _cancelled(item: EndItem) -> EndItem:
         state=State.CANCELLED,
         finished_us=item.stored_us if item.finished_us is None else item.finished_us,
         not_before_us=None,
+        dead_letter=None,
         archive=False,
         burn=True,
     )
@@ -259,6 +282,9 @@ def _tell_ends(tx: Tx, items: list[EndItem]) -> None:
             data["not_before_us"] = i.not_before_us
             events.append(Event("execution.retry_scheduled", i.id, data))
         else:
+            if i.dead_letter is not None:
+                data["dead_letter"] = i.dead_letter
+                tx.count_letters(i.handler_id, 1)
             events.append(Event("execution.finished", i.id, data))
             key = (i.handler_id, state)
             counts[key] = counts.get(key, 0) + 1

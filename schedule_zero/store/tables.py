@@ -14,6 +14,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -109,6 +110,8 @@ executions = Table(
     Column("cpu_us", BigInteger),
     Column("peak_rss_bytes", BigInteger),
     Column("dead_letter", Name),
+    # Of a result that is stored in ``result_chunks``.
+    Column("result_bytes", BigInteger),
     Column("idempotency_key", Text),
     Column("options", Text),
     # The large ones last: a filter never has to read past them.
@@ -130,7 +133,7 @@ _partial("ix_executions_due", executions, "not_before_us", where=IS_TIMED)
 # "What has waited for too long?", "who has this key?", "what failed like this?"
 _partial("ix_executions_start_by", executions, "start_by_us", where=IS_EXPIRING)
 _partial("ix_executions_unique", executions, "unique_key", "seq", where=IS_UNIQUE)
-_partial("ix_executions_dead", executions, "handler_id", "job_method", "dead_letter", "seq", where=IS_DEAD_LETTER)
+_partial("ix_executions_dead", executions, "dead_letter", "seq", where=IS_DEAD_LETTER)
 
 attempts = Table(
     "attempts",
@@ -147,6 +150,38 @@ attempts = Table(
     Column("cpu_us", BigInteger),
     Column("peak_rss_bytes", BigInteger),
     Column("error", Text),
+    sqlite_with_rowid=True,
+)
+
+# What attempts said, as their nodes sent it: see ``wire.log_lines``. A chunk holds whole lines; the first one's number
+# is in the key, so that a range of lines is a range of the key.
+log_chunks = Table(
+    "log_chunks",
+    metadata,
+    Column("execution_id", Name, primary_key=True),
+    Column("token", BigInteger, primary_key=True, autoincrement=False),
+    Column("line", BigInteger, primary_key=True, autoincrement=False),
+    # Bytes of the log before it, and of it: both uncompressed.
+    Column("byte", BigInteger, nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    # 1: the log is complete with it.
+    Column("last", SmallInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_with_rowid=True,
+)
+
+# Results that are too large for ``executions.result``, in pieces: byte ``first`` on, compressed by zlib.
+result_chunks = Table(
+    "result_chunks",
+    metadata,
+    Column("execution_id", Name, primary_key=True),
+    Column("token", BigInteger, primary_key=True, autoincrement=False),
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+    Column("bytes", Integer, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
     sqlite_with_rowid=True,
 )
 
@@ -237,6 +272,31 @@ server_runs = Table(
     Column("stopped_us", BigInteger),
 )
 
+# Dead letters that are requeued at a rate: which, how far, and how. Those up to (``at_letter``, ``at_seq``) are done.
+requeues = Table(
+    "requeues",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("dead_letter", Name),
+    Column("handler_id", Name),
+    Column("job_method", Name),
+    # No letter that came later: what fails again is not requeued again.
+    Column("up_to_seq", BigInteger, nullable=False),
+    Column("at_letter", Name, nullable=False),
+    Column("at_seq", BigInteger, nullable=False),
+    Column("rate_per_s", Float, nullable=False),
+    Column("patch", Text),
+    Column("options", Text),
+    Column("total", BigInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False),
+    # Why the first of those that were refused was.
+    Column("note", Text),
+    Column("state", Name, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("by", Text),
+)
+
 freezes = Table(
     "freezes",
     metadata,
@@ -312,13 +372,14 @@ nodes = Table(
     Column("state", Text, nullable=False),
     Column("handlers", Text, nullable=False),
     Column("slots", Integer, nullable=False),
-    Column("draining", SmallInteger, nullable=False),
     Column("version", Text, nullable=False),
     Column("host", Text, nullable=False),
     Column("pid", BigInteger, nullable=False),
     Column("identity", Text, nullable=False),
     Column("first_seen_us", BigInteger, nullable=False),
     Column("last_seen_us", BigInteger, nullable=False),
+    # Why it gets no new work: ``model.NodeOperation`` as JSON.
+    Column("operation", Text),
 )
 
 api_tokens = Table(

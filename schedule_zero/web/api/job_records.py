@@ -179,6 +179,8 @@ class ClaimRecord(Record, kw_only=True):
     count: Count
     cancel: list[int]
     drain: bool
+    # So long from now what still runs may go on; null: as long as it takes.
+    drain_s: float | None
     # What is held is the bot's own for so long after its claim or heartbeat was sent …
     lease_s: float
     # … and it should say so this often.

@@ -56,6 +56,7 @@ async def claim(request: ApiRequest) -> Response:
             count=len(given.items),
             cancel=given.cancel,
             drain=given.draining,
+            drain_s=given.drain_s,
             lease_s=lease.lease_s,
             heartbeat_s=lease.heartbeat_s,
             server_time=moment(lease.now_us),
