@@ -98,6 +98,8 @@ class ExecutionRecord(Record, frozen=True):
     cpu_ms: float | None = None
     peak_rss_bytes: int | None = None
     cancel_requested: bool = False
+    # The group of its failure, until somebody deals with it.
+    dead_letter: str | None = None
     result: Any = None
     error: JobError | None = None
     omitted: list[str] = []

@@ -29,6 +29,7 @@ from schedule_zero.model import Attempt, AttemptOutcome, Execution, JobError, St
 from schedule_zero.rules import ending as rules
 from schedule_zero.rules.ending import Ending
 from schedule_zero.rules.options import options_of
+from schedule_zero.rules.signature import signature
 from schedule_zero.store.executions import EndItem, Refusal
 from schedule_zero.wire.messages import Cancel, ResultAck, ResultItem
 
@@ -212,10 +213,11 @@ class Endings:
                 outcome=ending.outcome,
                 state=ending.state,
                 result=result,
-                error=None if error is None else _encode_error(error),
+                error=None if error is None else encode_error(error),
                 started_us=started_us or row.started_us,
                 finished_us=finished_us or now.wall_us,
                 stored_us=now.wall_us,
+                dead_letter=signature(row, ending.state, error),
                 cpu_us=used[0],
                 peak_rss_bytes=used[1],
                 not_before_us=not_before_us,
@@ -385,11 +387,12 @@ def _stale(item: ResultItem, node: LiveNode, now: Now) -> Attempt:
         finished_us=item.finished_us or now.wall_us,
         cpu_us=item.cpu_us,
         peak_rss_bytes=item.peak_rss_bytes,
-        error=None if item.error is None else _encode_error(item.error),
+        error=None if item.error is None else encode_error(item.error),
     )
 
 
-def _encode_error(error: JobError) -> bytes:
+def encode_error(error: JobError) -> bytes:
+    """As it is stored: bounded."""
     if len(error.message) > MAX_ERROR_CHARS or len(error.traceback) > MAX_ERROR_CHARS or len(error.type) > 256:
         error = JobError(
             type=error.type[:256],

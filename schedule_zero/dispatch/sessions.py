@@ -140,6 +140,11 @@ class LiveNode(Struct, eq=False):
     def quarantined(self) -> bool:
         return self.operation is not None and self.operation.kind is OperationKind.QUARANTINE
 
+    @property
+    def drained(self) -> bool:
+        """An operator wants it empty."""
+        return self.operation is not None and self.operation.kind is OperationKind.DRAIN
+
     def record(self) -> Node:
         """The node as the store keeps it."""
         return Node(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from schedule_zero.dispatch.sessions import LOOSE, LiveNode
-from schedule_zero.model import NodeOperation, NodeState, OperationKind
+from schedule_zero.model import NodeOperation, NodeState
 
 
 class NodeView(Struct, kw_only=True):
@@ -78,7 +78,7 @@ def node_view(node: LiveNode, now_s: float) -> NodeView:
         running=sum(att.phase != LOOSE for att in node.attempts.values()),
         window=node.window if session is not None else 0,
         outbox=node.outbox,
-        draining=node.leaving or (node.operation is not None and node.operation.kind is OperationKind.DRAIN),
+        draining=node.leaving or node.drained,
         operation=node.operation,
         probation=node.probation,
         heartbeat_age_s=None if session is None else round(max(now_s - node.heard_s, 0.0), 3),

@@ -21,7 +21,7 @@ from schedule_zero.node.drain import DrainDeadline, Step
 from schedule_zero.node.identity import Identity
 from schedule_zero.node.isolation import WorkerPool
 from schedule_zero.node.lease import Lease, ServerTime
-from schedule_zero.node.link import Conversation, Link
+from schedule_zero.node.link import Conversation, Line
 from schedule_zero.node.mailbox import Mailbox
 from schedule_zero.node.methods import BoundMethod
 from schedule_zero.node.outbox import Durable, Outbox
@@ -126,7 +126,7 @@ class Work:
             isolation=isolation,
         )
         self._time = time
-        self._link: Link | None = None
+        self._link: Line | None = None
         self._fenced = True
         self._refusing: set[str] = set()
         self._operator_drain = DrainDeadline()
@@ -134,7 +134,7 @@ class Work:
         self._recent: set[int] = set()
         self._older: set[int] = set()
 
-    def open(self, link: Link) -> None:
+    def open(self, link: Line) -> None:
         """Recover the outbox and work for this link."""
         self._link = link
         _, waiting = self.outbox.open(token_of)
@@ -165,6 +165,9 @@ class Work:
             pid=self._about.pid,
             labels=self._about.labels,
         )
+
+    def holds(self) -> list[int]:
+        return [*self.runner.attempts, *self.delivery]
 
     def heartbeat(self) -> tuple[int, int]:
         return len(self.runner.attempts), len(self.delivery)

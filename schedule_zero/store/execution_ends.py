@@ -36,6 +36,8 @@ class EndItem(Struct, kw_only=True):
     stored_us: int
     cpu_us: int | None = None
     peak_rss_bytes: int | None = None
+    # With a state in which somebody has to look at it (``rules.signature``): the group of its failure.
+    dead_letter: str | None = None
     not_before_us: int | None = None
     # The attempt ended with the loss of its node: counts towards ``lost_count`` (C16).
     lost: bool = False
@@ -72,7 +74,18 @@ _COMPLETE = bulk_update(
 _END = bulk_update(
     tables.executions,
     ("id", "token"),
-    ("state", "result", "error", "started_us", "finished_us", "stored_us", "cpu_us", "peak_rss_bytes", "lost_count"),
+    (
+        "state",
+        "result",
+        "error",
+        "started_us",
+        "finished_us",
+        "stored_us",
+        "cpu_us",
+        "peak_rss_bytes",
+        "dead_letter",
+        "lost_count",
+    ),
     how={"started_us": "coalesce({v}, executions.started_us)", "lost_count": "executions.lost_count + {v}"},
     where=_RUNS,
 )
@@ -136,7 +149,8 @@ def _end_all(tx: Tx, items: list[EndItem]) -> bool:
         else:
             documents = (rows.text(i.result), rows.text(i.error))
             times = (i.started_us, i.finished_us, i.stored_us)
-            ended.append((i.id, i.token, state.value, *documents, *times, i.cpu_us, i.peak_rss_bytes, int(i.lost)))
+            used = (i.cpu_us, i.peak_rss_bytes)
+            ended.append((i.id, i.token, state.value, *documents, *times, *used, i.dead_letter, int(i.lost)))
         if i.archive:
             archived.append((i.id, *_attempt_values(i)))
     with tx.attempt() as trial:
@@ -236,6 +250,7 @@ def _cancelled(item: EndItem) -> EndItem:
         state=State.CANCELLED,
         finished_us=item.stored_us if item.finished_us is None else item.finished_us,
         not_before_us=None,
+        dead_letter=None,
         archive=False,
         burn=True,
     )
@@ -259,6 +274,9 @@ def _tell_ends(tx: Tx, items: list[EndItem]) -> None:
             data["not_before_us"] = i.not_before_us
             events.append(Event("execution.retry_scheduled", i.id, data))
         else:
+            if i.dead_letter is not None:
+                data["dead_letter"] = i.dead_letter
+                tx.count_letters(i.handler_id, 1)
             events.append(Event("execution.finished", i.id, data))
             key = (i.handler_id, state)
             counts[key] = counts.get(key, 0) + 1

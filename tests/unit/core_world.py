@@ -124,6 +124,8 @@ class Ledger:
                 continue
             assert item.attempt == record.attempt
             assert item.archive or item.state in TERMINAL
+            # Somebody has to look at these, and at no others.
+            assert (item.dead_letter is not None) == (item.state in (State.FAILED, State.TIMEOUT, State.DEAD))
             if item.archive:
                 record.attempts[item.token] = item.outcome
                 record.used[item.token] = (item.cpu_us, item.peak_rss_bytes)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -755,3 +756,26 @@ async def test_processes_of_a_tree_are_found_and_counted_and_the_dead_are_not() 
         child.wait()
     assert processes.tree(child.pid) == [child.pid]
     assert processes.usage([child.pid]) == (0, 0)
+
+
+# --- races ------------------------------------------------------------------------------------------
+
+
+async def test_c21_a_cancel_at_any_moment_meets_one_outcome(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick_kill(monkeypatch)
+    r = rig(slots=3)
+    await r.value("pid")
+    chance = random.Random(5)
+    attempts = []
+    for number in range(60):
+        method = chance.choice(["pid", "apid", "looks", "awaits", "sleeps", "leave"])
+        params = {"leave": {"code": 1}, "sleeps": {"seconds": 0.01}}.get(method)
+        attempts.append(r.submit(method, params))
+        if number % 3 == 0:
+            await asyncio.sleep(chance.choice([0, 0, 0.001, 0.02]))
+        r.runner.cancel(chance.choice(attempts).token)
+    for attempt in attempts:
+        r.runner.cancel(attempt.token)
+        assert (await r.outcome(attempt)).kind in ("completed", "failed", "cancelled")
+    assert (r.runner.busy, r.runner.attempts, len(r.delivered)) == (0, {}, 61)
+    await r.value("pid")

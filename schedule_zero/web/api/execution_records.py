@@ -51,6 +51,8 @@ class ExecutionRecord(Record, kw_only=True):
     cpu_ms: float | None
     peak_rss_bytes: int | None
     cancel_requested: bool
+    # The group of its failure, until somebody deals with it.
+    dead_letter: str | None
     result: Raw
     error: Raw
     # Payloads left out of a list because of their size; the execution itself shows them.
@@ -250,6 +252,7 @@ def _execution_fields(execution: Execution) -> dict[str, Any]:
         "cpu_ms": _ms(execution.cpu_us),
         "peak_rss_bytes": execution.peak_rss_bytes,
         "cancel_requested": execution.cancel_requested,
+        "dead_letter": execution.dead_letter,
         "result": raw(execution.result),
         "error": raw(execution.error),
         "omitted": [],
