@@ -51,6 +51,7 @@ from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
+from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedules import ScheduleService
@@ -123,6 +124,7 @@ class Server:
         self.audit_rounds = AuditRounds(
             store=self.store, timer=self.timer, audits=audits, clock=clock, every_s=config.audit.every_s
         )
+        access = AccessService(store=self.store, curve=self.curve, clock=clock)
         schedules = ScheduleService(
             store=self.store,
             dispatcher=self.dispatcher,
@@ -135,6 +137,9 @@ class Server:
         self.service = Service(
             executions=executions,
             dead_letters=dead_letters,
+            jobs=JobService(
+                store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.dispatch, access=access
+            ),
             schedules=schedules,
             ledger=LedgerService(store=self.store),
             audits=audits,
@@ -150,7 +155,7 @@ class Server:
                 users=self._users_of_calendar,
                 changed=self._calendar_changed,
             ),
-            access=AccessService(store=self.store, curve=self.curve, clock=clock),
+            access=access,
             system=SystemService(
                 store=self.store,
                 dispatcher=self.dispatcher,

@@ -80,6 +80,9 @@ class Delivery:
     def __len__(self) -> int:
         return len(self._records)
 
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._records)
+
     def __contains__(self, token: int) -> bool:
         return token in self._records
 

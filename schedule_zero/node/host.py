@@ -20,7 +20,9 @@ from schedule_zero.clock import Clock, SystemClock
 from schedule_zero.errors import ConfigError
 from schedule_zero.node.attempt import Phase
 from schedule_zero.node.context import CLIENT
+from schedule_zero.node.drain import GRACE_S
 from schedule_zero.node.handler import BaseHandler
+from schedule_zero.node.http_link import HttpLink
 from schedule_zero.node.identity import Identity
 from schedule_zero.node.isolation import WorkerPool
 from schedule_zero.node.lease import Lease, ServerTime
@@ -36,8 +38,7 @@ log = structlog.get_logger(__name__)
 TICK_S = 1.0
 # The loop came so much too late to a tick: something on it does not yield.
 LAG_S = 0.5
-# After the drain deadline: for jobs to react to being asked to stop, and for the server to record the last results.
-GRACE_S = 1.0
+# After a drain: for the server to record the last results.
 FLUSH_S = 5.0
 
 
@@ -62,7 +63,7 @@ class Node:
     """One node process. ``work`` and ``link`` are there once it runs."""
 
     work: Work
-    link: Link
+    link: Link | HttpLink
 
     def __init__(self, settings: NodeSettings, *, clock: Clock, handlers: Sequence[BaseHandler] | None = None) -> None:
         self._settings = settings
@@ -103,7 +104,7 @@ class Node:
         """Take no more work, finish what runs (or hand it back after ``deadline_s``), and say goodbye."""
         log.info("node_draining", running=len(self.work.runner.attempts), deadline_s=deadline_s)
         await self.work.drain(deadline_s, GRACE_S, FLUSH_S)
-        self.link.say_goodbye()
+        await self.link.say_goodbye()
 
     def _assemble(self, identity: Identity, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         settings = self._settings
@@ -134,16 +135,19 @@ class Node:
             time=time,
             isolation=self._isolation,
         )
-        self.link = Link(
-            address=settings.server,
-            curve=settings.curve,
-            max_message_bytes=settings.max_message_bytes,
-            clock=self._clock,
-            lease=lease,
-            time=time,
-            owner=self.work,
-            context=context,
-        )
+        if settings.http is not None:
+            self.link = HttpLink(access=settings.http, clock=self._clock, lease=lease, time=time, owner=self.work)
+        else:
+            self.link = Link(
+                address=settings.server,
+                curve=settings.curve,
+                max_message_bytes=settings.max_message_bytes,
+                clock=self._clock,
+                lease=lease,
+                time=time,
+                owner=self.work,
+                context=context,
+            )
         try:
             self.work.open(self.link)
         except OSError as error:
@@ -153,7 +157,7 @@ class Node:
             node_id=identity.node_id,
             handlers=[handler.handler_id for handler in self.handlers],
             slots=settings.slots,
-            server=settings.server,
+            server=settings.server if settings.http is None else settings.http.url,
             epoch=identity.epoch,
         )
 

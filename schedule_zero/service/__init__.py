@@ -17,6 +17,7 @@ from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
+from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.specs import (
@@ -52,6 +53,7 @@ class Service(Struct, frozen=True, kw_only=True):
 
     executions: ExecutionService
     dead_letters: DeadLetterService
+    jobs: JobService
     schedules: ScheduleService
     ledger: LedgerService
     audits: AuditService

@@ -103,6 +103,17 @@ def requeues(conn: Connection) -> None:
     )
 
 
+def node_operations(conn: Connection) -> None:
+    """5 → 6: cordon, drain and quarantine of nodes, with who, when and why; before there was only a drain."""
+    _run(
+        conn,
+        "ALTER TABLE nodes ADD COLUMN operation TEXT",
+        f"""UPDATE nodes SET operation = '{{{{"kind":"drain","since_us":{SystemClock().wall_us()}}}}}'
+            WHERE draining <> 0""",
+        "ALTER TABLE nodes DROP COLUMN draining",
+    )
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

@@ -337,13 +337,14 @@ nodes = Table(
     Column("state", Text, nullable=False),
     Column("handlers", Text, nullable=False),
     Column("slots", Integer, nullable=False),
-    Column("draining", SmallInteger, nullable=False),
     Column("version", Text, nullable=False),
     Column("host", Text, nullable=False),
     Column("pid", BigInteger, nullable=False),
     Column("identity", Text, nullable=False),
     Column("first_seen_us", BigInteger, nullable=False),
     Column("last_seen_us", BigInteger, nullable=False),
+    # Why it gets no new work: ``model.NodeOperation`` as JSON.
+    Column("operation", Text),
 )
 
 api_tokens = Table(

@@ -74,7 +74,13 @@ GET /api/executions/{id} viewer
 POST /api/executions/{id}/cancel operator
 POST /api/executions/{id}/retry operator
 GET /api/nodes viewer
+POST /api/jobs/claim worker
+POST /api/jobs/{id}/heartbeat worker
+POST /api/jobs/{id}/result worker
+GET /api/nodes/{id} viewer
+POST /api/nodes/{id}/cordon operator
 POST /api/nodes/{id}/drain operator
+POST /api/nodes/{id}/release operator
 POST /api/nodes/{id}/resume operator
 GET /api/events viewer
 GET /api/config admin
