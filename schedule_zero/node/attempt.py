@@ -41,6 +41,7 @@ class LiveAttempt:
         "interrupted",
         "isolated",
         "item",
+        "log_lines",
         "method",
         "outcome",
         "phase",
@@ -63,6 +64,8 @@ class LiveAttempt:
         self.outcome: Outcome | None = None
         self.started_s: float | None = None
         self.finished_s: float | None = None
+        # How many lines its log has, once it is over.
+        self.log_lines = 0
         # Monotonic; from the timeout, counted from the start.
         self.deadline_s: float | None = None
         self.task: asyncio.Task[Outcome] | None = None

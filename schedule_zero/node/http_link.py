@@ -57,6 +57,7 @@ from schedule_zero.wire.messages import (
     ResultAck,
     ResultItem,
     ServerDrain,
+    Welcome,
 )
 
 if TYPE_CHECKING:
@@ -275,7 +276,9 @@ class HttpLink:
         self._refused = ""
         self._window = 0
         log.info("server_connected", server=self._access.url, server_version=None)
-        self._owner.opened()
+        # Over HTTP go no logs, and no results in chunks.
+        lease_s = self._lease_s
+        self._owner.opened(Welcome(s=self.session, server_us=0, heartbeat_s=self.heartbeat_s, lease_s=lease_s))
 
     # --- claims ------------------------------------------------------------------------------------------
 

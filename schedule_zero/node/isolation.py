@@ -55,6 +55,7 @@ from schedule_zero.node.worker_frames import (
     Quit,
     Ready,
     Run,
+    Said,
     Stop,
     Told,
 )
@@ -102,6 +103,7 @@ class WorkerPool:
         self._enter: Callable[[LiveAttempt], bool] = lambda _: False
         self._ended: Callable[[LiveAttempt, Outcome], None] = lambda _, __: None
         self._report: ReportProgress = lambda _, __, ___: None
+        self._say: Callable[[int, str, str], object] | None = None
         # For tests and the log.
         self.started = 0
 
@@ -111,9 +113,14 @@ class WorkerPool:
         enter: Callable[[LiveAttempt], bool],
         ended: Callable[[LiveAttempt, Outcome], None],
         report: ReportProgress,
+        say: Callable[[int, str, str], object] | None = None,
     ) -> None:
         """``enter`` is called when an attempt has a worker, and says whether it may start."""
-        self._enter, self._ended, self._report = enter, ended, report
+        self._enter, self._ended, self._report, self._say = enter, ended, report, say
+
+    def allow_results(self, limit: int) -> None:
+        """In workers that are started from now on a result may take so many bytes."""
+        self._begin.result_limit = limit
 
     # --- for the runner ----------------------------------------------------------------------------------
 
@@ -254,6 +261,10 @@ class WorkerPool:
             job = self._jobs.get(worker)
             if job is not None and job.attempt.token == message.token:
                 self._report(message.token, message.percent, message.text)
+        elif isinstance(message, Said):
+            job = self._jobs.get(worker)
+            if job is not None and job.attempt.token == message.token and self._say is not None:
+                self._say(message.token, message.code, message.text)
         elif isinstance(message, Logged):
             _log(message.line)
         elif isinstance(message, Broken):

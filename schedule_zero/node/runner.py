@@ -27,7 +27,7 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.node import outcome
 from schedule_zero.node.attempt import LiveAttempt, Phase, empty_context, stopped
-from schedule_zero.node.context import JobContext, ReportProgress, StopReason
+from schedule_zero.node.context import Book, JobContext, ReportProgress, StopReason
 from schedule_zero.node.lease import Lease
 from schedule_zero.node.outcome import Outcome
 
@@ -58,6 +58,7 @@ class Runner:
         result_limit: int,
         deliver: Callable[[LiveAttempt], None],
         report: ReportProgress,
+        book: Book | None = None,
         isolation: WorkerPool | None = None,
     ) -> None:
         self.slots = slots
@@ -71,9 +72,11 @@ class Runner:
         self._result_limit = result_limit
         self._deliver = deliver
         self._report = report
+        self._book = book
         self._isolation = isolation
         if isolation is not None:
-            isolation.attach(enter=self._enter_isolated, ended=self._isolated_ended, report=report)
+            say = None if book is None else book.say
+            isolation.attach(enter=self._enter_isolated, ended=self._isolated_ended, report=report, say=say)
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._queue: deque[LiveAttempt] = deque()
@@ -93,6 +96,12 @@ class Runner:
     @property
     def queued(self) -> int:
         return len(self._queue)
+
+    def allow_results(self, limit: int) -> None:
+        """From now on a result may take so many bytes."""
+        self._result_limit = limit
+        if self._isolation is not None:
+            self._isolation.allow_results(limit)
 
     def submit(self, attempts: Iterable[LiveAttempt]) -> None:
         """Take these on, in this order."""
@@ -118,7 +127,7 @@ class Runner:
                 self._queue.remove(attempt)
                 self._close(attempt, outcome.cancelled())
         if waiting:
-            self._deliver(attempt)
+            self._hand_over(attempt)
         else:
             self._ask(attempt, StopReason.CANCEL)
         return True
@@ -248,7 +257,7 @@ class Runner:
         if timeout_s is not None:
             attempt.deadline_s = now_s + timeout_s
             deadline_us = self._clock.wall_us() + round(timeout_s * 1e6)
-        return JobContext(attempt.item, self._node_id, deadline_us, attempt.stop, self._report)
+        return JobContext(attempt.item, self._node_id, deadline_us, attempt.stop, self._report, self._book)
 
     def _start_task(self, attempt: LiveAttempt, context: JobContext) -> None:
         task = self._loop.create_task(
@@ -270,7 +279,7 @@ class Runner:
         if late:
             self._returned_late(attempt)
         else:
-            self._deliver(attempt)
+            self._hand_over(attempt)
         self._pump()
 
     # --- worker processes ----------------------------------------------------------------------------------
@@ -299,7 +308,7 @@ class Runner:
         if late:
             self._returned_late(attempt)
         else:
-            self._deliver(attempt)
+            self._hand_over(attempt)
         self._pump_soon()
 
     def _pump_soon(self) -> None:
@@ -349,7 +358,7 @@ class Runner:
         elif late:
             self._on_loop(self._returned_late, attempt)
         else:
-            self._deliver(attempt)
+            self._hand_over(attempt)
         if wake and not self._pump_due:
             self._pump_due = True
             self._on_loop(self._pump)
@@ -372,6 +381,13 @@ class Runner:
         attempt.outcome = ended
         attempt.finished_s = self._clock.mono_s()
         return True
+
+    def _hand_over(self, attempt: LiveAttempt) -> None:
+        """It has its outcome: its log ends, and it is delivered."""
+        book = self._book
+        if book is not None and book.logs:
+            attempt.log_lines = book.end(attempt.token)
+        self._deliver(attempt)
 
     def _running(self) -> list[LiveAttempt]:
         return [attempt for attempt in self.attempts.values() if attempt.phase is Phase.RUNNING]
@@ -407,7 +423,7 @@ class Runner:
                 reason=reason,
                 slots_held=len(self.overdue),
             )
-            self._deliver(attempt)
+            self._hand_over(attempt)
 
     def _returned_late(self, attempt: LiveAttempt) -> None:
         with self._lock:

@@ -81,6 +81,14 @@ class Told(_Frame, tag="told"):
     text: str
 
 
+class Said(_Frame, tag="said"):
+    """What the attempt says, for its log; ``code`` as in ``log_lines``."""
+
+    token: int
+    code: str
+    text: str
+
+
 class Logged(_Frame, tag="logged"):
     """A line of this process's log, as a JSON object."""
 
@@ -106,7 +114,7 @@ class Done(_Frame, tag="done"):
 
 
 ToWorker = Begin | Run | Stop | Quit
-FromWorker = Ready | Broken | Told | Logged | Done
+FromWorker = Ready | Broken | Told | Said | Logged | Done
 
 M = TypeVar("M")
 _encode = msgspec.msgpack.Encoder().encode
