@@ -13,8 +13,8 @@ A worker:  starting ──Ready──► idle ⇄ busy ──worn──► quitt
 
 * *asked to stop* (cancel, timeout, drain, the end of the lease): the job is told, its process group and whatever else
   descends from it gets SIGTERM, and after a grace SIGKILL. The outcome says who asked.
-* *over a limit*: SIGKILL at once. Looked at ``LOOK_S`` apart: resident memory and CPU time of the worker and all that
-  descends from it. A job that completed before it was looked at has completed.
+* *over a limit*: SIGKILL at once. Looked at twenty times a second (``isolated_job``): resident memory and CPU time of
+  the worker and all that descends from it. A job that completed before it was looked at has completed.
 * *a crash*, ``os._exit``, the kernel short of memory: ``WorkerDied``, with the signal or the exit code. The node lives,
   so this is a failure of the job, not a lost attempt.
 
@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -42,10 +41,10 @@ from typing import Any, Literal
 import msgspec
 import structlog
 
-from schedule_zero.model import AttemptOutcome
-from schedule_zero.node import outcome, processes
+from schedule_zero.node import outcome
 from schedule_zero.node.attempt import LiveAttempt, stopped
 from schedule_zero.node.context import ReportProgress, StopReason
+from schedule_zero.node.isolated_job import IsolatedJob
 from schedule_zero.node.outcome import Outcome
 from schedule_zero.node.worker_frames import (
     Begin,
@@ -70,53 +69,11 @@ GRACE_S = 5.0
 SHORT_GRACE_S = {StopReason.TIMEOUT: 1.0, StopReason.LEASE: 0.5}
 START_S = 60.0
 QUIT_S = 5.0
-# How often a job with limits is looked at, one that is throttled, and any other.
-LOOK_S, LOOK_THROTTLED_S, LOOK_UNLIMITED_S = 0.05, 0.02, 1.0
-# CPU time that a throttled job may save up.
-BURST_S = 0.1
 MAX_JOBS = 1_000
 MAX_GROWTH = 64 << 20
 # Idle workers but one end after so long, the last one later.
 IDLE_S, LAST_IDLE_S = 60.0, 900.0
 HOUSEKEEPING_S = 15.0
-
-
-class _Job:
-    """One attempt in one worker."""
-
-    __slots__ = (
-        "attempt", "base_cpu_us", "breach", "cpu_us", "credit_us", "hit", "kill_timer", "look_s", "looked_s", "paused",
-        "peak_rss_bytes", "stopping", "worker",
-    )  # fmt: skip
-
-    def __init__(self, attempt: LiveAttempt, worker: WorkerProcess, now_s: float) -> None:
-        item = attempt.item
-        self.attempt = attempt
-        self.worker = worker
-        self.cpu_us = 0
-        self.peak_rss_bytes = worker.rss_bytes
-        # What the tree had used before; known where it is needed.
-        self.base_cpu_us: int | None = None
-        self.look_s = LOOK_UNLIMITED_S
-        if item.cpu_s is not None or item.cpu_percent is not None:
-            self.base_cpu_us = processes.usage(processes.tree(worker.pid)).cpu_us
-        if item.cpu_percent is not None:
-            self.look_s = LOOK_THROTTLED_S
-        elif item.cpu_s is not None or item.memory_mb is not None:
-            self.look_s = LOOK_S
-        self.looked_s = now_s
-        self.credit_us = 0.0
-        self.paused = False
-        self.stopping = False
-        # Processes that it has started were signalled.
-        self.hit = False
-        # The limit that it is being killed for.
-        self.breach = ""
-        self.kill_timer: asyncio.TimerHandle | None = None
-
-    def used(self) -> str:
-        peak, cpu = self.peak_rss_bytes / (1 << 20), self.cpu_us / 1e6
-        return f"it used up to {peak:.1f} MiB of memory, and {cpu:.2f} s of CPU time"
 
 
 class WorkerPool:
@@ -133,7 +90,7 @@ class WorkerPool:
         self._loop = asyncio.get_running_loop()
         self._guard = Guard()
         self._waiting: deque[LiveAttempt] = deque()
-        self._jobs: dict[WorkerProcess, _Job] = {}
+        self._jobs: dict[WorkerProcess, IsolatedJob] = {}
         self._starting: dict[WorkerProcess, str] = {}
         # The one that was used last is used next.
         self._idle: list[WorkerProcess] = []
@@ -192,7 +149,7 @@ class WorkerPool:
         if job.stopping or job.breach:
             return
         job.stopping = True
-        self._go_on(job)
+        job.go_on()
         job.hit = job.worker.signal(signal.SIGTERM)
         job.kill_timer = self._loop.call_later(SHORT_GRACE_S.get(reason, GRACE_S), job.worker.kill)
 
@@ -257,7 +214,7 @@ class WorkerPool:
                 return
             if not self._enter(attempt):
                 continue
-            job = _Job(attempt, worker, self._loop.time())
+            job = IsolatedJob(attempt, worker, self._loop.time())
             if memory_mb is not None and worker.rss_bytes > memory_mb << 20:
                 self._end(job, outcome.over_memory(memory_mb, "its process takes more than that before it begins"))
                 continue
@@ -285,7 +242,7 @@ class WorkerPool:
         worker.send(Quit())
         self._quitting[worker] = self._loop.call_later(QUIT_S, worker.kill)
 
-    def _wear(self, worker: WorkerProcess, job: _Job, done: Done) -> str:
+    def _wear(self, worker: WorkerProcess, job: IsolatedJob, done: Done) -> str:
         """Why it is worn after this job; nothing if it isn't."""
         if job.stopping or job.breach:
             return "signalled"
@@ -332,16 +289,7 @@ class WorkerPool:
         worker.rss_bytes, worker.total_cpu_us = done.rss_bytes, done.total_cpu_us
         if worker.jobs == 1:
             worker.first_rss_bytes = done.rss_bytes
-        job.cpu_us = max(job.cpu_us, done.cpu_us)
-        job.peak_rss_bytes = max(job.peak_rss_bytes, done.peak_rss_bytes)
-        ended = Outcome(done.kind, done.result, done.error, done.retry_after_s, done.give_up)
-        memory_mb = job.attempt.item.memory_mb
-        if memory_mb is not None and done.error is not None and done.error.type == "MemoryError":
-            ended = outcome.over_memory(memory_mb, job.used(), refused=True)
-        reason = job.attempt.stop.reason
-        if reason is StopReason.TIMEOUT or (reason is not None and (job.hit or done.kind is AttemptOutcome.FAILED)):
-            # What worked for it was told to end, so that what it makes of that is no result.
-            ended = stopped(reason, job.attempt.item.timeout_s)
+        ended = job.ended_itself(done)
         self._end(job, ended)
         why = self._wear(worker, job, done)
         if why:
@@ -350,7 +298,7 @@ class WorkerPool:
             self._free(worker)
 
     def died(self, worker: WorkerProcess, death: Death) -> None:
-        how = _how(death.status)
+        how = death.how()
         if worker in self._starting:
             why = self._starting.pop(worker)
             if not self._closing:
@@ -377,43 +325,31 @@ class WorkerPool:
             ended = outcome.not_isolated(f"its worker process could not be started: {why}")
             self._ended(self._waiting.popleft(), ended)
 
-    def _died_with(self, job: _Job, how: str, death: Death) -> None:
-        worker, attempt = job.worker, job.attempt
+    def _died_with(self, job: IsolatedJob, how: str, death: Death) -> None:
         self._over(job)
-        job.cpu_us = max(job.cpu_us, death.cpu_us - worker.total_cpu_us)
-        # The kernel's figure is of its whole life, and from before that: it says something only where it has grown.
-        if death.most_rss_bytes > worker.most_rss_bytes:
-            job.peak_rss_bytes = max(job.peak_rss_bytes, death.most_rss_bytes)
-        reason = attempt.stop.reason
-        memory_mb, cpu_s = attempt.item.memory_mb, attempt.item.cpu_s
-        if memory_mb is not None and job.breach == "memory":
-            ended = outcome.over_memory(memory_mb, job.used())
-        elif cpu_s is not None and (job.breach == "cpu" or (reason is None and "SIGXCPU" in how)):
-            ended = outcome.over_cpu(cpu_s, job.used())
-        elif reason is not None:
-            ended = stopped(reason, attempt.item.timeout_s)
-        else:
-            ended = outcome.worker_died(how, job.used())
+        ended = job.ended_with_its_worker(how, death)
+        if ended.error is not None and ended.error.type == outcome.WORKER_DIED:
+            item = job.attempt.item
             log.warning(
                 "worker_died",
-                pid=worker.pid,
+                pid=job.worker.pid,
                 how=how,
-                execution_id=attempt.item.id,
-                handler_id=attempt.item.handler_id,
-                job_method=attempt.item.job_method,
+                execution_id=item.id,
+                handler_id=item.handler_id,
+                job_method=item.job_method,
             )
         self._end(job, ended)
 
-    def _over(self, job: _Job) -> None:
+    def _over(self, job: IsolatedJob) -> None:
         del self._jobs[job.worker]
         if job.kill_timer is not None:
             job.kill_timer.cancel()
-        self._go_on(job)
+        job.go_on()
 
-    def _end(self, job: _Job, ended: Outcome) -> None:
+    def _end(self, job: IsolatedJob, ended: Outcome) -> None:
         self._ended(job.attempt, ended._replace(cpu_us=max(0, job.cpu_us), peak_rss_bytes=job.peak_rss_bytes))
 
-    def _job_of(self, attempt: LiveAttempt) -> _Job | None:
+    def _job_of(self, attempt: LiveAttempt) -> IsolatedJob | None:
         return next((job for job in self._jobs.values() if job.attempt is attempt), None)
 
     # --- limits ------------------------------------------------------------------------------------------
@@ -431,43 +367,9 @@ class WorkerPool:
         now_s = self._loop.time()
         for job in list(self._jobs.values()):
             if now_s - job.looked_s >= job.look_s * 0.9:
-                self._look(job, now_s)
+                job.look(now_s)
         if self._jobs:
             self._look_in(min(job.looked_s + job.look_s for job in self._jobs.values()) - now_s)
-
-    def _look(self, job: _Job, now_s: float) -> None:
-        passed_s, job.looked_s = now_s - job.looked_s, now_s
-        now = processes.usage(processes.tree(job.worker.pid))
-        job.peak_rss_bytes = max(job.peak_rss_bytes, now.rss_bytes)
-        before_us = job.cpu_us
-        if job.base_cpu_us is not None:
-            job.cpu_us = max(job.cpu_us, now.cpu_us - job.base_cpu_us)
-        if job.breach or job.stopping:
-            return
-        item = job.attempt.item
-        if item.memory_mb is not None and now.rss_bytes > item.memory_mb << 20:
-            job.breach = "memory"
-        elif item.cpu_s is not None and job.cpu_us > item.cpu_s * 1e6:
-            job.breach = "cpu"
-        if job.breach:
-            job.worker.kill()
-        elif item.cpu_percent is not None:
-            self._throttle(job, item.cpu_percent, passed_s, job.cpu_us - before_us)
-
-    def _throttle(self, job: _Job, percent: int, passed_s: float, used_us: int) -> None:
-        """Let it run while it has credit, which it gets for the time that passes, and pays for its CPU time with."""
-        rate = percent / 100
-        job.credit_us = min(job.credit_us + rate * passed_s * 1e6, rate * BURST_S * 1e6) - used_us
-        if job.credit_us < 0 and not job.paused:
-            job.paused = True
-            job.worker.signal(signal.SIGSTOP)
-        elif job.credit_us >= 0:
-            self._go_on(job)
-
-    def _go_on(self, job: _Job) -> None:
-        if job.paused:
-            job.paused = False
-            job.worker.signal(signal.SIGCONT)
 
     # --- chores ------------------------------------------------------------------------------------------
 
@@ -488,19 +390,6 @@ class WorkerPool:
                 self._quit(worker)
         if self._starting or self._idle:
             self._chore_soon()
-
-
-def _how(status: int | None) -> str:
-    """In words, what became of a process."""
-    if status is None:
-        return "ended, nobody knows how"
-    if not os.WIFSIGNALED(status):
-        return f"ended with exit code {os.waitstatus_to_exitcode(status)}"
-    number = os.WTERMSIG(status)
-    name = signal.Signals(number).name if number in signal.valid_signals() else str(number)
-    if number == signal.SIGKILL:
-        return "was killed by SIGKILL (by the kernel, if memory was short, or by somebody)"
-    return f"was killed by {name}"
 
 
 def _log_level() -> Literal["debug", "info", "warning", "error"]:

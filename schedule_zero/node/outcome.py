@@ -19,6 +19,7 @@ MAX_MESSAGE = 4 << 10
 MAX_TRACEBACK = 16 << 10
 MAX_TYPE = 256
 MAX_BASES = 10
+WORKER_DIED = "WorkerDied"
 _ALL_HAVE = (Exception, BaseException)
 
 
@@ -122,7 +123,7 @@ def over_cpu(limit_s: float, used: str) -> Outcome:
 
 
 def worker_died(how: str, used: str) -> Outcome:
-    return _failed("WorkerDied", f"the job's process {how}; {used}")
+    return _failed(WORKER_DIED, f"the job's process {how}; {used}")
 
 
 def _failed(kind: str, message: str, category: ErrorCategory | None = None) -> Outcome:

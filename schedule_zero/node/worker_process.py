@@ -51,6 +51,18 @@ class Death(NamedTuple):
     cpu_us: int
     most_rss_bytes: int
 
+    def how(self) -> str:
+        """In words."""
+        if self.status is None:
+            return "ended, nobody knows how"
+        if not os.WIFSIGNALED(self.status):
+            return f"ended with exit code {os.waitstatus_to_exitcode(self.status)}"
+        number = os.WTERMSIG(self.status)
+        name = signal.Signals(number).name if number in signal.valid_signals() else str(number)
+        if number == signal.SIGKILL:
+            return f"was killed by {name} (by the kernel, if memory was short, or by somebody)"
+        return f"was killed by {name}"
+
 
 class Owner(Protocol):
     """Whom a worker works for."""

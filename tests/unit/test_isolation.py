@@ -353,7 +353,6 @@ async def test_a_throttled_job_can_be_cancelled_while_it_stands_still(rig: Make)
     r = rig()
     attempt = r.submit("spin", {"seconds": 60}, cpu_percent=1)
     await eventually(lambda: any(job.paused for job in r.pool._jobs.values()), within_s=20)
-    r.runner.give_up_running(process_ends=True)
     r.runner.cancel(attempt.token)
     assert (await r.outcome(attempt)).kind is AttemptOutcome.CANCELLED
 
