@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -221,7 +221,7 @@ class Execution(Struct, kw_only=True, gc=False):
     parent_id: str | None = None
     # What it was made together with: the id of a backfill.
     group_id: str | None = None
-    # Which nodes may run it (``rules.birth.Lane`` as JSON); None: all that serve its method.
+    # Which nodes may run it (``rules.birth.LaneSpec`` as JSON); None: all that serve its method.
     lane: str | None = None
     # The templates of its options, filled in.
     concurrency_key: str | None = None
@@ -251,6 +251,10 @@ class Execution(Struct, kw_only=True, gc=False):
     dead_letter: str | None = None
     result: bytes | None = None
     error: bytes | None = None
+
+
+# (handler, method, ``Execution.lane``): what agrees in these may run on the same nodes, and waits in one queue.
+LaneKey: TypeAlias = tuple[str, str, str | None]
 
 
 class Attempt(Struct, kw_only=True, gc=False):
@@ -451,6 +455,9 @@ class Node(Struct, kw_only=True):
     identity: str = ""
     first_seen_us: int = 0
     last_seen_us: int = 0
+    # What it was started with, and what it tells of itself (``rules.routing``).
+    labels: dict[str, str] = {}
+    facts: dict[str, str] = {}
 
 
 class Event(Struct, array_like=True):

@@ -27,7 +27,12 @@ NODES: list[Column] = [
     ("PID", "pid"),
     ("VERSION", "version"),
     ("SINCE", moment("connected_at")),
+    ("LABELS", lambda record: _labels(record.get("labels") or {})),
 ]
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return " ".join(name if value == "true" else f"{name}={value}" for name, value in sorted(labels.items()))
 
 
 def _age(seconds: float | None) -> str | None:

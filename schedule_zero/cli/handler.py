@@ -21,6 +21,14 @@ from schedule_zero.cli.app import SingleApp, run_async, stop_on_signals, version
 if TYPE_CHECKING:
     from schedule_zero.node.settings import Curve, NodeSettings
 
+
+class Label(click.types.StringParamType):
+    """One label; in the environment several with commas between."""
+
+    name = "label"
+    envvar_list_splitter = ","
+
+
 DEFAULT_SERVER = "tcp://127.0.0.1:4242"
 NODE_ID_FILE = "node_id"
 
@@ -56,6 +64,16 @@ Examples:
     type=click.IntRange(1, 10_000),
     default=10,
     help="How many jobs run at once. [10]",
+    show_envvar=True,
+)
+@click.option(
+    "--label",
+    "labels",
+    envvar="SCHEDULE_ZERO_LABELS",
+    type=Label(),
+    metavar="NAME[=VALUE]",
+    multiple=True,
+    help="What jobs may ask for: gpu, zone=eu-1. May be given several times; in the environment, with commas between.",
     show_envvar=True,
 )
 @click.option(
@@ -118,6 +136,7 @@ def main(
     server: str | None,
     node_id: str | None,
     slots: int,
+    labels: tuple[str, ...],
     state_dir: Path | None,
     drain_s: float,
     curve: str,
@@ -157,6 +176,7 @@ def main(
         state_dir=folder,
         server=address,
         slots=slots,
+        labels=_labels(labels),
         drain_s=drain_s,
         curve=_keys(folder, chosen_id, node_key, server_key) if encrypted else None,
     )
@@ -183,6 +203,15 @@ async def _run(settings: NodeSettings) -> None:
 def _checked_address(address: str) -> None:
     if not re.fullmatch(r"tcp://(\[[0-9a-fA-F:.]+\]|[^:/\s]+):\d{1,5}", address):
         raise click.BadParameter(f'expected tcp://HOST:PORT, got "{address}"', param_hint="--server")
+
+
+def _labels(said: tuple[str, ...]) -> dict[str, str]:
+    from schedule_zero.conditions import parse_labels
+
+    try:
+        return parse_labels(said)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--label") from None
 
 
 def _wants_curve(address: str, running: dict[str, Any]) -> bool:

@@ -98,6 +98,8 @@ class ExecutionRecord(Record, frozen=True):
     job_params: dict[str, Any] = {}
     attempts: list[AttemptRecord] = []
     progress: Any = None
+    # What keeps a pending one from being started.
+    waiting_for: str | None = None
 
     @property
     def over(self) -> bool:
@@ -345,6 +347,8 @@ class NodeRecord(Record, frozen=True):
     host: str = ""
     pid: int = 0
     connected_at: datetime | None = None
+    labels: dict[str, str] = {}
+    facts: dict[str, str] = {}
 
 
 class CancelRecord(Record, frozen=True):

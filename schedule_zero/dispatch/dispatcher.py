@@ -30,7 +30,7 @@ from schedule_zero.dispatch.registry import Registry
 from schedule_zero.dispatch.router import Router, Sent
 from schedule_zero.dispatch.views import DispatchStats, NodeView, ProgressView, node_view
 from schedule_zero.errors import NotFound
-from schedule_zero.model import Execution, Handler, Node, NodeState
+from schedule_zero.model import Execution, Handler, LaneKey, Node, NodeState, State
 from schedule_zero.store import Store, executions, handlers, nodes
 from schedule_zero.store.executions import CancelAnswer
 from schedule_zero.wire import messages as m
@@ -252,6 +252,16 @@ class Dispatcher:
         """What a running execution last said of its progress."""
         return self._recorder.progress.get(execution_id)
 
+    def waiting_for(self, execution: Execution) -> str | None:
+        """Why a pending execution is not started: no node may run it. None: it waits for its turn."""
+        if execution.state is not State.PENDING:
+            return None
+        return self._core.why_nobody((execution.handler_id, execution.job_method, execution.lane))
+
+    def matching(self, key: LaneKey) -> list[str]:
+        """The connected nodes that may run what is in this lane, by id."""
+        return self._core.matching(key)
+
     # --- nodes: for the API -------------------------------------------------------------------------
 
     def nodes(self) -> list[NodeView]:
@@ -277,9 +287,13 @@ class Dispatcher:
         self._flush_soon()
         return node_view(node, self._clock.mono_s())
 
-    def waiting(self) -> dict[tuple[str, str], int]:
-        """Executions that wait in memory, by (handler, method); more may wait in the store."""
+    def waiting(self) -> dict[LaneKey, int]:
+        """Executions that wait in memory, by lane; more may wait in the store."""
         return {key: lane.count for key, lane in self._core.lanes.items() if lane.count}
+
+    def unserved(self) -> list[LaneKey]:
+        """Lanes in which something waits (or did) that no connected node may run."""
+        return self._core.unserved()
 
     # --- sockets --------------------------------------------------------------------------------------
 
@@ -352,7 +366,7 @@ class Dispatcher:
         self._recorder.node_changed(effect)
 
 
-_Loaded = tuple[list[Handler], list[Node], list[Execution], list[tuple[str, str]]]
+_Loaded = tuple[list[Handler], list[Node], list[Execution], list[LaneKey]]
 
 
 def _load(conn: Connection) -> _Loaded:

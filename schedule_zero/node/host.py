@@ -21,6 +21,7 @@ from schedule_zero.clock import Clock, SystemClock
 from schedule_zero.errors import ConfigError, InvalidHandler
 from schedule_zero.node.attempt import Phase
 from schedule_zero.node.context import CLIENT
+from schedule_zero.node.facts import gather
 from schedule_zero.node.handler import BaseHandler
 from schedule_zero.node.identity import Identity
 from schedule_zero.node.lease import Lease, ServerTime
@@ -105,12 +106,14 @@ class Node:
         settings = self._settings
         CLIENT.state_dir = settings.state_dir
         lease, time = Lease(), ServerTime()
+        host = platform.node()[:256]
         about = About(
             slots=settings.slots,
             version=schedule_zero.__version__,
-            host=platform.node()[:256],
+            host=host,
             pid=os.getpid(),
             labels=settings.labels,
+            facts=gather(schedule_zero.__version__, host),
         )
         self.work = Work(
             identity=identity,

@@ -67,6 +67,7 @@ class About(Struct, frozen=True, kw_only=True):
     host: str
     pid: int
     labels: dict[str, str]
+    facts: dict[str, str] = {}
 
 
 class Work:
@@ -159,6 +160,7 @@ class Work:
             host=self._about.host,
             pid=self._about.pid,
             labels=self._about.labels,
+            facts=self._about.facts,
         )
 
     def heartbeat(self) -> tuple[int, int]:

@@ -51,6 +51,9 @@ def outfit(narrow: JobOptions, method: JobOptions, source: Source) -> Outfit:
     chosen = effective({source: narrow, Source.METHOD: method})
     names = ("concurrency_key", "rate_key", "sticky_key", "unique_key")
     said = [(name, getattr(chosen, name)) for name in names]
+    if chosen.strategy is Strategy.STICKY_KEY and chosen.sticky_key is None:
+        # Those with the same parameters.
+        said.append(("sticky_key", "{*}"))
     return Outfit(
         priority=chosen.priority,
         options=msgspec.json.encode(chosen),

@@ -91,7 +91,8 @@ NO_OPTIONS = JobOptions()
 def effective(said: dict[Source, JobOptions]) -> StoredOptions:
     """Merge, the narrowest first.
 
-    ``on_lost`` unsaid is ``fail`` for a job declared not idempotent (C10); who says delays means ``backoff: list``.
+    ``on_lost`` unsaid is ``fail`` for a job declared not idempotent (C10); who says delays means ``backoff: list``, who
+    says a sticky key the strategy of that name.
     """
     chosen: dict[str, Any] = {}
     sources: dict[str, Source] = {}
@@ -112,6 +113,8 @@ def effective(said: dict[Source, JobOptions]) -> StoredOptions:
 def _said(options: JobOptions, name: str) -> Any:
     if name == "backoff" and options.backoff is None and options.retry_delays_s is not None:
         return Backoff.LIST
+    if name == "strategy" and options.strategy is None and options.sticky_key is not None:
+        return Strategy.STICKY_KEY
     return getattr(options, name)
 
 

@@ -18,7 +18,7 @@ from schedule_zero.rules.birth import equip
 from schedule_zero.rules.options import Source
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.service.idempotency import idempotency_record
-from schedule_zero.service.params import check_params
+from schedule_zero.service.params import check_options, check_params
 from schedule_zero.service.specs import ExecutionView, IdemKey, Principal, RunNow, SubmitItem, Submitted
 from schedule_zero.store import Store
 from schedule_zero.store import executions as store_executions
@@ -78,6 +78,8 @@ class ExecutionService:
             schedule_id=old.schedule_id,
             parent_id=old.id,
             options=old.options,
+            lane=old.lane,
+            sticky_key=old.sticky_key,
             idempotency_key=old.idempotency_key,
             created_us=self._clock.wall_us(),
         )
@@ -112,6 +114,7 @@ class ExecutionService:
             params = bytes(item.job_params)
             try:
                 method = check_params(registry, limits, item.handler_id, item.job_method, params)
+                check_options(item.options)
             except (BadRequest, NotFound, TooLarge) as error:
                 if bulk:
                     error.pointer = f"/executions/{index}{error.pointer or ''}"
@@ -201,6 +204,7 @@ class ExecutionService:
             execution=found.execution,
             attempts=found.attempts,
             progress=self._dispatcher.progress(execution_id),
+            waiting_for=self._dispatcher.waiting_for(found.execution),
         )
 
     async def find(self, wanted: store_executions.Filter) -> Page[Execution]:

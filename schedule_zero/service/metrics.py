@@ -37,8 +37,12 @@ def server_metrics(
 
     def waiting() -> Iterable[Sample]:
         by_handler: Counter[str] = Counter()
-        for (handler_id, _), count in dispatcher.waiting().items():
+        for (handler_id, *_), count in dispatcher.waiting().items():
             by_handler[handler_id] += count
+        return [((handler_id,), count) for handler_id, count in sorted(by_handler.items())]
+
+    def unserved() -> Iterable[Sample]:
+        by_handler = Counter(handler_id for handler_id, *_ in dispatcher.unserved())
         return [((handler_id,), count) for handler_id, count in sorted(by_handler.items())]
 
     def restarts() -> Iterable[Sample]:
@@ -67,6 +71,8 @@ def server_metrics(
             Family("gauge", "build_info", "1, labelled with the version that runs", ("version",), build),
             Family("gauge", "nodes", "Nodes by state", ("state",), nodes),
             Family("gauge", "executions_waiting", "Executions waiting, by handler", ("handler_id",), waiting),
+            Family("gauge", "lanes_unserved", "Kinds of waiting executions that no connected node may run, by handler",
+                   ("handler_id",), unserved),
             counter("attempts_dispatched", "Attempts sent to nodes", lambda: wire.dispatched),
             counter("attempts_resent", "Attempts sent again because no node had accepted them", lambda: wire.resends),
             counter("attempts_lost", "Attempts that ended with the loss of their node", lambda: wire.attempts_lost),

@@ -79,13 +79,23 @@ def how_jobs_are_run(conn: Connection) -> None:
         "ALTER TABLE attempts ADD COLUMN peak_rss_bytes BIGINT",
         "DROP INDEX ix_executions_pending",
         """CREATE INDEX ix_executions_pending ON executions
-            (handler_id, job_method, (coalesce(not_before_us, created_us) - priority * 60000000), id)
+            (handler_id, job_method, (coalesce(lane, '')),
+             (coalesce(not_before_us, created_us) - priority * 60000000), id)
             WHERE state = 'pending'""",
         """CREATE INDEX ix_executions_start_by ON executions (start_by_us)
             WHERE start_by_us IS NOT NULL AND state IN ('scheduled', 'pending', 'retry_scheduled')""",
         "CREATE INDEX ix_executions_unique ON executions (unique_key, seq) WHERE unique_key IS NOT NULL",
         """CREATE INDEX ix_executions_dead ON executions (handler_id, job_method, dead_letter, seq)
             WHERE dead_letter IS NOT NULL""",
+    )
+
+
+def routed_and_grouped(conn: Connection) -> None:
+    """4 → 5: labels and facts of nodes."""
+    _run(
+        conn,
+        "ALTER TABLE nodes ADD COLUMN labels TEXT NOT NULL DEFAULT '{{}}'",
+        "ALTER TABLE nodes ADD COLUMN facts TEXT NOT NULL DEFAULT '{{}}'",
     )
 
 

@@ -21,7 +21,7 @@ N = tables.nodes.c
 # Both attribute and column names.
 _FIELDS = (
     "node_id", "instance", "epoch", "state", "handlers", "slots", "draining", "version", "host", "pid", "identity",
-    "first_seen_us", "last_seen_us",
+    "first_seen_us", "last_seen_us", "labels", "facts",
 )  # fmt: skip
 _ALL = Query(select(*(N[name] for name in _FIELDS)).order_by(N.node_id))
 
@@ -44,6 +44,8 @@ def upsert(tx: Tx, args: list[Node]) -> list[None]:
         values["state"] = node.state.value
         values["handlers"] = msgspec.json.encode(node.handlers).decode()
         values["draining"] = int(node.draining)
+        values["labels"] = msgspec.json.encode(node.labels).decode()
+        values["facts"] = msgspec.json.encode(node.facts).decode()
         if known is None:
             tx.execute(insert(tables.nodes).values(**values))
         else:
@@ -91,5 +93,7 @@ def all(conn: Connection) -> list[Node]:  # noqa: A001 - read as nodes.all(conn)
         values["state"] = NodeState(values["state"])
         values["handlers"] = msgspec.json.decode(values["handlers"], type=list[str])
         values["draining"] = bool(values["draining"])
+        for name in ("labels", "facts"):
+            values[name] = msgspec.json.decode(values[name], type=dict[str, str])
         nodes.append(Node(**values))
     return nodes

@@ -47,6 +47,8 @@ IS_PENDING = "state = 'pending'"
 IS_TIMED = "not_before_us IS NOT NULL AND state IN ('scheduled', 'retry_scheduled')"
 # What waits goes by this, the smallest first (``rules.options.aged_us``).
 AGED = f"coalesce(not_before_us, created_us) - priority * {AGEING_US}"
+# An execution's lane; text for "none" too, so that it is one value of the index on both databases.
+LANE = "coalesce(lane, '')"
 IS_EXPIRING = f"start_by_us IS NOT NULL AND state IN {_states(EXPIRING)}"
 IS_UNIQUE = "unique_key IS NOT NULL"
 IS_DEAD_LETTER = "dead_letter IS NOT NULL"
@@ -125,7 +127,9 @@ _partial("ix_executions_schedule", executions, "schedule_id", "seq", where="sche
 # predicate of five states, cost every execution 4 µs.
 _partial("ix_executions_state", executions, "state", "seq", "handler_id", "schedule_id", where=NOT_COMPLETED)
 # The dispatcher's window (``AGED``). Born-running executions never touch it.
-_partial("ix_executions_pending", executions, "handler_id", "job_method", f"({AGED})", "id", where=IS_PENDING)
+_partial(
+    "ix_executions_pending", executions, "handler_id", "job_method", f"({LANE})", f"({AGED})", "id", where=IS_PENDING
+)
 _partial("ix_executions_due", executions, "not_before_us", where=IS_TIMED)
 # "What has waited for too long?", "who has this key?", "what failed like this?"
 _partial("ix_executions_start_by", executions, "start_by_us", where=IS_EXPIRING)
@@ -319,6 +323,8 @@ nodes = Table(
     Column("identity", Text, nullable=False),
     Column("first_seen_us", BigInteger, nullable=False),
     Column("last_seen_us", BigInteger, nullable=False),
+    Column("labels", Text, nullable=False, server_default=text("'{}'")),
+    Column("facts", Text, nullable=False, server_default=text("'{}'")),
 )
 
 api_tokens = Table(

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from schedule_zero.conditions import MAX_LABEL_VALUE, MAX_LABELS
 from schedule_zero.model import AttemptOutcome, JobError, JobMethod
 
 PREFIX = b"SZ1"
@@ -28,6 +29,8 @@ Micros = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 # The bounds also keep NaN out: no comparison with it holds.
 RetryAfter = Annotated[float, Meta(ge=0, le=86_400 * 365)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
+LabelName = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_./-]*(?!\n)$")]
+LabelValue = Annotated[str, Meta(max_length=MAX_LABEL_VALUE)]
 MAX_BATCH = 5_000
 
 
@@ -69,7 +72,9 @@ class Hello(_Message, tag="HELLO"):
     version: Text = ""
     host: Text = ""
     pid: Count = 0
-    labels: Annotated[dict[Text, Text], Meta(max_length=64)] = {}
+    # What the node was labelled with, and what it tells of itself: where jobs may be routed by.
+    labels: Annotated[dict[LabelName, LabelValue], Meta(max_length=MAX_LABELS)] = {}
+    facts: Annotated[dict[LabelName, LabelValue], Meta(max_length=MAX_LABELS)] = {}
 
 
 class Heartbeat(_Message, tag="HEARTBEAT"):

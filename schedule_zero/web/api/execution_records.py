@@ -78,6 +78,8 @@ class ExecutionDetail(ExecutionRecord, kw_only=True):
     # Every delivery to a node, oldest first; the last one may still run.
     attempts: list[AttemptRecord]
     progress: Any
+    # What keeps a pending one from being started; None: nothing but its turn.
+    waiting_for: str | None
 
 
 class ExecutionPage(Record, kw_only=True):
@@ -181,6 +183,7 @@ def execution_detail(view: ExecutionView) -> ExecutionDetail:
         lost_count=execution.lost_count,
         attempts=_attempts(view),
         progress=view.progress,
+        waiting_for=view.waiting_for,
     )
 
 
