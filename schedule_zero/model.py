@@ -219,8 +219,10 @@ class Execution(Struct, kw_only=True, gc=False):
     nominal_us: int | None = None
     not_before_us: int | None = None
     parent_id: str | None = None
-    # What it was made together with: the id of a backfill.
+    # What it was made together with: the id of a backfill, or of a group.
     group_id: str | None = None
+    # ``2/8``: part 2, counted from 0, of a job that was made as 8 parts.
+    shard: str | None = None
     # Which nodes may run it (``rules.birth.LaneSpec`` as JSON); None: all that serve its method.
     lane: str | None = None
     # The templates of its options, filled in.
@@ -393,6 +395,43 @@ class Backfill(Struct, kw_only=True):
     created: int = 0
     state: BackfillState = BackfillState.RUNNING
     created_us: int = 0
+    by: str | None = None
+
+
+class GroupKind(StrEnum):
+    """Why several executions were made of one wish."""
+
+    # One on each node that matched.
+    BROADCAST = "broadcast"
+    # Parts, each of which knows which it is.
+    SHARDS = "shards"
+
+
+class GroupState(StrEnum):
+    """``running`` until all members are over; then one word for all of them (``rules.grouping``)."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Group(Struct, kw_only=True):
+    """Executions that were made of one wish and have one outcome together."""
+
+    id: str
+    kind: GroupKind
+    handler_id: str
+    job_method: str
+    schedule_id: str | None = None
+    total: int
+    # Members that are over.
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    state: GroupState = GroupState.RUNNING
+    created_us: int = 0
+    finished_us: int | None = None
     by: str | None = None
 
 

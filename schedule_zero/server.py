@@ -48,6 +48,7 @@ from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
+from schedule_zero.service.groups import GroupService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedules import ScheduleService
@@ -126,6 +127,15 @@ class Server:
         )
         self.service = Service(
             executions=executions,
+            groups=GroupService(
+                store=self.store,
+                dispatcher=self.dispatcher,
+                executions=executions,
+                hub=self.hub,
+                clock=clock,
+                limits=config.limits,
+                max_bytes=config.http.max_body_bytes,
+            ),
             schedules=schedules,
             ledger=LedgerService(store=self.store),
             audits=audits,
@@ -277,6 +287,7 @@ class Server:
             ),
             Chore(name="life", every_s=LIFE_S, run_once=self._seen),
             Chore(name="snooze", every_s=1.0, run_once=self.service.schedules.wake),
+            Chore(name="groups", every_s=600.0, run_once=self.service.groups.prune),
             Chore(name="calendars", every_s=3600.0, run_once=self.calendars.warm),
             Chore(name="registry_file", every_s=1.0, run_once=mirror_registry),
         ]

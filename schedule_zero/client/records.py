@@ -83,6 +83,8 @@ class ExecutionRecord(Record, frozen=True):
     origin: str = ""
     parent_id: str | None = None
     group_id: str | None = None
+    # ``2/8``: part 2, counted from 0, of 8.
+    shard: str | None = None
     nominal_time: datetime | None = None
     not_before: datetime | None = None
     created_at: datetime | None = None

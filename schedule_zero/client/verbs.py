@@ -13,6 +13,7 @@ from schedule_zero.client import answers, records
 from schedule_zero.client.asking import ANYTHING, POLL_S, Json, Moment, bulks, job, match, segment
 from schedule_zero.client.calendar_verbs import CalendarVerbs
 from schedule_zero.client.flow import Flow
+from schedule_zero.client.group_verbs import GroupVerbs
 from schedule_zero.client.ledger_verbs import LedgerVerbs
 from schedule_zero.client.policy_verbs import PolicyVerbs
 from schedule_zero.client.records import ExecutionRecord, Job, Page, ScheduleRecord
@@ -22,7 +23,7 @@ from schedule_zero.job_options import Options
 from schedule_zero.model import new_id
 
 
-class Verbs(PolicyVerbs, CalendarVerbs, LedgerVerbs):
+class Verbs(PolicyVerbs, CalendarVerbs, LedgerVerbs, GroupVerbs):
     """The methods of both clients. What each returns here, ``Client`` returns; ``AsyncClient`` returns a coroutine."""
 
     # --- jobs -------------------------------------------------------------------------------------
@@ -113,6 +114,7 @@ class Verbs(PolicyVerbs, CalendarVerbs, LedgerVerbs):
         job_method: str | None = None,
         schedule_id: str | None = None,
         node_id: str | None = None,
+        group_id: str | None = None,
         status: str | Sequence[str] | None = None,
         since: Moment | None = None,
         until: Moment | None = None,
@@ -125,6 +127,7 @@ class Verbs(PolicyVerbs, CalendarVerbs, LedgerVerbs):
             "job_method": job_method,
             "schedule_id": schedule_id,
             "node_id": node_id,
+            "group_id": group_id,
             "status": status,
             "since": since,
             "until": until,

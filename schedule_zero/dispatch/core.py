@@ -113,7 +113,7 @@ class Core:
         self.drain = membership.drain
         self.place = placing.place
         self.why_nobody = placing.book.why_nobody
-        self.matching = placing.book.matching
+        self.takers = placing.book.takers
         self.unserved = placing.book.unserved
         self.abandoned = placing.abandoned
         self.start_failed = placing.start_failed

@@ -258,9 +258,9 @@ class Dispatcher:
             return None
         return self._core.why_nobody((execution.handler_id, execution.job_method, execution.lane))
 
-    def matching(self, key: LaneKey) -> list[str]:
-        """The connected nodes that may run what is in this lane, by id."""
-        return self._core.matching(key)
+    def takers(self, key: LaneKey) -> list[str]:
+        """The connected nodes that may run what is in this lane and take new work, by id."""
+        return self._core.takers(key)
 
     # --- nodes: for the API -------------------------------------------------------------------------
 

@@ -117,18 +117,22 @@ class LaneBook:
 
     # --- asking -----------------------------------------------------------------------------------
 
-    def matching(self, key: LaneKey) -> list[str]:
-        """The nodes that may run what is in this lane: those with a session, drained ones too, by id."""
+    def _matching(self, key: LaneKey) -> list[LiveNode]:
+        """The nodes that may run what is in this lane: those with a session, drained ones too."""
         spec = lane_of(key[2])
-        return sorted(
-            node.node_id
+        return [
+            node
             for node in self._nodes.values()
             if node.session is not None and key[:2] in node.serves and match(spec, node.facts, node.slots) is not None
-        )
+        ]
+
+    def takers(self, key: LaneKey) -> list[str]:
+        """The nodes that may run what is in this lane and are meant to take new work, by id."""
+        return sorted(node.node_id for node in self._matching(key) if not (node.draining or node.leaving))
 
     def why_nobody(self, key: LaneKey) -> str | None:
         """Why no node may run what is in this lane, in words; None: there is one."""
-        if self.matching(key):
+        if self._matching(key):
             return None
         serving = [node for node in self._nodes.values() if node.session is not None and key[:2] in node.serves]
         if not serving:

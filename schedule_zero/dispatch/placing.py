@@ -372,6 +372,7 @@ def _pieces(attempts: Iterable[LiveAttempt]) -> Iterator[list[DispatchItem]]:
                 idempotency_key=row.idempotency_key,
                 schedule_id=row.schedule_id,
                 nominal_us=row.nominal_us,
+                shard=row.shard,
             )
         )
     if items:

@@ -16,6 +16,7 @@ from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
+from schedule_zero.service.groups import GroupService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.specs import (
@@ -50,6 +51,7 @@ class Service(Struct, frozen=True, kw_only=True):
     """The verbs by noun."""
 
     executions: ExecutionService
+    groups: GroupService
     schedules: ScheduleService
     ledger: LedgerService
     audits: AuditService

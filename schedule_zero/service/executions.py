@@ -12,7 +12,7 @@ from schedule_zero.clock import Clock
 from schedule_zero.config import LimitsConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import BadRequest, NotFound, TooLarge, WrongState
-from schedule_zero.model import Execution, Origin, State, new_id
+from schedule_zero.model import Execution, Group, Origin, State, new_id
 from schedule_zero.ops.events import EventHub
 from schedule_zero.rules.birth import equip
 from schedule_zero.rules.options import Source
@@ -80,6 +80,7 @@ class ExecutionService:
             options=old.options,
             lane=old.lane,
             sticky_key=old.sticky_key,
+            shard=old.shard,
             idempotency_key=old.idempotency_key,
             created_us=self._clock.wall_us(),
         )
@@ -135,7 +136,22 @@ class ExecutionService:
             rows.append(row)
         return rows
 
-    async def _insert(self, rows: list[Execution], idem: IdempotencyRecord | None) -> list[str] | None:
+    # --- for groups -------------------------------------------------------------------------------
+
+    def rows(self, items: Sequence[SubmitItem]) -> list[Execution]:
+        """Executions of these items, checked and not stored."""
+        return self._rows(items, Origin.SUBMIT)
+
+    async def insert_group(
+        self, principal: Principal, group: Group, rows: list[Execution], idem: IdemKey | None
+    ) -> str | None:
+        """Store a group with its members; returns the id of the first time if this is a replay, else None."""
+        earlier = await self._insert(rows, idempotency_record(principal, idem, [group.id], self._clock), group)
+        return None if earlier is None else earlier[0]
+
+    async def _insert(
+        self, rows: list[Execution], idem: IdempotencyRecord | None, group: Group | None = None
+    ) -> list[str] | None:
         """Insert ``rows`` in one transaction; returns the ids of the first time if this is a replay, else None."""
         dispatcher = self._dispatcher
         dispatcher.place(rows)
@@ -160,7 +176,7 @@ class ExecutionService:
 
         self._store.submit(
             store_executions.insert,
-            store_executions.Insert(rows=rows, idem=idem),
+            store_executions.Insert(rows=rows, idem=idem, group=group),
             settled,
         )
         return await done

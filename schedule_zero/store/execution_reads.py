@@ -60,6 +60,7 @@ class Filter(Struct, kw_only=True):
     since_us: int | None = None
     until_us: int | None = None
     node_id: str | None = None
+    group_id: str | None = None
     cursor: str | None = None
     limit: int = 50
 
@@ -290,7 +291,7 @@ def stats(conn: Connection) -> Stats:
 
 # --- lists ------------------------------------------------------------------------------------------
 
-_EQUAL = ("schedule_id", "handler_id", "job_method", "node_id")
+_EQUAL = ("group_id", "schedule_id", "handler_id", "job_method", "node_id")
 _CREATED = Seek(tables.executions, "created_us")
 
 
@@ -364,6 +365,8 @@ def _walk(
 
 def _index_for(state: State | None, values: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     """The predicate and the leading columns of the index to walk along."""
+    if "group_id" in values:
+        return tables.IS_GROUPED, ("group_id",)
     key = next((name for name in ("schedule_id", "handler_id") if name in values), None)
     keys = () if key is None else (key,)
     if state is None or state is State.COMPLETED:

@@ -91,11 +91,18 @@ def how_jobs_are_run(conn: Connection) -> None:
 
 
 def routed_and_grouped(conn: Connection) -> None:
-    """4 → 5: labels and facts of nodes."""
+    """4 → 5: labels and facts of nodes; groups of executions."""
     _run(
         conn,
         "ALTER TABLE nodes ADD COLUMN labels TEXT NOT NULL DEFAULT '{{}}'",
         "ALTER TABLE nodes ADD COLUMN facts TEXT NOT NULL DEFAULT '{{}}'",
+        "ALTER TABLE executions ADD COLUMN shard TEXT",
+        "CREATE INDEX ix_executions_group ON executions (group_id, seq) WHERE group_id IS NOT NULL",
+        """CREATE TABLE execution_groups (
+            id {name} NOT NULL, kind TEXT NOT NULL, handler_id {name} NOT NULL, job_method TEXT NOT NULL,
+            schedule_id {name}, total BIGINT NOT NULL, completed BIGINT NOT NULL, failed BIGINT NOT NULL,
+            cancelled BIGINT NOT NULL, state {name} NOT NULL, created_us BIGINT NOT NULL, finished_us BIGINT,
+            "by" TEXT, PRIMARY KEY (id))""",
     )
 
 

@@ -49,6 +49,7 @@ IS_TIMED = "not_before_us IS NOT NULL AND state IN ('scheduled', 'retry_schedule
 AGED = f"coalesce(not_before_us, created_us) - priority * {AGEING_US}"
 # An execution's lane; text for "none" too, so that it is one value of the index on both databases.
 LANE = "coalesce(lane, '')"
+IS_GROUPED = "group_id IS NOT NULL"
 IS_EXPIRING = f"start_by_us IS NOT NULL AND state IN {_states(EXPIRING)}"
 IS_UNIQUE = "unique_key IS NOT NULL"
 IS_DEAD_LETTER = "dead_letter IS NOT NULL"
@@ -111,6 +112,7 @@ executions = Table(
     Column("cpu_us", BigInteger),
     Column("peak_rss_bytes", BigInteger),
     Column("dead_letter", Name),
+    Column("shard", Text),
     Column("idempotency_key", Text),
     Column("options", Text),
     # The large ones last: a filter never has to read past them.
@@ -122,6 +124,8 @@ executions = Table(
 Index("ix_executions_handler", executions.c.handler_id, executions.c.seq)
 # "… of this schedule."
 _partial("ix_executions_schedule", executions, "schedule_id", "seq", where="schedule_id IS NOT NULL")
+# "… of this group."
+_partial("ix_executions_group", executions, "group_id", "seq", where=IS_GROUPED)
 # "… in this state", and what runs when the server starts; only completed rows are many for long. With handler and
 # schedule in it, "the failed ones of this handler" is read from the index alone: an index of its own for that, with a
 # predicate of five states, cost every execution 4 µs.
@@ -271,6 +275,25 @@ backfills = Table(
     Column("by", Text),
 )
 Index("ix_backfills_schedule", backfills.c.schedule_id, backfills.c.id)
+
+# Executions that were made of one wish; members carry the id. Gone when the last of them is.
+execution_groups = Table(
+    "execution_groups",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("handler_id", Name, nullable=False),
+    Column("job_method", Text, nullable=False),
+    Column("schedule_id", Name),
+    Column("total", BigInteger, nullable=False),
+    Column("completed", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("cancelled", BigInteger, nullable=False),
+    Column("state", Name, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("finished_us", BigInteger),
+    Column("by", Text),
+)
 
 # What is counted as it happens: ``bucket_us`` 0 is what is stored now, -1 what was cleared, else the start of an hour.
 # ``state`` is a terminal state, or ``created``.

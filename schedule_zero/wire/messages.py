@@ -28,6 +28,7 @@ Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Micros = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 # The bounds also keep NaN out: no comparison with it holds.
 RetryAfter = Annotated[float, Meta(ge=0, le=86_400 * 365)]
+ShardText = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,6})/[1-9][0-9]{0,6}(?!\n)$")]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 LabelName = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_./-]*(?!\n)$")]
 LabelValue = Annotated[str, Meta(max_length=MAX_LABEL_VALUE)]
@@ -204,6 +205,8 @@ class DispatchItem(Struct, kw_only=True, omit_defaults=True):
     idempotency_key: str | None = None
     schedule_id: str | None = None
     nominal_us: int | None = None
+    # ``2/8``: part 2, counted from 0, of 8.
+    shard: ShardText | None = None
 
 
 class Dispatch(_Message, tag="DISPATCH"):

@@ -38,6 +38,8 @@ class ExecutionRecord(Record, kw_only=True):
     parent_id: str | None
     # The backfill that it belongs to.
     group_id: str | None
+    # ``2/8``: part 2, counted from 0, of 8.
+    shard: str | None
     nominal_time: Moment | None
     not_before: Moment | None
     created_at: Moment | None
@@ -236,6 +238,7 @@ def _execution_fields(execution: Execution) -> dict[str, Any]:
         "origin": execution.origin,
         "parent_id": execution.parent_id,
         "group_id": execution.group_id,
+        "shard": execution.shard,
         "nominal_time": rfc3339(execution.nominal_us),
         "not_before": rfc3339(execution.not_before_us),
         "created_at": rfc3339(execution.created_us),
