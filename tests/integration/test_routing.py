@@ -134,7 +134,8 @@ async def test_what_no_node_may_run_says_so_until_one_may(api, start_node):
 async def test_a_broadcast_runs_once_on_every_node_that_matches(client, start_node):
     await nodes(start_node)
     made = await client.submit_group("parts", "where", broadcast=True, require=["gpu"])
-    assert (made.kind, made.status, made.total, made.created_by) == (GroupKind.BROADCAST, GroupState.RUNNING, 2, "admin")
+    assert (made.kind, made.status, made.total) == (GroupKind.BROADCAST, GroupState.RUNNING, 2)
+    assert made.created_by == "admin"
 
     over = await client.wait_group(made.id, 10)
 
@@ -147,7 +148,9 @@ async def test_a_broadcast_runs_once_on_every_node_that_matches(client, start_no
 
 async def test_a_group_has_failed_where_one_of_it_has(client, start_node):
     await nodes(start_node)
-    made = await client.submit_group("parts", "where", {"fail_on": "n2"}, broadcast=True, max_attempts=2, retry_delay_s=0)
+    made = await client.submit_group(
+        "parts", "where", {"fail_on": "n2"}, broadcast=True, max_attempts=2, retry_delay_s=0
+    )
     over = await client.wait_group(made.id, 10)
     assert (over.status, over.completed, over.failed) == (GroupState.FAILED, 2, 1)
     [failed] = (await client.executions(group_id=made.id, status="failed")).records

@@ -40,8 +40,6 @@ async def found(store: Store, id_: str = "g") -> Group:
     return row
 
 
-
-
 async def test_a_group_is_born_with_its_members(store: Store) -> None:
     await make(store, execution("a", shard="0/2"), execution("b", shard="1/2"))
 

@@ -66,6 +66,10 @@ POST /api/executions/clear admin
 GET /api/executions/{id} viewer
 POST /api/executions/{id}/cancel operator
 POST /api/executions/{id}/retry operator
+POST /api/groups operator
+GET /api/groups viewer
+GET /api/groups/{id} viewer
+POST /api/groups/{id}/cancel operator
 GET /api/nodes viewer
 POST /api/nodes/{id}/drain operator
 POST /api/nodes/{id}/resume operator
