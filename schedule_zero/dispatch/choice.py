@@ -18,19 +18,20 @@ work does not wait for the right node where another that may run it is free.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from collections.abc import Iterable
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from schedule_zero.dispatch.sessions import LiveNode
 from schedule_zero.job_options import Strategy
 from schedule_zero.model import Execution
 from schedule_zero.rules.birth import LaneSpec
-from schedule_zero.rules.routing import Match, affinity, draw
+from schedule_zero.rules.routing import Match, affinity, digest, draw
 
-# Smaller is sooner.
-Order: TypeAlias = tuple[float | str, ...]
+# The nodes of so many keys are remembered by a lane (``sticky_key``).
+MAX_HOMES = 10_000
+_TURNS = frozenset({Strategy.ROUND_ROBIN, Strategy.WEIGHTED})
+_BY_EXECUTION = frozenset({Strategy.RANDOM, Strategy.STICKY_KEY})
 
 
 class Seat(Struct, eq=False):
@@ -38,116 +39,153 @@ class Seat(Struct, eq=False):
 
     node: LiveNode
     match: Match
+    # Of its node id, for ``sticky_key``.
+    digest: int
     # When it last got one of this lane; how far it has come (``weighted``).
     turn: int = 0
     passed: float = 0.0
 
 
-class Choice(Struct, eq=False):
+class Choice:
     """The nodes of one routed lane, and the choice among them."""
 
-    spec: LaneSpec
-    seats: dict[str, Seat] = field(default_factory=dict)
-    turns: int = 0
-    # Where the node stood that got the last one.
-    stride: float = 0.0
+    def __init__(self, spec: LaneSpec) -> None:
+        self.strategy = spec.strategy
+        # Whether the choice depends on which execution it is for.
+        self.by_execution = spec.strategy in _BY_EXECUTION
+        # Whether it depends on what was chosen before.
+        self._remembers = spec.strategy in _TURNS
+        # By node id; in that order, so that equals are taken in the same order everywhere.
+        self._seats: dict[str, Seat] = {}
+        self._turns = 0
+        # Where the node stood that got the last one (``weighted``).
+        self._stride = 0.0
+        # Key → the node that has it.
+        self._homes: dict[str, Seat] = {}
 
     def join(self, node: LiveNode, match: Match) -> None:
-        self.seats[node.node_id] = Seat(node, match, passed=self.stride)
+        seat = Seat(node, match, digest(node.node_id), passed=self._stride)
+        self._seats = dict(sorted({**self._seats, node.node_id: seat}.items()))
+        self._homes.clear()
 
     def leave(self, node: LiveNode) -> None:
-        self.seats.pop(node.node_id, None)
+        self._seats.pop(node.node_id, None)
+        self._homes.clear()
 
     def given(self, node: LiveNode) -> None:
         """One execution of this lane went to ``node``."""
-        seat = self.seats.get(node.node_id)
+        if not self._remembers:
+            return
+        seat = self._seats.get(node.node_id)
         if seat is not None:
-            self.turns = seat.turn = self.turns + 1
-            self.stride = max(seat.passed, self.stride)
-            seat.passed = self.stride + 1 / seat.match.share
+            self._turns = seat.turn = self._turns + 1
+            self._stride = stride = max(seat.passed, self._stride)
+            seat.passed = stride + 1 / seat.match.share
 
-    @property
-    def by_execution(self) -> bool:
-        """Whether the choice depends on which execution it is for."""
-        return self.spec.strategy in (Strategy.RANDOM, Strategy.STICKY_KEY)
+    # --- by the execution -------------------------------------------------------------------------
 
-    # --- the choice -------------------------------------------------------------------------------
-
-    def for_one(self, row: Execution, taken: dict[str, int]) -> LiveNode | None:
-        """The node for ``row``; ``taken``: places that are promised already, by node."""
-        open_ = [seat for seat in self.seats.values() if has_room(seat.node, taken.get(seat.node.node_id, 0))]
-        if not open_:
-            return None
-        best = min(seat.match.unmet for seat in open_)
-        candidates = [seat.node for seat in open_ if seat.match.unmet == best]
-        if len(candidates) == 1:
-            return candidates[0]
-        if self.spec.strategy is Strategy.STICKY_KEY:
-            key = row.sticky_key or ""
-            return max(candidates, key=lambda node: affinity(key, node.node_id))
-        candidates.sort(key=lambda node: node.node_id)
-        return candidates[draw(row.id, len(candidates))]
+    def for_one(self, row: Execution) -> LiveNode | None:
+        """The node for ``row``; None: none has room."""
+        return next(iter(self.for_rows((row,))), None)
 
     def for_rows(self, rows: Iterable[Execution]) -> list[LiveNode]:
-        """A node for each of ``rows``, until one finds no room."""
+        """A node for each of ``rows``, as far as there is room."""
+        sticky = self.strategy is Strategy.STICKY_KEY
+        rooms = {id_: room for id_, seat in self._seats.items() if (room := room_of(seat.node)) > 0}
+        best = self._best(rooms)
         chosen: list[LiveNode] = []
-        taken: dict[str, int] = {}
         for row in rows:
-            node = self.for_one(row, taken)
-            if node is None:
+            if not best:
                 break
+            if sticky:
+                key = row.sticky_key or ""
+                seat = self._homes.get(key) or self._home(key)
+                if seat.node.node_id not in rooms:
+                    seat = _nearest(key, best)
+            else:
+                seat = best[draw(row.id, len(best))]
+            node = seat.node
             chosen.append(node)
-            taken[node.node_id] = taken.get(node.node_id, 0) + 1
+            rooms[node.node_id] = left = rooms[node.node_id] - 1
+            if not left:
+                del rooms[node.node_id]
+                best = self._best(rooms)
         return chosen
+
+    def _best(self, rooms: Iterable[str]) -> list[Seat]:
+        """Of the nodes with room those that suit best."""
+        seats = [self._seats[id_] for id_ in rooms]
+        least = min((seat.match.unmet for seat in seats), default=0)
+        return [seat for seat in seats if seat.match.unmet == least]
+
+    def _home(self, key: str) -> Seat:
+        """The node that has this key, whether it has room or not."""
+        if len(self._homes) >= MAX_HOMES:
+            self._homes.clear()
+        seat = self._homes[key] = _nearest(key, self._best(self._seats))
+        return seat
+
+    # --- whichever execution it is for ------------------------------------------------------------
 
     def places(self, wanted: int) -> list[LiveNode]:
         """Up to ``wanted`` places for executions that are all the same to the strategy."""
-        order = _ORDERS[self.spec.strategy]
-        heap = [
-            ((seat.match.unmet, *order(self, seat, 0, 0)), index, 0, seat)
-            for index, seat in enumerate(self.seats.values())
-            if has_room(seat.node, 0)
-        ]
+        seats = [seat for seat in self._seats.values() if room_of(seat.node) > 0]
+        if len(seats) > 1 and self.strategy is Strategy.ROUND_ROBIN:
+            return self._in_turn(seats, wanted)
+        if self.strategy is Strategy.LEAST_LOADED:
+            seats.sort(key=_last_given)
+        # (unmet, how soon, which, how many of these it gets already): the smallest is next.
+        heap = [(seat.match.unmet, self._standing(seat, 0), index, 0) for index, seat in enumerate(seats)]
         heapq.heapify(heap)
         chosen: list[LiveNode] = []
         while heap and len(chosen) < wanted:
-            _, index, more, seat = heap[0]
+            unmet, _, index, more = heap[0]
+            seat = seats[index]
             chosen.append(seat.node)
             more += 1
-            if has_room(seat.node, more):
-                heapq.heapreplace(heap, ((seat.match.unmet, *order(self, seat, more, len(chosen))), index, more, seat))
+            if more < room_of(seat.node):
+                heapq.heapreplace(heap, (unmet, self._standing(seat, more), index, more))
             else:
                 heapq.heappop(heap)
         return chosen
 
+    def _standing(self, seat: Seat, more: int) -> float:
+        """How soon it is its turn if it has got ``more`` already; smaller is sooner."""
+        if self.strategy is Strategy.WEIGHTED:
+            return max(seat.passed, self._stride) + more / seat.match.share
+        load = (seat.node.held + more) / seat.node.window
+        return -load if self.strategy is Strategy.PACK else load
 
-def has_room(node: LiveNode, more: int) -> bool:
-    """Whether it takes another one beside what it holds and ``more``."""
-    return node.open and node.held + more < node.window
+    def _in_turn(self, seats: list[Seat], wanted: int) -> list[LiveNode]:
+        """Round after round, whoever waited longest first; less suitable nodes when the others are full."""
+        chosen: list[LiveNode] = []
+        seats.sort(key=_last_turn)
+        rooms = [(seat, room_of(seat.node)) for seat in seats]
+        while rooms and len(chosen) < wanted:
+            best = rooms[0][0].match.unmet
+            these = [(seat, room) for seat, room in rooms if seat.match.unmet == best]
+            rooms = rooms[len(these) :]
+            given = 0
+            while these and len(chosen) < wanted:
+                given += 1
+                chosen += [seat.node for seat, _ in these[: wanted - len(chosen)]]
+                these = [(seat, room) for seat, room in these if room > given]
+        return chosen
 
 
-def _least_loaded(_: Choice, seat: Seat, more: int, __: int) -> Order:
-    node = seat.node
-    return ((node.held + more) / node.window, node.turn)
+def _nearest(key: str, seats: Iterable[Seat]) -> Seat:
+    mine = digest(key)
+    return max(seats, key=lambda seat: affinity(mine, seat.digest))
 
 
-def _pack(_: Choice, seat: Seat, more: int, __: int) -> Order:
-    node = seat.node
-    return (-(node.held + more) / node.window, node.node_id)
+def room_of(node: LiveNode) -> int:
+    """How many more it takes."""
+    return node.window - node.held if node.open else 0
 
 
-def _round_robin(choice: Choice, seat: Seat, more: int, given: int) -> Order:
-    return (choice.turns + given if more else seat.turn, seat.node.node_id)
+def _last_turn(seat: Seat) -> tuple[int, int]:
+    return (seat.match.unmet, seat.turn)
 
 
-def _weighted(choice: Choice, seat: Seat, more: int, _: int) -> Order:
-    return (max(seat.passed, choice.stride) + more / seat.match.share, seat.node.node_id)
-
-
-# By what is given out already, but not yet taken: to this node, and in all.
-_ORDERS: dict[Strategy, Callable[[Choice, Seat, int, int], Order]] = {
-    Strategy.LEAST_LOADED: _least_loaded,
-    Strategy.PACK: _pack,
-    Strategy.ROUND_ROBIN: _round_robin,
-    Strategy.WEIGHTED: _weighted,
-}
+def _last_given(seat: Seat) -> int:
+    return seat.node.turn

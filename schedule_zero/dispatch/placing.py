@@ -193,7 +193,7 @@ class Placing:
             choice = lane.choice
             if choice is not None and choice.by_execution:
                 while lane.count and lane.may_start:
-                    chosen = choice.for_one(lane.peek(), {})
+                    chosen = choice.for_one(lane.peek())
                     if chosen is None:
                         break
                     self._start(lane, chosen, now)

@@ -19,6 +19,7 @@ from schedule_zero.rules.birth import LaneSpec
 
 # The label that the strategy ``weighted`` goes by; without it, the slots.
 WEIGHT = "weight"
+_MASK = (1 << 64) - 1
 
 
 class Match(Struct, frozen=True):
@@ -76,14 +77,22 @@ def lacks(spec: LaneSpec, facts: Mapping[str, str]) -> list[str]:
     return missing + [text for text, condition in found if condition is None or not condition.holds(facts)]
 
 
-def affinity(key: str, node_id: str) -> int:
-    """Rendezvous hashing: of several nodes the one with the greatest value has this key.
+def affinity(key: int, node: int) -> int:
+    """Rendezvous hashing of two digests: of several nodes the one with the greatest value has the key.
 
-    A node that goes or comes moves its own keys only (Thaler and Ravishankar, 1998).
+    A node that goes or comes moves its own keys only (Thaler and Ravishankar, 1998). The mix is that of SplitMix64.
     """
-    return int.from_bytes(hashlib.blake2b(f"{key}\0{node_id}".encode("utf-8", "surrogatepass"), digest_size=8).digest())
+    mixed = ((key ^ node) * 0x9E3779B97F4A7C15) & _MASK
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
+    return mixed ^ (mixed >> 31)
+
+
+def digest(text: str) -> int:
+    """64 bits of it, the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 def draw(execution_id: str, among: int) -> int:
     """A number below ``among`` that is as good as any other, and the same for the same execution."""
-    return int.from_bytes(hashlib.blake2b(execution_id.encode(), digest_size=8).digest()) % among
+    return digest(execution_id) % among
