@@ -11,6 +11,12 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400 * 365)]
 
 
+# How long, and how many; 0: no limit.
+Age = Annotated[float, Meta(ge=0, le=86_400 * 36_525)]
+Rows = Annotated[int, Meta(ge=0, le=1_000_000_000_000)]
+DAY_S = 86_400.0
+
+
 class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A section of config.yaml."""
 
@@ -75,6 +81,21 @@ class RetentionConfig(_Section, frozen=True):
     events_rows: Annotated[int, Meta(ge=1000, le=100_000_000)] = 1_000_000
     # How long a repeated request with the same Idempotency-Key gets the first one's answer.
     idempotency_s: Seconds = 86_400.0
+    # How long executions are kept that ended in that state, and at most how many of them.
+    completed_s: Age = 30 * DAY_S
+    completed_rows: Rows = 0
+    failed_s: Age = 90 * DAY_S
+    failed_rows: Rows = 0
+    timeout_s: Age = 90 * DAY_S
+    timeout_rows: Rows = 0
+    dead_s: Age = 90 * DAY_S
+    dead_rows: Rows = 0
+    cancelled_s: Age = 90 * DAY_S
+    cancelled_rows: Rows = 0
+    misfired_s: Age = 90 * DAY_S
+    misfired_rows: Rows = 0
+    # Executions that wait for somebody to deal with them are kept whatever their age.
+    keep_dead_letters: bool = True
 
 
 class AuditConfig(_Section, frozen=True):

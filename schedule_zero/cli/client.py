@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from schedule_zero.cli import (
     client_calendars,
+    client_dead_letters,
     client_executions,
     client_foresight,
     client_groups,
@@ -17,6 +18,7 @@ from schedule_zero.cli.api import main
 
 __all__ = [
     "client_calendars",
+    "client_dead_letters",
     "client_executions",
     "client_foresight",
     "client_groups",

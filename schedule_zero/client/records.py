@@ -66,6 +66,9 @@ class AttemptRecord(Record, frozen=True):
     dispatched_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    # What its process used, where it had one of its own (``isolation``).
+    cpu_ms: float | None = None
+    peak_rss_bytes: int | None = None
     error: JobError | None = None
 
 
@@ -93,7 +96,12 @@ class ExecutionRecord(Record, frozen=True):
     finished_at: datetime | None = None
     stored_at: datetime | None = None
     duration_ms: float | None = None
+    # What its last attempt used, where that ran in a process of its own.
+    cpu_ms: float | None = None
+    peak_rss_bytes: int | None = None
     cancel_requested: bool = False
+    # The group of its failure, until somebody deals with it.
+    dead_letter: str | None = None
     result: Any = None
     error: JobError | None = None
     omitted: list[str] = []

@@ -70,7 +70,7 @@ from schedule_zero.store.executions import Refusal, StartedItem
 from schedule_zero.wire.messages import Accept, Cancel, Reject, Result, ResultItem
 
 # The node may report in these: it has the attempt, or had it.
-_REPORTABLE = frozenset({SENT, ACCEPTED, REPORTED, UNRECORDED, LOOSE})
+REPORTABLE = frozenset({SENT, ACCEPTED, REPORTED, UNRECORDED, LOOSE})
 
 
 class Core:
@@ -111,6 +111,8 @@ class Core:
         self.disconnected = membership.disconnected
         self.drop = membership.drop
         self.drain = membership.drain
+        self.resend = membership.resend
+        self.lease_over = membership.lease_over
         self.place = placing.place
         self.why_nobody = placing.book.why_nobody
         self.takers = placing.book.takers
@@ -189,7 +191,7 @@ class Core:
             att = attempts.get(item.token)
             if att is None or att.row.id != item.id:
                 elsewhere.append(item)
-            elif att.phase in _REPORTABLE:
+            elif att.phase in REPORTABLE:
                 report(att, item, now)
         if elsewhere:
             self._endings.look_up(session, elsewhere)

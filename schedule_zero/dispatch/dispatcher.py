@@ -23,11 +23,13 @@ from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.core import Core
 from schedule_zero.dispatch.curve import CurveKeys
 from schedule_zero.dispatch.due import DueTimer
+from schedule_zero.dispatch.http_peers import HttpPeers
 from schedule_zero.dispatch.inbound import Inbound
 from schedule_zero.dispatch.membership import TICK_S
 from schedule_zero.dispatch.recording import Recorder
 from schedule_zero.dispatch.registry import Registry
 from schedule_zero.dispatch.router import Router, Sent
+from schedule_zero.dispatch.sessions import LiveAttempt
 from schedule_zero.dispatch.views import DispatchStats, NodeView, ProgressView, node_view
 from schedule_zero.errors import NotFound
 from schedule_zero.model import Execution, Handler, LaneKey, Node, NodeState, State
@@ -84,6 +86,7 @@ class Dispatcher:
             stats=self.stats,
             changed=self._flush_soon,
             send=self._send,
+            failed=self._unrecorded,
             params_bytes=config.limits.params_bytes,
         )
         self.handover, self.run_time = recorder.handover, recorder.run_time
@@ -96,6 +99,10 @@ class Dispatcher:
             stats=self.stats,
             clock=clock,
             max_bytes=config.zmq.max_message_bytes,
+        )
+        # Nodes that speak HTTP.
+        self.http = HttpPeers(
+            core=core, inbound=self._inbound, config=config.dispatch, clock=clock, changed=self._flush_soon
         )
         # As many at once as fit the window, however large they are: they are all in memory for a moment.
         batch = max(1, config.dispatch.window_bytes // config.limits.params_bytes)
@@ -181,6 +188,7 @@ class Dispatcher:
 
     def tick(self) -> None:
         """Let the core look at the time."""
+        self.http.tick()
         self._core.tick(self._now())
         self.stats.resends = self._core.resent
         self._due.look()
@@ -193,6 +201,7 @@ class Dispatcher:
         self._stopping = True
         self._core.close()
         self._due.stop()
+        self.http.close()
         for peer, session in list(self._core.sessions.items()):
             self._send(peer, m.Goaway(s=session.s, reason="the server is stopping"))
         await self._recorder.close(deadline_s)
@@ -339,6 +348,7 @@ class Dispatcher:
                 except Exception:  # a bug of ours must not take the effects after it along
                     self.stats.internal_errors += 1
                     log.exception("effect_failed", effect=type(effect).__name__)
+        self.http.settle()
 
     def _send(self, peer: bytes, message: m.ServerMessage) -> None:
         if self._router is None:
@@ -347,12 +357,18 @@ class Dispatcher:
         stats.messages_out += 1
         if type(message) is m.Dispatch:
             stats.dispatched += len(message.items)
+        if peer in self.http.peers:
+            self.http.receive(peer, message)
+            return
         outcome = self._router.send(peer, encode(message))
         if outcome is not Sent.OK:
             stats.sends_failed += 1
             if outcome is Sent.GONE:
                 self._core.disconnected(peer, self._now())
                 self._flush_soon()
+
+    def _unrecorded(self, attempts: list[LiveAttempt]) -> None:
+        self.http.unrecorded(attempts)
 
     def _node_changed(self, effect: fx.NodeChanged) -> None:
         node = effect.node

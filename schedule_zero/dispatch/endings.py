@@ -28,6 +28,7 @@ from schedule_zero.model import Attempt, AttemptOutcome, Execution, JobError, St
 from schedule_zero.rules import ending as rules
 from schedule_zero.rules.ending import Ending
 from schedule_zero.rules.options import options_of
+from schedule_zero.rules.signature import signature
 from schedule_zero.store.executions import EndItem, Refusal
 from schedule_zero.wire.messages import Cancel, ResultAck, ResultItem
 
@@ -86,6 +87,8 @@ class Endings:
                     started_us=started_us,
                     finished_us=finished_us,
                     stored_us=now.wall_us,
+                    cpu_us=item.cpu_us,
+                    peak_rss_bytes=item.peak_rss_bytes,
                     attempt=row.attempt,
                     node_id=row.node_id,
                     dispatched_us=row.dispatched_us,
@@ -125,6 +128,7 @@ class Endings:
             started_us=started_us,
             finished_us=finished_us,
             result=result,
+            used=(item.cpu_us, item.peak_rss_bytes),
         )
 
     def _broken(self, result: bytes) -> JobError | None:
@@ -187,6 +191,7 @@ class Endings:
         result: bytes | None = None,
         started_us: int | None = None,
         finished_us: int | None = None,
+        used: tuple[int | None, int | None] = (None, None),
         archive: bool = False,
     ) -> None:
         row = att.row
@@ -201,10 +206,13 @@ class Endings:
                 outcome=ending.outcome,
                 state=ending.state,
                 result=result,
-                error=None if error is None else _encode_error(error),
+                error=None if error is None else encode_error(error),
                 started_us=started_us or row.started_us,
                 finished_us=finished_us or now.wall_us,
                 stored_us=now.wall_us,
+                dead_letter=signature(row, ending.state, error),
+                cpu_us=used[0],
+                peak_rss_bytes=used[1],
                 not_before_us=not_before_us,
                 lost=ending.lost,
                 archive=archive or ending.goes_on,
@@ -371,11 +379,14 @@ def _stale(item: ResultItem, node: LiveNode, now: Now) -> Attempt:
         outcome=item.outcome,
         started_us=item.started_us,
         finished_us=item.finished_us or now.wall_us,
-        error=None if item.error is None else _encode_error(item.error),
+        cpu_us=item.cpu_us,
+        peak_rss_bytes=item.peak_rss_bytes,
+        error=None if item.error is None else encode_error(item.error),
     )
 
 
-def _encode_error(error: JobError) -> bytes:
+def encode_error(error: JobError) -> bytes:
+    """As it is stored: bounded."""
     if len(error.message) > MAX_ERROR_CHARS or len(error.traceback) > MAX_ERROR_CHARS or len(error.type) > 256:
         error = JobError(
             type=error.type[:256],

@@ -193,7 +193,8 @@ class Membership:
                 node.instance.over = True
             node.instance = Instance(hello.instance, hello.epoch, identity, now.mono_s)
             node.held = 0
-            node.leaving = False
+        # Also for the same process: over HTTP one may sign off, and come back.
+        node.instance.over = node.leaving = False
         return node
 
     def session(self, peer: bytes, s: str, now: Now) -> Session | None:
@@ -363,6 +364,28 @@ class Membership:
             session.node.leaving = True
             session.node.refresh()
             self._changed(session.node, "leaving")
+
+    def resend(self, peer: bytes, tokens: Iterable[int], now: Now) -> None:
+        """The node says that it does not have these: DISPATCH was lost, though we thought it had arrived (HTTP)."""
+        session = self.sessions.get(peer)
+        if session is None:
+            return
+        node = session.node
+        lost = [att for att in map(node.attempts.get, tokens) if att is not None and att.phase in (SENT, ACCEPTED)]
+        for att in lost:
+            att.phase = SENT
+        self._placing.resent += len(lost)
+        self._placing.dispatch(node, lost, now)
+
+    def lease_over(self, node_id: str, tokens: Iterable[int], now: Now) -> None:
+        """These had leases of their own, shorter than their process's (HTTP): nobody believes in them any more."""
+        node = self.nodes.get(node_id)
+        if node is None:
+            return
+        for att in map(node.attempts.get, tokens):
+            if att is not None and att.phase in HELD:
+                self._endings.lose(att, now)
+        self._placing.settle(now)
 
     def send_cancel(self, node: LiveNode, tokens: list[int], now: Now) -> None:
         session = node.session

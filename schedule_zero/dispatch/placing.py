@@ -25,9 +25,10 @@ from schedule_zero.dispatch.sessions import (
     LiveNode,
     Session,
 )
+from schedule_zero.job_options import Isolation
 from schedule_zero.model import Execution, LaneKey, State
 from schedule_zero.rules.ending import HANDED_BACK_CANCELLED
-from schedule_zero.rules.options import options_of
+from schedule_zero.rules.options import EffectiveOptions, options_of
 from schedule_zero.store.executions import StartItem
 from schedule_zero.wire.messages import Dispatch, DispatchItem
 
@@ -360,21 +361,22 @@ def _pieces(attempts: Iterable[LiveAttempt]) -> Iterator[list[DispatchItem]]:
             items, size = [], 0
         size += len(params)
         plain = row.options is None and att.lane.timeout_cap_s is None
-        items.append(
-            DispatchItem(
-                id=row.id,
-                token=att.token,
-                attempt=row.attempt,
-                handler_id=row.handler_id,
-                job_method=row.job_method,
-                params=params,
-                timeout_s=None if plain else _timeout_s(row, att.lane),
-                idempotency_key=row.idempotency_key,
-                schedule_id=row.schedule_id,
-                nominal_us=row.nominal_us,
-                shard=row.shard,
-            )
+        item = DispatchItem(
+            id=row.id,
+            token=att.token,
+            attempt=row.attempt,
+            handler_id=row.handler_id,
+            job_method=row.job_method,
+            params=params,
+            timeout_s=None if plain else _timeout_s(row, att.lane),
+            idempotency_key=row.idempotency_key,
+            schedule_id=row.schedule_id,
+            nominal_us=row.nominal_us,
+            shard=row.shard,
         )
+        if row.options is not None:
+            _isolate(item, options_of(row.options))
+        items.append(item)
     if items:
         yield items
 
@@ -384,6 +386,13 @@ _ON_THE_WAY = frozenset({SENT, ACCEPTED})
 
 def _by_priority(row: Execution) -> int:
     return -row.priority
+
+
+def _isolate(item: DispatchItem, options: EffectiveOptions) -> None:
+    """Limits are for a process: without one of its own, a job has none."""
+    if options.isolation is not Isolation.NONE:
+        item.isolation = options.isolation
+        item.memory_mb, item.cpu_percent, item.cpu_s = options.memory_mb, options.cpu_percent, options.cpu_s
 
 
 def _timeout_s(row: Execution, lane: Lane) -> float | None:

@@ -15,6 +15,7 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.core import Core
+from schedule_zero.dispatch.sessions import LiveAttempt
 from schedule_zero.dispatch.views import DispatchStats, ProgressView
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.ops.histogram import Histogram
@@ -41,6 +42,7 @@ class Recorder:
         stats: DispatchStats,
         changed: Callable[[], None],
         send: Callable[[bytes, ServerMessage], None],
+        failed: Callable[[list[LiveAttempt]], None],
         params_bytes: int,
     ) -> None:
         self._core = core
@@ -50,6 +52,8 @@ class Recorder:
         # The core has new effects.
         self.changed = changed
         self._send = send
+        # Neither their start nor their end was committed.
+        self._failed = failed
         # The largest parameters that one execution may have.
         self._params_bytes = params_bytes
         # Seconds from being handed to the wire to the method's entry, and from there to its end (on the node's clock).
@@ -100,6 +104,7 @@ class Recorder:
         def done(result: set[str] | Exception) -> None:
             if isinstance(result, Exception):
                 self._core.start_failed(effect.attempts, self._now())
+                self._failed(effect.attempts)
             else:
                 self._core.started(effect.attempts, result, self._now())
             self.changed()
@@ -110,6 +115,7 @@ class Recorder:
         def done(result: dict[int, Refusal] | Exception) -> None:
             if isinstance(result, Exception):
                 self._core.record_failed(effect.attempts, effect.items)
+                self._failed(effect.attempts)
             else:
                 self._observe(effect.items)
                 self._core.recorded(effect.attempts, result, self._now())

@@ -18,8 +18,9 @@ from schedule_zero.node.context import StopReason
 from schedule_zero.node.credit import CreditWindow
 from schedule_zero.node.delivery import Delivery, EncodedResult, encode_result, token_of
 from schedule_zero.node.identity import Identity
+from schedule_zero.node.isolation import WorkerPool
 from schedule_zero.node.lease import Lease, ServerTime
-from schedule_zero.node.link import Conversation, Link
+from schedule_zero.node.link import Conversation, Line
 from schedule_zero.node.mailbox import Mailbox
 from schedule_zero.node.methods import BoundMethod
 from schedule_zero.node.outbox import Durable, Outbox
@@ -83,6 +84,7 @@ class Work:
         clock: Clock,
         lease: Lease,
         time: ServerTime,
+        isolation: WorkerPool | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -121,16 +123,17 @@ class Work:
             result_limit=result_limit,
             deliver=self.outbox.put,
             report=ProgressBoard(loop, self._send_progress).report,
+            isolation=isolation,
         )
         self._time = time
-        self._link: Link | None = None
+        self._link: Line | None = None
         self._fenced = True
         self._refusing: set[str] = set()
         self._sweep_due = False
         self._recent: set[int] = set()
         self._older: set[int] = set()
 
-    def open(self, link: Link) -> None:
+    def open(self, link: Line) -> None:
         """Recover the outbox and work for this link."""
         self._link = link
         _, waiting = self.outbox.open(token_of)
@@ -162,6 +165,9 @@ class Work:
             labels=self._about.labels,
             facts=self._about.facts,
         )
+
+    def holds(self) -> list[int]:
+        return [*self.runner.attempts, *self.delivery]
 
     def heartbeat(self) -> tuple[int, int]:
         return len(self.runner.attempts), len(self.delivery)

@@ -12,11 +12,13 @@ from schedule_zero.service.access import AccessService
 from schedule_zero.service.audit import AuditService
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.calendars import CalendarService
+from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.groups import GroupService
+from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.specs import (
@@ -52,6 +54,8 @@ class Service(Struct, frozen=True, kw_only=True):
 
     executions: ExecutionService
     groups: GroupService
+    dead_letters: DeadLetterService
+    jobs: JobService
     schedules: ScheduleService
     ledger: LedgerService
     audits: AuditService

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.metrics import Family, Metrics, Sample, one
+from schedule_zero.ops.retention import RetentionStats
 from schedule_zero.ops.supervise import Supervisor
 from schedule_zero.service.audit_rounds import AuditStats
 from schedule_zero.store import Store
@@ -26,6 +27,8 @@ def server_metrics(
     hub: EventHub,
     supervisor: Supervisor,
     audit: AuditStats,
+    retention: RetentionStats,
+    letters: Callable[[], dict[str, int]],
     requests: Requests,
 ) -> Metrics:
     """All families of one server."""
@@ -44,6 +47,9 @@ def server_metrics(
     def unserved() -> Iterable[Sample]:
         by_handler = Counter(handler_id for handler_id, *_ in dispatcher.unserved())
         return [((handler_id,), count) for handler_id, count in sorted(by_handler.items())]
+
+    def dead_letters() -> Iterable[Sample]:
+        return [((handler_id,), count) for handler_id, count in sorted(letters().items())]
 
     def restarts() -> Iterable[Sample]:
         return [((loop.name,), loop.restarts) for loop in supervisor.loops.values()]
@@ -73,6 +79,8 @@ def server_metrics(
             Family("gauge", "executions_waiting", "Executions waiting, by handler", ("handler_id",), waiting),
             Family("gauge", "lanes_unserved", "Kinds of waiting executions that no connected node may run, by handler",
                    ("handler_id",), unserved),
+            Family("gauge", "dead_letters", "Failed executions that nobody has dealt with, by handler", ("handler_id",),
+                   dead_letters),
             counter("attempts_dispatched", "Attempts sent to nodes", lambda: wire.dispatched),
             counter("attempts_resent", "Attempts sent again because no node had accepted them", lambda: wire.resends),
             counter("attempts_lost", "Attempts that ended with the loss of their node", lambda: wire.attempts_lost),
@@ -110,6 +118,10 @@ def server_metrics(
             gauge("audit_last_seconds", "How long the last audit of all schedules took", lambda: audit.last_s),
             gauge("audit_last_timestamp_seconds", "When the last audit of all schedules was complete; 0: none was",
                   lambda: audit.last_us / 1e6),
+            counter("executions_pruned", "Executions deleted because they had been kept long enough",
+                    lambda: retention.deleted),
+            gauge("retention_last_seconds", "How long the last round took that deleted executions",
+                  lambda: retention.last_s),
             counter("store_commits", "Transactions committed", lambda: wrote.commits),
             counter("store_operations", "Operations committed", lambda: wrote.operations),
             counter("store_failures", "Operations that failed", lambda: wrote.failures),

@@ -90,8 +90,22 @@ def how_jobs_are_run(conn: Connection) -> None:
     )
 
 
+def requeues(conn: Connection) -> None:
+    """4 → 5: dead letters go by their group; requeueing many at a rate. What failed before is no dead letter."""
+    _run(
+        conn,
+        "DROP INDEX ix_executions_dead",
+        "CREATE INDEX ix_executions_dead ON executions (dead_letter, seq) WHERE dead_letter IS NOT NULL",
+        """CREATE TABLE requeues (
+            id {name} NOT NULL, dead_letter {name}, handler_id {name}, job_method {name}, up_to_seq BIGINT NOT NULL,
+            at_letter {name} NOT NULL, at_seq BIGINT NOT NULL, rate_per_s FLOAT NOT NULL, patch TEXT, options TEXT,
+            total BIGINT NOT NULL, created BIGINT NOT NULL, refused BIGINT NOT NULL, note TEXT, state {name} NOT NULL,
+            created_us BIGINT NOT NULL, "by" TEXT, PRIMARY KEY (id))""",
+    )
+
+
 def routed_and_grouped(conn: Connection) -> None:
-    """4 → 5: labels and facts of nodes; groups of executions."""
+    """5 → 6: labels and facts of nodes; groups of executions."""
     _run(
         conn,
         "ALTER TABLE nodes ADD COLUMN labels TEXT NOT NULL DEFAULT '{{}}'",

@@ -11,7 +11,13 @@ from collections.abc import Callable, Collection
 from sqlalchemy import Connection, insert, inspect, select, update
 
 from schedule_zero.errors import ConfigError
-from schedule_zero.store.migration_steps import how_jobs_are_run, policies_and_history, routed_and_grouped, thawed_by
+from schedule_zero.store.migration_steps import (
+    how_jobs_are_run,
+    policies_and_history,
+    requeues,
+    routed_and_grouped,
+    thawed_by,
+)
 from schedule_zero.store.tables import meta, metadata
 
 # STEPS[n] takes version n + 1 to n + 2.
@@ -19,6 +25,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     policies_and_history,
     thawed_by,
     how_jobs_are_run,
+    requeues,
     routed_and_grouped,
 )
 LATEST = 1 + len(STEPS)

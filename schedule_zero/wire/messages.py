@@ -13,6 +13,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from schedule_zero.conditions import MAX_LABEL_VALUE, MAX_LABELS
+from schedule_zero.job_options import Isolation
 from schedule_zero.model import AttemptOutcome, JobError, JobMethod
 
 PREFIX = b"SZ1"
@@ -26,6 +27,7 @@ Text = Annotated[str, Meta(max_length=4096)]
 Token = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Micros = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Bytes = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 # The bounds also keep NaN out: no comparison with it holds.
 RetryAfter = Annotated[float, Meta(ge=0, le=86_400 * 365)]
 ShardText = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,6})/[1-9][0-9]{0,6}(?!\n)$")]
@@ -144,6 +146,9 @@ class ResultItem(Struct, kw_only=True, omit_defaults=True):
     # The job asked for another attempt not before this many seconds, or for none at all.
     retry_after_s: RetryAfter | None = None
     give_up: bool = False
+    # What its process and the processes that it started used, where it had one of its own.
+    cpu_us: Micros | None = None
+    peak_rss_bytes: Bytes | None = None
 
 
 class Result(_Message, tag="RESULT"):
@@ -207,6 +212,11 @@ class DispatchItem(Struct, kw_only=True, omit_defaults=True):
     nominal_us: int | None = None
     # ``2/8``: part 2, counted from 0, of 8.
     shard: ShardText | None = None
+    # ``process``: in a worker process, which may use no more than this.
+    isolation: Isolation = Isolation.NONE
+    memory_mb: int | None = None
+    cpu_percent: int | None = None
+    cpu_s: float | None = None
 
 
 class Dispatch(_Message, tag="DISPATCH"):

@@ -266,7 +266,7 @@ async def test_an_execution_is_shown_with_the_options_that_were_said_and_who_sai
     done = await command("executions", execution_id)
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["priority", "9", "submission"] in lines
-    assert ["retry_on", '["timeout"]', "submission"] in lines
+    assert ["retry_on", "timeout", "submission"] in lines
     assert "max_per_key" not in done.stdout
 
 

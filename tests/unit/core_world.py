@@ -42,6 +42,10 @@ class Record:
     error: bytes | None = None
     result: bytes | None = None
     started_us: int | None = None
+    cpu_us: int | None = None
+    peak_rss_bytes: int | None = None
+    # token → (cpu_us, peak_rss_bytes) of archived attempts
+    used: dict[int, tuple[int | None, int | None]] = field(default_factory=dict)
     # token → outcome of archived attempts
     attempts: dict[int, AttemptOutcome] = field(default_factory=dict)
     tokens: list[int] = field(default_factory=list)
@@ -122,8 +126,13 @@ class Ledger:
                 continue
             assert item.attempt == record.attempt
             assert item.archive or item.state in TERMINAL
+            # Somebody has to look at these, and at no others.
+            assert (item.dead_letter is not None) == (item.state in (State.FAILED, State.TIMEOUT, State.DEAD))
             if item.archive:
                 record.attempts[item.token] = item.outcome
+                record.used[item.token] = (item.cpu_us, item.peak_rss_bytes)
+            if item.state in TERMINAL:
+                record.cpu_us, record.peak_rss_bytes = item.cpu_us, item.peak_rss_bytes
             record.become(item.state)
             record.lost += item.lost
             record.attempt -= not item.burn

@@ -63,6 +63,13 @@ POST /api/executions operator
 GET /api/executions/stats viewer
 GET /api/executions/errors viewer
 POST /api/executions/clear admin
+GET /api/dead-letters viewer
+GET /api/dead-letters/executions viewer
+POST /api/dead-letters/requeue operator
+POST /api/dead-letters/discard operator
+GET /api/requeues viewer
+GET /api/requeues/{id} viewer
+POST /api/requeues/{id}/cancel operator
 GET /api/executions/{id} viewer
 POST /api/executions/{id}/cancel operator
 POST /api/executions/{id}/retry operator
@@ -71,6 +78,9 @@ GET /api/groups viewer
 GET /api/groups/{id} viewer
 POST /api/groups/{id}/cancel operator
 GET /api/nodes viewer
+POST /api/jobs/claim worker
+POST /api/jobs/{id}/heartbeat worker
+POST /api/jobs/{id}/result worker
 POST /api/nodes/{id}/drain operator
 POST /api/nodes/{id}/resume operator
 GET /api/events viewer

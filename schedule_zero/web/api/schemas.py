@@ -468,6 +468,9 @@ class TokenBody(Body, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(min_length=1, max_length=100)]
     role: Role
+    expires_s: (
+        Annotated[float, Meta(gt=0, le=86_400 * 3650, description="It is refused after so many seconds.")] | None
+    ) = None
 
 
 class NodeKeyBody(Body, frozen=True, kw_only=True):

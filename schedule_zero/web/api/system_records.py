@@ -81,6 +81,7 @@ class TokenRecord(Record, kw_only=True):
     name: str
     role: Role
     created_at: Moment | None
+    expires_at: Moment | None
     revoked_at: Moment | None
 
 
@@ -221,6 +222,7 @@ def _token_fields(token: ApiToken) -> dict[str, Any]:
         "name": token.name,
         "role": token.role,
         "created_at": rfc3339(token.created_us),
+        "expires_at": rfc3339(token.expires_us),
         "revoked_at": rfc3339(token.revoked_us),
     }
 
