@@ -59,6 +59,12 @@ class DispatchConfig(_Section, frozen=True):
     # So many bytes of their parameters at most: 10,000 of the largest would take 2.5 GB.
     window_bytes: Annotated[int, Meta(ge=65_536, le=1 << 40)] = 64 << 20
     max_lost: Annotated[int, Meta(ge=1, le=100)] = 3
+    # A node where so many executions in a row failed that do well elsewhere gets no new work for a while. 0: never.
+    quarantine_failures: Annotated[int, Meta(ge=0, le=10_000)] = 10
+    # The same for one whose process was lost with work so many times in 10 minutes. 0: never.
+    quarantine_losses: Annotated[int, Meta(ge=0, le=1_000)] = 5
+    # After so long it is tried with one attempt at a time; doubled each time that this fails, up to an hour.
+    quarantine_s: Seconds = 60.0
 
 
 class LimitsConfig(_Section, frozen=True):

@@ -113,6 +113,17 @@ class NodeState(StrEnum):
     OFFLINE = "offline"
 
 
+class OperationKind(StrEnum):
+    """Why a connected node gets no new work; at most one at a time, until it is released."""
+
+    # What it holds goes on, queued or running.
+    CORDON = "cordon"
+    # It hands back what it has not started, and at the deadline what still runs.
+    DRAIN = "drain"
+    # The server did it, because of what happened there; it ends by itself once the node does well again.
+    QUARANTINE = "quarantine"
+
+
 class CatchUp(StrEnum):
     """What becomes of nominal times that are later than the misfire grace."""
 
@@ -514,6 +525,20 @@ class Handler(Struct, kw_only=True):
     updated_us: int = 0
 
 
+class NodeOperation(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What was done to a node, by whom and why."""
+
+    kind: OperationKind
+    since_us: int
+    # A drain: when what runs is handed back. A quarantine: when the node is on probation.
+    until_us: int | None = None
+    note: str = ""
+    # A principal's name; empty: the server itself.
+    by: str = ""
+    # A quarantine: the how manieth in a row.
+    times: int = 0
+
+
 class Node(Struct, kw_only=True):
     """One handler process as the store remembers it."""
 
@@ -523,7 +548,7 @@ class Node(Struct, kw_only=True):
     state: NodeState
     handlers: list[str]
     slots: int
-    draining: bool = False
+    operation: NodeOperation | None = None
     version: str = ""
     host: str = ""
     pid: int = 0

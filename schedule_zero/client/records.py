@@ -343,6 +343,18 @@ class HandlerRecord(Record, frozen=True):
     last_updated: datetime | None = None
 
 
+class NodeOperation(Record, frozen=True):
+    """Why a node gets no new work. ``kind``: ``cordon``, ``drain`` or ``quarantine``; ``by`` None: the server."""
+
+    kind: str
+    since: datetime
+    # Of a drain the deadline, of a quarantine when the node is on probation.
+    until: datetime | None = None
+    note: str | None = None
+    by: str | None = None
+    probation: bool = False
+
+
 class NodeRecord(Record, frozen=True):
     """One node, and its live session where it has one."""
 
@@ -352,7 +364,11 @@ class NodeRecord(Record, frozen=True):
     slots: int = 0
     running: int = 0
     draining: bool = False
+    operation: NodeOperation | None = None
     heartbeat_age_s: float | None = None
+    round_trip_s: float | None = None
+    # How far its clock is ahead of the server's.
+    clock_skew_s: float | None = None
     version: str = ""
     host: str = ""
     pid: int = 0

@@ -16,6 +16,7 @@ from schedule_zero.client.dead_letter_verbs import DeadLetterVerbs
 from schedule_zero.client.flow import Flow
 from schedule_zero.client.group_verbs import GroupVerbs
 from schedule_zero.client.ledger_verbs import LedgerVerbs
+from schedule_zero.client.node_verbs import NodeVerbs
 from schedule_zero.client.policy_verbs import PolicyVerbs
 from schedule_zero.client.records import ExecutionRecord, Job, Page, ScheduleRecord
 from schedule_zero.client.verb import verb
@@ -24,7 +25,7 @@ from schedule_zero.job_options import Options
 from schedule_zero.model import new_id
 
 
-class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, GroupVerbs):
+class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, NodeVerbs, GroupVerbs):
     """The methods of both clients. What each returns here, ``Client`` returns; ``AsyncClient`` returns a coroutine."""
 
     # --- jobs -------------------------------------------------------------------------------------
@@ -298,21 +299,6 @@ class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, GroupVerbs
     def handlers(self) -> Flow[list[records.HandlerRecord]]:
         """Every handler that was ever declared, connected or not."""
         return (yield from self.ask("GET", "/api/handlers", answers.Handlers)).handlers
-
-    @verb
-    def nodes(self) -> Flow[list[records.NodeRecord]]:
-        """Every node, connected or not."""
-        return (yield from self.ask("GET", "/api/nodes", answers.Nodes)).nodes
-
-    @verb
-    def drain_node(self, node_id: str) -> Flow[records.NodeRecord]:
-        """Give a node no new work; what it runs, it finishes."""
-        return (yield from self.ask("POST", f"/api/nodes/{segment(node_id)}/drain", records.NodeRecord))
-
-    @verb
-    def resume_node(self, node_id: str) -> Flow[records.NodeRecord]:
-        """Give a node work again."""
-        return (yield from self.ask("POST", f"/api/nodes/{segment(node_id)}/resume", records.NodeRecord))
 
     @verb
     def health(self) -> Flow[dict[str, Any]]:

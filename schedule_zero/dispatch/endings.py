@@ -12,6 +12,7 @@ import msgspec
 
 from schedule_zero.config import DispatchConfig
 from schedule_zero.dispatch.effects import CancelAgain, Classify, Collector, DueAt, Now, RecordStale
+from schedule_zero.dispatch.health import Health
 from schedule_zero.dispatch.lanes import Limit
 from schedule_zero.dispatch.sessions import (
     COUNTED,
@@ -48,9 +49,10 @@ def not_before(us: int, earliest_us: int | None) -> int:
 class Endings:
     """Ends attempts. Knows nothing of lanes: what goes on is handed back to the caller of ``recorded``."""
 
-    def __init__(self, config: DispatchConfig, result_bytes: int, out: Collector) -> None:
+    def __init__(self, config: DispatchConfig, result_bytes: int, health: Health, out: Collector) -> None:
         self._max_lost = config.max_lost
         self._result_bytes = result_bytes
+        self._health = health
         self._out = out
         # Decisions that could not be committed.
         self._again: list[tuple[LiveAttempt, EndItem]] = []
@@ -77,6 +79,10 @@ class Endings:
         if outcome is COMPLETED:
             # The path of nearly all: no rule to ask, nothing to keep for later.
             att.ending = None
+            node = att.node
+            node.completed_s[att.lane] = now.mono_s
+            if node.failing or node.probation:
+                self._health.did_well(att)
             out.ends.append(
                 EndItem(
                     id=row.id,
@@ -100,6 +106,7 @@ class Endings:
             )
             out.ending.append(att)
             return
+        self._health.ended(att, item, now.mono_s)
         ending = rules.after_report(
             outcome,
             attempt=row.attempt,
@@ -154,6 +161,7 @@ class Endings:
     def lose(self, att: LiveAttempt, now: Now) -> None:
         """Nobody holds a lease on it any more, and nobody knows how far it got."""
         row = att.row
+        self._health.lost(att, now.mono_s)
         ending = rules.after_loss(
             lost_count=row.lost_count,
             options=options_of(row.options),

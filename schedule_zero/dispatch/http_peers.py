@@ -205,7 +205,7 @@ class HttpPeers:
             items = await self._wait(bot, ask)
         cancel = [token for token, held in bot.held.items() if held.cancel]
         waited_s = self._clock.mono_s() - began_s
-        return Given(items=items, cancel=cancel + over, draining=node.draining, waited_s=waited_s)
+        return Given(items=items, cancel=cancel + over, draining=node.drained, waited_s=waited_s)
 
     def heartbeat(
         self, node_id: str, execution_id: str, token: int, progress: tuple[float | None, str] | None
@@ -225,7 +225,7 @@ class HttpPeers:
             self._say(bot, m.Accept(s="", items=[m.AcceptedItem(token=token)]))
         if progress is not None:
             self._say(bot, m.Progress(s="", token=token, percent=progress[0], text=progress[1]))
-        return Beat(cancel=att.row.cancel_requested, draining=att.node.draining)
+        return Beat(cancel=att.row.cancel_requested, draining=att.node.drained)
 
     async def report(self, node_id: str, item: m.ResultItem) -> str | None:
         """How an attempt ended: once that is committed, what RESULT_ACK says of it. None: it isn't this bot's.

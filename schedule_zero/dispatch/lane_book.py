@@ -114,6 +114,8 @@ class LaneBook:
         for node in self._nodes.values():
             if lane in node.lanes:
                 node.lanes.remove(lane)
+            node.completed_s.pop(lane, None)
+            node.failed_s.pop(lane, None)
 
     # --- asking -----------------------------------------------------------------------------------
 
@@ -128,7 +130,7 @@ class LaneBook:
 
     def takers(self, key: LaneKey) -> list[str]:
         """The nodes that may run what is in this lane and are meant to take new work, by id."""
-        return sorted(node.node_id for node in self._matching(key) if not (node.draining or node.leaving))
+        return sorted(node.node_id for node in self._matching(key) if node.accepting)
 
     def why_nobody(self, key: LaneKey) -> str | None:
         """Why no node may run what is in this lane, in words; None: there is one."""

@@ -303,7 +303,7 @@ class Placing:
     def launch(self, node: LiveNode, attempts: Iterable[LiveAttempt], now: Now) -> None:
         """They are committed as running on ``node``: send them, or give them back if that can't be done any more."""
         session = node.session
-        takes = session is not None and session.ready and not node.draining and not node.leaving
+        takes = session is not None and session.ready and node.accepting
         instance = node.instance
         go: list[LiveAttempt] = []
         for att in attempts:

@@ -28,6 +28,7 @@ from schedule_zero.wire.messages import ServerMessage
 log = structlog.get_logger(__name__)
 
 CANCEL_AGAIN_S = 1.0
+OPERATE_AGAIN_S = 1.0
 
 
 class Recorder:
@@ -218,6 +219,36 @@ class Recorder:
             if answer.outcome is CancelOutcome.REQUESTED and answer.node_id is not None:
                 self._core.cancel(answer.node_id, answer.token, now)
         self.changed()
+
+    def operate(self, operation: nodes.Operate, on_done: Callable[[bool | Exception], None]) -> None:
+        """Take a node out of service, or back, for an operator. The core hears of it in the order of the commits."""
+
+        def done(result: bool | Exception) -> None:
+            if not isinstance(result, Exception):
+                self._core.operate(operation.node.node_id, operation.operation, self._now())
+                self.changed()
+            on_done(result)
+
+        self.submit(nodes.operate, operation, done)
+
+    def node_operated(self, node_id: str, why: str) -> None:
+        """Store what the server itself did to a node: what holds in memory by now, until the two agree.
+
+        An operator's word is stored before it holds in memory. One that is under way right now is either committed
+        first, and ours refused; or a release that found nothing to release: then ours is taken back here.
+        """
+        live = self._core.nodes.get(node_id)
+        if self._closing or live is None or (live.operation is not None and not live.quarantined):
+            return
+        operation = live.operation
+
+        def done(result: bool | Exception) -> None:
+            if isinstance(result, Exception):
+                asyncio.get_running_loop().call_later(OPERATE_AGAIN_S, self.node_operated, node_id, why)
+            elif result and live.operation != operation:
+                self.node_operated(node_id, "")
+
+        self.submit(nodes.operate, nodes.Operate(node=live.record(), operation=operation, note=why, own=True), done)
 
     def node_changed(self, effect: fx.NodeChanged) -> None:
         self.submit(nodes.upsert, effect.node, ignore)

@@ -126,7 +126,7 @@ def stopped(reason: StopReason, timeout_s: float | None) -> Outcome:
     if reason is StopReason.TIMEOUT:
         return outcome.timed_out(timeout_s)
     if reason is StopReason.DRAIN:
-        return outcome.handed_back("the node was stopped")
+        return outcome.handed_back("the node was drained before the job was done")
     return outcome.handed_back("the job stopped because the node's lease was over")
 
 

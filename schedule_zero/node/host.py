@@ -20,6 +20,7 @@ from schedule_zero.clock import Clock, SystemClock
 from schedule_zero.errors import ConfigError
 from schedule_zero.node.attempt import Phase
 from schedule_zero.node.context import CLIENT
+from schedule_zero.node.drain import GRACE_S
 from schedule_zero.node.facts import gather
 from schedule_zero.node.handler import BaseHandler
 from schedule_zero.node.http_link import HttpLink
@@ -38,8 +39,7 @@ log = structlog.get_logger(__name__)
 TICK_S = 1.0
 # The loop came so much too late to a tick: something on it does not yield.
 LAG_S = 0.5
-# After the drain deadline: for jobs to react to being asked to stop, and for the server to record the last results.
-GRACE_S = 1.0
+# After a drain: for the server to record the last results.
 FLUSH_S = 5.0
 
 

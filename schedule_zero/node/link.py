@@ -145,6 +145,8 @@ class Link:
         self._seq = 0
         self._sent_s: dict[int, float] = {}
         self._acked_s = 0.0
+        # How long the last acknowledged heartbeat took.
+        self._rtt_us: int | None = None
         self._bad = 0
 
     # --- for the owner -----------------------------------------------------------------------------------
@@ -201,6 +203,7 @@ class Link:
         self._writable = self._loop.create_future()
         self._welcome = self._loop.create_future()
         self._sent_s.clear()
+        self._rtt_us = None
         self._bad = 0
         self._open_socket()
         try:
@@ -255,7 +258,16 @@ class Link:
             self._seq += 1
             self._sent_s[self._seq] = now_s
             running, outbox = self._owner.heartbeat()
-            self.send(Heartbeat(s=self.session or "", seq=self._seq, running=running, outbox=outbox))
+            self.send(
+                Heartbeat(
+                    s=self.session or "",
+                    seq=self._seq,
+                    running=running,
+                    outbox=outbox,
+                    rtt_us=self._rtt_us,
+                    wall_us=max(self._clock.wall_us(), 0),
+                )
+            )
             await asyncio.wait({self._over}, timeout=self.heartbeat_s)
 
     async def _first(self, awaited: asyncio.Future[None], timeout_s: float) -> bool:
@@ -348,6 +360,7 @@ class Link:
                 self._lease.extend(sent_s, self._lease_s)
                 self._time.sample(sent_s, now_s, message.server_us)
                 self._acked_s = now_s
+                self._rtt_us = max(0, round((now_s - sent_s) * 1e6))
                 for seq in [seq for seq in self._sent_s if seq < message.seq]:
                     del self._sent_s[seq]
         elif isinstance(message, Welcome):

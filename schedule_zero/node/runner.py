@@ -190,17 +190,17 @@ class Runner:
             next_s = due_s if next_s is None else min(next_s, due_s)
         return next_s
 
-    def give_up_running(self) -> int:
+    def give_up_running(self, *, process_ends: bool) -> int:
         """Report everything that still runs as what it was asked to be, without waiting for it; how many there were.
 
-        A process is killed, and reported when it is dead.
+        A process is killed, and reported when it is dead. ``process_ends``: this one, and with it what does not stop.
         """
         running = self._running()
         for attempt in running:
             if attempt.isolated and self._isolation is not None:
                 self._isolation.kill(attempt)
             else:
-                self._give_up_on(attempt)
+                self._give_up_on(attempt, process_ends=process_ends)
         return len(running)
 
     def close(self) -> None:
@@ -388,12 +388,11 @@ class Runner:
             elif attempt.isolated and self._isolation is not None:
                 self._isolation.stop(attempt, reason)
 
-    def _give_up_on(self, attempt: LiveAttempt) -> None:
+    def _give_up_on(self, attempt: LiveAttempt, *, process_ends: bool = False) -> None:
         """Report an attempt that does not end by itself. It keeps its slot for as long as it really runs."""
         reason = attempt.stop.reason or StopReason.DRAIN
         ended = stopped(reason, attempt.item.timeout_s)
-        # At the end of a drain the process ends, and the method with it.
-        if reason is not StopReason.DRAIN:
+        if not process_ends:
             ended = outcome.still_busy(ended, self._node_id)
         with self._lock:
             ours = self._close(attempt, ended)

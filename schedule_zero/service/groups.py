@@ -1,9 +1,9 @@
 """Groups: one wish that becomes several executions with one outcome. On every matching node, or in parts.
 
 * A *broadcast* is one execution for each node that matches when it is asked for, pinned to that node. A node that is
-  drained or stopping is not asked. What is pinned to a node that goes away waits for it: for its queue timeout, which
-  is an hour where nobody said another, so that a group ends even if a node never comes back. No node: a conflict, and
-  nothing is stored.
+  out of service (cordoned, drained, quarantined) or stopping is not asked. What is pinned to a node that goes away
+  waits for it: for its queue timeout, which is an hour where nobody said another, so that a group ends even if a node
+  never comes back. No node: a conflict, and nothing is stored.
 * *Shards* are n executions that may run anywhere; each knows which part it is.
 * Members are ordinary executions: they retry, time out and are cancelled one by one. Their idempotency keys are their
   own ids. A ``unique_key`` can't be meant: the members would shut one another out.
@@ -80,7 +80,7 @@ class GroupService:
             item = replace(item, options=replace(item.options, queue_timeout_s=BROADCAST_QUEUE_S))
         node_ids = self._dispatcher.takers((first.handler_id, first.job_method, first.lane))
         if not node_ids:
-            why = self._dispatcher.waiting_for(first) or "every node that matches is drained or stopping"
+            why = self._dispatcher.waiting_for(first) or "every node that matches is out of service or stopping"
             raise NoMatchingNode(f"there is no node for this broadcast: {why}")
         rows = self._members(item, len(node_ids))
         for row, node_id in zip(rows, node_ids, strict=True):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import version
 
 from schedule_zero.dispatch.dispatcher import Dispatcher
+from schedule_zero.model import OperationKind
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.metrics import Family, Metrics, Sample, one
 from schedule_zero.ops.retention import RetentionStats
@@ -37,6 +38,10 @@ def server_metrics(
     def nodes() -> Iterable[Sample]:
         states = Counter(view.state.value for view in dispatcher.nodes())
         return [((state,), count) for state, count in sorted(states.items())]
+
+    def out_of_service() -> Iterable[Sample]:
+        kinds = Counter(view.operation.kind for view in dispatcher.nodes() if view.operation is not None)
+        return [((kind.value,), kinds[kind]) for kind in OperationKind]
 
     def waiting() -> Iterable[Sample]:
         by_handler: Counter[str] = Counter()
@@ -76,6 +81,8 @@ def server_metrics(
         [
             Family("gauge", "build_info", "1, labelled with the version that runs", ("version",), build),
             Family("gauge", "nodes", "Nodes by state", ("state",), nodes),
+            Family("gauge", "nodes_out_of_service", "Nodes that get no new work: cordoned, drained or quarantined",
+                   ("operation",), out_of_service),
             Family("gauge", "executions_waiting", "Executions waiting, by handler", ("handler_id",), waiting),
             Family("gauge", "lanes_unserved", "Kinds of waiting executions that no connected node may run, by handler",
                    ("handler_id",), unserved),
@@ -89,6 +96,7 @@ def server_metrics(
             counter("results_stale", "Results refused: another attempt held the lease", lambda: wire.results_stale),
             counter("nodes_lost", "Times that a node was lost", lambda: wire.nodes_lost),
             counter("nodes_denied", "Nodes that were refused", lambda: wire.nodes_denied),
+            counter("nodes_quarantined", "Times that a node was quarantined", lambda: wire.nodes_quarantined),
             counter("wire_messages_in", "Messages from nodes", lambda: wire.messages_in),
             counter("wire_messages_out", "Messages to nodes", lambda: wire.messages_out),
             counter("wire_sends_failed", "Messages that no peer took", lambda: wire.sends_failed),

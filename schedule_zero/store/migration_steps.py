@@ -104,8 +104,19 @@ def requeues(conn: Connection) -> None:
     )
 
 
+def node_operations(conn: Connection) -> None:
+    """5 → 6: cordon, drain and quarantine of nodes, with who, when and why; before there was only a drain."""
+    _run(
+        conn,
+        "ALTER TABLE nodes ADD COLUMN operation TEXT",
+        f"""UPDATE nodes SET operation = '{{{{"kind":"drain","since_us":{SystemClock().wall_us()}}}}}'
+            WHERE draining <> 0""",
+        "ALTER TABLE nodes DROP COLUMN draining",
+    )
+
+
 def routed_and_grouped(conn: Connection) -> None:
-    """5 → 6: labels and facts of nodes; groups of executions."""
+    """6 → 7: labels and facts of nodes; groups of executions."""
     _run(
         conn,
         "ALTER TABLE nodes ADD COLUMN labels TEXT NOT NULL DEFAULT '{{}}'",

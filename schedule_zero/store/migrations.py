@@ -13,6 +13,7 @@ from sqlalchemy import Connection, insert, inspect, select, update
 from schedule_zero.errors import ConfigError
 from schedule_zero.store.migration_steps import (
     how_jobs_are_run,
+    node_operations,
     policies_and_history,
     requeues,
     routed_and_grouped,
@@ -26,6 +27,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     thawed_by,
     how_jobs_are_run,
     requeues,
+    node_operations,
     routed_and_grouped,
 )
 LATEST = 1 + len(STEPS)

@@ -364,7 +364,6 @@ nodes = Table(
     Column("state", Text, nullable=False),
     Column("handlers", Text, nullable=False),
     Column("slots", Integer, nullable=False),
-    Column("draining", SmallInteger, nullable=False),
     Column("version", Text, nullable=False),
     Column("host", Text, nullable=False),
     Column("pid", BigInteger, nullable=False),
@@ -373,6 +372,8 @@ nodes = Table(
     Column("last_seen_us", BigInteger, nullable=False),
     Column("labels", Text, nullable=False, server_default=text("'{}'")),
     Column("facts", Text, nullable=False, server_default=text("'{}'")),
+    # Why it gets no new work: ``model.NodeOperation`` as JSON.
+    Column("operation", Text),
 )
 
 api_tokens = Table(

@@ -87,6 +87,9 @@ class Heartbeat(_Message, tag="HEARTBEAT"):
     seq: Count
     running: Count = 0
     outbox: Count = 0
+    # For people: how long the last HB_ACK took, and this node's wall clock. Nothing depends on them (C12).
+    rtt_us: Micros | None = None
+    wall_us: Micros | None = None
 
 
 class Credit(_Message, tag="CREDIT"):
@@ -245,10 +248,14 @@ class ResultAck(_Message, tag="RESULT_ACK"):
 
 
 class ServerDrain(_Message, tag="SERVER_DRAIN"):
-    """An operator drains this node (``on``), or takes it back into service."""
+    """Take no new work and hand back what has not started (``on``), or take work again.
+
+    ``deadline_s`` from now what still runs is to be handed back too. The node forgets this with its session.
+    """
 
     s: Id
     on: bool = True
+    deadline_s: float | None = None
 
 
 class Goaway(_Message, tag="GOAWAY"):

@@ -167,7 +167,7 @@ async def test_a_broadcast_that_nobody_can_take_is_a_conflict_and_leaves_nothing
         await client.submit_group("parts", "where", broadcast=True, require=["gpu"])
     assert (await client.groups()).records == []
     await client.drain_node("n1")
-    with pytest.raises(errors.NoMatchingNode, match="drained or stopping"):
+    with pytest.raises(errors.NoMatchingNode, match="out of service or stopping"):
         await client.submit_group("parts", "where", broadcast=True)
 
 

@@ -13,7 +13,7 @@ from schedule_zero.config import DispatchConfig
 from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.core import Core
 from schedule_zero.dispatch.membership import TICK_S
-from schedule_zero.model import AttemptOutcome, Execution, LaneKey, NodeState, State
+from schedule_zero.model import AttemptOutcome, Execution, LaneKey, NodeOperation, NodeState, OperationKind, State
 from schedule_zero.rules.states import TERMINAL, may_become
 from schedule_zero.store.executions import Refusal
 from schedule_zero.wire import messages as m
@@ -307,6 +307,8 @@ class World:
         self.store_down = False
         self.notes: list = []
         self.node_changes: list = []
+        # What the server itself did to nodes.
+        self.operated: list = []
         self.refills: list = []
         self.core = self._new_core()
 
@@ -433,12 +435,26 @@ class World:
                     self.cancel(execution_id)
             case fx.NodeChanged(node, reason):
                 self.node_changes.append((node.node_id, node.state, reason))
+            case fx.NodeOperated(node, why):
+                self.operated.append((node.node_id, node.operation, why))
             case fx.Note(event, fields):
                 self.notes.append((event, fields))
             case fx.DueAt(_) | fx.NodeForgotten(_):
                 pass
             case _:
                 raise AssertionError(effect)
+
+    def operate(self, node_id: str, kind: str | None, *, deadline_s: float | None = None, note: str = "") -> None:
+        """What the dispatcher does once an operator's word is committed; None releases."""
+        now = self.now
+        until_us = None if deadline_s is None else now.wall_us + round(deadline_s * 1e6)
+        operation = None
+        if kind is not None:
+            operation = NodeOperation(
+                kind=OperationKind(kind), since_us=now.wall_us, until_us=until_us, note=note, by="ann"
+            )
+        self.core.operate(node_id, operation, now)
+        self.settle()
 
     def release_due(self) -> None:
         self.core.committed(self.ledger.release_due(self.now.wall_us), self.now)

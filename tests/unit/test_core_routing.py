@@ -410,7 +410,7 @@ def test_the_keys_of_a_full_node_go_to_the_next_in_their_order(world):
 def test_a_handlers_limit_and_a_drained_node_are_respected_by_every_strategy(strategy):
     world = World(rules={"h": HandlerRule(limits=HandlerLimits(max_running=3))})
     n1, n2, n3 = bed(world, "n1", "n2", "n3", window=5)
-    world.core.drain("n1", on=True, now=world.now)
+    world.operate("n1", "drain")
     world.settle()
     text = lane(strategy=strategy, require=("!x",))
     ids = world.run(4, lane=text, sticky_key="k")

@@ -81,7 +81,10 @@ GET /api/nodes viewer
 POST /api/jobs/claim worker
 POST /api/jobs/{id}/heartbeat worker
 POST /api/jobs/{id}/result worker
+GET /api/nodes/{id} viewer
+POST /api/nodes/{id}/cordon operator
 POST /api/nodes/{id}/drain operator
+POST /api/nodes/{id}/release operator
 POST /api/nodes/{id}/resume operator
 GET /api/events viewer
 GET /api/config admin

@@ -285,6 +285,22 @@ class PauseBody(Body, frozen=True, kw_only=True):
     until: Annotated[Moment | None, Meta(description="When it goes on by itself.")] = None
 
 
+class NodeBody(Body, frozen=True, kw_only=True):
+    """Why a node is taken out of service, or back."""
+
+    note: Note | None = None
+
+
+class DrainBody(Body, frozen=True, kw_only=True):
+    """A node is to be empty."""
+
+    note: Note | None = None
+    deadline_s: (
+        Annotated[float, Meta(ge=0, le=86_400 * 365, description="After so long what still runs is handed back, too.")]
+        | None
+    ) = None
+
+
 class SkipBody(Body, frozen=True, kw_only=True):
     """Fires to be left out."""
 
