@@ -143,6 +143,12 @@ class AlreadyExists(Conflict):
     code = "already_exists"
 
 
+class NoMatchingNode(Conflict):
+    """No connected node may run this."""
+
+    code = "no_matching_node"
+
+
 class WrongState(Conflict):
     """The state that it is in does not allow this."""
 

@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -234,9 +234,11 @@ class Execution(Struct, kw_only=True, gc=False):
     nominal_us: int | None = None
     not_before_us: int | None = None
     parent_id: str | None = None
-    # What it was made together with: the id of a backfill.
+    # What it was made together with: the id of a backfill, or of a group.
     group_id: str | None = None
-    # Which nodes may run it (``rules.birth.Lane`` as JSON); None: all that serve its method.
+    # ``2/8``: part 2, counted from 0, of a job that was made as 8 parts.
+    shard: str | None = None
+    # Which nodes may run it (``rules.birth.LaneSpec`` as JSON); None: all that serve its method.
     lane: str | None = None
     # The templates of its options, filled in.
     concurrency_key: str | None = None
@@ -268,6 +270,10 @@ class Execution(Struct, kw_only=True, gc=False):
     # Of a result that is stored aside; ``result`` is None then.
     result_bytes: int | None = None
     error: bytes | None = None
+
+
+# (handler, method, ``Execution.lane``): what agrees in these may run on the same nodes, and waits in one queue.
+LaneKey: TypeAlias = tuple[str, str, str | None]
 
 
 class Attempt(Struct, kw_only=True, gc=False):
@@ -409,6 +415,43 @@ class Backfill(Struct, kw_only=True):
     by: str | None = None
 
 
+class GroupKind(StrEnum):
+    """Why several executions were made of one wish."""
+
+    # One on each node that matched.
+    BROADCAST = "broadcast"
+    # Parts, each of which knows which it is.
+    SHARDS = "shards"
+
+
+class GroupState(StrEnum):
+    """``running`` until all members are over; then one word for all of them (``rules.grouping``)."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Group(Struct, kw_only=True):
+    """Executions that were made of one wish and have one outcome together."""
+
+    id: str
+    kind: GroupKind
+    handler_id: str
+    job_method: str
+    schedule_id: str | None = None
+    total: int
+    # Members that are over.
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    state: GroupState = GroupState.RUNNING
+    created_us: int = 0
+    finished_us: int | None = None
+    by: str | None = None
+
+
 class RequeueState(StrEnum):
     RUNNING = "running"
     COMPLETED = "completed"
@@ -515,6 +558,9 @@ class Node(Struct, kw_only=True):
     identity: str = ""
     first_seen_us: int = 0
     last_seen_us: int = 0
+    # What it was started with, and what it tells of itself (``rules.routing``).
+    labels: dict[str, str] = {}
+    facts: dict[str, str] = {}
 
 
 class Event(Struct, array_like=True):

@@ -51,6 +51,7 @@ from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
+from schedule_zero.service.groups import GroupService
 from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
@@ -140,6 +141,15 @@ class Server:
         self.service = Service(
             executions=executions,
             logs=LogService(store=self.store, dispatcher=self.dispatcher),
+            groups=GroupService(
+                store=self.store,
+                dispatcher=self.dispatcher,
+                executions=executions,
+                hub=self.hub,
+                clock=clock,
+                limits=config.limits,
+                max_bytes=config.http.max_body_bytes,
+            ),
             dead_letters=dead_letters,
             jobs=JobService(
                 store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.dispatch, access=access
@@ -305,6 +315,7 @@ class Server:
             Chore(name="retention", every_s=RETENTION_S, run_once=self.retention.run_once),
             Chore(name="dead_letters", every_s=LETTERS_S, run_once=self.service.dead_letters.refresh),
             Chore(name="snooze", every_s=1.0, run_once=self.service.schedules.wake),
+            Chore(name="groups", every_s=600.0, run_once=self.service.groups.prune),
             Chore(name="calendars", every_s=3600.0, run_once=self.calendars.warm),
             Chore(name="registry_file", every_s=1.0, run_once=mirror_registry),
         ]

@@ -27,9 +27,11 @@ COLUMNS: list[Column] = [
     ("ERROR", lambda record: (record.get("error") or {}).get("message", "")),
 ]
 FIELDS = (
-    "id", "status", "handler_id", "job_method", "job_params", "schedule_id", "origin", "parent_id", "priority",
+    "id", "status", "handler_id", "job_method", "job_params", "schedule_id", "origin", "parent_id", "group_id", "shard",
+    "priority",
     "attempt", "node_id", "nominal_time", "not_before", "created_at", "dispatched_at", "started_at", "finished_at",
     "stored_at", "duration_ms", "cpu_ms", "peak_rss_bytes", "lost_count", "idempotency_key", "progress",
+    "waiting_for",
 )  # fmt: skip
 ATTEMPTS: list[Column] = [
     ("TRY", "attempt"),
@@ -63,6 +65,7 @@ def _mib(size: int | None) -> str | None:
 @click.option("--method", "job_method", help="Only of this method.")
 @click.option("--schedule", "schedule_id", help="Only of this schedule.")
 @click.option("--node", "node_id", help="Only those that this node has or had last.")
+@click.option("--group", "group_id", help="Only of this group or backfill.")
 @click.option("--status", multiple=True, help="Only in this state (may be repeated, or separated by commas).")
 @click.option("--since", type=Moment(), help="Created at this moment or later (-1h, 2030-01-01T00:00:00Z).")
 @click.option("--until", type=Moment(), help="Created before this moment.")

@@ -9,6 +9,7 @@ import click
 from schedule_zero.cli.api import Caller, main, with_caller
 from schedule_zero.cli.app import EXIT_FAILURE
 from schedule_zero.cli.arguments import Duration, Moment, job_params, job_target, json_document
+from schedule_zero.cli.client_groups import show_group
 from schedule_zero.cli.job_options import job_options, split_options
 from schedule_zero.cli.output import show_json, show_value
 from schedule_zero.cli.terminal import say
@@ -97,6 +98,8 @@ def _job_failed(failed: JobFailed, caller: Caller) -> NoReturn:
 @click.option("--file", "jobs", metavar="FILE", help="Submit the jobs in this file: one JSON object per line; - stdin.")
 @click.option("--at", "not_before", type=Moment(), help="Not before this moment (2030-01-01T00:00:00Z, +10m).")
 @click.option("--key", "idempotency_key", help="Idempotency key: the same key again gives the same execution.")
+@click.option("--broadcast", is_flag=True, help="Once on every node that matches now; prints the group's id.")
+@click.option("--shards", type=click.IntRange(min=1), help="In so many parts; prints the group's id.")
 @WAIT
 @WAIT_FOR
 @job_options
@@ -109,6 +112,8 @@ def submit(
     jobs: str | None,
     not_before: float | None,
     idempotency_key: str | None,
+    broadcast: bool,
+    shards: int | None,
     wait: bool,
     wait_s: float | None,
     **given: Any,
@@ -119,11 +124,29 @@ def submit(
     Examples:
       schedule-zero submit demo.sleep seconds=5 --priority 9
       schedule-zero submit demo.noop --count 10000 --wait
+      schedule-zero submit demo.echo --broadcast --require-node gpu --wait
+      schedule-zero submit demo.echo --shards 8
       schedule-zero submit --file jobs.jsonl      # {"handler_id": …, "job_method": …, "job_params": {…}}
     """
     options = split_options(given)
     if bool(words) == bool(jobs):
         raise click.UsageError("expected either a JOB or --file")
+    if broadcast or shards:
+        if jobs or count > 1 or (broadcast and shards):
+            raise click.UsageError("--broadcast and --shards go with one JOB, and not with one another")
+        handler_id, method, pairs = job_target(words)
+        options |= {"not_before": not_before, "idempotency_key": idempotency_key}
+        with caller.client() as client:
+            made = client.submit_group(
+                handler_id, method, job_params(pairs, params), broadcast=broadcast, shards=shards, **options
+            )
+        if wait or wait_s is not None:
+            show_group(caller, made.id, wait=wait, wait_s=wait_s)
+        elif caller.json:
+            show_json({"id": made.id, "ids": made.execution_ids})
+        else:
+            say(made.id)
+        return
     if idempotency_key and (jobs or count > 1):
         raise click.UsageError("--key names one execution: it doesn't go with --file or --count")
     with caller.client() as client:

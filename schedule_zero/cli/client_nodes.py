@@ -47,6 +47,7 @@ NODES: list[Column] = [
     ("PID", "pid"),
     ("VERSION", "version"),
     ("SINCE", moment("connected_at")),
+    ("LABELS", lambda record: _labels(record.get("labels") or {})),
     ("WHY", lambda record: _why(record.get("operation"))),
 ]
 
@@ -69,6 +70,10 @@ def _milliseconds(seconds: float | None) -> str | None:
 
 def _skew(seconds: float | None) -> str | None:
     return None if seconds is None else f"{seconds:+.3f} s"
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return " ".join(name if value == "true" else f"{name}={value}" for name, value in sorted(labels.items()))
 
 
 def _age(seconds: float | None) -> str | None:

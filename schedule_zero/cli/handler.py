@@ -21,6 +21,14 @@ from schedule_zero.cli.app import SingleApp, run_async, stop_on_signals, version
 if TYPE_CHECKING:
     from schedule_zero.node.settings import Curve, HttpAccess, NodeSettings
 
+
+class Label(click.types.StringParamType):
+    """One label; in the environment several with commas between."""
+
+    name = "label"
+    envvar_list_splitter = ","
+
+
 DEFAULT_SERVER = "tcp://127.0.0.1:4242"
 NODE_ID_FILE = "node_id"
 
@@ -80,6 +88,16 @@ Examples:
     type=click.IntRange(1, 10_000),
     default=10,
     help="How many jobs run at once. [10]",
+    show_envvar=True,
+)
+@click.option(
+    "--label",
+    "labels",
+    envvar="SCHEDULE_ZERO_LABELS",
+    type=Label(),
+    metavar="NAME[=VALUE]",
+    multiple=True,
+    help="What jobs may ask for: gpu, zone=eu-1. May be given several times; in the environment, with commas between.",
     show_envvar=True,
 )
 @click.option(
@@ -145,6 +163,7 @@ def main(
     token_file: Path | None,
     node_id: str | None,
     slots: int,
+    labels: tuple[str, ...],
     state_dir: Path | None,
     drain_s: float,
     curve: str,
@@ -167,10 +186,11 @@ def main(
     folder = states.prepare(state_dir.absolute() if state_dir else states.default(Path.cwd(), os.environ))
     running = states.read_server_json(folder) or {}
     chosen_id = node_id or _own_id(folder)
+    about = {"slots": slots, "labels": _labels(labels), "drain_s": drain_s}
     if transport == "http" or (transport is None and re.match("https?://", server or "")):
         if curve == "on" or node_key or server_key:
             raise click.BadParameter("--curve, --node-key and --server-key are for ZeroMQ", param_hint="--transport")
-        _start(folder, chosen_id, targets, slots, drain_s, http=_http_access(server, token, token_file, folder))
+        _start(folder, chosen_id, targets, about, http=_http_access(server, token, token_file, folder))
         return
     if token_file or (token and transport):
         raise click.BadParameter("--token and --token-file are for --transport http", param_hint="--transport")
@@ -183,15 +203,13 @@ def main(
     wanted = node_key or server_key or _wants_curve(address, running if beside else {})
     encrypted = curve == "on" or (curve == "auto" and bool(wanted))
     keys = _keys(folder, chosen_id, node_key, server_key) if encrypted else None
-    _start(folder, chosen_id, targets, slots, drain_s, server=address, curve=keys)
+    _start(folder, chosen_id, targets, about, server=address, curve=keys)
 
 
-def _start(folder: Path, node_id: str, targets: tuple[str, ...], slots: int, drain_s: float, **reaching: Any) -> None:
+def _start(folder: Path, node_id: str, targets: tuple[str, ...], about: dict[str, Any], **reaching: Any) -> None:
     from schedule_zero.node.settings import NodeSettings
 
-    settings = NodeSettings(
-        targets=list(targets), node_id=node_id, state_dir=folder, slots=slots, drain_s=drain_s, **reaching
-    )
+    settings = NodeSettings(targets=list(targets), node_id=node_id, state_dir=folder, **about, **reaching)
     run_async(lambda: _run(settings))
 
 
@@ -237,6 +255,15 @@ async def _run(settings: NodeSettings) -> None:
 def _checked_address(address: str) -> None:
     if not re.fullmatch(r"tcp://(\[[0-9a-fA-F:.]+\]|[^:/\s]+):\d{1,5}", address):
         raise click.BadParameter(f'expected tcp://HOST:PORT, got "{address}"', param_hint="--server")
+
+
+def _labels(said: tuple[str, ...]) -> dict[str, str]:
+    from schedule_zero.conditions import parse_labels
+
+    try:
+        return parse_labels(said)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--label") from None
 
 
 def _wants_curve(address: str, running: dict[str, Any]) -> bool:

@@ -70,7 +70,6 @@ JOB_OPTIONS = {
     ),
     "require": click.option(
         "--require-node",
-        "require",
         multiple=True,
         metavar="COND",
         help="Only on nodes like this: gpu, os == linux, memory_gb >= 16.",

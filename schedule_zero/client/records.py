@@ -86,6 +86,8 @@ class ExecutionRecord(Record, frozen=True):
     origin: str = ""
     parent_id: str | None = None
     group_id: str | None = None
+    # ``2/8``: part 2, counted from 0, of 8.
+    shard: str | None = None
     nominal_time: datetime | None = None
     not_before: datetime | None = None
     created_at: datetime | None = None
@@ -108,6 +110,8 @@ class ExecutionRecord(Record, frozen=True):
     job_params: dict[str, Any] = {}
     attempts: list[AttemptRecord] = []
     progress: Any = None
+    # What keeps a pending one from being started.
+    waiting_for: str | None = None
 
     @property
     def over(self) -> bool:
@@ -396,6 +400,8 @@ class NodeRecord(Record, frozen=True):
     host: str = ""
     pid: int = 0
     connected_at: datetime | None = None
+    labels: dict[str, str] = {}
+    facts: dict[str, str] = {}
 
 
 class CancelRecord(Record, frozen=True):

@@ -14,6 +14,7 @@ from schedule_zero.client.asking import ANYTHING, POLL_S, Json, Moment, bulks, j
 from schedule_zero.client.calendar_verbs import CalendarVerbs
 from schedule_zero.client.dead_letter_verbs import DeadLetterVerbs
 from schedule_zero.client.flow import Flow
+from schedule_zero.client.group_verbs import GroupVerbs
 from schedule_zero.client.ledger_verbs import LedgerVerbs
 from schedule_zero.client.log_verbs import LogVerbs
 from schedule_zero.client.node_verbs import NodeVerbs
@@ -25,7 +26,7 @@ from schedule_zero.job_options import Options
 from schedule_zero.model import new_id
 
 
-class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, LogVerbs, NodeVerbs):
+class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, LogVerbs, NodeVerbs, GroupVerbs):
     """The methods of both clients. What each returns here, ``Client`` returns; ``AsyncClient`` returns a coroutine."""
 
     # --- jobs -------------------------------------------------------------------------------------
@@ -127,6 +128,7 @@ class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, LogVerbs, 
         job_method: str | None = None,
         schedule_id: str | None = None,
         node_id: str | None = None,
+        group_id: str | None = None,
         status: str | Sequence[str] | None = None,
         since: Moment | None = None,
         until: Moment | None = None,
@@ -139,6 +141,7 @@ class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, LogVerbs, 
             "job_method": job_method,
             "schedule_id": schedule_id,
             "node_id": node_id,
+            "group_id": group_id,
             "status": status,
             "since": since,
             "until": until,

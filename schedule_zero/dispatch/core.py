@@ -67,7 +67,7 @@ from schedule_zero.dispatch.sessions import (
     LiveNode,
     Session,
 )
-from schedule_zero.model import Execution, Node
+from schedule_zero.model import Execution, LaneKey, Node
 from schedule_zero.rules.ending import CANCELLED
 from schedule_zero.store.executions import Refusal, StartedItem
 from schedule_zero.wire.messages import Accept, Cancel, Reject, Result, ResultItem
@@ -122,6 +122,9 @@ class Core:
         self.lease_over = membership.lease_over
         self.operate = operations.operate
         self.place = placing.place
+        self.why_nobody = placing.book.why_nobody
+        self.takers = placing.book.takers
+        self.unserved = placing.book.unserved
         self.abandoned = placing.abandoned
         self.start_failed = placing.start_failed
         self.refilled = placing.refilled
@@ -135,18 +138,18 @@ class Core:
         self,
         nodes: Iterable[Node],
         running: Iterable[Execution],
-        waiting: Iterable[tuple[str, str]],
+        waiting: Iterable[LaneKey],
         now: Now,
     ) -> None:
-        """The server starts: the nodes, what runs on them, and for which methods something waits."""
+        """The server starts: the nodes, what runs on them, and in which lanes something waits."""
         self._membership.restore(nodes, now)
         for row in running:
             node = self._membership.holder(row.node_id or "", now)
-            lane = self._placing.lane(row.handler_id, row.job_method)
+            lane = self._placing.lane(row.handler_id, row.job_method, row.lane)
             att = node.attempts[row.token] = LiveAttempt(row, node, node.instance, lane, row.token, SENT)
             self._endings.count(att)
-        for handler_id, job_method in waiting:
-            self._placing.lane(handler_id, job_method).overflow = True
+        for key in waiting:
+            self._placing.lane(*key).overflow = True
 
     def committed(self, rows: Iterable[Execution], now: Now) -> None:
         """The insert of ``rows``, or their release from waiting for a time, is committed."""
@@ -163,7 +166,7 @@ class Core:
         self._placing.requeue(self._endings.recorded(attempts, refused, now), now)
         self._placing.settle(now)
 
-    def refill_failed(self, key: tuple[str, str]) -> None:
+    def refill_failed(self, key: LaneKey) -> None:
         self._placing.lane(*key).refill_failed()
 
     def close(self) -> None:
@@ -260,11 +263,7 @@ class Core:
 
     def _stop_serving(self, node: LiveNode, lane: Lane) -> None:
         """Until its next HELLO, whatever that said: the node doesn't know this method."""
-        if lane in node.lanes:
-            node.lanes.remove(lane)
-            lane.nodes.remove(node)
-            if not lane.nodes:
-                lane.unload()
+        if self._placing.book.stop_serving(node, lane.handler_id, lane.job_method):
             self._out.note(
                 "method_unknown_to_node",
                 node_id=node.node_id,

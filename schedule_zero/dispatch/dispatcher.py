@@ -34,7 +34,7 @@ from schedule_zero.dispatch.router import Router, Sent
 from schedule_zero.dispatch.sessions import LiveAttempt, LiveNode
 from schedule_zero.dispatch.views import DispatchStats, NodeView, ProgressView, node_view
 from schedule_zero.errors import NotFound
-from schedule_zero.model import Execution, Handler, Node, NodeOperation, NodeState, OperationKind
+from schedule_zero.model import Execution, Handler, LaneKey, Node, NodeOperation, NodeState, OperationKind, State
 from schedule_zero.rules.eta import eta_s
 from schedule_zero.store import Store, executions, handlers, nodes
 from schedule_zero.store.executions import CancelAnswer
@@ -284,6 +284,16 @@ class Dispatcher:
         left_s = eta_s(trail, self._clock.wall_us())
         return ProgressView(percent=trail.percent, text=trail.text, at_us=trail.at_us, eta_s=left_s)
 
+    def waiting_for(self, execution: Execution) -> str | None:
+        """Why a pending execution is not started: no node may run it. None: it waits for its turn."""
+        if execution.state is not State.PENDING:
+            return None
+        return self._core.why_nobody((execution.handler_id, execution.job_method, execution.lane))
+
+    def takers(self, key: LaneKey) -> list[str]:
+        """The connected nodes that may run what is in this lane and take new work, by id."""
+        return self._core.takers(key)
+
     # --- nodes: for the API -------------------------------------------------------------------------
 
     def nodes(self) -> list[NodeView]:
@@ -327,9 +337,13 @@ class Dispatcher:
             log.info("node_cordoned", node_id=node_id, by=by, note=note)
         return self.node(node_id)
 
-    def waiting(self) -> dict[tuple[str, str], int]:
-        """Executions that wait in memory, by (handler, method); more may wait in the store."""
+    def waiting(self) -> dict[LaneKey, int]:
+        """Executions that wait in memory, by lane; more may wait in the store."""
         return {key: lane.count for key, lane in self._core.lanes.items() if lane.count}
+
+    def unserved(self) -> list[LaneKey]:
+        """Lanes in which something waits (or did) that no connected node may run."""
+        return self._core.unserved()
 
     # --- sockets --------------------------------------------------------------------------------------
 
@@ -418,7 +432,7 @@ class Dispatcher:
         self._recorder.node_operated(node_id, effect.why)
 
 
-_Loaded = tuple[list[Handler], list[Node], list[Execution], list[tuple[str, str]]]
+_Loaded = tuple[list[Handler], list[Node], list[Execution], list[LaneKey]]
 
 
 def _load(conn: Connection) -> _Loaded:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from schedule_zero.dispatch.sessions import LiveAttempt
-from schedule_zero.model import Attempt, Node
+from schedule_zero.model import Attempt, LaneKey, Node
 from schedule_zero.store.executions import EndItem, StartedItem, StartItem
 from schedule_zero.wire.messages import ResultAck, ResultItem, ServerMessage
 
@@ -63,8 +63,7 @@ class Classify(Struct):
 class Refill(Struct):
     """Read the next pending executions of one lane, so many or so many bytes of parameters, then ``refilled``."""
 
-    handler_id: str
-    job_method: str
+    lane: LaneKey
     limit: int
     max_bytes: int
 

@@ -102,6 +102,7 @@ class Endings:
                     handler_id=row.handler_id,
                     job_method=row.job_method,
                     schedule_id=row.schedule_id,
+                    group_id=row.group_id,
                 )
             )
             out.ending.append(att)
@@ -231,6 +232,7 @@ class Endings:
                 handler_id=row.handler_id,
                 job_method=row.job_method,
                 schedule_id=row.schedule_id,
+                group_id=row.group_id,
             )
         )
         self._out.ending.append(att)

@@ -204,7 +204,9 @@ class HttpPeers:
 
     def _is_joined(self, bot: Bot, hello: m.Hello) -> bool:
         session = self._core.sessions.get(bot.peer)
-        return session is not None and session.node.instance.id == hello.instance and bot.handlers == hello.handlers
+        if session is None or session.node.instance.id != hello.instance or bot.handlers != hello.handlers:
+            return False
+        return (session.node.labels, session.node.told) == (hello.labels, hello.facts)
 
     async def _join(self, bot: Bot, ask: Ask) -> None:
         hello = replace(ask.hello, running=self._believed(bot.node_id, ask.hello.instance))
@@ -268,6 +270,8 @@ class HttpPeers:
             version=node.version,
             host=node.host,
             pid=node.pid,
+            labels=node.labels,
+            facts=node.told,
         )
         bot.handlers = None
         self._core.hello(bot.peer, hello, (), self._claims.now())

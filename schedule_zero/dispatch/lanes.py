@@ -1,10 +1,12 @@
-"""Waiting executions of one (handler, method): a bounded window of them in memory, the rest in the store (C20).
+"""Waiting executions of one lane (handler, method, which of its nodes): a bounded window of them in memory, the rest in
+the store (C20).
 
 Bounded in number and in bytes: while either is reached, what comes waits in the store. (One execution is always
 taken, however large: work goes on.)
 
-Each pair has its own lane because two nodes of one handler may serve different methods (a rolling upgrade):
-what nobody serves now must not stand in the way of the rest. Order: priority, which grows with age (``aged_us``).
+All executions of a lane may run on the same nodes, so nothing that can't be placed stands in the way of the rest:
+two nodes of one handler may serve different methods (a rolling upgrade), and be labelled differently. Order: priority,
+which grows with age (``aged_us``). ``choice`` decides for lanes that say more than their method.
 
 The window is refilled by a read that may be older than what happened meanwhile. Three rules keep that safe:
 what was taken from the window since the read was asked for is not taken from its answer; what is
@@ -20,9 +22,12 @@ from collections.abc import Sequence
 
 from msgspec import Struct, field
 
+from schedule_zero.dispatch.choice import Choice
 from schedule_zero.dispatch.sessions import LiveNode
-from schedule_zero.model import Execution
+from schedule_zero.model import Execution, LaneKey
+from schedule_zero.rules.birth import PLAIN, lane_of
 from schedule_zero.rules.options import aged_us
+from schedule_zero.rules.routing import match
 
 
 class Limit(Struct, eq=False):
@@ -34,7 +39,7 @@ class Limit(Struct, eq=False):
 
 
 class Lane:
-    """Executions of one method that wait for a node."""
+    """Executions of one method, for the same nodes, that wait for one of these."""
 
     def __init__(
         self,
@@ -43,18 +48,25 @@ class Lane:
         window: int,
         window_bytes: int,
         *,
+        text: str | None = None,
         limit: Limit | None = None,
         timeout_cap_s: float | None = None,
     ) -> None:
         self.handler_id = handler_id
         self.job_method = job_method
+        self.key: LaneKey = (handler_id, job_method, text)
+        self.spec = lane_of(text)
+        # None: any node that serves the method, the least loaded first.
+        self.choice = None if self.spec == PLAIN else Choice(self.spec)
         self.window = window
         self.window_bytes = window_bytes
         self.limit = limit
         # An operator's cap on the time of one attempt.
         self.timeout_cap_s = timeout_cap_s
-        # Nodes that are ready and serve this method.
+        # Nodes that are ready, serve this method and may run what is in this lane.
         self.nodes: list[LiveNode] = []
+        # Since when nothing is here, nothing is known of in the store and no node asks (``Placing.tick``).
+        self.idle_since_s: float | None = None
         self.count = 0
         # Of the parameters of those in the queues.
         self.size = 0
@@ -71,6 +83,40 @@ class Lane:
         self._taken: set[str] = set()
         self._jumped: list[Execution] = []
         self._missed = False
+
+    def suits(self, node: LiveNode) -> bool:
+        """Whether ``node``, which serves the method, may run what is in this lane."""
+        return self.choice is None or match(self.spec, node.facts, node.slots) is not None
+
+    def join(self, node: LiveNode) -> None:
+        """``node`` is ready; it suits."""
+        self.nodes.append(node)
+        if self.choice is not None:
+            found = match(self.spec, node.facts, node.slots)
+            if found is not None:
+                self.choice.join(node, found)
+
+    def leave(self, node: LiveNode) -> None:
+        """``node`` is away, or doesn't know the method."""
+        self.nodes.remove(node)
+        if self.choice is not None:
+            self.choice.leave(node)
+        if not self.nodes:
+            self.unload()
+
+    @property
+    def may_start(self) -> bool:
+        """Whether the handler's limit allows one more."""
+        return self.limit is None or self.limit.running < self.limit.max_running
+
+    @property
+    def unused(self) -> bool:
+        """Nothing is here, is being started or read, or is known to wait in the store."""
+        return not (self.count or self.overflow or self.refilling or self._starting)
+
+    def peek(self) -> Execution:
+        """What is next."""
+        return self._queues[self._next()][0]
 
     def head(self) -> tuple[int, str]:
         """What is next, as a key that orders lanes: smaller is sooner."""
@@ -200,6 +246,8 @@ class Lane:
             wanted = min(wanted, self.limit.max_running - self.limit.running)
         if wanted <= 0:
             return []
+        if self.choice is not None:
+            return self.choice.places(wanted)
         nodes = [node for node in self.nodes if node.open and node.held < node.window]
         if not nodes:
             return []

@@ -103,6 +103,9 @@ class Membership:
                 pid=one.pid,
                 first_seen_us=one.first_seen_us,
                 last_seen_us=one.last_seen_us,
+                labels=one.labels,
+                told=one.facts,
+                facts={**one.labels, **one.facts, "node": one.node_id},
             )
             self._operations.restore(node, now)
 
@@ -154,9 +157,12 @@ class Membership:
         node.last_seen_us = now.wall_us
         node.round_trip_s = node.clock_skew_s = None
         node.instance.lease_end_s = now.mono_s + self._config.lease_s
-        node.lanes = [self._placing.lane(*pair) for pair in dict.fromkeys(served)]
-        node.handlers = sorted({declared.handler_id for declared in hello.handlers})
+        # A label or fact may be another one than the last time: who may run what is decided anew.
+        node.labels, node.told = dict(hello.labels), dict(hello.facts)
+        node.facts = {**node.labels, **node.told, "node": node.node_id}
         node.slots, node.version, node.host, node.pid = hello.slots, hello.version, hello.host, hello.pid
+        node.lanes = self._placing.book.lanes_for(node, list(served))
+        node.handlers = sorted({declared.handler_id for declared in hello.handlers})
         node.refresh()
         config = self._config
         self._out.send(
@@ -245,7 +251,7 @@ class Membership:
         node.refresh()
         if starts:
             for lane in node.lanes:
-                lane.nodes.append(node)
+                lane.join(node)
             self._reconcile(session, now)
             for lane in node.lanes:
                 self._placing.push(lane, now)
@@ -279,6 +285,9 @@ class Membership:
             elif att.row.cancel_requested:
                 # It doesn't hold it, and said how all others ended.
                 self._endings.decide(att, CANCELLED, now)
+            elif not att.lane.suits(node):
+                # It was sent to an earlier process, with other labels; it may not begin here.
+                self._endings.hand_back(att, now)
             else:
                 self._found(att)
                 att.phase = SENT
@@ -344,9 +353,7 @@ class Membership:
         del self.sessions[session.peer]
         if session.ready:
             for lane in node.lanes:
-                lane.nodes.remove(node)
-                if not lane.nodes:
-                    lane.unload()
+                lane.leave(node)
         node.unanswered.clear()
         node.cancels.clear()
         node.refresh()

@@ -13,7 +13,8 @@ from operator import attrgetter
 from schedule_zero.config import DispatchConfig, HandlerRule
 from schedule_zero.dispatch.effects import CancelAgain, Collector, DueAt, Effect, Now, Refill, Send
 from schedule_zero.dispatch.endings import Endings
-from schedule_zero.dispatch.lanes import Lane, Limit
+from schedule_zero.dispatch.lane_book import LaneBook
+from schedule_zero.dispatch.lanes import Lane
 from schedule_zero.dispatch.sessions import (
     ACCEPTED,
     PLACED,
@@ -25,7 +26,7 @@ from schedule_zero.dispatch.sessions import (
     Session,
 )
 from schedule_zero.job_options import Isolation
-from schedule_zero.model import Execution, State
+from schedule_zero.model import Execution, LaneKey, State
 from schedule_zero.rules.ending import HANDED_BACK_CANCELLED
 from schedule_zero.rules.options import EffectiveOptions, options_of
 from schedule_zero.store.executions import StartItem
@@ -55,47 +56,22 @@ class Placing:
         endings: Endings,
         out: Collector,
     ) -> None:
-        self._config = config
-        self._rules = rules
         self._nodes = nodes
         self._endings = endings
         self._out = out
         # Grows over restarts because the epoch does; unique per attempt (C6).
         self._token = epoch << 32
         self._turn = 0
-        self._limits: dict[str, Limit] = {}
         self._pause_s = 0.0
         self._paused_until_s = 0.0
         # Launched since the last ``flush``.
         self._outgoing: dict[Session, list[LiveAttempt]] = {}
-        self.lanes: dict[tuple[str, str], Lane] = {}
+        self.book = LaneBook(config, rules, nodes)
+        self.lanes, self.lane = self.book.lanes, self.book.lane
         # Attempts sent again because they were not accepted in time.
         self.resent = 0
         # The server stops: nothing new is started.
         self.closing = False
-
-    def lane(self, handler_id: str, job_method: str) -> Lane:
-        lane = self.lanes.get((handler_id, job_method))
-        if lane is None:
-            rule = self._rules.get(handler_id, _NO_RULE)
-            limit = None
-            if rule.limits.max_running is not None:
-                limit = self._limits.get(handler_id)
-                if limit is None:
-                    limit = self._limits[handler_id] = Limit(rule.limits.max_running)
-            config = self._config
-            lane = Lane(
-                handler_id,
-                job_method,
-                config.window,
-                config.window_bytes,
-                limit=limit,
-                timeout_cap_s=rule.limits.timeout_s,
-            )
-            if limit is not None:
-                limit.lanes.append(lane)
-            self.lanes[handler_id, job_method] = lane
-        return lane
 
     # --- fresh executions -------------------------------------------------------------------------
 
@@ -103,23 +79,29 @@ class Placing:
         """Before their insert: those that find a free place are to be inserted as running."""
         if self.closing:
             return
-        by_lane: dict[tuple[str, str], list[Execution]] = {}
+        by_lane: dict[LaneKey, list[Execution]] = {}
         for row in rows:
             if row.state is PENDING:
-                key = (row.handler_id, row.job_method)
+                key = (row.handler_id, row.job_method, row.lane)
                 group = by_lane.get(key)
                 if group is None:
                     by_lane[key] = [row]
                 else:
                     group.append(row)
         for key, group in by_lane.items():
-            lane = self.lanes.get(key)
+            lane = self.lanes.get(key) if key[2] is None else self.lane(*key)
             # Whoever waits already goes first.
             if lane is None or lane.count or lane.overflow or not lane.nodes:
                 continue
-            places = lane.choose(len(group))
-            if len(places) < len(group) and places:
+            choice = lane.choice
+            if choice is not None and choice.by_execution:
                 group.sort(key=_by_priority)
+                most = len(group) if lane.limit is None else lane.limit.max_running - lane.limit.running
+                places = choice.for_rows(group[: max(most, 0)])
+            else:
+                places = lane.choose(len(group))
+                if len(places) < len(group) and places:
+                    group.sort(key=_by_priority)
             for row, node in zip(group, places, strict=False):
                 self._assign(row, node, lane, PLACED, now.wall_us)
 
@@ -134,6 +116,8 @@ class Placing:
         self._turn = node.turn = self._turn + 1
         if lane.limit is not None:
             lane.limit.running += 1
+        if lane.choice is not None:
+            lane.choice.given(node)
         att = LiveAttempt(row, node, node.instance, lane, token, phase)
         node.attempts[token] = att
         return att
@@ -178,7 +162,7 @@ class Placing:
                 if row.cancel_requested:
                     cancelled.append(row.id)
                     continue
-                lane = self.lane(row.handler_id, row.job_method)
+                lane = self.lane(row.handler_id, row.job_method, row.lane)
                 lane.add(row)
                 fed[lane] = None
             elif row.not_before_us is not None and (due_us is None or row.not_before_us < due_us):
@@ -196,7 +180,7 @@ class Placing:
         """They are pending again: they had their turn before, so they go to the front."""
         fed: dict[Lane, None] = {}
         for row in rows:
-            lane = self.lane(row.handler_id, row.job_method)
+            lane = self.lane(row.handler_id, row.job_method, row.lane)
             lane.add(row, front=True)
             fed[lane] = None
         for lane in fed:
@@ -207,8 +191,16 @@ class Placing:
     def push(self, lane: Lane, now: Now) -> None:
         """Work came in: give it to the nodes with most room."""
         if lane.count and not self._held_back(now):
-            for node in lane.choose(lane.count):
-                self._start(lane, node, now)
+            choice = lane.choice
+            if choice is not None and choice.by_execution:
+                while lane.count and lane.may_start:
+                    chosen = choice.for_one(lane.peek())
+                    if chosen is None:
+                        break
+                    self._start(lane, chosen, now)
+            else:
+                for node in lane.choose(lane.count):
+                    self._start(lane, node, now)
         self.refill(lane)
 
     def pull(self, node: LiveNode, now: Now) -> None:
@@ -284,15 +276,16 @@ class Placing:
                 self.push(lane, now)
         for lane in self.lanes.values():
             self.refill(lane)
+        self.book.forget_unused(now)
 
     # --- refill -----------------------------------------------------------------------------------
 
     def refill(self, lane: Lane) -> None:
         if lane.wants_refill() and not self.closing:
             lane.refill_asked()
-            self._out.other.append(Refill(lane.handler_id, lane.job_method, lane.window, lane.window_bytes))
+            self._out.other.append(Refill(lane.key, lane.window, lane.window_bytes))
 
-    def refilled(self, key: tuple[str, str], rows: Sequence[Execution], now: Now, *, more: bool) -> None:
+    def refilled(self, key: LaneKey, rows: Sequence[Execution], now: Now, *, more: bool) -> None:
         """What a ``Refill`` found; ``more``: there may be more in the store."""
         lane = self.lane(*key)
         cancelled = [row.id for row in rows if row.cancel_requested]
@@ -379,6 +372,7 @@ def _pieces(attempts: Iterable[LiveAttempt]) -> Iterator[list[DispatchItem]]:
             idempotency_key=row.idempotency_key,
             schedule_id=row.schedule_id,
             nominal_us=row.nominal_us,
+            shard=row.shard,
         )
         if row.options is not None:
             _isolate(item, options_of(row.options))
@@ -388,7 +382,6 @@ def _pieces(attempts: Iterable[LiveAttempt]) -> Iterator[list[DispatchItem]]:
 
 
 _ON_THE_WAY = frozenset({SENT, ACCEPTED})
-_NO_RULE = HandlerRule()
 
 
 def _by_priority(row: Execution) -> int:

@@ -167,12 +167,12 @@ class Recorder:
         self.spawn(look_up(), "dispatch.classify")
 
     def refill(self, effect: fx.Refill) -> None:
-        key = (effect.handler_id, effect.job_method)
+        key = effect.lane
 
         async def read() -> None:
             limits = (effect.limit, effect.max_bytes, self._params_bytes)
             try:
-                rows, more = await self._store.read(lambda conn: fill_window(conn, *key, *limits))
+                rows, more = await self._store.read(lambda conn: fill_window(conn, key, *limits))
             except StoreUnavailable:
                 self._core.refill_failed(key)
                 return

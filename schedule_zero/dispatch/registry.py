@@ -15,6 +15,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from schedule_zero.conditions import objection
 from schedule_zero.config import HandlerRule
 from schedule_zero.errors import InvalidParams, UnknownHandler, UnknownMethod
 from schedule_zero.job_options import JobOptions
@@ -157,6 +158,9 @@ class Registry:
             return "not among the allowed_methods of handler_registry.yaml"
         if len(method.schema) > MAX_SCHEMA_BYTES or len(method.doc) > MAX_DOC_CHARS:
             return f"schema over {MAX_SCHEMA_BYTES} bytes, or text over {MAX_DOC_CHARS} characters"
+        refused = objection(method.options)
+        if refused is not None:
+            return f"options{refused[0]}: {refused[1]}"
         known = self._known.get(handler_id)
         found = None if known is None else known.methods.get(method.name)
         if found is not None and found[0].schema == method.schema:

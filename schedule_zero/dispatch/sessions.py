@@ -112,7 +112,13 @@ class LiveNode(Struct, eq=False):
     released_s: float = float("-inf")
     # When it was last given work, for fairness among equals.
     turn: int = 0
+    # The (handler, method) pairs that it serves, and the lanes of those that it may run.
+    serves: frozenset[tuple[str, str]] = frozenset()
     lanes: list[Lane] = field(default_factory=list)
+    # What it was labelled with, what it tells of itself, and all that together: what conditions are asked of.
+    labels: dict[str, str] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
     # (when sent, tokens), to be sent again unless accepted.
     unanswered: deque[tuple[float, list[int]]] = field(default_factory=deque)
     # token → when CANCEL was last sent.
@@ -161,6 +167,8 @@ class LiveNode(Struct, eq=False):
             identity=self.instance.identity,
             first_seen_us=self.first_seen_us,
             last_seen_us=self.last_seen_us,
+            labels=self.labels,
+            facts=self.told,
         )
 
 

@@ -32,6 +32,8 @@ class NodeView(Struct, kw_only=True):
     instance: str
     connected_us: int | None
     last_seen_us: int
+    labels: dict[str, str]
+    facts: dict[str, str]
 
 
 class ProgressView(Struct, kw_only=True):
@@ -97,4 +99,6 @@ def node_view(node: LiveNode, now_s: float) -> NodeView:
         instance=node.instance.id,
         connected_us=None if session is None else session.since_us,
         last_seen_us=node.last_seen_us,
+        labels=dict(node.labels),
+        facts=dict(node.told),
     )

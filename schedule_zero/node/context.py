@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,6 +36,14 @@ class Retry(Exception):
 
 class GiveUp(Exception):
     """Raised by a job: it failed, and no further attempt would help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Part ``index``, counted from 0, of ``count``."""
+
+    index: int
+    count: int
 
 
 class StopReason(StrEnum):
@@ -153,6 +162,11 @@ class JobContext:
     def idempotency_key(self) -> str:
         """The same for all attempts of one execution (by default its id): for services that take such a key."""
         return self._item.idempotency_key or self._item.id
+
+    @property
+    def shard(self) -> Shard | None:
+        """Which part of how many this is, if the job is done in parts: ``Shard(index=0, count=8)`` is the first."""
+        return None if self._item.shard is None else Shard(*map(int, self._item.shard.split("/")))
 
     @property
     def schedule_id(self) -> str | None:

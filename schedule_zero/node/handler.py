@@ -11,6 +11,7 @@ from typing import Any, TypeVar, Unpack, overload
 import msgspec
 from msgspec import Struct
 
+from schedule_zero.conditions import objection
 from schedule_zero.job_options import (
     Backoff,
     Isolation,
@@ -122,14 +123,22 @@ def _options(said: dict[str, Any]) -> JobOptions:
     for option in ("retry_on", "give_up_on"):
         if option in said:
             said[option] = _names(option, said[option])
+    for option in ("require", "prefer"):
+        if isinstance(said.get(option), str):
+            said[option] = (said[option],)
     try:
-        return msgspec.convert(said, JobOptions)
+        options = msgspec.convert(said, JobOptions)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
         name = where.rstrip("`").partition("[")[0]
         if name in _CHOICES:
             what = f"expected one of {', '.join(_CHOICES[name])}"
         raise ValueError(f"@job({name}=…): {what[:1].lower()}{what[1:]}, got {said.get(name)!r}") from None
+    refused = objection(options)
+    if refused is not None:
+        where, why = refused
+        raise ValueError(f"@job({where.split('/')[1]}=…): {why}")
+    return options
 
 
 def _names(option: str, errors: Errors) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from schedule_zero.node import capture
 from schedule_zero.node.attempt import Phase
 from schedule_zero.node.context import CLIENT
 from schedule_zero.node.drain import GRACE_S
+from schedule_zero.node.facts import gather
 from schedule_zero.node.handler import BaseHandler
 from schedule_zero.node.http_link import HttpLink
 from schedule_zero.node.identity import Identity
@@ -113,12 +114,14 @@ class Node:
         settings = self._settings
         CLIENT.state_dir = settings.state_dir
         lease, time = Lease(), ServerTime()
+        host = platform.node()[:256]
         about = About(
             slots=settings.slots,
             version=schedule_zero.__version__,
-            host=platform.node()[:256],
+            host=host,
             pid=os.getpid(),
             labels=settings.labels,
+            facts=gather(schedule_zero.__version__, host),
         )
         # Handlers that were given as objects can't be loaded a second time.
         if settings.targets:

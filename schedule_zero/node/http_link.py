@@ -324,6 +324,7 @@ class HttpLink:
             "host": hello.host,
             "pid": hello.pid,
             "labels": hello.labels,
+            "facts": hello.facts,
         }
         sent_s = self._clock.mono_s()
         reply = await self._requests.post("/api/jobs/claim", body, wait_s + ANSWER_S)

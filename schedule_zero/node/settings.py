@@ -51,6 +51,7 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
     drain_s: float = 30.0
     result_bytes: int = 1 << 20
     max_message_bytes: int = 16 << 20
+    # What jobs may ask for (``conditions``), beside the facts that the node gathers by itself.
     labels: dict[str, str] = {}
     # Encrypt the link to the server; ``load_curve`` reads the keys from their files.
     curve: Curve | None = None

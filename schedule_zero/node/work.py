@@ -78,6 +78,7 @@ class About(Struct, frozen=True, kw_only=True):
     host: str
     pid: int
     labels: dict[str, str]
+    facts: dict[str, str] = {}
 
 
 class Work:
@@ -187,6 +188,7 @@ class Work:
             host=self._about.host,
             pid=self._about.pid,
             labels=self._about.labels,
+            facts=self._about.facts,
         )
 
     def holds(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""Tells the rest of the process what was committed: live subscribers, and callers who wait for one execution.
+"""Tells the rest of the process what was committed: live subscribers, and callers who wait for one execution or group.
 
 Fed by the store after each commit, on the loop's thread; it never blocks and keeps nothing: what a slow
 subscriber missed stands in the journal.
@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Sequence
 
 from schedule_zero.model import Event
 
-# The one kind of event after which an execution never changes again.
-EXECUTION_FINISHED = "execution.finished"
+# The kinds of events after which an execution, or a group of them, never changes again.
+ENDS = frozenset({"execution.finished", "group.finished"})
 
 
 def event_id(seq: int, index: int) -> str:
@@ -69,7 +69,7 @@ class EventHub:
         for event_seq, event in events:
             index = index + 1 if event_seq == seq else 0
             seq = event_seq
-            if self._waiters and event.kind == EXECUTION_FINISHED:
+            if self._waiters and event.kind in ENDS:
                 self._wake(event.id)
             for subscription in self._subscriptions:
                 subscription.offer((event_id(seq, index), event))
@@ -83,7 +83,7 @@ class EventHub:
         self._subscriptions.discard(subscription)
 
     def wait_terminal(self, execution_id: str) -> asyncio.Future[None]:
-        """A future that is done once the execution's end is committed. Ask before looking at its state.
+        """A future that is done once the end of the execution (or group) is committed. Ask before looking at its state.
 
         It is cancelled if the hub is closed first: nobody will say any more.
         """

@@ -65,6 +65,9 @@ def outfit_of(chosen: StoredOptions) -> Outfit:
     """What decided options come to."""
     names = ("concurrency_key", "rate_key", "sticky_key", "unique_key")
     said = [(name, getattr(chosen, name)) for name in names]
+    if chosen.strategy is Strategy.STICKY_KEY and chosen.sticky_key is None:
+        # Those with the same parameters.
+        said.append(("sticky_key", "{*}"))
     return Outfit(
         priority=chosen.priority,
         options=msgspec.json.encode(chosen),
@@ -119,6 +122,7 @@ def again(
         group_id=group_id,
         idempotency_key=old.idempotency_key,
         created_us=now_us,
+        shard=old.shard,
     )
     if old.options is None and narrow == NO_OPTIONS:
         row.priority = old.priority

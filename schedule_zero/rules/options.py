@@ -92,7 +92,7 @@ def effective(said: dict[Source, JobOptions]) -> StoredOptions:
     """Merge, the narrowest first.
 
     ``on_lost`` unsaid is ``fail`` for a job declared not idempotent (C10); who says delays means ``backoff: list``;
-    who limits a process means that there is one.
+    who says a sticky key means the strategy of that name; who limits a process means that there is one.
     """
     chosen: dict[str, Any] = {}
     sources: dict[str, Source] = {}
@@ -123,6 +123,8 @@ def overridden(stored: StoredOptions, narrow: JobOptions) -> StoredOptions:
 def _said(options: JobOptions, name: str) -> Any:
     if name == "backoff" and options.backoff is None and options.retry_delays_s is not None:
         return Backoff.LIST
+    if name == "strategy" and options.strategy is None and options.sticky_key is not None:
+        return Strategy.STICKY_KEY
     if name == "isolation" and options.isolation is None and _limits_process(options):
         return Isolation.PROCESS
     return getattr(options, name)

@@ -17,6 +17,7 @@ from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
+from schedule_zero.service.groups import GroupService
 from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
@@ -54,6 +55,7 @@ class Service(Struct, frozen=True, kw_only=True):
 
     executions: ExecutionService
     logs: LogService
+    groups: GroupService
     dead_letters: DeadLetterService
     jobs: JobService
     schedules: ScheduleService

@@ -12,13 +12,13 @@ from schedule_zero.clock import Clock
 from schedule_zero.config import LimitsConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import BadRequest, NotFound, TooLarge, WrongState
-from schedule_zero.model import Execution, Origin, State, new_id
+from schedule_zero.model import Execution, Group, Origin, State, new_id
 from schedule_zero.ops.events import EventHub
 from schedule_zero.rules.birth import again, equip
 from schedule_zero.rules.options import Source
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.service.idempotency import idempotency_record
-from schedule_zero.service.params import check_params
+from schedule_zero.service.params import check_options, check_params
 from schedule_zero.service.specs import ExecutionView, IdemKey, Principal, RunNow, SubmitItem, Submitted
 from schedule_zero.store import Store
 from schedule_zero.store import executions as store_executions
@@ -105,6 +105,7 @@ class ExecutionService:
             params = bytes(item.job_params)
             try:
                 method = check_params(registry, limits, item.handler_id, item.job_method, params)
+                check_options(item.options)
             except (BadRequest, NotFound, TooLarge) as error:
                 if bulk:
                     error.pointer = f"/executions/{index}{error.pointer or ''}"
@@ -125,8 +126,25 @@ class ExecutionService:
             rows.append(row)
         return rows
 
+    # --- for groups -------------------------------------------------------------------------------
+
+    def rows(self, items: Sequence[SubmitItem]) -> list[Execution]:
+        """Executions of these items, checked and not stored."""
+        return self._rows(items, Origin.SUBMIT)
+
+    async def insert_group(
+        self, principal: Principal, group: Group, rows: list[Execution], idem: IdemKey | None
+    ) -> str | None:
+        """Store a group with its members; returns the id of the first time if this is a replay, else None."""
+        earlier = await self._insert(rows, idempotency_record(principal, idem, [group.id], self._clock), group=group)
+        return None if earlier is None else earlier[0]
+
     async def _insert(
-        self, rows: list[Execution], idem: IdempotencyRecord | None, settles: tuple[str, ...] = ()
+        self,
+        rows: list[Execution],
+        idem: IdempotencyRecord | None,
+        settles: tuple[str, ...] = (),
+        group: Group | None = None,
     ) -> list[str] | None:
         """Insert ``rows`` in one transaction; returns the ids of the first time if this is a replay, else None."""
         dispatcher = self._dispatcher
@@ -152,7 +170,7 @@ class ExecutionService:
 
         self._store.submit(
             store_executions.insert,
-            store_executions.Insert(rows=rows, idem=idem, settles=settles),
+            store_executions.Insert(rows=rows, idem=idem, settles=settles, group=group),
             settled,
         )
         return await done
@@ -196,6 +214,7 @@ class ExecutionService:
             execution=found.execution,
             attempts=found.attempts,
             progress=self._dispatcher.progress(execution_id),
+            waiting_for=self._dispatcher.waiting_for(found.execution),
         )
 
     async def result_part(self, execution: Execution, first: int) -> bytes:

@@ -48,6 +48,7 @@ class ClaimSpec(Struct, kw_only=True):
     host: str
     pid: int
     labels: dict[str, str]
+    facts: dict[str, str]
 
 
 class Lease(Struct):
@@ -106,6 +107,7 @@ class JobService:
             host=spec.host,
             pid=spec.pid,
             labels=spec.labels,
+            facts=spec.facts,
         )
         return await self._dispatcher.http.claim(
             Ask(

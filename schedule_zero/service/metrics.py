@@ -45,8 +45,12 @@ def server_metrics(
 
     def waiting() -> Iterable[Sample]:
         by_handler: Counter[str] = Counter()
-        for (handler_id, _), count in dispatcher.waiting().items():
+        for (handler_id, *_), count in dispatcher.waiting().items():
             by_handler[handler_id] += count
+        return [((handler_id,), count) for handler_id, count in sorted(by_handler.items())]
+
+    def unserved() -> Iterable[Sample]:
+        by_handler = Counter(handler_id for handler_id, *_ in dispatcher.unserved())
         return [((handler_id,), count) for handler_id, count in sorted(by_handler.items())]
 
     def dead_letters() -> Iterable[Sample]:
@@ -80,6 +84,8 @@ def server_metrics(
             Family("gauge", "nodes_out_of_service", "Nodes that get no new work: cordoned, drained or quarantined",
                    ("operation",), out_of_service),
             Family("gauge", "executions_waiting", "Executions waiting, by handler", ("handler_id",), waiting),
+            Family("gauge", "lanes_unserved", "Kinds of waiting executions that no connected node may run, by handler",
+                   ("handler_id",), unserved),
             Family("gauge", "dead_letters", "Failed executions that nobody has dealt with, by handler", ("handler_id",),
                    dead_letters),
             counter("attempts_dispatched", "Attempts sent to nodes", lambda: wire.dispatched),

@@ -1,12 +1,14 @@
-"""Checks a job's parameters before anything is accepted: size, an object, and the method's schema."""
+"""Checks a job's parameters (size, an object, the method's schema) and options before anything is accepted."""
 
 from __future__ import annotations
 
 import msgspec
 
+from schedule_zero.conditions import objection
 from schedule_zero.config import LimitsConfig
 from schedule_zero.dispatch.registry import Registry
-from schedule_zero.errors import InvalidParams, TooLarge
+from schedule_zero.errors import InvalidField, InvalidParams, TooLarge
+from schedule_zero.job_options import JobOptions
 from schedule_zero.model import JobMethod
 
 
@@ -25,3 +27,11 @@ def check_params(
     if type(document) is not dict:
         raise InvalidParams("expected an object of parameters by name", pointer="/job_params")
     return registry.validate(handler_id, job_method, document)
+
+
+def check_options(options: JobOptions) -> None:
+    """What the shapes of a request can't check. Raises InvalidField with a pointer."""
+    refused = objection(options)
+    if refused is not None:
+        where, why = refused
+        raise InvalidField(why, pointer=f"/options{where}")

@@ -14,7 +14,7 @@ from schedule_zero.job_options import JobOptions
 from schedule_zero.model import CatchUp, Policies, Schedule, ScheduleState, new_id
 from schedule_zero.rules.options import options_said
 from schedule_zero.rules.policies import is_tracked, policies_of, stored_policies
-from schedule_zero.service.params import check_params
+from schedule_zero.service.params import check_options, check_params
 from schedule_zero.service.specs import Principal, ScheduleSpec
 from schedule_zero.timing import Trigger, first_fire, parse_trigger
 from schedule_zero.timing.no_fire import never_fires, why_none_left
@@ -50,6 +50,7 @@ class RowMaker:
         """What is stored of a spec. ``may_be_over``: one whose trigger has run out already keeps it."""
         params = bytes(spec.job_params)
         check_params(self._registry, self._limits, spec.handler_id, spec.job_method, params)
+        check_options(spec.options)
         id_ = spec.id or new_id()
         parse = partial(parse_trigger, spec.trigger, zone=default_zone(spec.timezone), now_us=now_us, seed=id_)
         trigger = parse()

@@ -86,6 +86,8 @@ class ExecutionView(Struct, kw_only=True):
     execution: Execution
     attempts: list[Attempt]
     progress: Any | None = None
+    # What keeps a pending one from being started, in words.
+    waiting_for: str | None = None
 
 
 class SchedulesWritten(Struct, kw_only=True):

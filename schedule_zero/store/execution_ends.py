@@ -14,6 +14,7 @@ from schedule_zero.model import Attempt, AttemptOutcome, Event, State
 from schedule_zero.rules.states import TERMINAL, TRANSITIONS
 from schedule_zero.store import execution_rows as rows
 from schedule_zero.store import tables
+from schedule_zero.store.groups import settle
 from schedule_zero.store.results import set_sizes
 from schedule_zero.store.statements import Query, bulk_insert, bulk_select, bulk_update
 from schedule_zero.store.tx import Tx, Undo
@@ -55,6 +56,7 @@ class EndItem(Struct, kw_only=True):
     handler_id: str
     job_method: str
     schedule_id: str | None = None
+    group_id: str | None = None
 
 
 class Refusal(StrEnum):
@@ -105,7 +107,7 @@ _ARCHIVE = bulk_insert(tables.attempts, rows.ATTEMPT_FIELDS, "DO NOTHING")
 LOOK = bulk_select(
     tables.executions,
     ("id",),
-    ("id", "state", "token", "cancel_requested", "node_id", "handler_id", "job_method", "schedule_id"),
+    ("id", "state", "token", "cancel_requested", "node_id", "handler_id", "job_method", "schedule_id", "group_id"),
 )
 _LOOK_ATTEMPTS = bulk_select(tables.attempts, ("execution_id",), ("token", "outcome"))
 
@@ -269,6 +271,7 @@ def _tell_ends(tx: Tx, items: list[EndItem]) -> None:
     counts: dict[tuple[str, State], int] = {}
     run_us: dict[tuple[str, State], int] = {}
     events = tx.events
+    grouped: list[tuple[str, State]] = []
     for i in items:
         state = i.state
         data: dict[str, Any] = {"handler_id": i.handler_id, "job_method": i.job_method, "state": state,
@@ -288,10 +291,13 @@ def _tell_ends(tx: Tx, items: list[EndItem]) -> None:
             events.append(Event("execution.finished", i.id, data))
             key = (i.handler_id, state)
             counts[key] = counts.get(key, 0) + 1
+            if i.group_id is not None:
+                grouped.append((i.group_id, state))
             if i.started_us is not None and i.finished_us is not None:
                 run_us[key] = run_us.get(key, 0) + i.finished_us - i.started_us
     for (handler_id, state), n in counts.items():
         tx.count(handler_id, state.value, n, run_us.get((handler_id, state), 0))
+    settle(tx, grouped)
 
 
 def record_stale(tx: Tx, args: list[list[Attempt]]) -> list[None]:

@@ -11,9 +11,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
-from sqlalchemy import BigInteger, ColumnElement, Subquery, bindparam, func, literal_column, or_, select, text
+from sqlalchemy import BigInteger, ColumnElement, Subquery, Text, bindparam, func, literal_column, or_, select, text
 
-from schedule_zero.model import Attempt, Execution, Origin, State
+from schedule_zero.model import Attempt, Execution, LaneKey, Origin, State
 from schedule_zero.store import tables
 from schedule_zero.store.execution_rows import ATTEMPT_COLUMNS, COLUMNS, attempt, execution
 from schedule_zero.store.statements import Query, Seek, ends
@@ -48,6 +48,7 @@ class Filter(Struct, kw_only=True):
     since_us: int | None = None
     until_us: int | None = None
     node_id: str | None = None
+    group_id: str | None = None
     cursor: str | None = None
     limit: int = 50
 
@@ -85,13 +86,21 @@ _DUE = Query(
     .order_by(E.not_before_us)
     .limit(bindparam("most"))
 )
+_LANE = literal_column(tables.LANE, Text)
 _PENDING_COUNTS = Query(
-    select(E.handler_id, E.job_method, func.count()).where(text(tables.IS_PENDING)).group_by(E.handler_id, E.job_method)
+    select(E.handler_id, E.job_method, _LANE.label("in_lane"), func.count())
+    .where(text(tables.IS_PENDING))
+    .group_by(E.handler_id, E.job_method, _LANE)
 )
 aged = literal_column(tables.AGED, BigInteger)
 _PENDING = (
     select(*COLUMNS)
-    .where(text(tables.IS_PENDING), E.handler_id == bindparam("handler"), E.job_method == bindparam("method"))
+    .where(
+        text(tables.IS_PENDING),
+        E.handler_id == bindparam("handler"),
+        E.job_method == bindparam("method"),
+        bindparam("lane") == _LANE,
+    )
     .order_by(aged, E.id)
     .limit(bindparam("most"))
 )
@@ -224,25 +233,24 @@ def due_rows(conn: Connection, now_us: int, limit: int) -> list[Execution]:
 
 
 def pending_window(
-    conn: Connection, handler_id: str, job_method: str, limit: int, after: tuple[int, str] | None = None
+    conn: Connection, lane: LaneKey, limit: int, after: tuple[int, str] | None = None
 ) -> list[Execution]:
-    """The next pending executions of a method: by age and priority (``aged_us``), then id; after that pair if given.
+    """The next pending executions of a lane: by age and priority (``aged_us``), then id; after that pair if given.
 
-    By method, because two nodes of one handler may serve different methods (a rolling upgrade): what nobody can run
-    now must not stand in the way of the rest (C20).
+    By lane (a method, and which of its nodes), so that what nobody can run now does not stand in the way of the rest
+    (C20): two nodes of one handler may serve different methods, as in a rolling upgrade, and be labelled differently.
     """
+    values: dict[str, Any] = {"handler": lane[0], "method": lane[1], "lane": lane[2] or "", "most": limit}
     if after is None:
-        found = _WINDOW.rows(conn, handler=handler_id, method=job_method, most=limit)
+        found = _WINDOW.rows(conn, **values)
     else:
-        found = _WINDOW_AFTER.rows(
-            conn, handler=handler_id, method=job_method, most=limit, aged=after[0], after=after[1]
-        )
+        found = _WINDOW_AFTER.rows(conn, **values, aged=after[0], after=after[1])
     return [execution(row) for row in found]
 
 
-def pending_counts(conn: Connection) -> dict[tuple[str, str], int]:
-    """Pending executions per (handler, method); where there are none the pair is absent."""
-    return {(row[0], row[1]): row[2] for row in _PENDING_COUNTS.rows(conn)}
+def pending_counts(conn: Connection) -> dict[LaneKey, int]:
+    """Pending executions per lane; where there are none it is absent."""
+    return {(row[0], row[1], row[2] or None): row[3] for row in _PENDING_COUNTS.rows(conn)}
 
 
 def stats(conn: Connection) -> Stats:
@@ -274,7 +282,7 @@ def stats(conn: Connection) -> Stats:
 
 # --- lists ------------------------------------------------------------------------------------------
 
-_EQUAL = ("schedule_id", "handler_id", "job_method", "node_id")
+_EQUAL = ("group_id", "schedule_id", "handler_id", "job_method", "node_id")
 _CREATED = Seek(tables.executions, "created_us")
 
 
@@ -348,6 +356,8 @@ def _walk(
 
 def _index_for(state: State | None, values: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     """The predicate and the leading columns of the index to walk along."""
+    if "group_id" in values:
+        return tables.IS_GROUPED, ("group_id",)
     key = next((name for name in ("schedule_id", "handler_id") if name in values), None)
     keys = () if key is None else (key,)
     if state is None or state is State.COMPLETED:

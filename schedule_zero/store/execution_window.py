@@ -1,10 +1,10 @@
-"""The next pending executions of a method, as many as are to be held in memory: bounded in number and in bytes."""
+"""The next pending executions of a lane, as many as are to be held in memory: bounded in number and in bytes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from schedule_zero.model import Execution
+from schedule_zero.model import Execution, LaneKey
 from schedule_zero.rules.options import aged_us
 from schedule_zero.store.execution_reads import pending_window
 
@@ -16,7 +16,7 @@ STEP_BYTES = 16 << 20
 
 
 def fill_window(
-    conn: Connection, handler_id: str, job_method: str, limit: int, max_bytes: int, row_bytes: int
+    conn: Connection, lane: LaneKey, limit: int, max_bytes: int, row_bytes: int
 ) -> tuple[list[Execution], bool]:
     """The next ones until there are ``limit``, or ``max_bytes`` of parameters; and whether there may be more.
 
@@ -29,7 +29,7 @@ def fill_window(
     after: tuple[int, str] | None = None
     while len(rows) < limit and size < max_bytes:
         wanted = min(STEP_ROWS, limit - len(rows), max(1, min(STEP_BYTES, max_bytes - size) // row_bytes))
-        found = pending_window(conn, handler_id, job_method, wanted, after)
+        found = pending_window(conn, lane, wanted, after)
         rows += found
         size += sum(len(row.params) for row in found)
         if len(found) < wanted:

@@ -11,9 +11,9 @@ from typing import Any
 from msgspec import Struct
 
 from schedule_zero.errors import ScheduleZeroError
-from schedule_zero.model import Event, Execution, Origin, State
+from schedule_zero.model import Event, Execution, Group, Origin, State
 from schedule_zero.store import execution_rows as rows
-from schedule_zero.store import tables
+from schedule_zero.store import groups, tables
 from schedule_zero.store.dead_letters import take_letters
 from schedule_zero.store.execution_clearing import Clear, Cleared, clear, clear_all
 from schedule_zero.store.execution_ends import LOOK, EndItem, Refusal, classify, end, record_stale
@@ -86,6 +86,8 @@ class Insert(Struct, kw_only=True):
 
     rows: list[Execution]
     idem: IdempotencyRecord | None = None
+    # What the rows are members of.
+    group: Group | None = None
     # Dead letters that are dealt with by this.
     settles: tuple[str, ...] = ()
 
@@ -180,6 +182,8 @@ def insert(tx: Tx, args: list[Insert]) -> list[IdempotentReplay | ScheduleZeroEr
             if arg.settles:
                 take_letters(tx, arg.settles)
             keys.accept(arg.idem)
+            if arg.group is not None:
+                groups.insert(tx, [arg.group])
     insert_born(tx, born)
     keys.write()
     return answers
@@ -289,6 +293,7 @@ def _tell_cancels(tx: Tx, ended: list[tuple[Any, ...]], flagged: list[tuple[Any,
             tx.emit(Event(kind, row[0], data))
     for handler_id, n in Counter(row[5] for row in ended).items():
         tx.count(handler_id, State.CANCELLED.value, n)
+    groups.settle(tx, [(row[8], State.CANCELLED) for row in ended if row[8] is not None])
 
 
 def release_due(tx: Tx, args: list[ReleaseDue]) -> list[list[Execution]]:

@@ -79,7 +79,8 @@ def how_jobs_are_run(conn: Connection) -> None:
         "ALTER TABLE attempts ADD COLUMN peak_rss_bytes BIGINT",
         "DROP INDEX ix_executions_pending",
         """CREATE INDEX ix_executions_pending ON executions
-            (handler_id, job_method, (coalesce(not_before_us, created_us) - priority * 60000000), id)
+            (handler_id, job_method, (coalesce(lane, '')),
+             (coalesce(not_before_us, created_us) - priority * 60000000), id)
             WHERE state = 'pending'""",
         """CREATE INDEX ix_executions_start_by ON executions (start_by_us)
             WHERE start_by_us IS NOT NULL AND state IN ('scheduled', 'pending', 'retry_scheduled')""",
@@ -127,6 +128,22 @@ def logs_and_large_results(conn: Connection) -> None:
             execution_id {{name}} NOT NULL, token BIGINT NOT NULL, first BIGINT NOT NULL, bytes INTEGER NOT NULL,
             created_us BIGINT NOT NULL, body {blob} NOT NULL, PRIMARY KEY (execution_id, token, first))""",
         "ALTER TABLE executions ADD COLUMN result_bytes BIGINT",
+    )
+
+
+def routed_and_grouped(conn: Connection) -> None:
+    """7 → 8: labels and facts of nodes; groups of executions."""
+    _run(
+        conn,
+        "ALTER TABLE nodes ADD COLUMN labels TEXT NOT NULL DEFAULT '{{}}'",
+        "ALTER TABLE nodes ADD COLUMN facts TEXT NOT NULL DEFAULT '{{}}'",
+        "ALTER TABLE executions ADD COLUMN shard TEXT",
+        "CREATE INDEX ix_executions_group ON executions (group_id, seq) WHERE group_id IS NOT NULL",
+        """CREATE TABLE execution_groups (
+            id {name} NOT NULL, kind TEXT NOT NULL, handler_id {name} NOT NULL, job_method TEXT NOT NULL,
+            schedule_id {name}, total BIGINT NOT NULL, completed BIGINT NOT NULL, failed BIGINT NOT NULL,
+            cancelled BIGINT NOT NULL, state {name} NOT NULL, created_us BIGINT NOT NULL, finished_us BIGINT,
+            "by" TEXT, PRIMARY KEY (id))""",
     )
 
 

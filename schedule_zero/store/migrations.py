@@ -17,6 +17,7 @@ from schedule_zero.store.migration_steps import (
     node_operations,
     policies_and_history,
     requeues,
+    routed_and_grouped,
     thawed_by,
 )
 from schedule_zero.store.tables import meta, metadata
@@ -29,6 +30,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     requeues,
     node_operations,
     logs_and_large_results,
+    routed_and_grouped,
 )
 LATEST = 1 + len(STEPS)
 

@@ -21,7 +21,7 @@ N = tables.nodes.c
 # Both attribute and column names; ``operation`` is changed by ``operate`` alone.
 _FIELDS = (
     "node_id", "instance", "epoch", "state", "handlers", "slots", "version", "host", "pid", "identity",
-    "first_seen_us", "last_seen_us",
+    "first_seen_us", "last_seen_us", "labels", "facts",
 )  # fmt: skip
 _READ = (*_FIELDS, "operation")
 _ALL = Query(select(*(N[name] for name in _READ)).order_by(N.node_id))
@@ -94,7 +94,8 @@ def operate(tx: Tx, args: list[Operate]) -> list[bool]:
 def _values(node: Node) -> dict[str, Any]:
     values: dict[str, Any] = {name: getattr(node, name) for name in _FIELDS}
     values["state"] = node.state.value
-    values["handlers"] = msgspec.json.encode(node.handlers).decode()
+    for name in ("handlers", "labels", "facts"):
+        values[name] = msgspec.json.encode(values[name]).decode()
     return values
 
 
@@ -125,5 +126,7 @@ def all(conn: Connection) -> list[Node]:  # noqa: A001 - read as nodes.all(conn)
         values["state"] = NodeState(values["state"])
         values["handlers"] = msgspec.json.decode(values["handlers"], type=list[str])
         values["operation"] = _decode(values["operation"])
+        for name in ("labels", "facts"):
+            values[name] = msgspec.json.decode(values[name], type=dict[str, str])
         nodes.append(Node(**values))
     return nodes

@@ -48,6 +48,9 @@ IS_PENDING = "state = 'pending'"
 IS_TIMED = "not_before_us IS NOT NULL AND state IN ('scheduled', 'retry_scheduled')"
 # What waits goes by this, the smallest first (``rules.options.aged_us``).
 AGED = f"coalesce(not_before_us, created_us) - priority * {AGEING_US}"
+# An execution's lane; text for "none" too, so that it is one value of the index on both databases.
+LANE = "coalesce(lane, '')"
+IS_GROUPED = "group_id IS NOT NULL"
 IS_EXPIRING = f"start_by_us IS NOT NULL AND state IN {_states(EXPIRING)}"
 IS_UNIQUE = "unique_key IS NOT NULL"
 IS_DEAD_LETTER = "dead_letter IS NOT NULL"
@@ -112,6 +115,7 @@ executions = Table(
     Column("dead_letter", Name),
     # Of a result that is stored in ``result_chunks``.
     Column("result_bytes", BigInteger),
+    Column("shard", Text),
     Column("idempotency_key", Text),
     Column("options", Text),
     # The large ones last: a filter never has to read past them.
@@ -123,12 +127,16 @@ executions = Table(
 Index("ix_executions_handler", executions.c.handler_id, executions.c.seq)
 # "… of this schedule."
 _partial("ix_executions_schedule", executions, "schedule_id", "seq", where="schedule_id IS NOT NULL")
+# "… of this group."
+_partial("ix_executions_group", executions, "group_id", "seq", where=IS_GROUPED)
 # "… in this state", and what runs when the server starts; only completed rows are many for long. With handler and
 # schedule in it, "the failed ones of this handler" is read from the index alone: an index of its own for that, with a
 # predicate of five states, cost every execution 4 µs.
 _partial("ix_executions_state", executions, "state", "seq", "handler_id", "schedule_id", where=NOT_COMPLETED)
 # The dispatcher's window (``AGED``). Born-running executions never touch it.
-_partial("ix_executions_pending", executions, "handler_id", "job_method", f"({AGED})", "id", where=IS_PENDING)
+_partial(
+    "ix_executions_pending", executions, "handler_id", "job_method", f"({LANE})", f"({AGED})", "id", where=IS_PENDING
+)
 _partial("ix_executions_due", executions, "not_before_us", where=IS_TIMED)
 # "What has waited for too long?", "who has this key?", "what failed like this?"
 _partial("ix_executions_start_by", executions, "start_by_us", where=IS_EXPIRING)
@@ -328,6 +336,25 @@ backfills = Table(
 )
 Index("ix_backfills_schedule", backfills.c.schedule_id, backfills.c.id)
 
+# Executions that were made of one wish; members carry the id. Gone when the last of them is.
+execution_groups = Table(
+    "execution_groups",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("handler_id", Name, nullable=False),
+    Column("job_method", Text, nullable=False),
+    Column("schedule_id", Name),
+    Column("total", BigInteger, nullable=False),
+    Column("completed", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("cancelled", BigInteger, nullable=False),
+    Column("state", Name, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("finished_us", BigInteger),
+    Column("by", Text),
+)
+
 # What is counted as it happens: ``bucket_us`` 0 is what is stored now, -1 what was cleared, else the start of an hour.
 # ``state`` is a terminal state, or ``created``.
 execution_counts = Table(
@@ -378,6 +405,8 @@ nodes = Table(
     Column("identity", Text, nullable=False),
     Column("first_seen_us", BigInteger, nullable=False),
     Column("last_seen_us", BigInteger, nullable=False),
+    Column("labels", Text, nullable=False, server_default=text("'{}'")),
+    Column("facts", Text, nullable=False, server_default=text("'{}'")),
     # Why it gets no new work: ``model.NodeOperation`` as JSON.
     Column("operation", Text),
 )

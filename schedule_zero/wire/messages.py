@@ -12,6 +12,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from schedule_zero.conditions import MAX_LABEL_VALUE, MAX_LABELS
 from schedule_zero.job_options import Isolation
 from schedule_zero.model import AttemptOutcome, JobError, JobMethod
 
@@ -31,7 +32,10 @@ Size = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Bytes = Size
 # The bounds also keep NaN out: no comparison with it holds.
 RetryAfter = Annotated[float, Meta(ge=0, le=86_400 * 365)]
+ShardText = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,6})/[1-9][0-9]{0,6}(?!\n)$")]
 Percent = Annotated[float, Meta(ge=0, le=100)]
+LabelName = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_./-]*(?!\n)$")]
+LabelValue = Annotated[str, Meta(max_length=MAX_LABEL_VALUE)]
 MAX_BATCH = 5_000
 # Of one chunk of a result, likewise.
 MAX_RESULT_CHUNK = 128 << 10
@@ -79,7 +83,9 @@ class Hello(_Message, tag="HELLO"):
     version: Text = ""
     host: Text = ""
     pid: Count = 0
-    labels: Annotated[dict[Text, Text], Meta(max_length=64)] = {}
+    # What the node was labelled with, and what it tells of itself: where jobs may be routed by.
+    labels: Annotated[dict[LabelName, LabelValue], Meta(max_length=MAX_LABELS)] = {}
+    facts: Annotated[dict[LabelName, LabelValue], Meta(max_length=MAX_LABELS)] = {}
 
 
 class Heartbeat(_Message, tag="HEARTBEAT"):
@@ -265,6 +271,8 @@ class DispatchItem(Struct, kw_only=True, omit_defaults=True):
     idempotency_key: str | None = None
     schedule_id: str | None = None
     nominal_us: int | None = None
+    # ``2/8``: part 2, counted from 0, of 8.
+    shard: ShardText | None = None
     # ``process``: in a worker process, which may use no more than this.
     isolation: Isolation = Isolation.NONE
     memory_mb: int | None = None

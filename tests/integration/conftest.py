@@ -81,13 +81,16 @@ async def start_node(server: Server, tmp_path: Path) -> AsyncIterator[StartNode]
 
     nodes: list[RunningNode] = []
 
-    async def start(node_id: str = "n1", *targets: str, slots: int = 4) -> RunningNode:
+    async def start(
+        node_id: str = "n1", *targets: str, slots: int = 4, labels: dict[str, str] | None = None
+    ) -> RunningNode:
         stop = asyncio.Event()
         settings = NodeSettings(
             targets=list(targets) or ["schedule_zero.handlers.demo:DemoHandler"],
             server=server.addresses.zmq,
             node_id=node_id,
             slots=slots,
+            labels=labels or {},
             state_dir=tmp_path / "nodes",
         )
         node = RunningNode(node_id, asyncio.create_task(run_node(settings, stop=stop), name=f"node {node_id}"), stop)

@@ -13,6 +13,8 @@ from schedule_zero.store.execution_window import fill_window
 from schedule_zero.store.executions import CancelOutcome, Clear, Insert, Refusal, ReleaseDue, StartedItem
 from tests.store.builders import T0, end_item, execution, get, insert, journal, running, start_item, state_of
 
+LANE = ("demo", "noop", None)
+
 pytestmark = pytest.mark.anyio
 
 
@@ -63,7 +65,7 @@ async def test_a_batch_of_unlike_rows_is_written_whole(store: Store) -> None:
 
     await insert(store, *rows)
 
-    window = await store.read(lambda conn: executions.pending_window(conn, "demo", "noop", 1000))
+    window = await store.read(lambda conn: executions.pending_window(conn, LANE, 1000))
     assert sorted(row.id for row in window) == [row.id for row in rows]
     assert [(-row.priority, row.id) for row in window] == sorted((-row.priority, row.id) for row in rows)
 
@@ -446,17 +448,17 @@ async def test_the_running_ones_are_found_after_a_restart(store: Store) -> None:
     await insert(store, running("a", 1), execution("b"), running("c", 3, state=State.COMPLETED))
 
     assert [row.id for row in await store.read(executions.running)] == ["a"]
-    assert await store.read(executions.pending_counts) == {("demo", "noop"): 1}
+    assert await store.read(executions.pending_counts) == {LANE: 1}
 
 
 async def test_the_pending_window_goes_on_after_a_row(store: Store) -> None:
     await insert(store, *(execution(f"e{n}", priority=n % 2) for n in range(6)))
     await insert(store, execution("x", handler_id="other"), execution("y", job_method="other"))
 
-    first = await store.read(lambda conn: executions.pending_window(conn, "demo", "noop", 2))
+    first = await store.read(lambda conn: executions.pending_window(conn, LANE, 2))
     rest = await store.read(
         lambda conn: executions.pending_window(
-            conn, "demo", "noop", 9, after=(aged_us(first[-1].priority, first[-1].created_us), first[-1].id)
+            conn, LANE, 9, after=(aged_us(first[-1].priority, first[-1].created_us), first[-1].id)
         )
     )
 
@@ -484,7 +486,7 @@ async def test_the_window_is_filled_up_to_a_number_and_to_a_size(
     params = b'{"x":"%s"}' % (b"x" * 92)
     await insert(store, *(execution(id_, priority=n % 2, params=params) for n, id_ in enumerate("abcdef")))
 
-    rows, may_be_more = await store.read(lambda conn: fill_window(conn, "demo", "noop", limit, max_bytes, row_bytes))
+    rows, may_be_more = await store.read(lambda conn: fill_window(conn, LANE, limit, max_bytes, row_bytes))
 
     assert ("".join(row.id for row in rows), may_be_more) == (found, more)
 

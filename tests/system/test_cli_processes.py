@@ -70,6 +70,22 @@ def running(tmp_path_factory) -> Iterator[Terminal]:
     terminal.close()
 
 
+def test_a_node_takes_its_labels_from_the_command_line_or_the_environment(running):
+    running.start(*NODE, "--node-id", "said", "--label", "gpu", "--label", "zone=eu-1")
+    running.env["SCHEDULE_ZERO_LABELS"] = "zone=us-1,rack=b 12"
+    try:
+        running.start(*NODE, "--node-id", "inherited")
+        job = ("schedule-zero", "run", "demo.hello", "name=you", "--wait-for", "20s")
+        ran = [running.run(*job, "--require-node", require) for require in ("gpu", 'rack == "b 12"', "zone in (us-1)")]
+    finally:
+        del running.env["SCHEDULE_ZERO_LABELS"]
+    assert [done.returncode for done in ran] == [0, 0, 0], [done.stderr for done in ran]
+    nodes = json.loads(running.run("schedule-zero", "nodes", "-o", "json").stdout)["nodes"]
+    labels = {node["node_id"]: node["labels"] for node in nodes}
+    assert labels["said"] == {"gpu": "true", "zone": "eu-1"}
+    assert labels["inherited"] == {"zone": "us-1", "rack": "b 12"}
+
+
 def test_server_node_and_client_find_each_other(running):
     done = running.run("schedule-zero", "run", "demo.hello", "name=World")
     assert (done.returncode, done.stdout) == (0, "Hello, World!\n"), done.stderr

@@ -13,7 +13,7 @@ from schedule_zero.config import DispatchConfig
 from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.core import Core
 from schedule_zero.dispatch.membership import TICK_S
-from schedule_zero.model import AttemptOutcome, Execution, NodeOperation, NodeState, OperationKind, State
+from schedule_zero.model import AttemptOutcome, Execution, LaneKey, NodeOperation, NodeState, OperationKind, State
 from schedule_zero.rules.states import TERMINAL, may_become
 from schedule_zero.store.executions import Refusal
 from schedule_zero.wire import messages as m
@@ -65,6 +65,8 @@ class Record:
             state=self.state,
             priority=self.row.priority,
             options=self.row.options,
+            lane=self.row.lane,
+            sticky_key=self.row.sticky_key,
             attempt=self.attempt,
             token=self.token,
             node_id=self.node_id,
@@ -170,12 +172,11 @@ class Ledger:
                 due.append(record.as_row())
         return due
 
-    def pending(self, handler_id: str, job_method: str, limit: int, max_bytes: int) -> tuple[list[Execution], bool]:
+    def pending(self, lane: LaneKey, limit: int, max_bytes: int) -> tuple[list[Execution], bool]:
         rows = [
             record.as_row()
             for record in self.records.values()
-            if record.state is State.PENDING
-            and (record.row.handler_id, record.row.job_method) == (handler_id, job_method)
+            if record.state is State.PENDING and (record.row.handler_id, record.row.job_method, record.row.lane) == lane
         ]
         rows.sort(key=lambda row: (-row.priority, row.id))
         before = itertools.accumulate((len(row.params) for row in rows), initial=0)
@@ -193,6 +194,7 @@ class Peer:
         self.world = world
         self.node_id = node_id
         self.key = key or f"key of {node_id}"
+        self.labels: dict[str, str] = {}
         self.epoch = 0
         self.address = b""
         self.s = ""
@@ -204,7 +206,11 @@ class Peer:
         self.instance = f"{self.node_id}-{self.key}-{self.epoch}"
         self.inbox: list = []
 
-    def hello(self, *pairs, running=(), instance=None, slots=4, new_socket=True, protocol=1) -> Peer:
+    def hello(
+        self, *pairs, running=(), instance=None, slots=4, new_socket=True, protocol=1, labels=None, facts=None
+    ) -> Peer:
+        if labels is not None:
+            self.labels = labels
         self.pairs = pairs = pairs or (("h", "m"),)
         if new_socket:
             self.address = f"peer{next(self.world.numbers)}".encode()
@@ -218,6 +224,8 @@ class Peer:
             handlers=[m.HandlerDeclaration(handler_id=name, methods=[]) for name in {pair[0] for pair in pairs}],
             slots=slots,
             running=[m.Held(id=item.id, token=item.token) for item in running],
+            labels=self.labels,
+            facts=facts or {},
         )
         self.world.core.hello(self.address, message, pairs, self.world.now)
         self.world.settle()
@@ -316,9 +324,9 @@ class World:
     def now(self) -> fx.Now:
         return fx.Now(self.mono_s, WALL_US + round(self.mono_s * 1e6))
 
-    def node(self, node_id="n1", *, window=10, pairs=(("h", "m"),), **changes) -> Peer:
+    def node(self, node_id="n1", *, window=10, pairs=(("h", "m"),), labels=None, slots=4, **changes) -> Peer:
         """A node that is connected and ready."""
-        return Peer(self, node_id, **changes).hello(*pairs).credit(window)
+        return Peer(self, node_id, **changes).hello(*pairs, labels=labels, slots=slots).credit(window)
 
     def rows(self, count=1, *, handler_id="h", job_method="m", **fields) -> list[Execution]:
         return [
@@ -365,11 +373,11 @@ class World:
         self.core = self._new_core()
         running = [record.as_row() for record in self.ledger.records.values() if record.state is State.RUNNING]
         waiting = {
-            (record.row.handler_id, record.row.job_method)
+            (record.row.handler_id, record.row.job_method, record.row.lane)
             for record in self.ledger.records.values()
             if record.state is State.PENDING
         }
-        self.core.restore(known, running, sorted(waiting), self.now)
+        self.core.restore(known, running, sorted(waiting, key=str), self.now)
         assert all(node.state is not NodeState.ONLINE for node in self.core.nodes.values())
         self.settle()
 
@@ -418,10 +426,10 @@ class World:
             case fx.Classify(peer, s, items):
                 verdicts = {item.token: self.ledger.classify(item.id, item.token) for item in items}
                 self.core.classified(peer, s, items, verdicts, self.now)
-            case fx.Refill(handler_id, job_method, limit, max_bytes):
-                self.refills.append((handler_id, job_method))
-                rows, more = self.ledger.pending(handler_id, job_method, limit, max_bytes)
-                self.core.refilled((handler_id, job_method), rows, self.now, more=more)
+            case fx.Refill(lane, limit, max_bytes):
+                self.refills.append(lane)
+                rows, more = self.ledger.pending(lane, limit, max_bytes)
+                self.core.refilled(lane, rows, self.now, more=more)
             case fx.CancelAgain(ids):
                 for execution_id in ids:
                     self.cancel(execution_id)

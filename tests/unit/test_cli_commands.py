@@ -231,6 +231,8 @@ def test_misuse_is_explained_without_asking_a_server(invoke, args, said):
     [
         (["x.py", "--server", "127.0.0.1:4242"], "expected tcp://HOST:PORT"),
         (["x.py", "--slots", "0"], "--slots"),
+        (["x.py", "--label", "3d"], "expected NAME or NAME=VALUE"),
+        (["x.py", "--label", "gpu", "--label", "os=linux"], "'os' is what the node itself tells"),
         ([], "Missing argument"),
     ],
 )

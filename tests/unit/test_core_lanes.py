@@ -175,7 +175,7 @@ def test_a_refill_that_failed_is_tried_again():
 
     def flaky(effect):
         if failing and type(effect).__name__ == "Refill":
-            world.core.refill_failed((effect.handler_id, effect.job_method))
+            world.core.refill_failed(effect.lane)
         else:
             perform(effect)
 

@@ -2,6 +2,7 @@
 
 A model, not the node's code: it does what the protocol asks of a node, so what is tested is the server's half. What
 must hold at every moment: an execution is believed in by at most one living process (C6); tokens are never used twice;
+an execution that requires something of its node begins on no other;
 states change only as the table allows (the ledger checks these two). At the end, once everything works again:
 every execution is in exactly one terminal state (C5, C21), and what a node has finished is recorded (C9).
 """
@@ -17,8 +18,10 @@ import msgspec
 import pytest
 
 from schedule_zero.dispatch import effects as fx
-from schedule_zero.job_options import JobOptions, OnLost
+from schedule_zero.job_options import JobOptions, OnLost, Strategy
 from schedule_zero.model import AttemptOutcome, State
+from schedule_zero.rules.birth import LaneSpec, lane_of, lane_text
+from schedule_zero.rules.routing import match
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.wire import messages as m
 from tests.unit.core_world import World
@@ -32,6 +35,18 @@ OPTIONS = [
     msgspec.json.encode(JobOptions(max_attempts=3, retry_delay_s=1.0)),
     msgspec.json.encode(JobOptions(on_lost=OnLost.FAIL)),
     msgspec.json.encode(JobOptions(max_attempts=2, retry_delay_s=0.0)),
+]
+# Where it may run. A node's zone stays, whether it has a GPU is another matter at each start.
+SPECS = [
+    LaneSpec(),
+    LaneSpec(),
+    LaneSpec(require=("gpu",)),
+    LaneSpec(require=("zone in (z0, z2)",), prefer=("gpu",), strategy=Strategy.ROUND_ROBIN),
+    LaneSpec(require=("!gpu",), strategy=Strategy.RANDOM),
+    LaneSpec(strategy=Strategy.STICKY_KEY),
+    LaneSpec(strategy=Strategy.PACK),
+    LaneSpec(strategy=Strategy.WEIGHTED, prefer=("zone == z1",)),
+    LaneSpec(node="n1"),
 ]
 
 
@@ -63,6 +78,7 @@ class Process:
     sent_s: float = -100.0
     jobs: dict[int, Job] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
+    labels: dict[str, str] = field(default_factory=dict)
     # An operator's drain, known until the session ends, and when what runs is handed back.
     drained: bool = False
     hand_back_s: float = float("inf")
@@ -84,6 +100,10 @@ class Machine:
     def boot(self) -> Process:
         self.epoch += 1
         self.process = Process(f"{self.node_id}/{self.epoch}", self.epoch)
+        self.process.labels = {"zone": self.node_id.replace("n", "z"), "node": self.node_id}
+        # In the end there is one with and one without.
+        if self.sim.random.random() < 0.5 if self.sim.storm else self.node_id == "n2":
+            self.process.labels["gpu"] = "true"
         self.sim.processes.append(self.process)
         return self.process
 
@@ -161,6 +181,7 @@ class Machine:
             slots=4,
             running=held,
             outbox=len(self.outbox),
+            labels=process.labels,
         )
         self.send("hello", hello)
 
@@ -219,6 +240,8 @@ class Machine:
                 self.reject(item.token, "draining")
                 continue
             self.sim.began.append((item.id, item.token, process.instance))
+            spec = lane_of(self.sim.world.ledger[item.id].row.lane)
+            assert match(spec, process.labels, 1) is not None, f"{item.id} began on {process}, but asks for {spec}"
             process.jobs[item.token] = Job(item.id, item.token, now_s + rng.choice([0.0, 0.3, 2.0, 8.0]))
         held = [m.AcceptedItem(token=item.token) for item in items if item.token in process.jobs]
         if held:
@@ -297,9 +320,9 @@ class Simulation:
                     self.post(lambda: machine.receive(peer, message, self.world.mono_s))
             case fx.RecordStale():
                 self.writer.append(effect)
-            case fx.Refill(handler_id, job_method, limit, max_bytes):
+            case fx.Refill(lane, limit, max_bytes):
                 # A reader's snapshot: it may be older than what is committed when its answer comes.
-                found = self.world.ledger.pending(handler_id, job_method, limit, max_bytes)
+                found = self.world.ledger.pending(lane, limit, max_bytes)
                 self.writer.append((effect, *found))
             case fx.RecordStart() | fx.RecordEnd() | fx.Classify() | fx.CancelAgain():
                 self.writer.append(effect)
@@ -321,7 +344,7 @@ class Simulation:
         self.world.store_down = False
 
     def refilled(self, effect: fx.Refill, rows, more) -> None:
-        key = (effect.handler_id, effect.job_method)
+        key = effect.lane
         if self.world.store_down:
             self.world.core.refill_failed(key)
         else:
@@ -330,6 +353,8 @@ class Simulation:
     def submit(self) -> None:
         rng = self.random
         rows = self.world.rows(rng.randint(1, 8), priority=rng.choice([1, 5, 5, 9]), options=rng.choice(OPTIONS))
+        for row in rows:
+            row.lane, row.sticky_key = lane_text(rng.choice(SPECS)), rng.choice("abc")
         self.world.core.place(rows, self.world.now)
         if rng.random() < 0.1:
             self.world.core.abandoned(rows, self.world.now)
@@ -401,6 +426,7 @@ class Simulation:
         self.storm = False
         for machine in self.machines:
             machine.process.frozen_until_s = machine.sick_until_s = 0.0
+            machine.kill()
             machine.reboot()
             if machine.node_id in self.world.core.nodes and not self.world.core.nodes[machine.node_id].quarantined:
                 self.world.operate(machine.node_id, None)

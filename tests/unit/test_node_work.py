@@ -98,7 +98,7 @@ class Rig:
         self.work = Work(
             identity=self.identity,
             methods=describe(self.jobs),
-            about=About(slots=slots, version="1", host="h", pid=1, labels={}),
+            about=About(slots=slots, version="1", host="h", pid=1, labels={"gpu": "true"}, facts={"os": "x"}),
             result_limit=1000,
             clock=clock,
             lease=self.lease,
@@ -272,6 +272,7 @@ async def test_hello_names_what_is_held_and_counts_what_waits(rig: Make) -> None
     assert [(one.id, one.token) for one in hello.running] == [(f"e{held}", held), (f"e{waiting}", waiting)]
     assert hello.outbox == 1
     assert (hello.node_id, hello.epoch, hello.slots) == ("n1", 1, 1)
+    assert (hello.labels, hello.facts) == ({"gpu": "true"}, {"os": "x"})
     assert [handler.handler_id for handler in hello.handlers] == ["jobs"]
     assert r.work.heartbeat() == (2, 1)
     assert done

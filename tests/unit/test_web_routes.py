@@ -76,6 +76,10 @@ GET /api/executions/{id}/logs viewer
 GET /api/executions/{id}/logs/follow viewer
 POST /api/executions/{id}/cancel operator
 POST /api/executions/{id}/retry operator
+POST /api/groups operator
+GET /api/groups viewer
+GET /api/groups/{id} viewer
+POST /api/groups/{id}/cancel operator
 GET /api/nodes viewer
 POST /api/jobs/claim worker
 POST /api/jobs/{id}/heartbeat worker

@@ -38,6 +38,8 @@ class ExecutionRecord(Record, kw_only=True):
     parent_id: str | None
     # The backfill that it belongs to.
     group_id: str | None
+    # ``2/8``: part 2, counted from 0, of 8.
+    shard: str | None
     nominal_time: Moment | None
     not_before: Moment | None
     created_at: Moment | None
@@ -88,6 +90,8 @@ class ExecutionDetail(ExecutionRecord, kw_only=True):
     # Every delivery to a node, oldest first; the last one may still run.
     attempts: list[AttemptRecord]
     progress: Any
+    # What keeps a pending one from being started; None: nothing but its turn.
+    waiting_for: str | None
 
 
 class ExecutionPage(Record, kw_only=True):
@@ -193,6 +197,7 @@ def execution_detail(view: ExecutionView) -> ExecutionDetail:
         lost_count=execution.lost_count,
         attempts=_attempts(view),
         progress=view.progress,
+        waiting_for=view.waiting_for,
     )
 
 
@@ -245,6 +250,7 @@ def _execution_fields(execution: Execution) -> dict[str, Any]:
         "origin": execution.origin,
         "parent_id": execution.parent_id,
         "group_id": execution.group_id,
+        "shard": execution.shard,
         "nominal_time": rfc3339(execution.nominal_us),
         "not_before": rfc3339(execution.not_before_us),
         "created_at": rfc3339(execution.created_us),

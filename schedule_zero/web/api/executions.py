@@ -54,6 +54,7 @@ async def search(request: ApiRequest) -> Response:
             schedule_id=job_id if schedule_id is None else schedule_id,
             job_method=given(query.job_method),
             node_id=given(query.node_id),
+            group_id=given(query.group_id),
             states=[] if query.status is UNSET else query.status,
             since_us=moment_us(query.since),
             until_us=moment_us(query.until),

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Raw, UnsetType, field
 
+from schedule_zero.conditions import MAX_LABELS
 from schedule_zero.job_options import Isolation, JobOptions
 from schedule_zero.model import ErrorCategory
 from schedule_zero.web.api.records import Count, Moment, Record
 from schedule_zero.web.api.schemas import Body, Wait
 from schedule_zero.web.api.schemas import Moment as GivenMoment
-from schedule_zero.wire.messages import Bytes, Micros, Name, RetryAfter, Text, Token
+from schedule_zero.wire.messages import Bytes, LabelName, LabelValue, Micros, Name, RetryAfter, Text, Token
 
 MAX_CLAIM = 1000
 # ``handler.method``; the method is what stands behind the last dot.
@@ -96,7 +97,13 @@ class ClaimBody(Body, frozen=True, kw_only=True):
     version: Text = ""
     host: Text = ""
     pid: Annotated[int, Meta(ge=0, le=2**31)] = 0
-    labels: Annotated[dict[Text, Text], Meta(max_length=64)] = field(default_factory=dict)
+    labels: Annotated[
+        dict[LabelName, LabelValue], Meta(max_length=MAX_LABELS, description="What jobs may ask for of their node.")
+    ] = field(default_factory=dict)
+    facts: Annotated[
+        dict[LabelName, LabelValue],
+        Meta(max_length=MAX_LABELS, description="What it tells of itself: `os`, `cores`, `memory_gb` …"),
+    ] = field(default_factory=dict)
 
 
 class HeartbeatBody(Body, frozen=True, kw_only=True):
@@ -165,6 +172,8 @@ class JobRecord(Record, kw_only=True):
     idempotency_key: str | None
     schedule_id: str | None
     nominal_time: Moment | None
+    # ``2/8``: part 2, counted from 0, of 8.
+    shard: str | None
     # ``process``: it wants a process of its own, which may use no more than this.
     isolation: Isolation
     memory_mb: int | None

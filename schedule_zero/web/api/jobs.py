@@ -47,6 +47,7 @@ async def claim(request: ApiRequest) -> Response:
             host=body.host,
             pid=body.pid,
             labels=body.labels,
+            facts=body.facts,
         ),
     )
     lease = request.service.jobs.lease()
@@ -117,6 +118,7 @@ def job_record(item: DispatchItem) -> JobRecord:
         idempotency_key=item.idempotency_key,
         schedule_id=item.schedule_id,
         nominal_time=rfc3339(item.nominal_us),
+        shard=item.shard,
         isolation=item.isolation,
         memory_mb=item.memory_mb,
         cpu_percent=item.cpu_percent,

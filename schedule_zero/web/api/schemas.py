@@ -165,6 +165,27 @@ class SubmitManyBody(Body, frozen=True, kw_only=True):
     executions: Annotated[list[SubmitBody], Meta(min_length=1)]
 
 
+class GroupBody(Body, frozen=True, kw_only=True):
+    """One wish that becomes several executions: on every matching node (``broadcast``), or in parts (``shards``)."""
+
+    handler_id: Name
+    job_method: Name
+    job_params: Params = field(default_factory=_no_params)
+    options: JobOptions = JobOptions()
+    not_before: Moment | None = None
+    broadcast: bool = False
+    shards: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+
+    def item(self) -> SubmitItem:
+        return SubmitItem(
+            handler_id=self.handler_id,
+            job_method=self.job_method,
+            job_params=self.job_params,
+            options=self.options,
+            not_before_us=moment_us(self.not_before),
+        )
+
+
 class ClearBody(Body, frozen=True, kw_only=True):
     """Which finished executions to forget."""
 
@@ -180,6 +201,7 @@ class ExecutionsQuery(Query, frozen=True, kw_only=True):
     schedule_id: Name | UnsetType = UNSET
     job_id: Name | UnsetType = UNSET
     node_id: Name | UnsetType = UNSET
+    group_id: Annotated[Name, Meta(description="Of this group or backfill.")] | UnsetType = UNSET
     status: Annotated[list[State], Meta(description="One or more, by comma or repeated.")] | UnsetType = UNSET
     since: Annotated[Moment, Meta(description="Created at this moment or later.")] | UnsetType = UNSET
     until: Annotated[Moment, Meta(description="Created before this moment.")] | UnsetType = UNSET

@@ -81,6 +81,9 @@ class NodeRecord(Record, kw_only=True):
     pid: int
     instance: str
     connected_at: Moment | None
+    # What it was started with, and what it tells of itself.
+    labels: dict[str, str]
+    facts: dict[str, str]
 
 
 class Nodes(Record, kw_only=True):
@@ -218,6 +221,8 @@ def node_record(node: NodeView) -> NodeRecord:
         pid=node.pid,
         instance=node.instance,
         connected_at=rfc3339(node.connected_us),
+        labels=node.labels,
+        facts=node.facts,
     )
 
 
