@@ -51,6 +51,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from schedule_zero.config import DispatchConfig, HandlerRule
 from schedule_zero.dispatch.effects import Collector, Effect, Now
 from schedule_zero.dispatch.endings import Endings, not_before
+from schedule_zero.dispatch.gates import Gates
 from schedule_zero.dispatch.lanes import Lane
 from schedule_zero.dispatch.membership import Membership
 from schedule_zero.dispatch.placing import Placing
@@ -66,7 +67,9 @@ from schedule_zero.dispatch.sessions import (
 )
 from schedule_zero.model import Execution, Node
 from schedule_zero.rules.ending import CANCELLED
+from schedule_zero.rules.limits import weight_of
 from schedule_zero.store.executions import Refusal, StartedItem
+from schedule_zero.store.rate_buckets import BucketRow
 from schedule_zero.wire.messages import Accept, Cancel, Reject, Result, ResultItem
 
 # The node may report in these: it has the attempt, or had it.
@@ -88,8 +91,9 @@ class Core:
     ) -> None:
         self._out = out = Collector()
         self.nodes: dict[str, LiveNode] = {}
-        self._endings = endings = Endings(config, result_bytes, out)
-        self._placing = placing = Placing(config, epoch, dict(rules or {}), self.nodes, endings, out)
+        self._gates = gates = Gates(self.nodes, out)
+        self._endings = endings = Endings(config, result_bytes, gates, out)
+        self._placing = placing = Placing(config, epoch, dict(rules or {}), self.nodes, endings, gates, out)
         self._membership = membership = Membership(
             config,
             self.nodes,
@@ -115,6 +119,9 @@ class Core:
         self.abandoned = placing.abandoned
         self.start_failed = placing.start_failed
         self.refilled = placing.refilled
+        self.wake = placing.wake
+        self.forget = placing.forget
+        self.set_rules = placing.set_rules
         self.record_failed = endings.record_failed
 
     def take(self) -> list[Effect]:
@@ -127,14 +134,18 @@ class Core:
         running: Iterable[Execution],
         waiting: Iterable[tuple[str, str]],
         now: Now,
+        buckets: Iterable[BucketRow] = (),
     ) -> None:
-        """The server starts: the nodes, what runs on them, and for which methods something waits."""
+        """The server starts: the nodes, what runs on them, for which methods something waits, and slow buckets."""
+        self._gates.restore(buckets, now)
         self._membership.restore(nodes, now)
         for row in running:
             node = self._membership.holder(row.node_id or "", now)
             lane = self._placing.lane(row.handler_id, row.job_method)
-            att = node.attempts[row.token] = LiveAttempt(row, node, node.instance, lane, row.token, SENT)
+            att = LiveAttempt(row, node, node.instance, lane, row.token, SENT, weight=weight_of(row.lane))
+            node.attempts[row.token] = att
             self._endings.count(att)
+            self._gates.replay(att, now)
         for handler_id, job_method in waiting:
             self._placing.lane(handler_id, job_method).overflow = True
 

@@ -31,7 +31,7 @@ from schedule_zero.dispatch.router import Router, Sent
 from schedule_zero.dispatch.views import DispatchStats, NodeView, ProgressView, node_view
 from schedule_zero.errors import NotFound
 from schedule_zero.model import Execution, Handler, Node, NodeState
-from schedule_zero.store import Store, executions, handlers, nodes
+from schedule_zero.store import Store, executions, handlers, nodes, rate_buckets
 from schedule_zero.store.executions import CancelAnswer
 from schedule_zero.wire import messages as m
 from schedule_zero.wire.codec import encode
@@ -107,6 +107,7 @@ class Dispatcher:
         self._stopping = False
         self._probing: asyncio.TimerHandle | None = None
         self._probe_until_s = 0.0
+        self._waking: asyncio.TimerHandle | None = None
         curve.on_revoked = self._revoked
         self._do: dict[type, Callable[[Any], None]] = {
             fx.Send: lambda effect: self._send(effect.peer, effect.message),
@@ -120,6 +121,8 @@ class Dispatcher:
             fx.NodeChanged: self._node_changed,
             fx.NodeForgotten: recorder.node_forgotten,
             fx.DueAt: lambda effect: self._due.at(effect.wall_us),
+            fx.WakeAt: self._wake_at,
+            fx.KeepBuckets: recorder.keep_buckets,
             fx.Note: lambda effect: log.warning(effect.event, **effect.fields),
         }
 
@@ -129,10 +132,10 @@ class Dispatcher:
         """Load what the store knows, bind, and begin to listen. ConfigError, AddressInUse."""
         self._loop = asyncio.get_running_loop()
         await self._curve.load()
-        known, rows, running, waiting = await self._store.read(_load)
+        known, rows, running, waiting, buckets = await self._store.read(partial(_load, now_us=self._clock.wall_us()))
         self.registry.learn(known)
         self._forget_who_served(rows)
-        self._core.restore(rows, running, waiting, self._now())
+        self._core.restore(rows, running, waiting, self._now(), buckets)
         if running:
             log.info("attempts_restored", count=len(running))
         self._context = context = zmq.Context(io_threads=1)
@@ -193,6 +196,8 @@ class Dispatcher:
         self._stopping = True
         self._core.close()
         self._due.stop()
+        if self._waking is not None:
+            self._waking.cancel()
         for peer, session in list(self._core.sessions.items()):
             self._send(peer, m.Goaway(s=session.s, reason="the server is stopping"))
         await self._recorder.close(deadline_s)
@@ -310,6 +315,17 @@ class Dispatcher:
 
     # --- effects out ------------------------------------------------------------------------------------
 
+    def _wake_at(self, effect: fx.WakeAt) -> None:
+        if self._waking is not None:
+            self._waking.cancel()
+        if self._loop is not None and not self._stopping:
+            self._waking = self._loop.call_later(max(effect.mono_s - self._clock.mono_s(), 0.0), self._wake)
+
+    def _wake(self) -> None:
+        self._waking = None
+        self._core.wake(self._now())
+        self._perform()
+
     def _flush_soon(self) -> None:
         """Do the effects at the end of this turn of the loop, together with whatever else it brings."""
         if not self._flushing and self._loop is not None:
@@ -352,14 +368,15 @@ class Dispatcher:
         self._recorder.node_changed(effect)
 
 
-_Loaded = tuple[list[Handler], list[Node], list[Execution], list[tuple[str, str]]]
+_Loaded = tuple[list[Handler], list[Node], list[Execution], list[tuple[str, str]], list[rate_buckets.BucketRow]]
 
 
-def _load(conn: Connection) -> _Loaded:
+def _load(conn: Connection, now_us: int) -> _Loaded:
     """What a server needs to know at its start, in one snapshot."""
     return (
         handlers.all(conn),
         nodes.all(conn),
         executions.running(conn),
         list(executions.pending_counts(conn)),
+        rate_buckets.not_full(conn, now_us),
     )

@@ -263,7 +263,9 @@ class Membership:
                 self._found(att)
                 att.phase = SENT
                 again.append(att)
-        node.held = sum(att.phase in COUNTED and att.instance is node.instance for att in node.attempts.values())
+        node.held = sum(
+            att.weight for att in node.attempts.values() if att.phase in COUNTED and att.instance is node.instance
+        )
         self._placing.launch(node, unsent, now)
         if again:
             self._placing.dispatch(node, again, now)
@@ -327,6 +329,8 @@ class Membership:
                 lane.nodes.remove(node)
                 if not lane.nodes:
                     lane.unload()
+        if node.saving is not None:
+            node.saving = node.saving.saving = None
         node.unanswered.clear()
         node.cancels.clear()
         node.refresh()

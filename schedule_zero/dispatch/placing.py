@@ -13,9 +13,11 @@ from operator import attrgetter
 from schedule_zero.config import DispatchConfig, HandlerRule
 from schedule_zero.dispatch.effects import CancelAgain, Collector, DueAt, Effect, Now, Refill, Send
 from schedule_zero.dispatch.endings import Endings
-from schedule_zero.dispatch.lanes import Lane, Limit
+from schedule_zero.dispatch.gates import Gate, Gates
+from schedule_zero.dispatch.lanes import ANY_NUMBER, Lane, Limit
 from schedule_zero.dispatch.sessions import (
     ACCEPTED,
+    COUNTED,
     PLACED,
     SENT,
     STARTING,
@@ -26,6 +28,8 @@ from schedule_zero.dispatch.sessions import (
 )
 from schedule_zero.model import Execution, State
 from schedule_zero.rules.ending import HANDED_BACK_CANCELLED
+from schedule_zero.rules.fairness import Claim, fairest
+from schedule_zero.rules.limits import rate_of, weight_of
 from schedule_zero.rules.options import options_of
 from schedule_zero.store.executions import StartItem
 from schedule_zero.wire.messages import Dispatch, DispatchItem
@@ -52,9 +56,11 @@ class Placing:
         rules: dict[str, HandlerRule],
         nodes: dict[str, LiveNode],
         endings: Endings,
+        gates: Gates,
         out: Collector,
     ) -> None:
         self._config = config
+        self._gates = gates
         self._rules = rules
         self._nodes = nodes
         self._endings = endings
@@ -67,7 +73,7 @@ class Placing:
         self._paused_until_s = 0.0
         # Launched since the last ``flush``.
         self._outgoing: dict[Session, list[LiveAttempt]] = {}
-        self.lanes: dict[tuple[str, str], Lane] = {}
+        self.lanes: dict[tuple[str, str], Lane] = gates.lanes
         # Attempts sent again because they were not accepted in time.
         self.resent = 0
         # The server stops: nothing new is started.
@@ -77,11 +83,7 @@ class Placing:
         lane = self.lanes.get((handler_id, job_method))
         if lane is None:
             rule = self._rules.get(handler_id, _NO_RULE)
-            limit = None
-            if rule.limits.max_running is not None:
-                limit = self._limits.get(handler_id)
-                if limit is None:
-                    limit = self._limits[handler_id] = Limit(rule.limits.max_running)
+            limit = self._limit(handler_id, rule)
             config = self._config
             lane = Lane(
                 handler_id,
@@ -93,8 +95,43 @@ class Placing:
             )
             if limit is not None:
                 limit.lanes.append(lane)
+            self._gates.adopt(lane)
             self.lanes[handler_id, job_method] = lane
         return lane
+
+    def _limit(self, handler_id: str, rule: HandlerRule) -> Limit | None:
+        """The limit of a handler, if an operator has set one."""
+        limit = self._limits.get(handler_id)
+        if limit is None and (rule.limits.max_running is not None or rule.limits.rate is not None):
+            limit = self._limits[handler_id] = Limit(ANY_NUMBER)
+            self._set_limit(handler_id, limit, rule)
+        return limit
+
+    def _set_limit(self, handler_id: str, limit: Limit, rule: HandlerRule) -> None:
+        limits = rule.limits
+        limit.max_running = ANY_NUMBER if limits.max_running is None else limits.max_running
+        limit.rate = None if limits.rate is None else rate_of(limits.rate, limits.rate_burst)
+        limit.bucket = None if limit.rate is None else self._gates.bucket("handler_rate", handler_id, limit.rate)
+
+    def set_rules(self, rules: dict[str, HandlerRule], now: Now) -> None:
+        """The operator's rules are others now: what runs goes on, what starts from now on is held to them."""
+        self._rules = rules
+        for lane in self.lanes.values():
+            rule = rules.get(lane.handler_id, _NO_RULE)
+            lane.timeout_cap_s = rule.limits.timeout_s
+            if lane.limit is None:
+                limit = lane.limit = self._limit(lane.handler_id, rule)
+                if limit is not None:
+                    limit.lanes.append(lane)
+                    limit.running += sum(
+                        att.phase in COUNTED and att.lane is lane
+                        for node in self._nodes.values()
+                        for att in node.attempts.values()
+                    )
+        for handler_id, limit in self._limits.items():
+            self._set_limit(handler_id, limit, rules.get(handler_id, _NO_RULE))
+            self._gates.freed[limit] = None
+        self.settle(now)
 
     # --- fresh executions -------------------------------------------------------------------------
 
@@ -119,27 +156,52 @@ class Placing:
             places = lane.choose(len(group))
             if len(places) < len(group) and places:
                 group.sort(key=_by_priority)
-            for row, node in zip(group, places, strict=False):
-                self._assign(row, node, lane, PLACED, now.wall_us)
+            self._place(lane, group, places, now)
 
-    def _assign(self, row: Execution, node: LiveNode, lane: Lane, phase: int, now_us: int) -> LiveAttempt:
+    def _place(self, lane: Lane, group: list[Execution], places: list[LiveNode], now: Now) -> None:
+        """As many of ``group`` as may start now; the others will wait in the lane, and be parked there."""
+        gates = self._gates
+        left = iter(places)
+        node = next(left, None)
+        for row in group:
+            if node is None:
+                return
+            if row.options is not None and gates.shut(row, lane, now.ns) is not None:
+                continue
+            if gates.handler_shut(lane, now.ns):
+                return
+            weight = weight_of(row.lane)
+            while node is not None and (node.saving is not None or (weight > 1 and not node.fits(weight, lane))):
+                node = next(left, None)
+            if node is not None:
+                self._assign(row, node, lane, PLACED, now)
+                node = next(left, None)
+
+    def _assign(self, row: Execution, node: LiveNode, lane: Lane, phase: int, now: Now) -> LiveAttempt:
         self._token = token = self._token + 1
         row.state = RUNNING
         row.attempt += 1
         row.token = token
         row.node_id = node.node_id
-        row.dispatched_us = now_us
-        node.held += 1
+        row.dispatched_us = now.wall_us
         self._turn = node.turn = self._turn + 1
         if lane.limit is not None:
             lane.limit.running += 1
         att = LiveAttempt(row, node, node.instance, lane, token, phase)
+        if row.lane is None:
+            node.held += 1
+        else:
+            att.weight = weight_of(row.lane)
+            node.held += att.weight
+        if row.options is not None or row.schedule_id is not None or lane.gated:
+            self._gates.enter(att, now)
         node.attempts[token] = att
         return att
 
     def _unassign(self, att: LiveAttempt) -> None:
         """It was never sent and is not running in the store."""
         self._endings.uncount(att)
+        self._gates.refund(att)
         del att.node.attempts[att.token]
         row = att.row
         row.state = PENDING
@@ -161,6 +223,7 @@ class Placing:
                     freed[node] = None
         for node in freed:
             self.pull(node, now)
+        self.settle(now)
 
     def committed(self, rows: Iterable[Execution], now: Now) -> None:
         """Their insert (or their release from waiting for a time) is committed: send, queue or wait."""
@@ -207,41 +270,95 @@ class Placing:
         """Work came in: give it to the nodes with most room."""
         if lane.count and not self._held_back(now):
             for node in lane.choose(lane.count):
-                self._start(lane, node, now)
+                if lane.count and not self._take(lane, node, now) and not lane.count:
+                    break
         self.refill(lane)
 
     def pull(self, node: LiveNode, now: Now) -> None:
         """A node has room: give it the most important of what it serves."""
-        free = node.window - node.held
-        if free <= 0 or not node.open or self._held_back(now):
+        if node.held >= node.window or not node.open or self._held_back(now):
             return
+        self._go_on_saving(node)
         lanes = [lane for lane in node.lanes if lane.count]
-        while free > 0 and lanes:
-            lane = lanes[0] if len(lanes) == 1 else min(lanes, key=Lane.head)
-            limit = lane.limit
-            if limit is not None and limit.running >= limit.max_running:
+        holdings: dict[str, int] | None = None
+        while lanes and node.held < node.window:
+            lane = lanes[0]
+            if len(lanes) > 1:
+                if holdings is None:
+                    holdings = _holdings(node)
+                lane = _fairest(node, lanes, holdings, now)
+            if not self._take(lane, node, now, save=True):
                 lanes.remove(lane)
                 continue
-            self._start(lane, node, now)
-            free -= 1
+            if holdings is not None:
+                holdings[lane.handler_id] = holdings.get(lane.handler_id, 0) + 1
             if not lane.count:
                 lanes.remove(lane)
         for lane in node.lanes:
             if lane.overflow:
                 self.refill(lane)
 
+    def _take(self, lane: Lane, node: LiveNode, now: Now, *, save: bool = False) -> bool:
+        """Start the next one of ``lane`` that may start now on ``node``, if there is one that it has room for.
+
+        What a gate of its own holds is parked, and stands in nobody's way. ``save``: where the next one is too heavy,
+        the node (one for each lane) gets nothing else until there is room; else lighter work would take every slot that
+        becomes free, for ever.
+        """
+        if node.saving is not None and node.saving is not lane:
+            return False
+        gates = self._gates
+        if lane.limit is not None and gates.handler_shut(lane, now.ns):
+            return False
+        while lane.count:
+            row = lane.pop()
+            if row.options is not None:
+                gate = gates.shut(row, lane, now.ns)
+                if gate is not None:
+                    if gates.hold(row, lane, gate):
+                        return False
+                    continue
+                if row.lane is not None and not node.fits(weight_of(row.lane), lane):
+                    lane.put_back(row)
+                    if save and lane.saving is None:
+                        node.saving, lane.saving = lane, node
+                    return False
+            self._start(row, lane, node, now)
+            return True
+        return False
+
+    def _go_on_saving(self, node: LiveNode) -> None:
+        """Or not, where what it was for can't be started here at all any more."""
+        lane = node.saving
+        if lane is not None and (not lane.count or lane not in node.lanes):
+            node.saving = lane.saving = None
+
     def settle(self, now: Now) -> None:
-        """Limited handlers whose executions ended have room again, perhaps on another node."""
-        freed = self._endings.freed
+        """Gates that were shut have room again: for work in any lane, perhaps on another node."""
+        freed = self._gates.freed
         while freed:
-            limit, _ = freed.popitem()
-            for lane in limit.lanes:
-                if lane.count:
+            gate, _ = freed.popitem()
+            for lane in self._gates.opened(gate, now.ns) if isinstance(gate, Gate) else gate.lanes:
+                if lane.count or lane.overflow:
                     self.push(lane, now)
 
-    def _start(self, lane: Lane, node: LiveNode, now: Now) -> None:
-        row = lane.pop()
-        att = self._assign(row, node, lane, STARTING, now.wall_us)
+    def wake(self, now: Now) -> None:
+        """The moment of a ``WakeAt`` has come."""
+        self._gates.due(now.ns)
+        self.settle(now)
+
+    def forget(self, ids: frozenset[str]) -> None:
+        """These were waiting and have ended in the store."""
+        for lane in self.lanes.values():
+            if lane.parking.ids:
+                lane.forget(ids)
+
+    def _start(self, row: Execution, lane: Lane, node: LiveNode, now: Now) -> None:
+        if node.saving is not None:
+            node.saving = lane.saving = None
+        if len(node.lanes) > 1:
+            node.served[lane.handler_id] = (now.wall_us, self._turn)
+        att = self._assign(row, node, lane, STARTING, now)
         self._out.starts.append(StartItem(row.id, row.attempt, att.token, node.node_id, now.wall_us))
         self._out.starting.append(att)
 
@@ -271,6 +388,7 @@ class Placing:
                 self._out.other.append(CancelAgain([att.row.id]))
             else:
                 att.lane.add(att.row, front=True)
+        self.settle(now)
 
     def _held_back(self, now: Now) -> bool:
         return self.closing or self._paused_until_s > now.mono_s
@@ -281,6 +399,7 @@ class Placing:
             self._paused_until_s = 0.0
             for lane in self.lanes.values():
                 self.push(lane, now)
+        self._gates.tick(now.ns)
         for lane in self.lanes.values():
             self.refill(lane)
 
@@ -289,7 +408,10 @@ class Placing:
     def refill(self, lane: Lane) -> None:
         if lane.wants_refill() and not self.closing:
             lane.refill_asked()
-            self._out.other.append(Refill(lane.handler_id, lane.job_method, lane.window, lane.window_bytes))
+            # What is parked stands there too: it is read past.
+            parking = lane.parking
+            limits = (lane.window + len(parking.ids), lane.window_bytes + parking.size)
+            self._out.other.append(Refill(lane.handler_id, lane.job_method, *limits, parking.without()))
 
     def refilled(self, key: tuple[str, str], rows: Sequence[Execution], now: Now, *, more: bool) -> None:
         """What a ``Refill`` found; ``more``: there may be more in the store."""
@@ -376,6 +498,7 @@ def _pieces(attempts: Iterable[LiveAttempt]) -> Iterator[list[DispatchItem]]:
                 job_method=row.job_method,
                 params=params,
                 timeout_s=None if plain else _timeout_s(row, att.lane),
+                weight=att.weight,
                 idempotency_key=row.idempotency_key,
                 schedule_id=row.schedule_id,
                 nominal_us=row.nominal_us,
@@ -391,6 +514,34 @@ _NO_RULE = HandlerRule()
 
 def _by_priority(row: Execution) -> int:
     return -row.priority
+
+
+def _holdings(node: LiveNode) -> dict[str, int]:
+    """How much of the node each handler holds."""
+    held: dict[str, int] = {}
+    for att in node.attempts.values():
+        if att.phase in COUNTED:
+            handler_id = att.row.handler_id
+            held[handler_id] = held.get(handler_id, 0) + att.weight
+    return held
+
+
+def _fairest(node: LiveNode, lanes: list[Lane], held: dict[str, int], now: Now) -> Lane:
+    """The lane whose turn it is: a handler's turn (``rules.fairness``), then the oldest of its lanes."""
+    best: dict[str, Lane] = {}
+    for lane in lanes:
+        other = best.get(lane.handler_id)
+        if other is None or lane.head() < other.head():
+            best[lane.handler_id] = lane
+    if len(best) == 1:
+        return next(iter(best.values()))
+    claims = []
+    for handler_id, lane in best.items():
+        row = lane.peek()
+        served_us, turn = node.served.get(handler_id, (0, 0))
+        since_us = row.not_before_us or row.created_us
+        claims.append(Claim(row.priority, since_us, served_us, turn, held.get(handler_id, 0)))
+    return list(best.values())[fairest(claims, now.wall_us)]
 
 
 def _timeout_s(row: Execution, lane: Lane) -> float | None:

@@ -16,6 +16,7 @@ from schedule_zero.rules.ending import Ending
 from schedule_zero.wire.messages import Deny, Hello
 
 if TYPE_CHECKING:
+    from schedule_zero.dispatch.gates import Bucket, Gate
     from schedule_zero.dispatch.lanes import Lane
 
 # The phases of an attempt; what leads from one to the next stands at the head of ``core``.
@@ -58,6 +59,11 @@ class LiveAttempt(Struct, eq=False, gc=False):
     token: int
     phase: int
     ending: Ending | None = None
+    # How many of its node's slots it takes.
+    weight: int = 1
+    # What counts it while it runs, and the tokens that its start took: (bucket, full before, full after).
+    gates: tuple[Gate, ...] = ()
+    spent: tuple[tuple[Bucket, int, int], ...] = ()
 
 
 class Session(Struct, eq=False):
@@ -84,7 +90,7 @@ class LiveNode(Struct, eq=False):
     instance: Instance
     session: Session | None = None
     attempts: dict[int, LiveAttempt] = field(default_factory=dict)
-    # How many attempts it holds or is about to be sent, and how many it is willing to hold.
+    # The weight of the attempts that it holds or is about to be sent, and how much it is willing to hold.
     held: int = 0
     window: int = 0
     # Whether it takes new work now (``refresh``).
@@ -96,6 +102,10 @@ class LiveNode(Struct, eq=False):
     # When it was last given work, for fairness among equals.
     turn: int = 0
     lanes: list[Lane] = field(default_factory=list)
+    # Handler → when it last had a turn here (wall time, and which of all turns), where there are several.
+    served: dict[str, tuple[int, int]] = field(default_factory=dict)
+    # It gets nothing else until this lane's next one, which is heavy, has room.
+    saving: Lane | None = None
     # (when sent, tokens), to be sent again unless accepted.
     unanswered: deque[tuple[float, list[int]]] = field(default_factory=deque)
     # token → when CANCEL was last sent.
@@ -119,6 +129,12 @@ class LiveNode(Struct, eq=False):
             and not self.draining
             and not self.leaving
         )
+
+    def fits(self, weight: int, lane: Lane) -> bool:
+        """Whether it has room for so much. What is too heavy for every node of its lane runs alone."""
+        if self.held + weight <= self.window:
+            return True
+        return not self.held and self.window > 0 and weight > max((node.slots for node in lane.nodes), default=0)
 
     def record(self) -> Node:
         """The node as the store keeps it."""

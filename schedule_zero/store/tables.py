@@ -268,6 +268,17 @@ backfills = Table(
 )
 Index("ix_backfills_schedule", backfills.c.schedule_id, backfills.c.id)
 
+# Token buckets that take long to fill; those that are full are forgotten at the next start.
+rate_buckets = Table(
+    "rate_buckets",
+    metadata,
+    Column("kind", Name, primary_key=True),
+    Column("name", Name, primary_key=True),
+    Column("full_us", BigInteger, nullable=False),
+    Column("taken_us", BigInteger, nullable=False),
+    Column("fill_us", BigInteger, nullable=False),
+)
+
 # What is counted as it happens: ``bucket_us`` 0 is what is stored now, -1 what was cleared, else the start of an hour.
 # ``state`` is a terminal state, or ``created``.
 execution_counts = Table(

@@ -279,9 +279,9 @@ class Simulation:
                     self.post(lambda: machine.receive(peer, message, self.world.mono_s))
             case fx.RecordStale():
                 self.writer.append(effect)
-            case fx.Refill(handler_id, job_method, limit, max_bytes):
+            case fx.Refill(handler_id, job_method, limit, max_bytes, without):
                 # A reader's snapshot: it may be older than what is committed when its answer comes.
-                found = self.world.ledger.pending(handler_id, job_method, limit, max_bytes)
+                found = self.world.ledger.pending(handler_id, job_method, limit, max_bytes, without)
                 self.writer.append((effect, *found))
             case fx.RecordStart() | fx.RecordEnd() | fx.Classify() | fx.CancelAgain():
                 self.writer.append(effect)
