@@ -201,6 +201,14 @@ class Lane:
         """These wait no longer, whatever became of them. (What is in the queues finds out at its turn.)"""
         self.parking.forget(ids)
 
+    def save(self, node: LiveNode | None) -> None:
+        """Nothing else is started on ``node`` until it has room for the next of this lane."""
+        if self.saving is not None:
+            self.saving.saving = None
+        self.saving = node
+        if node is not None:
+            node.saving = self
+
     # --- refill -----------------------------------------------------------------------------------
 
     def wants_refill(self) -> bool:

@@ -330,7 +330,7 @@ class Membership:
                 if not lane.nodes:
                     lane.unload()
         if node.saving is not None:
-            node.saving = node.saving.saving = None
+            node.saving.save(None)
         node.unanswered.clear()
         node.cancels.clear()
         node.refresh()

@@ -270,7 +270,7 @@ class Placing:
         """Work came in: give it to the nodes with most room."""
         if lane.count and not self._held_back(now):
             for node in lane.choose(lane.count):
-                if lane.count and not self._take(lane, node, now) and not lane.count:
+                if self._take(lane, node, now) is None:
                     break
         self.refill(lane)
 
@@ -278,7 +278,8 @@ class Placing:
         """A node has room: give it the most important of what it serves."""
         if node.held >= node.window or not node.open or self._held_back(now):
             return
-        self._go_on_saving(node)
+        if node.saving is not None and node.saving not in node.lanes:
+            node.saving.save(None)
         lanes = [lane for lane in node.lanes if lane.count]
         holdings: dict[str, int] | None = None
         while lanes and node.held < node.window:
@@ -298,8 +299,8 @@ class Placing:
             if lane.overflow:
                 self.refill(lane)
 
-    def _take(self, lane: Lane, node: LiveNode, now: Now, *, save: bool = False) -> bool:
-        """Start the next one of ``lane`` that may start now on ``node``, if there is one that it has room for.
+    def _take(self, lane: Lane, node: LiveNode, now: Now, *, save: bool = False) -> bool | None:
+        """Start the next one of ``lane`` that may start now on ``node``. False: not on this one; None: on no node.
 
         What a gate of its own holds is parked, and stands in nobody's way. ``save``: where the next one is too heavy,
         the node (one for each lane) gets nothing else until there is room; else lighter work would take every slot that
@@ -308,30 +309,23 @@ class Placing:
         if node.saving is not None and node.saving is not lane:
             return False
         gates = self._gates
-        if lane.limit is not None and gates.handler_shut(lane, now.ns):
-            return False
-        while lane.count:
+        held = lane.limit is not None and gates.handler_shut(lane, now.ns)
+        while lane.count and not held:
             row = lane.pop()
             if row.options is not None:
                 gate = gates.shut(row, lane, now.ns)
                 if gate is not None:
-                    if gates.hold(row, lane, gate):
-                        return False
+                    held = gates.hold(row, lane, gate)
                     continue
                 if row.lane is not None and not node.fits(weight_of(row.lane), lane):
                     lane.put_back(row)
-                    if save and lane.saving is None:
-                        node.saving, lane.saving = lane, node
+                    if save and (lane.saving is None or not lane.saving.open):
+                        lane.save(node)
                     return False
             self._start(row, lane, node, now)
             return True
-        return False
-
-    def _go_on_saving(self, node: LiveNode) -> None:
-        """Or not, where what it was for can't be started here at all any more."""
-        lane = node.saving
-        if lane is not None and (not lane.count or lane not in node.lanes):
-            node.saving = lane.saving = None
+        lane.save(None)
+        return None
 
     def settle(self, now: Now) -> None:
         """Gates that were shut have room again: for work in any lane, perhaps on another node."""
@@ -354,8 +348,8 @@ class Placing:
                 lane.forget(ids)
 
     def _start(self, row: Execution, lane: Lane, node: LiveNode, now: Now) -> None:
-        if node.saving is not None:
-            node.saving = lane.saving = None
+        if lane.saving is not None:
+            lane.save(None)
         if len(node.lanes) > 1:
             node.served[lane.handler_id] = (now.wall_us, self._turn)
         att = self._assign(row, node, lane, STARTING, now)
