@@ -31,6 +31,8 @@ restart they come from the rows that run. A job gate that nobody needed is made,
   every lane, so that others with its key may go first.
 * The first of a lane wants the job to run alone while it runs ten times: the lane waits until it may. To let others
   by would be to starve it.
+* What a gate let go is cancelled before it starts, or finds another gate shut: others that are parked have their chance
+  then, at the latest at the next tick.
 * A timer is late or lost: the tick looks too.
 """
 
@@ -48,7 +50,7 @@ from schedule_zero.dispatch.effects import Collector, Now, WakeAt
 from schedule_zero.dispatch.parking import Shelf
 from schedule_zero.dispatch.sessions import COUNTED, LiveAttempt, LiveNode
 from schedule_zero.model import Execution
-from schedule_zero.rules.limits import Limits, Rate, limits_of, next_ns, taken_ns
+from schedule_zero.rules.limits import Rate, limits_of, next_ns, taken_ns
 from schedule_zero.store.rate_buckets import BucketRow
 
 if TYPE_CHECKING:
@@ -162,6 +164,12 @@ class Gates:
             lane.put_back(row)
             return True
         lane.park(row, gate)
+        # It may have been let go by another gate, which has room for the next one then.
+        for kind, key in (("schedule", row.schedule_id), ("key", row.concurrency_key), ("rate_key", row.rate_key)):
+            name = (kind, key or "")
+            other = self.gates.get(name) or self.buckets.get(name)
+            if other is not None and other is not gate and other.shelves:
+                self.freed[other] = None
         return False
 
     # --- it starts, it ends -----------------------------------------------------------------------
@@ -251,15 +259,15 @@ class Gates:
         running = gate.running
         full_ns = gate.full_ns if isinstance(gate, Bucket) else 0
         while shelf.heap:
-            limits = limits_of(shelf.heap[0][2].options) or Limits()
             if isinstance(gate, Bucket):
-                if limits.rate is not None:
+                limits = limits_of(shelf.heap[0][2].options)
+                if limits is not None and limits.rate is not None:
                     at_ns = next_ns(full_ns, limits.rate)
                     if at_ns > now_ns:
                         return back, at_ns
                     full_ns = taken_ns(full_ns, limits.rate, now_ns)
             else:
-                most = limits.per_schedule if gate.kind == "schedule" else limits.per_key
+                most = _most(gate, shelf.heap[0][2])
                 if most is not None and running >= most:
                     break
                 running += 1
@@ -352,8 +360,15 @@ class Gates:
             self.gates.pop((gate.kind, gate.key), None)
 
     def tick(self, now_ns: int) -> None:
-        """Forget buckets that are full."""
+        """Look whether something parked was let go for nothing; forget buckets that are full."""
         self.due(now_ns)
+        for lane in self.lanes.values():
+            for gate, shelf in lane.parking.shelves.items():
+                if isinstance(gate, Bucket) or not shelf.heap:
+                    continue
+                most = _most(gate, shelf.heap[0][2])
+                if most is None or gate.running < most:
+                    self.freed[gate] = None
         if len(self.buckets) > self._sweep_at:
             for name, bucket in list(self.buckets.items()):
                 if bucket.full_ns <= now_ns and not bucket.shelves and not bucket.waiting:
@@ -367,6 +382,14 @@ class Gates:
             for shelf in lane.parking.shelves.values():
                 counts[shelf.gate.kind] += len(shelf.heap)
         return counts
+
+
+def _most(gate: Gate, row: Execution) -> int | None:
+    """How many ``row`` allows to run at once, of a schedule or with a key."""
+    limits = limits_of(row.options)
+    if limits is None:
+        return None
+    return limits.per_schedule if gate.kind == "schedule" else limits.per_key
 
 
 def _job_of(lane: Lane) -> str:

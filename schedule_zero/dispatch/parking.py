@@ -1,7 +1,7 @@
 """Executions that had their turn in a lane and may not start yet: out of everybody's way, in order, and bounded.
 
 Each gate that holds something of a lane has a *shelf* there. All shelves of a lane together are bounded like the lane's
-window. When they are full, the longest one *spills*: its later half is left to the store, and from then on
+window. When they are full, the longest *spill*: their later half is left to the store, and from then on
 the lane reads past whatever that gate holds (``without``), until a quarter of what was kept is left. So one customer's
 backlog of a million keeps nobody else waiting, and takes no more memory than any other.
 
@@ -63,7 +63,13 @@ class Parking:
             self._spill()
 
     def _spill(self) -> None:
-        shelf = max(self.shelves.values(), key=lambda shelf: len(shelf.heap))
+        longest = max(len(shelf.heap) for shelf in self.shelves.values())
+        # All that are about as long, so that a thousand short ones need not be looked through a thousand times.
+        long = [shelf for shelf in self.shelves.values() if len(shelf.heap) * 2 > longest]
+        for shelf in long if longest > 1 else long[len(long) // 2 :]:
+            self._cut(shelf)
+
+    def _cut(self, shelf: Shelf) -> None:
         entries = sorted(shelf.heap)
         keep = len(entries) // 2
         for _, id_, row in entries[keep:]:

@@ -45,6 +45,8 @@ class Record:
     result: bytes | None = None
     started_us: int | None = None
     dispatched_us: int | None = None
+    # token → when it was given to a node.
+    dispatched: dict[int, int] = field(default_factory=dict)
     # token → outcome of archived attempts
     attempts: dict[int, AttemptOutcome] = field(default_factory=dict)
     tokens: list[int] = field(default_factory=list)
@@ -98,7 +100,7 @@ class Ledger:
             record.not_before_us = row.not_before_us
             if row.state is State.RUNNING:
                 self._run(record, row.attempt, row.token, row.node_id)
-                record.dispatched_us = row.dispatched_us
+                record.dispatched_us = record.dispatched[row.token] = row.dispatched_us
 
     def _run(self, record, attempt, token, node_id):
         assert token not in self.tokens, f"token {token} was used twice"
@@ -119,7 +121,7 @@ class Ledger:
             record.become(State.RUNNING)
             assert item.attempt == record.attempt + 1, f"{item.id}: attempt {item.attempt} after {record.attempt}"
             self._run(record, item.attempt, item.token, item.node_id)
-            record.dispatched_us = item.dispatched_us
+            record.dispatched_us = record.dispatched[item.token] = item.dispatched_us
         return refused
 
     def end(self, items) -> dict[int, Refusal]:
