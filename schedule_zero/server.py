@@ -32,7 +32,7 @@ from schedule_zero.clock import Clock, SystemClock
 from schedule_zero.config import ServerConfig
 from schedule_zero.dispatch.curve import CurveKeys
 from schedule_zero.dispatch.dispatcher import Dispatcher
-from schedule_zero.errors import StoreUnavailable
+from schedule_zero.errors import ConfigError, StoreUnavailable
 from schedule_zero.model import ServerRun
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.registry_file import RegistryEntry, RegistryFile
@@ -195,6 +195,16 @@ class Server:
         write_private(self.state_dir / SERVER_JSON, msgspec.json.encode(addresses))
         log.info("server_started", http=addresses.http, zmq=addresses.zmq, state_dir=addresses.state_dir)
         return addresses
+
+    def reload(self) -> None:
+        """Read handler_registry.yaml again (SIGHUP). What is wrong in it is logged, and changes nothing."""
+        try:
+            rules = self.registry_file.read()
+        except ConfigError as error:
+            log.error("registry_not_reloaded", problems=error.data.get("problems", [error.message]))
+            return
+        self.dispatcher.set_rules(rules)
+        log.info("registry_reloaded", handlers=sorted(rules))
 
     async def stop(self, deadline_s: float) -> None:
         """Stop in the order above, within ``deadline_s``."""

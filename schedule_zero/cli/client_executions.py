@@ -28,7 +28,7 @@ COLUMNS: list[Column] = [
 FIELDS = (
     "id", "status", "handler_id", "job_method", "job_params", "schedule_id", "origin", "parent_id", "priority",
     "attempt", "node_id", "nominal_time", "not_before", "created_at", "dispatched_at", "started_at", "finished_at",
-    "stored_at", "duration_ms", "lost_count", "idempotency_key", "options", "progress",
+    "stored_at", "duration_ms", "lost_count", "idempotency_key", "options", "progress", "waiting_for",
 )  # fmt: skip
 ATTEMPTS: list[Column] = [
     ("TRY", "attempt"),

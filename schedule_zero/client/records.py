@@ -98,6 +98,8 @@ class ExecutionRecord(Record, frozen=True):
     job_params: dict[str, Any] = {}
     attempts: list[AttemptRecord] = []
     progress: Any = None
+    # While it is pending: {reason, detail, running, limit, until}.
+    waiting_for: dict[str, Any] | None = None
 
     @property
     def over(self) -> bool:

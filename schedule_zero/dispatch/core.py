@@ -46,6 +46,7 @@ Split by what is decided: ``membership`` (who is connected), ``placing`` (waitin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from schedule_zero.config import DispatchConfig, HandlerRule
@@ -65,6 +66,7 @@ from schedule_zero.dispatch.sessions import (
     LiveNode,
     Session,
 )
+from schedule_zero.dispatch.waiting import WaitingFor, waiting_for
 from schedule_zero.model import Execution, Node
 from schedule_zero.rules.ending import CANCELLED
 from schedule_zero.rules.limits import weight_of
@@ -123,6 +125,14 @@ class Core:
         self.forget = placing.forget
         self.set_rules = placing.set_rules
         self.record_failed = endings.record_failed
+
+    def waiting_for(self, row: Execution, now: Now) -> WaitingFor:
+        """Why ``row``, which is pending, has not started."""
+        return waiting_for(row, self.lanes.get((row.handler_id, row.job_method)), self._gates, now)
+
+    def parked(self) -> Counter[str]:
+        """Executions that wait in memory for a limit of their own, by its kind."""
+        return self._gates.parked(self.lanes.values())
 
     def take(self) -> list[Effect]:
         """What is to be done now. Events may be batched: a hundred results become one record and one send."""

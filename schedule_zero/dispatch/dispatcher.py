@@ -29,8 +29,9 @@ from schedule_zero.dispatch.recording import Recorder
 from schedule_zero.dispatch.registry import Registry
 from schedule_zero.dispatch.router import Router, Sent
 from schedule_zero.dispatch.views import DispatchStats, NodeView, ProgressView, node_view
+from schedule_zero.dispatch.waiting import WaitingFor
 from schedule_zero.errors import NotFound
-from schedule_zero.model import Execution, Handler, Node, NodeState
+from schedule_zero.model import Execution, Handler, Node, NodeState, State
 from schedule_zero.store import Store, executions, handlers, nodes, rate_buckets
 from schedule_zero.store.executions import CancelAnswer
 from schedule_zero.wire import messages as m
@@ -285,6 +286,20 @@ class Dispatcher:
     def waiting(self) -> dict[tuple[str, str], int]:
         """Executions that wait in memory, by (handler, method); more may wait in the store."""
         return {key: lane.count for key, lane in self._core.lanes.items() if lane.count}
+
+    def waiting_for(self, row: Execution) -> WaitingFor | None:
+        """Why this execution has not started; None if it is not pending."""
+        return self._core.waiting_for(row, self._now()) if row.state is State.PENDING else None
+
+    def parked(self) -> Mapping[str, int]:
+        """Executions that wait in memory for a limit of their own, by its kind."""
+        return self._core.parked()
+
+    def set_rules(self, rules: Mapping[str, HandlerRule]) -> None:
+        """What operators declare about handlers is something else now."""
+        self.registry.set_rules(rules)
+        self._core.set_rules(dict(rules), self._now())
+        self._flush_soon()
 
     # --- sockets --------------------------------------------------------------------------------------
 

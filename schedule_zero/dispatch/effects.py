@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from schedule_zero.dispatch.sessions import LiveAttempt
-from schedule_zero.store.rate_buckets import BucketRow
-from schedule_zero.store.execution_window import NOTHING, Without
 from schedule_zero.model import Attempt, Node
+from schedule_zero.store.execution_window import NOTHING, Without
 from schedule_zero.store.executions import EndItem, StartedItem, StartItem
+from schedule_zero.store.rate_buckets import BucketRow
 from schedule_zero.wire.messages import ResultAck, ResultItem, ServerMessage
 
 

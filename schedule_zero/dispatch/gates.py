@@ -251,9 +251,7 @@ class Gates:
             self._drop(gate)
         return lanes
 
-    def _unshelve(
-        self, gate: Gate, lane: Lane, shelf: Shelf, now_ns: int
-    ) -> tuple[list[Execution], int | None]:
+    def _unshelve(self, gate: Gate, lane: Lane, shelf: Shelf, now_ns: int) -> tuple[list[Execution], int | None]:
         """As many as find room, and when the next one does if only time is missing."""
         back: list[Execution] = []
         running = gate.running

@@ -6,7 +6,7 @@ Everything else waits in a lane and is started from there when a node has a plac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
@@ -14,10 +14,10 @@ from schedule_zero.config import DispatchConfig, HandlerRule
 from schedule_zero.dispatch.effects import CancelAgain, Collector, DueAt, Effect, Now, Refill, Send
 from schedule_zero.dispatch.endings import Endings
 from schedule_zero.dispatch.gates import Gate, Gates
-from schedule_zero.dispatch.lanes import ANY_NUMBER, Lane, Limit
+from schedule_zero.dispatch.lanes import Lane
+from schedule_zero.dispatch.operator_limits import OperatorLimits
 from schedule_zero.dispatch.sessions import (
     ACCEPTED,
-    COUNTED,
     PLACED,
     SENT,
     STARTING,
@@ -26,10 +26,10 @@ from schedule_zero.dispatch.sessions import (
     LiveNode,
     Session,
 )
+from schedule_zero.dispatch.turns import fairest_lane, holdings
 from schedule_zero.model import Execution, State
 from schedule_zero.rules.ending import HANDED_BACK_CANCELLED
-from schedule_zero.rules.fairness import Claim, fairest
-from schedule_zero.rules.limits import rate_of, weight_of
+from schedule_zero.rules.limits import weight_of
 from schedule_zero.rules.options import options_of
 from schedule_zero.store.executions import StartItem
 from schedule_zero.wire.messages import Dispatch, DispatchItem
@@ -61,14 +61,13 @@ class Placing:
     ) -> None:
         self._config = config
         self._gates = gates
-        self._rules = rules
+        self._operator = OperatorLimits(rules, gates)
         self._nodes = nodes
         self._endings = endings
         self._out = out
         # Grows over restarts because the epoch does; unique per attempt (C6).
         self._token = epoch << 32
         self._turn = 0
-        self._limits: dict[str, Limit] = {}
         self._pause_s = 0.0
         self._paused_until_s = 0.0
         # Launched since the last ``flush``.
@@ -82,8 +81,7 @@ class Placing:
     def lane(self, handler_id: str, job_method: str) -> Lane:
         lane = self.lanes.get((handler_id, job_method))
         if lane is None:
-            rule = self._rules.get(handler_id, _NO_RULE)
-            limit = self._limit(handler_id, rule)
+            limit = self._operator.of(handler_id)
             config = self._config
             lane = Lane(
                 handler_id,
@@ -91,7 +89,7 @@ class Placing:
                 config.window,
                 config.window_bytes,
                 limit=limit,
-                timeout_cap_s=rule.limits.timeout_s,
+                timeout_cap_s=self._operator.timeout_cap_s(handler_id),
             )
             if limit is not None:
                 limit.lanes.append(lane)
@@ -99,38 +97,9 @@ class Placing:
             self.lanes[handler_id, job_method] = lane
         return lane
 
-    def _limit(self, handler_id: str, rule: HandlerRule) -> Limit | None:
-        """The limit of a handler, if an operator has set one."""
-        limit = self._limits.get(handler_id)
-        if limit is None and (rule.limits.max_running is not None or rule.limits.rate is not None):
-            limit = self._limits[handler_id] = Limit(ANY_NUMBER)
-            self._set_limit(handler_id, limit, rule)
-        return limit
-
-    def _set_limit(self, handler_id: str, limit: Limit, rule: HandlerRule) -> None:
-        limits = rule.limits
-        limit.max_running = ANY_NUMBER if limits.max_running is None else limits.max_running
-        limit.rate = None if limits.rate is None else rate_of(limits.rate, limits.rate_burst)
-        limit.bucket = None if limit.rate is None else self._gates.bucket("handler_rate", handler_id, limit.rate)
-
-    def set_rules(self, rules: dict[str, HandlerRule], now: Now) -> None:
-        """The operator's rules are others now: what runs goes on, what starts from now on is held to them."""
-        self._rules = rules
-        for lane in self.lanes.values():
-            rule = rules.get(lane.handler_id, _NO_RULE)
-            lane.timeout_cap_s = rule.limits.timeout_s
-            if lane.limit is None:
-                limit = lane.limit = self._limit(lane.handler_id, rule)
-                if limit is not None:
-                    limit.lanes.append(lane)
-                    limit.running += sum(
-                        att.phase in COUNTED and att.lane is lane
-                        for node in self._nodes.values()
-                        for att in node.attempts.values()
-                    )
-        for handler_id, limit in self._limits.items():
-            self._set_limit(handler_id, limit, rules.get(handler_id, _NO_RULE))
-            self._gates.freed[limit] = None
+    def set_rules(self, rules: Mapping[str, HandlerRule], now: Now) -> None:
+        """What operators declare is something else now."""
+        self._operator.change(rules, self.lanes.values(), self._nodes.values())
         self.settle(now)
 
     # --- fresh executions -------------------------------------------------------------------------
@@ -281,18 +250,18 @@ class Placing:
         if node.saving is not None and node.saving not in node.lanes:
             node.saving.save(None)
         lanes = [lane for lane in node.lanes if lane.count]
-        holdings: dict[str, int] | None = None
+        held: dict[str, int] | None = None
         while lanes and node.held < node.window:
             lane = lanes[0]
             if len(lanes) > 1:
-                if holdings is None:
-                    holdings = _holdings(node)
-                lane = _fairest(node, lanes, holdings, now)
+                if held is None:
+                    held = holdings(node)
+                lane = fairest_lane(node, lanes, held, now)
             if not self._take(lane, node, now, save=True):
                 lanes.remove(lane)
                 continue
-            if holdings is not None:
-                holdings[lane.handler_id] = holdings.get(lane.handler_id, 0) + 1
+            if held is not None:
+                held[lane.handler_id] = held.get(lane.handler_id, 0) + 1
             if not lane.count:
                 lanes.remove(lane)
         for lane in node.lanes:
@@ -503,39 +472,10 @@ def _pieces(attempts: Iterable[LiveAttempt]) -> Iterator[list[DispatchItem]]:
 
 
 _ON_THE_WAY = frozenset({SENT, ACCEPTED})
-_NO_RULE = HandlerRule()
 
 
 def _by_priority(row: Execution) -> int:
     return -row.priority
-
-
-def _holdings(node: LiveNode) -> dict[str, int]:
-    """How much of the node each handler holds."""
-    held: dict[str, int] = {}
-    for att in node.attempts.values():
-        if att.phase in COUNTED:
-            handler_id = att.row.handler_id
-            held[handler_id] = held.get(handler_id, 0) + att.weight
-    return held
-
-
-def _fairest(node: LiveNode, lanes: list[Lane], held: dict[str, int], now: Now) -> Lane:
-    """The lane whose turn it is: a handler's turn (``rules.fairness``), then the oldest of its lanes."""
-    best: dict[str, Lane] = {}
-    for lane in lanes:
-        other = best.get(lane.handler_id)
-        if other is None or lane.head() < other.head():
-            best[lane.handler_id] = lane
-    if len(best) == 1:
-        return next(iter(best.values()))
-    claims = []
-    for handler_id, lane in best.items():
-        row = lane.peek()
-        served_us, turn = node.served.get(handler_id, (0, 0))
-        since_us = row.not_before_us or row.created_us
-        claims.append(Claim(row.priority, since_us, served_us, turn, held.get(handler_id, 0)))
-    return list(best.values())[fairest(claims, now.wall_us)]
 
 
 def _timeout_s(row: Execution, lane: Lane) -> float | None:

@@ -1,10 +1,10 @@
 """How many executions may run at once, and how many may start in a time. Pure.
 
-A rate is a token bucket: ``burst`` starts at once, and one more each ``interval``. A bucket is one number, the moment at
-which it will be full again: a start moves that on by one interval, and is allowed while it lies less than ``burst``
+A rate is a token bucket: ``burst`` starts at once, and one more each ``interval``. A bucket is one number, the moment
+at which it will be full again: a start moves that on by one interval, and is allowed while it lies less than ``burst``
 intervals ahead. (This is the *generic cell rate algorithm*, ITU-T I.371: the same as counting tokens, without a
-fraction of a token to lose in rounding.) So in any time T there are at most ``burst + T / interval`` starts. Moments are
-whole nanoseconds, of any clock that only goes forward.
+fraction of a token to lose in rounding.) So in any time T there are at most ``burst + T / interval`` starts.
+Moments are whole nanoseconds, of any clock that only goes forward.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def next_ns(full_ns: int, rate: Rate) -> int:
 
 def taken_ns(full_ns: int, rate: Rate, now_ns: int) -> int:
     """When it is full after one is taken now."""
-    return (full_ns if full_ns > now_ns else now_ns) + rate.interval_ns
+    return (max(now_ns, full_ns)) + rate.interval_ns
 
 
 class Limits(Struct, frozen=True):

@@ -201,6 +201,7 @@ class ExecutionService:
             execution=found.execution,
             attempts=found.attempts,
             progress=self._dispatcher.progress(execution_id),
+            waiting_for=self._dispatcher.waiting_for(found.execution),
         )
 
     async def find(self, wanted: store_executions.Filter) -> Page[Execution]:

@@ -41,6 +41,9 @@ def server_metrics(
             by_handler[handler_id] += count
         return [((handler_id,), count) for handler_id, count in sorted(by_handler.items())]
 
+    def parked() -> Iterable[Sample]:
+        return [((gate,), count) for gate, count in sorted(dispatcher.parked().items())]
+
     def restarts() -> Iterable[Sample]:
         return [((loop.name,), loop.restarts) for loop in supervisor.loops.values()]
 
@@ -67,6 +70,8 @@ def server_metrics(
             Family("gauge", "build_info", "1, labelled with the version that runs", ("version",), build),
             Family("gauge", "nodes", "Nodes by state", ("state",), nodes),
             Family("gauge", "executions_waiting", "Executions waiting, by handler", ("handler_id",), waiting),
+            Family("gauge", "executions_parked", "Executions waiting in memory for a limit of their own, by its kind",
+                   ("gate",), parked),
             counter("attempts_dispatched", "Attempts sent to nodes", lambda: wire.dispatched),
             counter("attempts_resent", "Attempts sent again because no node had accepted them", lambda: wire.resends),
             counter("attempts_lost", "Attempts that ended with the loss of their node", lambda: wire.attempts_lost),

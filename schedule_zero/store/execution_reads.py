@@ -122,12 +122,15 @@ NOTHING = Without()
 @cache
 def _window_without(dialect: str, *, after: bool) -> Query:
     """The same windows, for the few reads that leave something out: the lists come as JSON arrays."""
-    unpack = "json_each(:{0})" if dialect == "sqlite" else "jsonb_array_elements_text(CAST(:{0} AS jsonb)) AS each(value)"
+    unpack = "json_each(:{0})"
+    if dialect != "sqlite":
+        unpack = "jsonb_array_elements_text(CAST(:{0} AS jsonb)) AS each(value)"
     query = _PENDING.where(*_AFTER) if after else _PENDING
     for name in ("schedule_id", "concurrency_key", "rate_key"):
         listed = f"SELECT value FROM {unpack.format(f'without_{name}')}"
         query = query.where(text(f"(executions.{name} IS NULL OR executions.{name} NOT IN ({listed}))"))
     return Query(query)
+
 
 _COUNTS = Query(
     select(

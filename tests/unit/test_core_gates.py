@@ -353,11 +353,7 @@ def test_all_of_a_backlog_comes_to_its_turn_in_order(window):
 def test_large_parameters_are_bounded_in_bytes():
     world = World(window=1000, window_bytes=65_536)
     node = world.node()
-    made = [
-        row
-        for row in rows(world, 40, concurrency_key="c", params=b'{"x":"' + b"y" * 10_000 + b'"}')
-    ]
-    world.submit(made)
+    run(world, 40, concurrency_key="c", params=b'{"x":"' + b"y" * 10_000 + b'"}')
     lane = world.core.lanes["h", "m"]
     assert lane.parking.size <= 65_536 + 10_100
     done = 0
@@ -611,7 +607,7 @@ def test_it_does_not_run_alone_on_a_small_node_where_another_is_big_enough(world
     assert [item.id for item in big.work()] == [heavy]
 
 
-def Peer_with_slots(world, node_id, slots):  # noqa: N802 - reads as the class that it makes
+def Peer_with_slots(world, node_id, slots):
     from tests.unit.core_world import Peer
 
     return Peer(world, node_id).hello(slots=slots).credit(slots)

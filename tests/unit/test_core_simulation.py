@@ -18,9 +18,9 @@ import msgspec
 import pytest
 
 from schedule_zero.dispatch import effects as fx
+from schedule_zero.dispatch.sessions import COUNTED
 from schedule_zero.job_options import JobOptions, OnLost
 from schedule_zero.model import AttemptOutcome, State
-from schedule_zero.dispatch.sessions import COUNTED
 from schedule_zero.rules.birth import equip
 from schedule_zero.rules.limits import rate_of
 from schedule_zero.rules.options import NO_OPTIONS, Source
@@ -463,7 +463,7 @@ class Simulation:
             for first in range(len(starts)):
                 for last in range(first, len(starts)):
                     allowed = burst + (starts[last] - starts[first]) * 1_000 / rate.interval_ns
-                    assert last - first + 1 <= allowed + 1e-6, (key, starts[first:last + 1])
+                    assert last - first + 1 <= allowed + 1e-6, (key, starts[first : last + 1])
 
     def check_end(self) -> None:
         open_ = {key: value for key, value in self.world.ledger.states().items() if value not in TERMINAL}

@@ -21,7 +21,7 @@ class Server:
         # Handlers whose next one has only just come.
         self.fresh = fresh
         self.now_us = T0_US
-        self.served = {number: (0, 0) for number in range(len(priorities))}
+        self.served = dict.fromkeys(range(len(priorities)), (0, 0))
         self.turns = []
 
     def turn(self):
