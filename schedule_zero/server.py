@@ -58,6 +58,7 @@ from schedule_zero.store import Store
 from schedule_zero.store import calendars as store_calendars
 from schedule_zero.store import events as store_events
 from schedule_zero.store import idempotency as store_idempotency
+from schedule_zero.store import rate_buckets as store_rate_buckets
 from schedule_zero.store import server_runs as store_server_runs
 from schedule_zero.timing import Timer
 from schedule_zero.timing.calendar_book import CalendarBook
@@ -277,7 +278,11 @@ class Server:
                 store_idempotency.Prune(before_us=self.clock.wall_us() - round(retention.idempotency_s * 1e6)),
             )
 
+        async def forget_full_buckets() -> None:
+            await self.store.write(store_rate_buckets.forget_full, self.clock.wall_us())
+
         return [
+            Chore(name="rate_buckets", every_s=3600.0, run_once=forget_full_buckets),
             Chore(name="events", every_s=60.0, run_once=partial(until_done, prune_events)),
             Chore(name="idempotency", every_s=60.0, run_once=partial(until_done, prune_idempotency)),
             Chore(

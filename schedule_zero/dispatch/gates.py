@@ -27,8 +27,8 @@ restart they come from the rows that run. A job gate that nobody needed is made,
   after it, or with it.
 * The server restarts: the buckets that take long to fill are on record (``store.rate_buckets``), the
   others begin empty.
-* A gate opens for an execution whose nodes are all busy: that one waits in its lane, and the gate opens for the first of
-  every lane, so that others with its key may go first.
+* A gate opens for an execution whose nodes are all busy: that one waits in its lane, and the gate opens for the first
+  of every lane, so that others with its key may go first.
 * The first of a lane wants the job to run alone while it runs ten times: the lane waits until it may. To let others
   by would be to starve it.
 * What a gate let go is cancelled before it starts, or finds another gate shut: others that are parked have their chance

@@ -36,7 +36,7 @@ class OperatorLimits:
     def _obey(self, handler_id: str, limit: Limit) -> None:
         said = self._rules.get(handler_id, _NO_RULE).limits
         limit.max_running = ANY_NUMBER if said.max_running is None else said.max_running
-        limit.rate = None if said.rate is None else rate_of(said.rate, said.rate_burst)
+        limit.rate = None if said.rate is None else rate_of(said.rate, said.rate_burst or 1)
         limit.bucket = None if limit.rate is None else self._gates.bucket("handler_rate", handler_id, limit.rate)
 
     def change(self, rules: Mapping[str, HandlerRule], lanes: Iterable[Lane], nodes: Iterable[LiveNode]) -> None:

@@ -40,7 +40,8 @@ MIRROR_KEYS = ("id", "status", "methods", "nodes", "registered_at", "last_update
 _HEADER = """\
 # Written by ScheduleZero: what it knows about its handlers, for people to read.
 # You may add allowed_methods and limits (max_running, rate, params_bytes, timeout_s) to a handler: they are kept, and
-# are in force when the server starts or gets a SIGHUP. Whatever else you change is replaced; your version stays in {name}.edited.
+# are in force when the server starts or gets a SIGHUP. Whatever else you change is replaced; your version stays in
+# {name}.edited.
 """
 _CHECKSUM = re.compile(rb"^# sha256 of what follows: ([0-9a-f]{64})\n", re.MULTILINE)
 

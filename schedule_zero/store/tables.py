@@ -268,7 +268,7 @@ backfills = Table(
 )
 Index("ix_backfills_schedule", backfills.c.schedule_id, backfills.c.id)
 
-# Token buckets that take long to fill; those that are full are forgotten at the next start.
+# Token buckets that take long to fill; those that are full are forgotten.
 rate_buckets = Table(
     "rate_buckets",
     metadata,
