@@ -28,7 +28,7 @@ class Now(Struct, frozen=True):
     @property
     def ns(self) -> int:
         """The monotonic moment, for what must not be rounded."""
-        return round(self.mono_s * 1e9)
+        return int(self.mono_s * 1e9)
 
 
 class RecordStart(Struct):

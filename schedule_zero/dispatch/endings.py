@@ -27,6 +27,7 @@ from schedule_zero.dispatch.sessions import (
 from schedule_zero.model import Attempt, AttemptOutcome, Execution, JobError, State
 from schedule_zero.rules import ending as rules
 from schedule_zero.rules.ending import Ending
+from schedule_zero.rules.limits import limits_of
 from schedule_zero.rules.options import options_of
 from schedule_zero.store.executions import EndItem, Refusal
 from schedule_zero.wire.messages import Cancel, ResultAck, ResultItem
@@ -340,7 +341,7 @@ class Endings:
         """The opposite, for an attempt that turned up again."""
         if att.instance is att.node.instance:
             att.node.held += att.weight
-        self._gates.enter(att)
+        self._gates.enter(att, limits_of(att.row.options))
         if att.lane.limit is not None:
             att.lane.limit.running += 1
 

@@ -50,7 +50,7 @@ from schedule_zero.dispatch.effects import Collector, Now, WakeAt
 from schedule_zero.dispatch.parking import Shelf
 from schedule_zero.dispatch.sessions import COUNTED, LiveAttempt, LiveNode
 from schedule_zero.model import Execution
-from schedule_zero.rules.limits import Rate, limits_of, next_ns, taken_ns
+from schedule_zero.rules.limits import Limits, Rate, limits_of, next_ns, taken_ns
 from schedule_zero.store.rate_buckets import BucketRow
 
 if TYPE_CHECKING:
@@ -100,7 +100,11 @@ class Gates:
         self._out = out
         # Of ``Placing``.
         self.lanes: dict[tuple[str, str], Lane] = {}
-        self.gates: dict[tuple[str, str], Gate] = {}
+        self.jobs: dict[str, Gate] = {}
+        self.schedules: dict[str, Gate] = {}
+        self.keys: dict[str, Gate] = {}
+        self.rate_keys: dict[str, Bucket] = {}
+        # Those of jobs and handlers, by kind and name: few, and known to their lanes.
         self.buckets: dict[tuple[str, str], Bucket] = {}
         # What has room again; whoever ends attempts looks here afterwards (``Placing.settle``).
         self.freed: dict[Gate | Limit, None] = {}
@@ -122,15 +126,15 @@ class Gates:
             if job.running >= limits.per_job:
                 return job
         if limits.per_schedule is not None and row.schedule_id is not None:
-            gate = self.gates.get(("schedule", row.schedule_id))
+            gate = self.schedules.get(row.schedule_id)
             if gate is not None and gate.running >= limits.per_schedule:
                 return gate
         if limits.per_key is not None and row.concurrency_key is not None:
-            gate = self.gates.get(("key", row.concurrency_key))
+            gate = self.keys.get(row.concurrency_key)
             if gate is not None and gate.running >= limits.per_key:
                 return gate
         if limits.rate is not None:
-            bucket = self._bucket_of(row, limits.rate)
+            bucket = self._bucket_of(row, lane, limits.rate)
             if next_ns(bucket.full_ns, limits.rate) > now_ns:
                 return bucket
         return None
@@ -165,39 +169,40 @@ class Gates:
             return True
         lane.park(row, gate)
         # It may have been let go by another gate, which has room for the next one then.
-        for kind, key in (("schedule", row.schedule_id), ("key", row.concurrency_key), ("rate_key", row.rate_key)):
-            name = (kind, key or "")
-            other = self.gates.get(name) or self.buckets.get(name)
+        for other in (
+            self.schedules.get(row.schedule_id or ""),
+            self.keys.get(row.concurrency_key or ""),
+            self.rate_keys.get(row.rate_key or ""),
+        ):
             if other is not None and other is not gate and other.shelves:
                 self.freed[other] = None
         return False
 
     # --- it starts, it ends -----------------------------------------------------------------------
 
-    def enter(self, att: LiveAttempt, now: Now | None = None) -> None:
+    def enter(self, att: LiveAttempt, limits: Limits | None, now: Now | None = None) -> None:
         """``att`` is about to start. Without a moment: it started earlier, and is here again."""
         row, lane = att.row, att.lane
-        held: list[Gate] = []
-        if lane.job is not None:
-            held.append(lane.job)
-        if row.schedule_id is not None:
-            held.append(self._gate("schedule", row.schedule_id))
+        held: tuple[Gate, ...] = ()
         if row.concurrency_key is not None:
-            held.append(self._gate("key", row.concurrency_key))
+            held = (self.keys.get(row.concurrency_key) or _made(self.keys, "key", row.concurrency_key),)
+        if row.schedule_id is not None:
+            held += (self.schedules.get(row.schedule_id) or _made(self.schedules, "schedule", row.schedule_id),)
+        if lane.job is not None:
+            held += (lane.job,)
         for gate in held:
             gate.running += 1
-        att.gates = tuple(held)
-        if now is not None:
-            att.spent = tuple([self._spend(bucket, rate, now) for bucket, rate in self._buckets_of(att)])
+        att.gates = held
+        if now is not None and (lane.limit is not None or (limits is not None and limits.rate is not None)):
+            att.spent = tuple([self._spend(bucket, rate, now) for bucket, rate in self._buckets_of(att, limits)])
 
-    def _buckets_of(self, att: LiveAttempt) -> list[tuple[Bucket, Rate]]:
+    def _buckets_of(self, att: LiveAttempt, limits: Limits | None) -> list[tuple[Bucket, Rate]]:
         found: list[tuple[Bucket, Rate]] = []
         limit = att.lane.limit
         if limit is not None and limit.bucket is not None and limit.rate is not None:
             found.append((limit.bucket, limit.rate))
-        limits = limits_of(att.row.options)
         if limits is not None and limits.rate is not None:
-            found.append((self._bucket_of(att.row, limits.rate), limits.rate))
+            found.append((self._bucket_of(att.row, att.lane, limits.rate), limits.rate))
         return found
 
     def _spend(self, bucket: Bucket, rate: Rate, now: Now) -> tuple[Bucket, int, int]:
@@ -299,15 +304,18 @@ class Gates:
             # The wall clock may have been set back since: no bucket is emptier than empty.
             fills_us = min(row.full_us - now.wall_us, row.fill_us)
             bucket = Bucket(row.kind, row.name, full_ns=now.ns + fills_us * 1_000)
-            self.buckets[row.kind, row.name] = bucket
+            if row.kind == "rate_key":
+                self.rate_keys[row.name] = bucket
+            else:
+                self.buckets[row.kind, row.name] = bucket
             bucket.restored_us = row.taken_us
 
     def replay(self, att: LiveAttempt, now: Now) -> None:
         """An attempt that was running when the server started: its start may be newer than what is on record."""
         started_us = att.row.dispatched_us
-        if started_us is None or not (att.row.options is not None or att.lane.gated):
+        if started_us is None:
             return
-        for bucket, rate in self._buckets_of(att):
+        for bucket, rate in self._buckets_of(att, limits_of(att.row.options)):
             if rate.fill_ns > SLOW_NS and started_us > bucket.restored_us:
                 at_ns = now.ns - max(now.wall_us - started_us, 0) * 1_000
                 bucket.full_ns = taken_ns(bucket.full_ns, rate, at_ns)
@@ -315,18 +323,12 @@ class Gates:
 
     def adopt(self, lane: Lane) -> None:
         """A lane begins."""
-        lane.job = self.gates.get(("job", _job_of(lane)))
-
-    def _gate(self, kind: str, key: str) -> Gate:
-        gate = self.gates.get((kind, key))
-        if gate is None:
-            gate = self.gates[kind, key] = Gate(kind, key)
-        return gate
+        lane.job = self.jobs.get(_job_of(lane))
 
     def _job(self, lane: Lane) -> Gate:
         """The first limit that anybody sets to this job: count what runs already."""
         name = _job_of(lane)
-        job = self._gate("job", name)
+        job = _made(self.jobs, "job", name)
         for node in self._nodes.values():
             for att in node.attempts.values():
                 if att.phase in COUNTED and _job_of(att.lane) == name:
@@ -337,25 +339,36 @@ class Gates:
                 other.job = job
         return job
 
-    def _bucket_of(self, row: Execution, rate: Rate) -> Bucket:
+    def _bucket_of(self, row: Execution, lane: Lane, rate: Rate) -> Bucket:
         if row.rate_key is not None:
-            return self.bucket("rate_key", row.rate_key, rate)
-        return self.bucket("job_rate", f"{row.handler_id}.{row.job_method}", rate)
+            bucket = self.rate_keys.get(row.rate_key)
+            if bucket is None:
+                bucket = self.rate_keys[row.rate_key] = self._new_bucket("rate_key", row.rate_key, rate)
+            return bucket
+        if lane.bucket is None:
+            lane.bucket = self.bucket("job_rate", _job_of(lane), rate)
+        return lane.bucket
 
     def bucket(self, kind: str, key: str, rate: Rate) -> Bucket:
         """The one of that name. ``rate`` is what it is asked for now."""
         bucket = self.buckets.get((kind, key))
         if bucket is None:
-            bucket = self.buckets[kind, key] = Bucket(kind, key)
-            if self._began_ns is not None and rate.fill_ns <= SLOW_NS:
-                # Nobody knows what the server before has just started.
-                bucket.full_ns = self._began_ns + rate.fill_ns
+            bucket = self.buckets[kind, key] = self._new_bucket(kind, key, rate)
+        return bucket
+
+    def _new_bucket(self, kind: str, key: str, rate: Rate) -> Bucket:
+        bucket = Bucket(kind, key)
+        if self._began_ns is not None and rate.fill_ns <= SLOW_NS:
+            # Nobody knows what the server before has just started.
+            bucket.full_ns = self._began_ns + rate.fill_ns
         return bucket
 
     def _drop(self, gate: Gate) -> None:
         """Nothing is known by it that is not known without it. (Job gates are few, and known to their lanes.)"""
-        if gate.kind in ("schedule", "key"):
-            self.gates.pop((gate.kind, gate.key), None)
+        if gate.kind == "key":
+            self.keys.pop(gate.key, None)
+        elif gate.kind == "schedule":
+            self.schedules.pop(gate.key, None)
 
     def tick(self, now_ns: int) -> None:
         """Look whether something parked was let go for nothing; forget buckets that are full."""
@@ -367,11 +380,11 @@ class Gates:
                 most = _most(gate, shelf.heap[0][2])
                 if most is None or gate.running < most:
                     self.freed[gate] = None
-        if len(self.buckets) > self._sweep_at:
-            for name, bucket in list(self.buckets.items()):
-                if bucket.full_ns <= now_ns and not bucket.shelves and not bucket.waiting:
-                    del self.buckets[name]
-            self._sweep_at = max(SWEEP_ABOVE, 2 * len(self.buckets))
+        if len(self.rate_keys) > self._sweep_at:
+            for name, bucket in list(self.rate_keys.items()):
+                if bucket.full_ns <= now_ns and not bucket.shelves:
+                    del self.rate_keys[name]
+            self._sweep_at = max(SWEEP_ABOVE, 2 * len(self.rate_keys))
 
     def parked(self, lanes: Iterable[Lane]) -> Counter[str]:
         """How many are parked, by the kind of gate."""
@@ -388,6 +401,11 @@ def _most(gate: Gate, row: Execution) -> int | None:
     if limits is None:
         return None
     return limits.per_schedule if gate.kind == "schedule" else limits.per_key
+
+
+def _made(gates: dict[str, Gate], kind: str, key: str) -> Gate:
+    gate = gates[key] = Gate(kind, key)
+    return gate
 
 
 def _job_of(lane: Lane) -> str:

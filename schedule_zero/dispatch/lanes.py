@@ -62,6 +62,8 @@ class Lane:
         self.limit = limit
         # What counts those of its job that run, once somebody has set a limit to that.
         self.job: Gate | None = None
+        # Of its job, once somebody has set a rate to that.
+        self.bucket: Bucket | None = None
         self.parking = Parking(self)
         # The node that gets nothing else until it has room for the next one, which is a heavy one.
         self.saving: LiveNode | None = None
@@ -85,11 +87,6 @@ class Lane:
         self._taken: set[str] = set()
         self._jumped: dict[str, Execution] = {}
         self._missed = False
-
-    @property
-    def gated(self) -> bool:
-        """Whether a start of this lane has to be counted, whatever its own options say."""
-        return self.job is not None or (self.limit is not None and self.limit.bucket is not None)
 
     def peek(self) -> Execution:
         """What is next."""

@@ -29,7 +29,7 @@ from schedule_zero.dispatch.sessions import (
 from schedule_zero.dispatch.turns import fairest_lane, holdings
 from schedule_zero.model import Execution, State
 from schedule_zero.rules.ending import HANDED_BACK_CANCELLED
-from schedule_zero.rules.limits import weight_of
+from schedule_zero.rules.limits import limits_of, weight_of
 from schedule_zero.rules.options import options_of
 from schedule_zero.store.executions import StartItem
 from schedule_zero.wire.messages import Dispatch, DispatchItem
@@ -130,21 +130,24 @@ class Placing:
     def _place(self, lane: Lane, group: list[Execution], places: list[LiveNode], now: Now) -> None:
         """As many of ``group`` as may start now; the others will wait in the lane, and be parked there."""
         gates = self._gates
+        now_ns = now.ns
         left = iter(places)
         node = next(left, None)
         for row in group:
-            if node is None:
+            weight = 1
+            if row.options is not None:
+                if gates.shut(row, lane, now_ns) is not None:
+                    continue
+                if row.lane is not None:
+                    weight = weight_of(row.lane)
+            if lane.limit is not None and gates.handler_shut(lane, now_ns):
                 return
-            if row.options is not None and gates.shut(row, lane, now.ns) is not None:
-                continue
-            if gates.handler_shut(lane, now.ns):
-                return
-            weight = weight_of(row.lane)
             while node is not None and (node.saving is not None or (weight > 1 and not node.fits(weight, lane))):
                 node = next(left, None)
-            if node is not None:
-                self._assign(row, node, lane, PLACED, now)
-                node = next(left, None)
+            if node is None:
+                return
+            self._assign(row, node, lane, PLACED, now)
+            node = next(left, None)
 
     def _assign(self, row: Execution, node: LiveNode, lane: Lane, phase: int, now: Now) -> LiveAttempt:
         self._token = token = self._token + 1
@@ -162,8 +165,12 @@ class Placing:
         else:
             att.weight = weight_of(row.lane)
             node.held += att.weight
-        if row.options is not None or row.schedule_id is not None or lane.gated:
-            self._gates.enter(att, now)
+        if row.options is not None:
+            limits = limits_of(row.options)
+            if limits is not None or row.schedule_id is not None or lane.job is not None or lane.limit is not None:
+                self._gates.enter(att, limits, now)
+        elif row.schedule_id is not None or lane.job is not None or lane.limit is not None:
+            self._gates.enter(att, None, now)
         node.attempts[token] = att
         return att
 

@@ -25,18 +25,16 @@ class Rate(Struct, frozen=True):
     interval_ns: int
     burst: int
     text: str
-
-    @property
-    def fill_ns(self) -> int:
-        """How long an empty bucket takes to be full."""
-        return self.burst * self.interval_ns
+    # How long an empty bucket takes to be full.
+    fill_ns: int
 
 
 @lru_cache(maxsize=4096)
 def rate_of(text: str, burst: int = 1) -> Rate:
     """From ``10/s``, ``100/m``, ``5/h`` or ``1/d`` (checked already). Rounded so that it is never more."""
     count, _, period = text.partition("/")
-    return Rate(-(-_PERIOD_NS[period] // int(count)), burst, text)
+    interval_ns = -(-_PERIOD_NS[period] // int(count))
+    return Rate(interval_ns, burst, text, burst * interval_ns)
 
 
 def next_ns(full_ns: int, rate: Rate) -> int:

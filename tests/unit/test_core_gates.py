@@ -347,7 +347,7 @@ def test_all_of_a_backlog_comes_to_its_turn_in_order(window):
     for ids in wanted.values():
         assert [id_ for id_ in order if id_ in set(ids)] == ids
     assert not counted(world)
-    assert not world.core._gates.gates
+    assert not world.core._gates.keys
 
 
 def test_large_parameters_are_bounded_in_bytes():

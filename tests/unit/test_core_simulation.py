@@ -437,10 +437,11 @@ class Simulation:
         assert sum(row.job_method == "j" for row in rows) <= PER_JOB
         core = self.world.core
         attempts = [att for node in core.nodes.values() for att in node.attempts.values() if att.phase in COUNTED]
-        for (kind, key), gate in core._gates.gates.items():
+        gates = core._gates
+        for gate in (*gates.jobs.values(), *gates.schedules.values(), *gates.keys.values()):
             assert gate.running == sum(gate in att.gates for att in attempts)
-            if kind == "key":
-                assert gate.running == sum(att.row.concurrency_key == key for att in attempts)
+        for key, gate in gates.keys.items():
+            assert gate.running == sum(att.row.concurrency_key == key for att in attempts)
         for node in core.nodes.values():
             mine = [att for att in attempts if att.node is node and att.instance is node.instance]
             assert node.held == sum(att.weight for att in mine)
@@ -477,7 +478,10 @@ class Simulation:
         core = self.world.core
         assert all(node.held == 0 and not node.attempts for node in core.nodes.values())
         assert all(lane.count == 0 and not lane.parking.ids for lane in core.lanes.values())
-        assert all(gate.kind == "job" and not gate.running for gate in core._gates.gates.values())
+        gates = core._gates
+        assert not gates.schedules
+        assert not gates.keys
+        assert all(not gate.running for gate in gates.jobs.values())
 
 
 @pytest.mark.parametrize("seed", SEEDS)
