@@ -1,7 +1,7 @@
 """W1 with one policy of job options switched on at a time: what each costs per job, beside a job without any.
 
 To measure another one, add it to ``POLICIES``: that makes its method, its work and its line in the budget.
-The limits are so high that nothing ever waits for them: what is measured is the asking, the counting and the giving back.
+The limits are so high that nothing ever waits for them: what is measured is the asking, counting and giving back.
 """
 
 from __future__ import annotations
