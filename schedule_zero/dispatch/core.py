@@ -41,7 +41,8 @@ lock no dead process holds) said HELLO, and its outbox, which it inherited, is f
   after the retry's commit (C21).
 * Two processes with one node id: see ``sessions.admit``.
 
-Split by what is decided: ``membership`` (who is connected), ``placing`` (waiting → sent), ``endings`` (sent → over).
+Split by what is decided: ``membership`` (who is connected), ``operations`` (who is out of service; ``health`` finds who
+should be), ``placing`` (waiting → sent), ``endings`` (sent → over).
 """
 
 from __future__ import annotations
@@ -53,8 +54,10 @@ from schedule_zero.config import DispatchConfig, HandlerRule
 from schedule_zero.dispatch.effects import Collector, Effect, Now
 from schedule_zero.dispatch.endings import Endings, not_before
 from schedule_zero.dispatch.gates import Gates
+from schedule_zero.dispatch.health import Health
 from schedule_zero.dispatch.lanes import Lane
 from schedule_zero.dispatch.membership import Membership
+from schedule_zero.dispatch.operations import Operations
 from schedule_zero.dispatch.placing import Placing
 from schedule_zero.dispatch.sessions import (
     ACCEPTED,
@@ -75,7 +78,7 @@ from schedule_zero.store.rate_buckets import BucketRow
 from schedule_zero.wire.messages import Accept, Cancel, Reject, Result, ResultItem
 
 # The node may report in these: it has the attempt, or had it.
-_REPORTABLE = frozenset({SENT, ACCEPTED, REPORTED, UNRECORDED, LOOSE})
+REPORTABLE = frozenset({SENT, ACCEPTED, REPORTED, UNRECORDED, LOOSE})
 
 
 class Core:
@@ -94,13 +97,16 @@ class Core:
         self._out = out = Collector()
         self.nodes: dict[str, LiveNode] = {}
         self._gates = gates = Gates(self.nodes, out)
-        self._endings = endings = Endings(config, result_bytes, gates, out)
+        self._health = health = Health(config)
+        self._endings = endings = Endings(config, result_bytes, health, gates, out)
         self._placing = placing = Placing(config, epoch, dict(rules or {}), self.nodes, endings, gates, out)
+        self._operations = operations = Operations(config, self.nodes, placing, health, out)
         self._membership = membership = Membership(
             config,
             self.nodes,
             placing,
             endings,
+            operations,
             out,
             new_session_id=new_session_id,
             server_version=server_version,
@@ -116,7 +122,9 @@ class Core:
         self.bye = membership.bye
         self.disconnected = membership.disconnected
         self.drop = membership.drop
-        self.drain = membership.drain
+        self.resend = membership.resend
+        self.lease_over = membership.lease_over
+        self.operate = operations.operate
         self.place = placing.place
         self.abandoned = placing.abandoned
         self.start_failed = placing.start_failed
@@ -189,6 +197,7 @@ class Core:
     def tick(self, now: Now) -> None:
         """Call this twice a second."""
         self._membership.watch(now)
+        self._operations.judge(now)
         self._endings.retry(now)
         self._placing.tick(now)
         self._placing.settle(now)
@@ -207,10 +216,12 @@ class Core:
             att = attempts.get(item.token)
             if att is None or att.row.id != item.id:
                 elsewhere.append(item)
-            elif att.phase in _REPORTABLE:
+            elif att.phase in REPORTABLE:
                 report(att, item, now)
         if elsewhere:
             self._endings.look_up(session, elsewhere)
+        if self._health.verdicts:
+            self._operations.judge(now)
         self._placing.pull(node, now)
         if self._endings.freed:
             self._placing.settle(now)
@@ -259,7 +270,7 @@ class Core:
                 self._endings.lose(att, now)
                 continue
             # Pause where the same node would be asked again at once, and would give it back again.
-            elsewhere = item.reason == "overcommitted" or node.leaving or node.draining
+            elsewhere = item.reason == "overcommitted" or not node.accepting
             self._endings.hand_back(att, now, pause=not elsewhere)
             if item.reason in ("unknown_method", "unknown_handler"):
                 self._stop_serving(node, att.lane)

@@ -27,10 +27,11 @@ from schedule_zero.dispatch.sessions import (
     Session,
 )
 from schedule_zero.dispatch.turns import fairest_lane, holdings
+from schedule_zero.job_options import Isolation
 from schedule_zero.model import Execution, State
 from schedule_zero.rules.ending import HANDED_BACK_CANCELLED
 from schedule_zero.rules.limits import limits_of, weight_of
-from schedule_zero.rules.options import options_of
+from schedule_zero.rules.options import EffectiveOptions, options_of
 from schedule_zero.store.executions import StartItem
 from schedule_zero.wire.messages import Dispatch, DispatchItem
 
@@ -160,7 +161,7 @@ class Placing:
         if lane.limit is not None:
             lane.limit.running += 1
         att = LiveAttempt(row, node, node.instance, lane, token, phase)
-        if row.lane is None:
+        if row.lane is None or node.by_count:
             node.held += 1
         else:
             att.weight = weight_of(row.lane)
@@ -401,7 +402,7 @@ class Placing:
     def launch(self, node: LiveNode, attempts: Iterable[LiveAttempt], now: Now) -> None:
         """They are committed as running on ``node``: send them, or give them back if that can't be done any more."""
         session = node.session
-        takes = session is not None and session.ready and not node.draining and not node.leaving
+        takes = session is not None and session.ready and node.accepting
         instance = node.instance
         go: list[LiveAttempt] = []
         for att in attempts:
@@ -459,21 +460,22 @@ def _pieces(attempts: Iterable[LiveAttempt]) -> Iterator[list[DispatchItem]]:
             items, size = [], 0
         size += len(params)
         plain = row.options is None and att.lane.timeout_cap_s is None
-        items.append(
-            DispatchItem(
-                id=row.id,
-                token=att.token,
-                attempt=row.attempt,
-                handler_id=row.handler_id,
-                job_method=row.job_method,
-                params=params,
-                timeout_s=None if plain else _timeout_s(row, att.lane),
-                weight=att.weight,
-                idempotency_key=row.idempotency_key,
-                schedule_id=row.schedule_id,
-                nominal_us=row.nominal_us,
-            )
+        item = DispatchItem(
+            id=row.id,
+            token=att.token,
+            attempt=row.attempt,
+            handler_id=row.handler_id,
+            job_method=row.job_method,
+            params=params,
+            timeout_s=None if plain else _timeout_s(row, att.lane),
+            weight=att.weight,
+            idempotency_key=row.idempotency_key,
+            schedule_id=row.schedule_id,
+            nominal_us=row.nominal_us,
         )
+        if row.options is not None:
+            _isolate(item, options_of(row.options))
+        items.append(item)
     if items:
         yield items
 
@@ -483,6 +485,13 @@ _ON_THE_WAY = frozenset({SENT, ACCEPTED})
 
 def _by_priority(row: Execution) -> int:
     return -row.priority
+
+
+def _isolate(item: DispatchItem, options: EffectiveOptions) -> None:
+    """Limits are for a process: without one of its own, a job has none."""
+    if options.isolation is not Isolation.NONE:
+        item.isolation = options.isolation
+        item.memory_mb, item.cpu_percent, item.cpu_s = options.memory_mb, options.cpu_percent, options.cpu_s
 
 
 def _timeout_s(row: Execution, lane: Lane) -> float | None:

@@ -1,4 +1,5 @@
-"""Runs attempts: ``async`` methods as tasks on the loop, plain ones in worker threads, at most ``slots`` at once.
+"""Runs attempts: ``async`` methods as tasks on the loop, plain ones in worker threads, isolated ones in worker
+processes, at most ``slots`` at once.
 
 Attempts start in the order in which they came (the server sends them by priority); one that is heavier than the rest
 of the slots waits for more of them to be free, and one heavier than all of them for all. A worker thread that
@@ -20,6 +21,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -30,6 +32,9 @@ from schedule_zero.node.context import JobContext, ReportProgress, StopReason
 from schedule_zero.node.lease import Lease
 from schedule_zero.node.outcome import Outcome
 
+if TYPE_CHECKING:
+    from schedule_zero.node.isolation import WorkerPool
+
 log = structlog.get_logger(__name__)
 
 # An ``async`` method that was cancelled may clean up for so long before it is reported without it.
@@ -37,6 +42,8 @@ ASYNC_GRACE_S = 5.0
 # A plain method gets longer to look at ``ctx.cancelled``, or to come to its own end, which then counts: a cancel has to
 # end (C21), but an end that is told while the work goes on is the worse one of two.
 PLAIN_GRACE_S = 30.0
+# A worker process is killed by its pool, much sooner than this: then only the kernel can be holding it.
+PROCESS_GRACE_S = 30.0
 
 
 class Runner:
@@ -52,6 +59,7 @@ class Runner:
         result_limit: int,
         deliver: Callable[[LiveAttempt], None],
         report: ReportProgress,
+        isolation: WorkerPool | None = None,
     ) -> None:
         self.slots = slots
         # From DISPATCH until the result is on disk (``release``).
@@ -64,6 +72,9 @@ class Runner:
         self._result_limit = result_limit
         self._deliver = deliver
         self._report = report
+        self._isolation = isolation
+        if isolation is not None:
+            isolation.attach(enter=self._enter_isolated, ended=self._isolated_ended, report=report)
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._queue: deque[LiveAttempt] = deque()
@@ -115,6 +126,10 @@ class Runner:
             self._ask(attempt, StopReason.CANCEL)
         return True
 
+    def ask(self, attempt: LiveAttempt, reason: StopReason) -> None:
+        """Ask one that runs to stop."""
+        self._ask(attempt, reason)
+
     def stop_running(self, reason: StopReason) -> None:
         """Ask everything that runs to stop."""
         for attempt in self._running():
@@ -132,14 +147,20 @@ class Runner:
         return self._forget(given)
 
     def fence(self) -> int:
-        """The lease is over: start nothing that waits, tell what runs. Returns how many are still running."""
+        """The lease is over: start nothing that waits, tell what runs. Returns how many are still running.
+
+        What can be ended (isolated jobs) is ended: it is over before the server lets anybody else begin with it.
+        """
         with self._lock:
             dropped = list(self._queue)
             self._queue.clear()
         self._forget(dropped)
         running = self._running()
         for attempt in running:
-            attempt.stop.ask(StopReason.LEASE)
+            if attempt.isolated:
+                self._ask(attempt, StopReason.LEASE)
+            else:
+                attempt.stop.ask(StopReason.LEASE)
         return len(running)
 
     def oldest_wait_s(self, now_s: float) -> float:
@@ -156,7 +177,9 @@ class Runner:
             reason = attempt.stop.reason
             asked = reason not in (None, StopReason.LEASE)
             due_s = attempt.deadline_s
-            if asked and attempt.task is not None:
+            if attempt.isolated and reason is not None:
+                asked, due_s = True, attempt.stop_since_s + PROCESS_GRACE_S
+            elif asked and attempt.task is not None:
                 due_s = attempt.stop_since_s + ASYNC_GRACE_S
             elif reason is StopReason.CANCEL:
                 due_s = min(attempt.stop_since_s + PLAIN_GRACE_S, due_s or math.inf)
@@ -165,6 +188,8 @@ class Runner:
             if now_s >= due_s:
                 if not asked:
                     self._ask(attempt, StopReason.TIMEOUT)
+                    if attempt.isolated:
+                        continue
                 if asked or attempt.task is None:
                     self._give_up_on(attempt)
                     continue
@@ -172,11 +197,17 @@ class Runner:
             next_s = due_s if next_s is None else min(next_s, due_s)
         return next_s
 
-    def give_up_running(self) -> int:
-        """Report everything that still runs as what it was asked to be, without waiting for it; how many there were."""
+    def give_up_running(self, *, process_ends: bool) -> int:
+        """Report everything that still runs as what it was asked to be, without waiting for it; how many there were.
+
+        A process is killed, and reported when it is dead. ``process_ends``: this one, and with it what does not stop.
+        """
         running = self._running()
         for attempt in running:
-            self._give_up_on(attempt)
+            if attempt.isolated and self._isolation is not None:
+                self._isolation.kill(attempt)
+            else:
+                self._give_up_on(attempt, process_ends=process_ends)
         return len(running)
 
     def close(self) -> None:
@@ -196,7 +227,7 @@ class Runner:
                 attempt = self._queue.popleft()
                 attempt.phase = Phase.RUNNING
                 self._busy += attempt.weight
-                plain = not attempt.method.is_async
+                plain = attempt.in_thread
                 spawn = plain and self._idle_threads == 0
                 if plain and not spawn:
                     self._idle_threads -= 1
@@ -204,6 +235,8 @@ class Runner:
                 self._spawn()
             if plain:
                 self._inbox.put(attempt)
+            elif attempt.isolated:
+                self._start_isolated(attempt)
             elif (context := self._enter(attempt)) is not None:
                 self._start_task(attempt, context)
             else:
@@ -251,6 +284,40 @@ class Runner:
             self._deliver(attempt)
         self._pump()
 
+    # --- worker processes ----------------------------------------------------------------------------------
+
+    def _start_isolated(self, attempt: LiveAttempt) -> None:
+        if self._isolation is None:
+            why = "this node has no worker processes: it was given its handlers as objects, not as targets to load"
+            self._isolated_ended(attempt, outcome.not_isolated(why))
+        else:
+            self._isolation.start(attempt)
+
+    def _enter_isolated(self, attempt: LiveAttempt) -> bool:
+        """A process has it. False: the lease ended while it waited for one, it must not start."""
+        if self._enter(attempt) is not None:
+            return True
+        with self._lock:
+            self._busy -= attempt.weight
+        self._forget([attempt])
+        self._pump_soon()
+        return False
+
+    def _isolated_ended(self, attempt: LiveAttempt, ended: Outcome) -> None:
+        with self._lock:
+            self._busy -= attempt.weight
+            late = not self._close(attempt, ended)
+        if late:
+            self._returned_late(attempt)
+        else:
+            self._deliver(attempt)
+        self._pump_soon()
+
+    def _pump_soon(self) -> None:
+        if not self._pump_due:
+            self._pump_due = True
+            self._loop.call_soon(self._pump)
+
     # --- worker threads ----------------------------------------------------------------------------------
 
     def _spawn(self) -> None:
@@ -281,7 +348,7 @@ class Runner:
         with self._lock:
             late = ended is not None and not self._close(attempt, ended)
             self._busy -= attempt.weight
-            if self._queue and not self._queue[0].method.is_async and self._has_room(self._queue[0]):
+            if self._queue and self._queue[0].in_thread and self._has_room(self._queue[0]):
                 following = self._queue.popleft()
                 following.phase = Phase.RUNNING
                 self._busy += following.weight
@@ -329,14 +396,16 @@ class Runner:
             attempt.stop_since_s = self._clock.mono_s()
             # Only once: a second CancelledError would interrupt the job's own cleaning up.
             if attempt.task is not None:
+                attempt.interrupted = True
                 attempt.task.cancel()
+            elif attempt.isolated and self._isolation is not None:
+                self._isolation.stop(attempt, reason)
 
-    def _give_up_on(self, attempt: LiveAttempt) -> None:
+    def _give_up_on(self, attempt: LiveAttempt, *, process_ends: bool = False) -> None:
         """Report an attempt that does not end by itself. It keeps its slot for as long as it really runs."""
         reason = attempt.stop.reason or StopReason.DRAIN
         ended = stopped(reason, attempt.item.timeout_s)
-        # At the end of a drain the process ends, and the method with it.
-        if reason is not StopReason.DRAIN:
+        if not process_ends:
             ended = outcome.still_busy(ended, self._node_id)
         with self._lock:
             ours = self._close(attempt, ended)

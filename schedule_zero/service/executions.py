@@ -14,7 +14,7 @@ from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import BadRequest, NotFound, TooLarge, WrongState
 from schedule_zero.model import Execution, Origin, State, new_id
 from schedule_zero.ops.events import EventHub
-from schedule_zero.rules.birth import equip
+from schedule_zero.rules.birth import again, equip
 from schedule_zero.rules.options import Source
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.service.idempotency import idempotency_record
@@ -64,25 +64,15 @@ class ExecutionService:
         return await self._insert_and_wait(principal, rows[0], wait_s, idem)
 
     async def retry(self, principal: Principal, execution_id: str, idem: IdemKey | None = None) -> Submitted:
-        """A new execution of the same work; the old one, which has to be over, stays as it is."""
+        """A new execution of the same work; the old one, which has to be over, stays, and is a dead letter no more."""
         old = (await self.get(execution_id)).execution
         if old.state not in TERMINAL:
             raise WrongState(f"execution {execution_id} is {old.state}; only one that is over can be retried")
-        row = Execution(
-            id=new_id(),
-            handler_id=old.handler_id,
-            job_method=old.job_method,
-            params=old.params,
-            priority=old.priority,
-            origin=Origin.RETRY,
-            schedule_id=old.schedule_id,
-            parent_id=old.id,
-            options=old.options,
-            idempotency_key=old.idempotency_key,
-            created_us=self._clock.wall_us(),
-        )
+        row = again(old, self._clock.wall_us())
         check_params(self._dispatcher.registry, self._limits, row.handler_id, row.job_method, row.params)
-        return await self._submit_rows(principal, [row], idem)
+        # Whoever runs it again has dealt with it.
+        settles = (old.id,) if old.dead_letter is not None else ()
+        return await self._submit_rows(principal, [row], idem, settles)
 
     async def submit_for(
         self, principal: Principal, schedule_id: str, item: SubmitItem, idem: IdemKey | None = None
@@ -92,9 +82,11 @@ class ExecutionService:
         rows[0].schedule_id = schedule_id
         return await self._submit_rows(principal, rows, idem)
 
-    async def _submit_rows(self, principal: Principal, rows: list[Execution], idem: IdemKey | None) -> Submitted:
+    async def _submit_rows(
+        self, principal: Principal, rows: list[Execution], idem: IdemKey | None, settles: tuple[str, ...] = ()
+    ) -> Submitted:
         ids = [row.id for row in rows]
-        stored = await self._insert(rows, idempotency_record(principal, idem, ids, self._clock))
+        stored = await self._insert(rows, idempotency_record(principal, idem, ids, self._clock), settles)
         return Submitted(ids=ids if stored is None else stored, replayed=stored is not None)
 
     def _rows(
@@ -132,7 +124,9 @@ class ExecutionService:
             rows.append(row)
         return rows
 
-    async def _insert(self, rows: list[Execution], idem: IdempotencyRecord | None) -> list[str] | None:
+    async def _insert(
+        self, rows: list[Execution], idem: IdempotencyRecord | None, settles: tuple[str, ...] = ()
+    ) -> list[str] | None:
         """Insert ``rows`` in one transaction; returns the ids of the first time if this is a replay, else None."""
         dispatcher = self._dispatcher
         dispatcher.place(rows)
@@ -157,7 +151,7 @@ class ExecutionService:
 
         self._store.submit(
             store_executions.insert,
-            store_executions.Insert(rows=rows, idem=idem),
+            store_executions.Insert(rows=rows, idem=idem, settles=settles),
             settled,
         )
         return await done

@@ -14,6 +14,7 @@ from schedule_zero.errors import ScheduleZeroError
 from schedule_zero.model import Event, Execution, Origin, State
 from schedule_zero.store import execution_rows as rows
 from schedule_zero.store import tables
+from schedule_zero.store.dead_letters import take_letters
 from schedule_zero.store.execution_clearing import Clear, Cleared, clear, clear_all
 from schedule_zero.store.execution_ends import LOOK, EndItem, Refusal, classify, end, record_stale
 from schedule_zero.store.execution_reads import (
@@ -85,6 +86,8 @@ class Insert(Struct, kw_only=True):
 
     rows: list[Execution]
     idem: IdempotencyRecord | None = None
+    # Dead letters that are dealt with by this.
+    settles: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -174,6 +177,8 @@ def insert(tx: Tx, args: list[Insert]) -> list[IdempotentReplay | ScheduleZeroEr
         answers.append(answer)
         if answer is None:
             born += arg.rows
+            if arg.settles:
+                take_letters(tx, arg.settles)
             keys.accept(arg.idem)
     insert_born(tx, born)
     keys.write()

@@ -11,11 +11,25 @@ from collections.abc import Callable, Collection
 from sqlalchemy import Connection, insert, inspect, select, update
 
 from schedule_zero.errors import ConfigError
-from schedule_zero.store.migration_steps import how_jobs_are_run, policies_and_history, rate_buckets, thawed_by
+from schedule_zero.store.migration_steps import (
+    how_jobs_are_run,
+    node_operations,
+    policies_and_history,
+    rate_buckets,
+    requeues,
+    thawed_by,
+)
 from schedule_zero.store.tables import meta, metadata
 
 # STEPS[n] takes version n + 1 to n + 2.
-STEPS: tuple[Callable[[Connection], None], ...] = (policies_and_history, thawed_by, how_jobs_are_run, rate_buckets)
+STEPS: tuple[Callable[[Connection], None], ...] = (
+    policies_and_history,
+    thawed_by,
+    how_jobs_are_run,
+    requeues,
+    node_operations,
+    rate_buckets,
+)
 LATEST = 1 + len(STEPS)
 
 
