@@ -7,6 +7,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from benchmarks.policies import POLICIES
+
 
 class Reference(Struct, frozen=True, kw_only=True):
     """What the same run measured without the product: the units of the relative bounds."""
@@ -139,6 +141,7 @@ BUDGET: tuple[Line, ...] = (
     _at_least("w3_delete_one_per_s", "W3", "delete schedules one by one, 16 callers", 1_000, 2_000),
     _at_least("w3_create_bulk_per_s", "W3", "create schedules in bulk", 5_000, 20_000),
     _at_least("w3_delete_bulk_per_s", "W3", "delete schedules in bulk", 5_000, 20_000),
+    *(_share(f"policy_{name}_share", "P", f"W1 under {name}: more time than without", 0.15, 0.05) for name in POLICIES),
     _within("w4_interval_p99_s", "W4", "10 ms interval: nominal → method entered, p99", 0.025, 0.002),
     _none_missing("w4_interval_missing", "W4", "10 ms interval: missing in the ledger"),
     _within("w4_last_of_1000_s", "W4", "1,000 due at once: last one entered after", 0.4, 0.1),

@@ -14,6 +14,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     floor_jobs: int = 20_000
     floor_batches: tuple[int, ...] = (50, 200, 500)
     bulk_jobs: int = 20_000
+    # W1 again, under each policy and without, so often in each round.
+    policy_jobs: int = 10_000
+    policy_pairs: int = 3
     single_jobs: int = 500
     single_schedules: int = 3_000
     bulk_schedules: int = 20_000
@@ -43,6 +46,8 @@ QUICK = Plan(
     floor_jobs=10_000,
     floor_batches=(50, 500),
     bulk_jobs=10_000,
+    policy_jobs=5_000,
+    policy_pairs=3,
     single_jobs=200,
     single_schedules=1_000,
     bulk_schedules=5_000,

@@ -23,7 +23,11 @@ from benchmarks.load import Connection, LoadError, Target
 
 _BIN = Path(sys.executable).parent
 # What a node of the benchmark serves.
-HANDLERS = ("schedule_zero.handlers.demo:DemoHandler", str(Path(__file__).with_name("handler.py")))
+HANDLERS = (
+    "schedule_zero.handlers.demo:DemoHandler",
+    str(Path(__file__).with_name("handler.py")),
+    str(Path(__file__).with_name("policies.py")),
+)
 
 
 class ProcessDied(Exception):

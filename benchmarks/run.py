@@ -22,11 +22,11 @@ from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.procs import Deployment, deployment
 from benchmarks.report import Measured, document, judge_all, missed, print_report
 from benchmarks.stats import paired_ratios
-from benchmarks.workloads import fires, history, jobs, logs, schedules, stored
+from benchmarks.workloads import fires, history, jobs, logs, policies, schedules, stored
 
 # More than this share of the machine used by others spoils the run.
 BUSY = 0.1
-WORKS = ("W1", "W2", "W3", "W4", "W4b", "W5", "W7", "W8", "W9", "Wiso")
+WORKS = ("W1", "P", "W2", "W3", "W4", "W4b", "W5", "W7", "W8", "W9", "Wiso")
 
 
 class Run:
@@ -71,6 +71,9 @@ class Run:
                 self.step("floor", lambda: self._floor(bare))
                 if "W1" in self.works:
                     self.step("W1", lambda: jobs.bulk(deployed, measured, jobs=plan.bulk_jobs))
+            if "P" in self.works:
+                for _ in range(plan.policy_pairs):
+                    self.step("P", lambda: policies.overhead(deployed, measured, jobs=plan.policy_jobs))
             if "W2" in self.works:
                 self.step("W2", lambda: self._singles(deployed))
             if "W9" in self.works:

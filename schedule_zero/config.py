@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from schedule_zero.job_options import Rate
+
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400 * 365)]
 
@@ -148,6 +150,9 @@ class HandlerLimits(_Section, frozen=True):
 
     # Executions of this handler that run at once, over all nodes.
     max_running: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    # Starts of this handler's executions in a time, over all nodes; at most ``rate_burst`` (1) at once.
+    rate: Rate | None = None
+    rate_burst: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     # Size of a job's parameters as JSON.
     params_bytes: Annotated[int, Meta(ge=2, le=64 << 20)] | None = None
     # The longest that an attempt may run: caps what a job, schedule or submission asks for.

@@ -32,7 +32,7 @@ from schedule_zero.clock import Clock, SystemClock
 from schedule_zero.config import ServerConfig
 from schedule_zero.dispatch.curve import CurveKeys
 from schedule_zero.dispatch.dispatcher import Dispatcher
-from schedule_zero.errors import StoreUnavailable
+from schedule_zero.errors import ConfigError, StoreUnavailable
 from schedule_zero.model import ServerRun
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.registry_file import RegistryEntry, RegistryFile
@@ -64,6 +64,7 @@ from schedule_zero.store import Store
 from schedule_zero.store import calendars as store_calendars
 from schedule_zero.store import events as store_events
 from schedule_zero.store import idempotency as store_idempotency
+from schedule_zero.store import rate_buckets as store_rate_buckets
 from schedule_zero.store import server_runs as store_server_runs
 from schedule_zero.timing import Timer
 from schedule_zero.timing.calendar_book import CalendarBook
@@ -228,6 +229,16 @@ class Server:
         log.info("server_started", http=addresses.http, zmq=addresses.zmq, state_dir=addresses.state_dir)
         return addresses
 
+    def reload(self) -> None:
+        """Read handler_registry.yaml again (SIGHUP). What is wrong in it is logged, and changes nothing."""
+        try:
+            rules = self.registry_file.read()
+        except ConfigError as error:
+            log.error("registry_not_reloaded", problems=error.data.get("problems", [error.message]))
+            return
+        self.dispatcher.set_rules(rules)
+        log.info("registry_reloaded", handlers=sorted(rules))
+
     async def stop(self, deadline_s: float) -> None:
         """Stop in the order above, within ``deadline_s``."""
         self.service.system.draining = True
@@ -302,7 +313,11 @@ class Server:
         async def sweep_results() -> int:
             return await self.service.executions.sweep_results(SWEEP_S)
 
+        async def forget_full_buckets() -> None:
+            await self.store.write(store_rate_buckets.forget_full, self.clock.wall_us())
+
         return [
+            Chore(name="rate_buckets", every_s=3600.0, run_once=forget_full_buckets),
             Chore(name="events", every_s=60.0, run_once=partial(until_done, prune_events)),
             Chore(name="idempotency", every_s=60.0, run_once=partial(until_done, prune_idempotency)),
             Chore(

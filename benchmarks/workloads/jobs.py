@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 import msgspec
+from msgspec import Struct
 
 from benchmarks.load import Connection, LoadError, LoadResult, closed_loop, deal
-from benchmarks.procs import Deployment, accounting, wait_for
+from benchmarks.procs import CpuUse, Deployment, accounting, wait_for
 from benchmarks.report import Measured
 from benchmarks.stats import percentile
 
@@ -23,9 +24,29 @@ def finished(control: Connection) -> int:
 
 def bulk(deployed: Deployment, measured: Measured, *, jobs: int, callers: int = 2, work: str = "W1") -> None:
     """W1: submit ``jobs`` no-ops, ``CHUNK`` to a request; the clock stops when the last result is recorded."""
+    request = deployed.target.encode("POST", "/api/executions", msgspec.json.encode({"executions": [NOOP] * CHUNK}))
+    timed = timed_bulk(deployed, [request] * (jobs // CHUNK), jobs, callers=callers)
+    measured.add("w1_jobs_per_s", jobs / timed.seconds)
+    measured.add("w1_submitted_per_s", jobs / timed.submitted_s)
+    measured.add_cpu(work, timed.cpu.per_thousand(jobs))
+
+
+class Timed(Struct, kw_only=True):
+    """From the first request to the last answer, and to the last result; and the CPU of all processes meanwhile."""
+
+    submitted_s: float
+    seconds: float
+    cpu: CpuUse
+
+    @property
+    def cpu_s(self) -> float:
+        """Of the product alone."""
+        return sum(seconds for name, seconds in self.cpu.seconds.items() if name != "client")
+
+
+def timed_bulk(deployed: Deployment, requests: list[bytes], jobs: int, *, callers: int = 2) -> Timed:
+    """Send bulk submissions of ``jobs`` in all, and wait for all results."""
     target, control = deployed.target, deployed.control
-    request = target.encode("POST", "/api/executions", msgspec.json.encode({"executions": [NOOP] * CHUNK}))
-    requests = [request] * (jobs // CHUNK)
     before = finished(control)
     with accounting(deployed.processes) as cpu:
         begin = time.perf_counter()
@@ -41,9 +62,7 @@ def bulk(deployed: Deployment, measured: Measured, *, jobs: int, callers: int = 
         end = time.perf_counter()
     if (done := finished(control) - before) != jobs:
         raise LoadError(f"{jobs} jobs were submitted, but {done} were completed")
-    measured.add("w1_jobs_per_s", jobs / (end - begin))
-    measured.add("w1_submitted_per_s", jobs / (submitted - begin))
-    measured.add_cpu(work, cpu.per_thousand(jobs))
+    return Timed(submitted_s=submitted - begin, seconds=end - begin, cpu=cpu)
 
 
 def one_by_one(deployed: Deployment, measured: Measured, *, jobs: int) -> None:

@@ -118,6 +118,14 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, on_signal, number)
 
 
+def reload_on_signal(reload: Callable[[], object]) -> None:
+    """SIGHUP calls ``reload``, where there is such a signal."""
+    import asyncio
+
+    if hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
+
 def run_async(main: Callable[[], Any]) -> Any:
     """``asyncio.run`` on uvloop where it is installed (the extra ``speed``)."""
     import asyncio

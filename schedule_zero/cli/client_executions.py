@@ -30,8 +30,7 @@ FIELDS = (
     "id", "status", "handler_id", "job_method", "job_params", "schedule_id", "origin", "parent_id", "group_id", "shard",
     "priority",
     "attempt", "node_id", "nominal_time", "not_before", "created_at", "dispatched_at", "started_at", "finished_at",
-    "stored_at", "duration_ms", "cpu_ms", "peak_rss_bytes", "lost_count", "idempotency_key", "progress",
-    "waiting_for",
+    "stored_at", "duration_ms", "cpu_ms", "peak_rss_bytes", "lost_count", "idempotency_key", "progress", "waiting_for",
 )  # fmt: skip
 ATTEMPTS: list[Column] = [
     ("TRY", "attempt"),

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from schedule_zero import logs, state_dir
-from schedule_zero.cli.app import run_async, stop_on_signals
+from schedule_zero.cli.app import reload_on_signal, run_async, stop_on_signals
 from schedule_zero.cli.samples import load_samples
 from schedule_zero.cli.terminal import say
 from schedule_zero.server import Addresses, Server, serve
@@ -34,6 +34,7 @@ async def _serve(loaded: Settings, folder: Path, *, demo: bool) -> None:
 
     def ready(addresses: Addresses, server: Server) -> None:
         quiet_garbage_collector()
+        reload_on_signal(server.reload)
         say(_banner(addresses, loaded, demo=demo))
         sys.stdout.flush()
         if demo:

@@ -110,8 +110,8 @@ class ExecutionRecord(Record, frozen=True):
     job_params: dict[str, Any] = {}
     attempts: list[AttemptRecord] = []
     progress: Any = None
-    # What keeps a pending one from being started.
-    waiting_for: str | None = None
+    # While it is pending: {reason, detail, running, limit, until}.
+    waiting_for: dict[str, Any] | None = None
 
     @property
     def over(self) -> bool:

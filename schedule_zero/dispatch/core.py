@@ -47,11 +47,13 @@ should be), ``placing`` (waiting → sent), ``endings`` (sent → over).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from schedule_zero.config import DispatchConfig, HandlerRule, LimitsConfig
 from schedule_zero.dispatch.effects import Collector, Effect, Now
 from schedule_zero.dispatch.endings import Endings, not_before
+from schedule_zero.dispatch.gates import Gates
 from schedule_zero.dispatch.health import Health
 from schedule_zero.dispatch.lanes import Lane
 from schedule_zero.dispatch.membership import Membership
@@ -67,9 +69,12 @@ from schedule_zero.dispatch.sessions import (
     LiveNode,
     Session,
 )
+from schedule_zero.dispatch.waiting import WaitingFor, waiting_for
 from schedule_zero.model import Execution, LaneKey, Node
 from schedule_zero.rules.ending import CANCELLED
+from schedule_zero.rules.limits import weight_of
 from schedule_zero.store.executions import Refusal, StartedItem
+from schedule_zero.store.rate_buckets import BucketRow
 from schedule_zero.wire.messages import Accept, Cancel, Reject, Result, ResultItem
 
 # The node may report in these: it has the attempt, or had it.
@@ -92,9 +97,10 @@ class Core:
     ) -> None:
         self._out = out = Collector()
         self.nodes: dict[str, LiveNode] = {}
+        self._gates = gates = Gates(self.nodes, out)
         self._health = health = Health(config)
-        self._endings = endings = Endings(config, result_bytes, health, out)
-        self._placing = placing = Placing(config, epoch, dict(rules or {}), self.nodes, endings, out)
+        self._endings = endings = Endings(config, result_bytes, health, gates, out)
+        self._placing = placing = Placing(config, epoch, dict(rules or {}), self.nodes, endings, gates, out)
         self._operations = operations = Operations(config, self.nodes, placing, health, out)
         self._membership = membership = Membership(
             config,
@@ -128,7 +134,18 @@ class Core:
         self.abandoned = placing.abandoned
         self.start_failed = placing.start_failed
         self.refilled = placing.refilled
+        self.wake = placing.wake
+        self.forget = placing.forget
+        self.set_rules = placing.set_rules
         self.record_failed = endings.record_failed
+
+    def waiting_for(self, row: Execution, now: Now) -> WaitingFor:
+        """Why ``row``, which is pending, has not started."""
+        return waiting_for(row, self._placing.book, self._gates, now)
+
+    def parked(self) -> Counter[str]:
+        """Executions that wait in memory for a limit of their own, by its kind."""
+        return self._gates.parked(self.lanes.values())
 
     def take(self) -> list[Effect]:
         """What is to be done now. Events may be batched: a hundred results become one record and one send."""
@@ -140,14 +157,18 @@ class Core:
         running: Iterable[Execution],
         waiting: Iterable[LaneKey],
         now: Now,
+        buckets: Iterable[BucketRow] = (),
     ) -> None:
-        """The server starts: the nodes, what runs on them, and in which lanes something waits."""
+        """The server starts: the nodes, what runs on them, in which lanes something waits, and slow buckets."""
+        self._gates.restore(buckets, now)
         self._membership.restore(nodes, now)
         for row in running:
             node = self._membership.holder(row.node_id or "", now)
             lane = self._placing.lane(row.handler_id, row.job_method, row.lane)
-            att = node.attempts[row.token] = LiveAttempt(row, node, node.instance, lane, row.token, SENT)
+            att = LiveAttempt(row, node, node.instance, lane, row.token, SENT, weight=weight_of(row.lane))
+            node.attempts[row.token] = att
             self._endings.count(att)
+            self._gates.replay(att, now)
         for key in waiting:
             self._placing.lane(*key).overflow = True
 

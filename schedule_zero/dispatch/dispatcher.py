@@ -33,10 +33,11 @@ from schedule_zero.dispatch.result_intake import ResultIntake
 from schedule_zero.dispatch.router import Router, Sent
 from schedule_zero.dispatch.sessions import LiveAttempt, LiveNode
 from schedule_zero.dispatch.views import DispatchStats, NodeView, ProgressView, node_view
+from schedule_zero.dispatch.waiting import WaitingFor
 from schedule_zero.errors import NotFound
 from schedule_zero.model import Execution, Handler, LaneKey, Node, NodeOperation, NodeState, OperationKind, State
 from schedule_zero.rules.eta import eta_s
-from schedule_zero.store import Store, executions, handlers, nodes
+from schedule_zero.store import Store, executions, handlers, nodes, rate_buckets
 from schedule_zero.store.executions import CancelAnswer
 from schedule_zero.wire import messages as m
 from schedule_zero.wire.codec import encode
@@ -130,6 +131,7 @@ class Dispatcher:
         self._stopping = False
         self._probing: asyncio.TimerHandle | None = None
         self._probe_until_s = 0.0
+        self._waking: asyncio.TimerHandle | None = None
         curve.on_revoked = self._revoked
         self._do: dict[type, Callable[[Any], None]] = {
             fx.Send: lambda effect: self._send(effect.peer, effect.message),
@@ -144,6 +146,8 @@ class Dispatcher:
             fx.NodeOperated: self._node_operated,
             fx.NodeForgotten: recorder.node_forgotten,
             fx.DueAt: lambda effect: self._due.at(effect.wall_us),
+            fx.WakeAt: self._wake_at,
+            fx.KeepBuckets: recorder.keep_buckets,
             fx.Note: lambda effect: log.warning(effect.event, **effect.fields),
         }
 
@@ -153,10 +157,10 @@ class Dispatcher:
         """Load what the store knows, bind, and begin to listen. ConfigError, AddressInUse."""
         self._loop = asyncio.get_running_loop()
         await self._curve.load()
-        known, rows, running, waiting = await self._store.read(_load)
+        known, rows, running, waiting, buckets = await self._store.read(partial(_load, now_us=self._clock.wall_us()))
         self.registry.learn(known)
         self._forget_who_served(rows)
-        self._core.restore(rows, running, waiting, self._now())
+        self._core.restore(rows, running, waiting, self._now(), buckets)
         if running:
             log.info("attempts_restored", count=len(running))
         self._context = context = zmq.Context(io_threads=1)
@@ -220,6 +224,8 @@ class Dispatcher:
         self.logs.close()
         self._results.close()
         self._due.stop()
+        if self._waking is not None:
+            self._waking.cancel()
         self.http.close()
         for peer, session in list(self._core.sessions.items()):
             self._send(peer, m.Goaway(s=session.s, reason="the server is stopping"))
@@ -284,11 +290,9 @@ class Dispatcher:
         left_s = eta_s(trail, self._clock.wall_us())
         return ProgressView(percent=trail.percent, text=trail.text, at_us=trail.at_us, eta_s=left_s)
 
-    def waiting_for(self, execution: Execution) -> str | None:
-        """Why a pending execution is not started: no node may run it. None: it waits for its turn."""
-        if execution.state is not State.PENDING:
-            return None
-        return self._core.why_nobody((execution.handler_id, execution.job_method, execution.lane))
+    def why_nobody(self, key: LaneKey) -> str | None:
+        """Why no connected node may run what is in this lane; None: one may."""
+        return self._core.why_nobody(key)
 
     def takers(self, key: LaneKey) -> list[str]:
         """The connected nodes that may run what is in this lane and take new work, by id."""
@@ -345,6 +349,20 @@ class Dispatcher:
         """Lanes in which something waits (or did) that no connected node may run."""
         return self._core.unserved()
 
+    def waiting_for(self, row: Execution) -> WaitingFor | None:
+        """Why this execution has not started; None if it is not pending."""
+        return self._core.waiting_for(row, self._now()) if row.state is State.PENDING else None
+
+    def parked(self) -> Mapping[str, int]:
+        """Executions that wait in memory for a limit of their own, by its kind."""
+        return self._core.parked()
+
+    def set_rules(self, rules: Mapping[str, HandlerRule]) -> None:
+        """What operators declare about handlers is something else now."""
+        self.registry.set_rules(rules)
+        self._core.set_rules(dict(rules), self._now())
+        self._flush_soon()
+
     # --- sockets --------------------------------------------------------------------------------------
 
     def _on_disconnect(self) -> None:
@@ -373,6 +391,17 @@ class Dispatcher:
         self._flush_soon()
 
     # --- effects out ------------------------------------------------------------------------------------
+
+    def _wake_at(self, effect: fx.WakeAt) -> None:
+        if self._waking is not None:
+            self._waking.cancel()
+        if self._loop is not None and not self._stopping:
+            self._waking = self._loop.call_later(max(effect.mono_s - self._clock.mono_s(), 0.0), self._wake)
+
+    def _wake(self) -> None:
+        self._waking = None
+        self._core.wake(self._now())
+        self._perform()
 
     def _flush_soon(self) -> None:
         """Do the effects at the end of this turn of the loop, together with whatever else it brings."""
@@ -432,14 +461,15 @@ class Dispatcher:
         self._recorder.node_operated(node_id, effect.why)
 
 
-_Loaded = tuple[list[Handler], list[Node], list[Execution], list[LaneKey]]
+_Loaded = tuple[list[Handler], list[Node], list[Execution], list[LaneKey], list[rate_buckets.BucketRow]]
 
 
-def _load(conn: Connection) -> _Loaded:
+def _load(conn: Connection, now_us: int) -> _Loaded:
     """What a server needs to know at its start, in one snapshot."""
     return (
         handlers.all(conn),
         nodes.all(conn),
         executions.running(conn),
         list(executions.pending_counts(conn)),
+        rate_buckets.not_full(conn, now_us),
     )

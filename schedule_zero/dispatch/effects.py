@@ -13,7 +13,9 @@ from msgspec import Struct
 
 from schedule_zero.dispatch.sessions import LiveAttempt
 from schedule_zero.model import Attempt, LaneKey, Node
+from schedule_zero.store.execution_window import NOTHING, Without
 from schedule_zero.store.executions import EndItem, StartedItem, StartItem
+from schedule_zero.store.rate_buckets import BucketRow
 from schedule_zero.wire.messages import ResultAck, ResultItem, ServerMessage
 
 
@@ -22,6 +24,11 @@ class Now(Struct, frozen=True):
 
     mono_s: float
     wall_us: int
+
+    @property
+    def ns(self) -> int:
+        """The monotonic moment, for what must not be rounded."""
+        return int(self.mono_s * 1e9)
 
 
 class RecordStart(Struct):
@@ -66,6 +73,7 @@ class Refill(Struct):
     lane: LaneKey
     limit: int
     max_bytes: int
+    without: Without = NOTHING
 
 
 class CancelAgain(Struct):
@@ -107,6 +115,18 @@ class DueAt(Struct):
     wall_us: int
 
 
+class WakeAt(Struct):
+    """Call ``wake`` at this moment of the monotonic clock (the last one said counts)."""
+
+    mono_s: float
+
+
+class KeepBuckets(Struct):
+    """Keep the levels of these token buckets over a restart, before the starts that took from them."""
+
+    rows: list[BucketRow]
+
+
 class Note(Struct):
     """Something that an operator should see: the event's name and its fields."""
 
@@ -127,6 +147,8 @@ Effect: TypeAlias = (
     | NodeOperated
     | NodeForgotten
     | DueAt
+    | WakeAt
+    | KeepBuckets
     | Note
 )
 
@@ -141,6 +163,8 @@ class Collector:
         self.ends: list[EndItem] = []
         self.ending: list[LiveAttempt] = []
         self.marks: list[StartedItem] = []
+        # The newest level of each, by its name.
+        self.buckets: dict[tuple[str, str], BucketRow] = {}
 
     def send(self, peer: bytes, message: ServerMessage) -> None:
         self.other.append(Send(peer, message))
@@ -154,6 +178,9 @@ class Collector:
         if self.ends:
             effects.append(RecordEnd(self.ends, self.ending))
             self.ends, self.ending = [], []
+        if self.buckets:
+            effects.append(KeepBuckets(list(self.buckets.values())))
+            self.buckets = {}
         if self.starts:
             effects.append(RecordStart(self.starts, self.starting))
             self.starts, self.starting = [], []

@@ -12,8 +12,8 @@ import msgspec
 
 from schedule_zero.config import DispatchConfig
 from schedule_zero.dispatch.effects import CancelAgain, Classify, Collector, DueAt, Now, RecordStale
+from schedule_zero.dispatch.gates import Gates
 from schedule_zero.dispatch.health import Health
-from schedule_zero.dispatch.lanes import Limit
 from schedule_zero.dispatch.sessions import (
     COUNTED,
     ENDING,
@@ -28,6 +28,7 @@ from schedule_zero.dispatch.sessions import (
 from schedule_zero.model import Attempt, AttemptOutcome, Execution, JobError, State
 from schedule_zero.rules import ending as rules
 from schedule_zero.rules.ending import Ending
+from schedule_zero.rules.limits import limits_of
 from schedule_zero.rules.options import options_of
 from schedule_zero.rules.signature import signature
 from schedule_zero.store.executions import EndItem, Refusal
@@ -49,15 +50,16 @@ def not_before(us: int, earliest_us: int | None) -> int:
 class Endings:
     """Ends attempts. Knows nothing of lanes: what goes on is handed back to the caller of ``recorded``."""
 
-    def __init__(self, config: DispatchConfig, result_bytes: int, health: Health, out: Collector) -> None:
+    def __init__(self, config: DispatchConfig, result_bytes: int, health: Health, gates: Gates, out: Collector) -> None:
         self._max_lost = config.max_lost
         self._result_bytes = result_bytes
         self._health = health
         self._out = out
         # Decisions that could not be committed.
         self._again: list[tuple[LiveAttempt, EndItem]] = []
-        # Handlers under a limit that have room again; whoever ends attempts looks here afterwards.
-        self.freed: dict[Limit, None] = {}
+        self._gates = gates
+        # Gates that have room again; whoever ends attempts looks here afterwards.
+        self.freed = gates.freed
 
     # --- the node's report ------------------------------------------------------------------------
 
@@ -157,6 +159,7 @@ class Endings:
 
     def hand_back(self, att: LiveAttempt, now: Now, *, pause: bool = False) -> None:
         """The node never started it and never will."""
+        self._gates.refund(att)
         self.decide(att, rules.after_hand_back(cancel_requested=att.row.cancel_requested, pause=pause), now)
 
     def lose(self, att: LiveAttempt, now: Now) -> None:
@@ -345,17 +348,19 @@ class Endings:
         if att.phase in COUNTED:
             node = att.node
             if att.instance is node.instance:
-                node.held -= 1
+                node.held -= att.weight
+            if att.gates:
+                self._gates.leave(att)
             limit = att.lane.limit
             if limit is not None:
                 limit.running -= 1
                 self.freed[limit] = None
 
-    @staticmethod
-    def count(att: LiveAttempt) -> None:
+    def count(self, att: LiveAttempt) -> None:
         """The opposite, for an attempt that turned up again."""
         if att.instance is att.node.instance:
-            att.node.held += 1
+            att.node.held += att.weight
+        self._gates.enter(att, limits_of(att.row.options))
         if att.lane.limit is not None:
             att.lane.limit.running += 1
 

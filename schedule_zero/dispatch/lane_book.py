@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from schedule_zero.config import DispatchConfig, HandlerRule
+from schedule_zero.config import DispatchConfig
 from schedule_zero.dispatch.effects import Now
-from schedule_zero.dispatch.lanes import Lane, Limit
+from schedule_zero.dispatch.gates import Gates
+from schedule_zero.dispatch.lanes import Lane
+from schedule_zero.dispatch.operator_limits import OperatorLimits
 from schedule_zero.dispatch.sessions import LiveNode
 from schedule_zero.model import LaneKey
 from schedule_zero.rules.birth import lane_of
@@ -25,31 +27,27 @@ from schedule_zero.rules.routing import lacks, match
 FORGET_LANE_S = 60.0
 # So many nodes are named in an answer to "why does nobody run this?".
 NAMED_NODES = 5
-_NO_RULE = HandlerRule()
 
 
 class LaneBook:
     """All lanes of one core."""
 
-    def __init__(self, config: DispatchConfig, rules: Mapping[str, HandlerRule], nodes: Mapping[str, LiveNode]) -> None:
+    def __init__(
+        self, config: DispatchConfig, operator: OperatorLimits, gates: Gates, nodes: Mapping[str, LiveNode]
+    ) -> None:
         self._config = config
-        self._rules = rules
+        self._operator = operator
+        self._gates = gates
         self._nodes = nodes
-        self._limits: dict[str, Limit] = {}
         # The lanes of each job method.
         self._siblings: dict[tuple[str, str], list[Lane]] = {}
-        self.lanes: dict[LaneKey, Lane] = {}
+        self.lanes: dict[LaneKey, Lane] = gates.lanes
 
     def lane(self, handler_id: str, job_method: str, text: str | None = None) -> Lane:
         """The lane of this key, made if there is none."""
         lane = self.lanes.get((handler_id, job_method, text))
         if lane is None:
-            rule = self._rules.get(handler_id, _NO_RULE)
-            limit = None
-            if rule.limits.max_running is not None:
-                limit = self._limits.get(handler_id)
-                if limit is None:
-                    limit = self._limits[handler_id] = Limit(rule.limits.max_running)
+            limit = self._operator.of(handler_id)
             config = self._config
             lane = Lane(
                 handler_id,
@@ -58,10 +56,11 @@ class LaneBook:
                 config.window_bytes,
                 text=text,
                 limit=limit,
-                timeout_cap_s=rule.limits.timeout_s,
+                timeout_cap_s=self._operator.timeout_cap_s(handler_id),
             )
             if limit is not None:
                 limit.lanes.append(lane)
+            self._gates.adopt(lane)
             self.lanes[lane.key] = lane
             self._siblings.setdefault((handler_id, job_method), []).append(lane)
             self._find_nodes(lane)

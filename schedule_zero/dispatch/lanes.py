@@ -7,6 +7,7 @@ taken, however large: work goes on.)
 All executions of a lane may run on the same nodes, so nothing that can't be placed stands in the way of the rest:
 two nodes of one handler may serve different methods (a rolling upgrade), and be labelled differently. Order: priority,
 which grows with age (``aged_us``). ``choice`` decides for lanes that say more than their method.
+What has its turn and may not start yet is parked (``gates``, ``parking``).
 
 The window is refilled by a read that may be older than what happened meanwhile. Three rules keep that safe:
 what was taken from the window since the read was asked for is not taken from its answer; what is
@@ -18,24 +19,32 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from msgspec import Struct, field
 
 from schedule_zero.dispatch.choice import Choice
+from schedule_zero.dispatch.gates import Bucket, Gate
+from schedule_zero.dispatch.parking import Parking
 from schedule_zero.dispatch.sessions import LiveNode
 from schedule_zero.model import Execution, LaneKey
 from schedule_zero.rules.birth import PLAIN, lane_of
+from schedule_zero.rules.limits import Rate
 from schedule_zero.rules.options import aged_us
 from schedule_zero.rules.routing import match
 
+# A handler of which any number may run.
+ANY_NUMBER = 1 << 60
+
 
 class Limit(Struct, eq=False):
-    """How many executions of one handler may run at once, over all nodes (an operator's rule)."""
+    """How many executions of one handler may run at once, over all nodes, and start in a time (an operator's rule)."""
 
     max_running: int
     running: int = 0
     lanes: list[Lane] = field(default_factory=list)
+    rate: Rate | None = None
+    bucket: Bucket | None = None
 
 
 class Lane:
@@ -61,6 +70,13 @@ class Lane:
         self.window = window
         self.window_bytes = window_bytes
         self.limit = limit
+        # What counts those of its job that run, once somebody has set a limit to that.
+        self.job: Gate | None = None
+        # Of its job, once somebody has set a rate to that.
+        self.bucket: Bucket | None = None
+        self.parking = Parking(self)
+        # The node that gets nothing else until it has room for the next one, which is a heavy one.
+        self.saving: LiveNode | None = None
         # An operator's cap on the time of one attempt.
         self.timeout_cap_s = timeout_cap_s
         # Nodes that are ready, serve this method and may run what is in this lane.
@@ -81,7 +97,7 @@ class Lane:
         self._starting: set[str] = set()
         # While reading: ids that the answer may still show as waiting; rows that it may not know yet.
         self._taken: set[str] = set()
-        self._jumped: list[Execution] = []
+        self._jumped: dict[str, Execution] = {}
         self._missed = False
 
     def suits(self, node: LiveNode) -> bool:
@@ -105,14 +121,9 @@ class Lane:
             self.unload()
 
     @property
-    def may_start(self) -> bool:
-        """Whether the handler's limit allows one more."""
-        return self.limit is None or self.limit.running < self.limit.max_running
-
-    @property
     def unused(self) -> bool:
         """Nothing is here, is being started or read, or is known to wait in the store."""
-        return not (self.count or self.overflow or self.refilling or self._starting)
+        return not (self.count or self.overflow or self.refilling or self._starting or self.parking.shelves)
 
     def peek(self) -> Execution:
         """What is next."""
@@ -131,25 +142,26 @@ class Lane:
 
     def add(self, row: Execution, *, front: bool = False) -> None:
         """``row`` is committed as pending. ``front``: it had its turn before (a retry, handed back)."""
-        if row.id in self._ids or row.id in self._starting:
+        if row.id in self._ids or row.id in self._starting or row.id in self.parking.ids:
             return
         if not self.nodes:
-            self._leave_out()
+            self.leave_out()
             return
         if self.overflow or self._full(1):
-            self._leave_out()
+            self.leave_out()
             # More important than what is in memory, which may be full of less important work for long.
             ahead = front or (self._order and row.priority > self._order[-1])
             if not ahead or self._full(2):
                 return
             if self.refilling:
-                self._jumped.append(row)
+                self._jumped[row.id] = row
         self._put(row, front=front)
 
     def _full(self, windows: int) -> bool:
         return self.count >= windows * self.window or self.size >= windows * self.window_bytes
 
-    def _leave_out(self) -> None:
+    def leave_out(self) -> None:
+        """There is something in the store that is not here."""
         self.overflow = True
         if self.refilling:
             self._missed = True
@@ -182,7 +194,28 @@ class Lane:
         self._starting.add(row.id)
         if self.refilling:
             self._taken.add(row.id)
+            self._jumped.pop(row.id, None)
         return row
+
+    def put_back(self, row: Execution) -> None:
+        """The one that was just taken can't be started now."""
+        self._starting.discard(row.id)
+        self._return(row)
+
+    def park(self, row: Execution, gate: Gate) -> None:
+        """The one that was just taken waits for ``gate``, and the lane goes on."""
+        self._starting.discard(row.id)
+        self.parking.park(row, gate)
+
+    def bring_back(self, row: Execution) -> None:
+        """It was parked, and may start now."""
+        self._return(row)
+
+    def _return(self, row: Execution) -> None:
+        if self.refilling:
+            # The answer may not be asked for it: it was taken since.
+            self._jumped[row.id] = row
+        self._put(row, front=True)
 
     def settled(self, row: Execution) -> None:
         """The start of ``row`` was committed, refused or given up."""
@@ -190,13 +223,25 @@ class Lane:
 
     def unload(self) -> None:
         """Nobody serves this lane now: its backlog stays in the store."""
-        if self.count or self.refilling:
-            self._leave_out()
+        if self.parking.clear() or self.count or self.refilling:
+            self.leave_out()
         self._queues.clear()
         self._order.clear()
         self._ids.clear()
         self._jumped.clear()
         self.count = self.size = 0
+
+    def forget(self, ids: Container[str]) -> None:
+        """These wait no longer, whatever became of them. (What is in the queues finds out at its turn.)"""
+        self.parking.forget(ids)
+
+    def save(self, node: LiveNode | None) -> None:
+        """Nothing else is started on ``node`` until it has room for the next of this lane."""
+        if self.saving is not None:
+            self.saving.saving = None
+        self.saving = node
+        if node is not None:
+            node.saving = self
 
     # --- refill -----------------------------------------------------------------------------------
 
@@ -219,8 +264,8 @@ class Lane:
     def refilled(self, rows: Sequence[Execution], *, more: bool) -> None:
         """``rows`` are the first pending ones in order, and there may be more: they replace the window."""
         self.overflow = self._missed or more
-        taken, jumped = self._taken, self._jumped
-        self.refilling, self._taken, self._jumped = False, set(), []
+        taken, jumped, parked = self._taken, self._jumped, self.parking.ids
+        self.refilling, self._taken, self._jumped = False, set(), {}
         self._queues.clear()
         self._order.clear()
         self._ids.clear()
@@ -229,10 +274,10 @@ class Lane:
             self.overflow = True
             return
         for row in rows:
-            if row.id not in taken and row.id not in self._starting:
+            if row.id not in taken and row.id not in self._starting and row.id not in parked:
                 self._put(row, front=False)
-        for row in jumped:
-            if row.id not in self._ids and row.id not in self._starting:
+        for row in jumped.values():
+            if row.id not in self._ids and row.id not in self._starting and row.id not in parked:
                 self._put(row, front=True)
 
     # --- choice -----------------------------------------------------------------------------------

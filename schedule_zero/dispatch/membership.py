@@ -207,6 +207,7 @@ class Membership:
         elif node.instance.over:
             # The same process: over HTTP one may sign off, and come back.
             node.instance.over = node.leaving = False
+        node.by_count = False
         return node
 
     def session(self, peer: bytes, s: str, now: Now) -> Session | None:
@@ -292,7 +293,9 @@ class Membership:
                 self._found(att)
                 att.phase = SENT
                 again.append(att)
-        node.held = sum(att.phase in COUNTED and att.instance is node.instance for att in node.attempts.values())
+        node.held = sum(
+            att.weight for att in node.attempts.values() if att.phase in COUNTED and att.instance is node.instance
+        )
         self._placing.launch(node, unsent, now)
         if again:
             self._placing.dispatch(node, again, now)
@@ -354,6 +357,8 @@ class Membership:
         if session.ready:
             for lane in node.lanes:
                 lane.leave(node)
+        if node.saving is not None:
+            node.saving.save(None)
         node.unanswered.clear()
         node.cancels.clear()
         node.refresh()

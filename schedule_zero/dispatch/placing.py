@@ -6,15 +6,17 @@ Everything else waits in a lane and is started from there when a node has a plac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
 from schedule_zero.config import DispatchConfig, HandlerRule
 from schedule_zero.dispatch.effects import CancelAgain, Collector, DueAt, Effect, Now, Refill, Send
 from schedule_zero.dispatch.endings import Endings
+from schedule_zero.dispatch.gates import Gate, Gates
 from schedule_zero.dispatch.lane_book import LaneBook
 from schedule_zero.dispatch.lanes import Lane
+from schedule_zero.dispatch.operator_limits import OperatorLimits
 from schedule_zero.dispatch.sessions import (
     ACCEPTED,
     PLACED,
@@ -25,9 +27,11 @@ from schedule_zero.dispatch.sessions import (
     LiveNode,
     Session,
 )
+from schedule_zero.dispatch.turns import fairest_lane, holdings
 from schedule_zero.job_options import Isolation
 from schedule_zero.model import Execution, LaneKey, State
 from schedule_zero.rules.ending import HANDED_BACK_CANCELLED
+from schedule_zero.rules.limits import limits_of, weight_of
 from schedule_zero.rules.options import EffectiveOptions, options_of
 from schedule_zero.store.executions import StartItem
 from schedule_zero.wire.messages import Dispatch, DispatchItem
@@ -54,8 +58,11 @@ class Placing:
         rules: dict[str, HandlerRule],
         nodes: dict[str, LiveNode],
         endings: Endings,
+        gates: Gates,
         out: Collector,
     ) -> None:
+        self._gates = gates
+        self._operator = OperatorLimits(rules, gates)
         self._nodes = nodes
         self._endings = endings
         self._out = out
@@ -66,12 +73,17 @@ class Placing:
         self._paused_until_s = 0.0
         # Launched since the last ``flush``.
         self._outgoing: dict[Session, list[LiveAttempt]] = {}
-        self.book = LaneBook(config, rules, nodes)
+        self.book = LaneBook(config, self._operator, gates, nodes)
         self.lanes, self.lane = self.book.lanes, self.book.lane
         # Attempts sent again because they were not accepted in time.
         self.resent = 0
         # The server stops: nothing new is started.
         self.closing = False
+
+    def set_rules(self, rules: Mapping[str, HandlerRule], now: Now) -> None:
+        """What operators declare is something else now."""
+        self._operator.change(rules, self.lanes.values(), self._nodes.values())
+        self.settle(now)
 
     # --- fresh executions -------------------------------------------------------------------------
 
@@ -96,35 +108,70 @@ class Placing:
             choice = lane.choice
             if choice is not None and choice.by_execution:
                 group.sort(key=_by_priority)
-                most = len(group) if lane.limit is None else lane.limit.max_running - lane.limit.running
-                places = choice.for_rows(group[: max(most, 0)])
+                places = choice.for_rows(group)
             else:
                 places = lane.choose(len(group))
                 if len(places) < len(group) and places:
                     group.sort(key=_by_priority)
-            for row, node in zip(group, places, strict=False):
-                self._assign(row, node, lane, PLACED, now.wall_us)
+            self._place(lane, group, places, now)
 
-    def _assign(self, row: Execution, node: LiveNode, lane: Lane, phase: int, now_us: int) -> LiveAttempt:
+    def _place(self, lane: Lane, group: list[Execution], places: list[LiveNode], now: Now) -> None:
+        """As many of ``group`` as may start now; the others will wait in the lane, and be parked there."""
+        gates = self._gates
+        now_ns = now.ns
+        # Whether the places are meant one by one for these executions.
+        paired = lane.choice is not None and lane.choice.by_execution
+        left = iter(places)
+        node = next(left, None)
+        for index, row in enumerate(group):
+            if paired:
+                node = places[index] if index < len(places) else None
+            weight = 1
+            if row.options is not None:
+                if gates.shut(row, lane, now_ns) is not None:
+                    continue
+                if row.lane is not None:
+                    weight = weight_of(row.lane)
+            if lane.limit is not None and gates.handler_shut(lane, now_ns):
+                return
+            while node is not None and (node.saving is not None or (weight > 1 and not node.fits(weight, lane))):
+                node = None if paired else next(left, None)
+            if node is None:
+                return
+            self._assign(row, node, lane, PLACED, now)
+            node = next(left, None)
+
+    def _assign(self, row: Execution, node: LiveNode, lane: Lane, phase: int, now: Now) -> LiveAttempt:
         self._token = token = self._token + 1
         row.state = RUNNING
         row.attempt += 1
         row.token = token
         row.node_id = node.node_id
-        row.dispatched_us = now_us
-        node.held += 1
+        row.dispatched_us = now.wall_us
         self._turn = node.turn = self._turn + 1
         if lane.limit is not None:
             lane.limit.running += 1
         if lane.choice is not None:
             lane.choice.given(node)
         att = LiveAttempt(row, node, node.instance, lane, token, phase)
+        if row.lane is None or node.by_count:
+            node.held += 1
+        else:
+            att.weight = weight_of(row.lane)
+            node.held += att.weight
+        if row.options is not None:
+            limits = limits_of(row.options)
+            if limits is not None or row.schedule_id is not None or lane.job is not None or lane.limit is not None:
+                self._gates.enter(att, limits, now)
+        elif row.schedule_id is not None or lane.job is not None or lane.limit is not None:
+            self._gates.enter(att, None, now)
         node.attempts[token] = att
         return att
 
     def _unassign(self, att: LiveAttempt) -> None:
         """It was never sent and is not running in the store."""
         self._endings.uncount(att)
+        self._gates.refund(att)
         del att.node.attempts[att.token]
         row = att.row
         row.state = PENDING
@@ -146,6 +193,7 @@ class Placing:
                     freed[node] = None
         for node in freed:
             self.pull(node, now)
+        self.settle(now)
 
     def committed(self, rows: Iterable[Execution], now: Now) -> None:
         """Their insert (or their release from waiting for a time) is committed: send, queue or wait."""
@@ -191,50 +239,102 @@ class Placing:
     def push(self, lane: Lane, now: Now) -> None:
         """Work came in: give it to the nodes with most room."""
         if lane.count and not self._held_back(now):
-            choice = lane.choice
-            if choice is not None and choice.by_execution:
-                while lane.count and lane.may_start:
-                    chosen = choice.for_one(lane.peek())
-                    if chosen is None:
-                        break
-                    self._start(lane, chosen, now)
+            if lane.choice is not None and lane.choice.by_execution:
+                while lane.count and self._take(lane, None, now):
+                    pass
             else:
                 for node in lane.choose(lane.count):
-                    self._start(lane, node, now)
+                    if self._take(lane, node, now) is None:
+                        break
         self.refill(lane)
 
     def pull(self, node: LiveNode, now: Now) -> None:
         """A node has room: give it the most important of what it serves."""
-        free = node.window - node.held
-        if free <= 0 or not node.open or self._held_back(now):
+        if node.held >= node.window or not node.open or self._held_back(now):
             return
+        if node.saving is not None and node.saving not in node.lanes:
+            node.saving.save(None)
         lanes = [lane for lane in node.lanes if lane.count]
-        while free > 0 and lanes:
-            lane = lanes[0] if len(lanes) == 1 else min(lanes, key=Lane.head)
-            limit = lane.limit
-            if limit is not None and limit.running >= limit.max_running:
+        held: dict[str, int] | None = None
+        while lanes and node.held < node.window:
+            lane = lanes[0]
+            if len(lanes) > 1:
+                if held is None:
+                    held = holdings(node)
+                lane = fairest_lane(node, lanes, held, now)
+            if not self._take(lane, node, now, save=True):
                 lanes.remove(lane)
                 continue
-            self._start(lane, node, now)
-            free -= 1
+            if held is not None:
+                held[lane.handler_id] = held.get(lane.handler_id, 0) + 1
             if not lane.count:
                 lanes.remove(lane)
         for lane in node.lanes:
             if lane.overflow:
                 self.refill(lane)
 
+    def _take(self, lane: Lane, on: LiveNode | None, now: Now, *, save: bool = False) -> bool | None:
+        """Start the next one of ``lane`` that may start now: ``on`` this node, or on the one that the lane chooses for
+        it. False: not there; None: on no node.
+
+        What a gate of its own holds is parked, and stands in nobody's way. ``save``: where the next one is too heavy,
+        the node (one for each lane) gets nothing else until there is room; else lighter work would take every slot that
+        becomes free, for ever.
+        """
+        if on is not None and on.saving is not None and on.saving is not lane:
+            return False
+        gates = self._gates
+        held = lane.limit is not None and gates.handler_shut(lane, now.ns)
+        while lane.count and not held:
+            row = lane.pop()
+            if row.options is not None:
+                gate = gates.shut(row, lane, now.ns)
+                if gate is not None:
+                    held = gates.hold(row, lane, gate)
+                    continue
+            node = on or self._chosen(row, lane)
+            if node is None or (row.lane is not None and not node.fits(weight_of(row.lane), lane)):
+                lane.put_back(row)
+                if save and (lane.saving is None or not lane.saving.open):
+                    lane.save(node)
+                return False
+            self._start(row, lane, node, now)
+            return True
+        lane.save(None)
+        return None
+
+    @staticmethod
+    def _chosen(row: Execution, lane: Lane) -> LiveNode | None:
+        """The node that the lane's strategy has for this one."""
+        node = None if lane.choice is None else lane.choice.for_one(row)
+        return None if node is None or node.saving not in (None, lane) else node
+
     def settle(self, now: Now) -> None:
-        """Limited handlers whose executions ended have room again, perhaps on another node."""
-        freed = self._endings.freed
+        """Gates that were shut have room again: for work in any lane, perhaps on another node."""
+        freed = self._gates.freed
         while freed:
-            limit, _ = freed.popitem()
-            for lane in limit.lanes:
-                if lane.count:
+            gate, _ = freed.popitem()
+            for lane in self._gates.opened(gate, now.ns) if isinstance(gate, Gate) else gate.lanes:
+                if lane.count or lane.overflow:
                     self.push(lane, now)
 
-    def _start(self, lane: Lane, node: LiveNode, now: Now) -> None:
-        row = lane.pop()
-        att = self._assign(row, node, lane, STARTING, now.wall_us)
+    def wake(self, now: Now) -> None:
+        """The moment of a ``WakeAt`` has come."""
+        self._gates.due(now.ns)
+        self.settle(now)
+
+    def forget(self, ids: frozenset[str]) -> None:
+        """These were waiting and have ended in the store."""
+        for lane in self.lanes.values():
+            if lane.parking.ids:
+                lane.forget(ids)
+
+    def _start(self, row: Execution, lane: Lane, node: LiveNode, now: Now) -> None:
+        if lane.saving is not None:
+            lane.save(None)
+        if len(node.lanes) > 1:
+            node.served[lane.handler_id] = (now.wall_us, self._turn)
+        att = self._assign(row, node, lane, STARTING, now)
         self._out.starts.append(StartItem(row.id, row.attempt, att.token, node.node_id, now.wall_us))
         self._out.starting.append(att)
 
@@ -264,6 +364,7 @@ class Placing:
                 self._out.other.append(CancelAgain([att.row.id]))
             else:
                 att.lane.add(att.row, front=True)
+        self.settle(now)
 
     def _held_back(self, now: Now) -> bool:
         return self.closing or self._paused_until_s > now.mono_s
@@ -274,6 +375,7 @@ class Placing:
             self._paused_until_s = 0.0
             for lane in self.lanes.values():
                 self.push(lane, now)
+        self._gates.tick(now.ns)
         for lane in self.lanes.values():
             self.refill(lane)
         self.book.forget_unused(now)
@@ -283,7 +385,10 @@ class Placing:
     def refill(self, lane: Lane) -> None:
         if lane.wants_refill() and not self.closing:
             lane.refill_asked()
-            self._out.other.append(Refill(lane.key, lane.window, lane.window_bytes))
+            # What is parked stands there too: it is read past.
+            parking = lane.parking
+            limits = (lane.window + len(parking.ids), lane.window_bytes + parking.size)
+            self._out.other.append(Refill(lane.key, *limits, parking.without()))
 
     def refilled(self, key: LaneKey, rows: Sequence[Execution], now: Now, *, more: bool) -> None:
         """What a ``Refill`` found; ``more``: there may be more in the store."""
@@ -369,6 +474,7 @@ def _pieces(attempts: Iterable[LiveAttempt]) -> Iterator[list[DispatchItem]]:
             job_method=row.job_method,
             params=params,
             timeout_s=None if plain else _timeout_s(row, att.lane),
+            weight=att.weight,
             idempotency_key=row.idempotency_key,
             schedule_id=row.schedule_id,
             nominal_us=row.nominal_us,

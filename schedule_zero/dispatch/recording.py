@@ -20,7 +20,7 @@ from schedule_zero.dispatch.views import DispatchStats
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.ops.histogram import Histogram
 from schedule_zero.rules.eta import Trail
-from schedule_zero.store import Store, executions, handlers, nodes
+from schedule_zero.store import Store, executions, handlers, nodes, rate_buckets
 from schedule_zero.store.execution_window import fill_window
 from schedule_zero.store.executions import CancelAnswer, CancelOutcome, Refusal
 from schedule_zero.store.tx import Verb
@@ -172,7 +172,7 @@ class Recorder:
         async def read() -> None:
             limits = (effect.limit, effect.max_bytes, self._params_bytes)
             try:
-                rows, more = await self._store.read(lambda conn: fill_window(conn, key, *limits))
+                rows, more = await self._store.read(lambda conn: fill_window(conn, key, *limits, effect.without))
             except StoreUnavailable:
                 self._core.refill_failed(key)
                 return
@@ -219,7 +219,14 @@ class Recorder:
         for answer in answers:
             if answer.outcome is CancelOutcome.REQUESTED and answer.node_id is not None:
                 self._core.cancel(answer.node_id, answer.token, now)
+        over = frozenset(answer.id for answer in answers if answer.outcome is CancelOutcome.CANCELLED)
+        if over:
+            self._core.forget(over)
         self.changed()
+
+    def keep_buckets(self, effect: fx.KeepBuckets) -> None:
+        # Submitted before the starts: committed before them, or with them.
+        self.submit(rate_buckets.keep, effect.rows, ignore)
 
     def operate(self, operation: nodes.Operate, on_done: Callable[[bool | Exception], None]) -> None:
         """Take a node out of service, or back, for an operator. The core hears of it in the order of the commits."""

@@ -127,6 +127,10 @@ class Registry:
         """What an operator declared about this handler (handler_registry.yaml)."""
         return self._rules.get(handler_id, _NO_RULE)
 
+    def set_rules(self, rules: Mapping[str, HandlerRule]) -> None:
+        """Other rules than before: for what is submitted at once, for what nodes declare from their next HELLO on."""
+        self._rules = dict(rules)
+
     def _allowed(self, handler_id: str, job_method: str) -> bool:
         allowed = self.rule(handler_id).allowed_methods
         return allowed is None or job_method in allowed

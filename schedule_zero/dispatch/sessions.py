@@ -16,6 +16,7 @@ from schedule_zero.rules.ending import Ending
 from schedule_zero.wire.messages import Deny, Hello
 
 if TYPE_CHECKING:
+    from schedule_zero.dispatch.gates import Bucket, Gate
     from schedule_zero.dispatch.lanes import Lane
 
 # The phases of an attempt; what leads from one to the next stands at the head of ``core``.
@@ -60,6 +61,11 @@ class LiveAttempt(Struct, eq=False, gc=False):
     token: int
     phase: int
     ending: Ending | None = None
+    # How many of its node's slots it takes.
+    weight: int = 1
+    # What counts it while it runs, and the tokens that its start took: (bucket, full before, full after).
+    gates: tuple[Gate, ...] = ()
+    spent: tuple[tuple[Bucket, int, int], ...] = ()
 
 
 class Session(Struct, eq=False):
@@ -86,7 +92,9 @@ class LiveNode(Struct, eq=False):
     instance: Instance
     session: Session | None = None
     attempts: dict[int, LiveAttempt] = field(default_factory=dict)
-    # How many attempts it holds or is about to be sent, and how many it is willing to hold.
+    # Every attempt weighs the same for it.
+    by_count: bool = False
+    # The weight of the attempts that it holds or is about to be sent, and how much it is willing to hold.
     held: int = 0
     window: int = 0
     # What its last CREDIT said; the window is smaller on probation.
@@ -119,6 +127,10 @@ class LiveNode(Struct, eq=False):
     labels: dict[str, str] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
+    # Handler → when it last had a turn here (wall time, and which of all turns), where there are several.
+    served: dict[str, tuple[int, int]] = field(default_factory=dict)
+    # It gets nothing else until this lane's next one, which is heavy, has room.
+    saving: Lane | None = None
     # (when sent, tokens), to be sent again unless accepted.
     unanswered: deque[tuple[float, list[int]]] = field(default_factory=deque)
     # token → when CANCEL was last sent.
@@ -150,6 +162,12 @@ class LiveNode(Struct, eq=False):
     def drained(self) -> bool:
         """An operator wants it empty."""
         return self.operation is not None and self.operation.kind is OperationKind.DRAIN
+
+    def fits(self, weight: int, lane: Lane) -> bool:
+        """Whether it has room for so much. What is too heavy for every node of its lane runs alone."""
+        if self.held + (1 if self.by_count else weight) <= self.window:
+            return True
+        return not self.held and self.window > 0 and weight > max((node.slots for node in lane.nodes), default=0)
 
     def record(self) -> Node:
         """The node as the store keeps it."""

@@ -51,10 +51,13 @@ class LiveAttempt:
         "stop",
         "stop_since_s",
         "task",
+        "weight",
     )
 
     def __init__(self, item: DispatchItem, method: BoundMethod, received_s: float) -> None:
         self.item = item
+        # How many slots it takes.
+        self.weight = item.weight
         self.method = method
         self.received_s = received_s
         self.isolated = item.isolation is Isolation.PROCESS

@@ -1,7 +1,8 @@
 """How many attempts a node asks for. Pure: counts and times come in, a window comes out.
 
-The window is the slots plus what the node gets done in about 100 ms. So short jobs never wait for a round trip
-to the server, while long ones stay there, where another node can have them.
+An attempt counts by its weight: the slots that it takes. The window is the slots plus what the node gets done in about
+100 ms. So short jobs never wait for a round trip to the server, while long ones stay there, where another node can have
+them.
 """
 
 from __future__ import annotations

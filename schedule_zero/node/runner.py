@@ -1,7 +1,8 @@
 """Runs attempts: ``async`` methods as tasks on the loop, plain ones in worker threads, isolated ones in worker
 processes, at most ``slots`` at once.
 
-Attempts start in the order in which they came (the server sends them by priority). A worker thread that
+Attempts start in the order in which they came (the server sends them by priority); one that is heavier than the rest
+of the slots waits for more of them to be free, and one heavier than all of them for all. A worker thread that
 ends one takes the next plain one itself, without a turn of the loop, and hands the outcome straight to
 ``deliver``; the loop is woken only where an ``async`` one is next. So a batch of short jobs costs no
 task, no future and no wake-up per job.
@@ -128,6 +129,8 @@ class Runner:
                 self._close(attempt, outcome.cancelled())
         if waiting:
             self._hand_over(attempt)
+            # It may have been what the others were waiting behind.
+            self._pump()
         else:
             self._ask(attempt, StopReason.CANCEL)
         return True
@@ -144,8 +147,12 @@ class Runner:
     def take_back(self, keep: int) -> list[int]:
         """Give up the newest attempts that have not started, so that ``keep`` are left in all; return their tokens."""
         with self._lock:
-            surplus = len(self._queue) - max(0, keep - self._busy)
-            given = [self._queue.pop() for _ in range(max(0, surplus))]
+            room = max(0, keep - self._busy)
+            queued = sum(attempt.weight for attempt in self._queue)
+            given: list[LiveAttempt] = []
+            while self._queue and queued > room:
+                given.append(self._queue.pop())
+                queued -= given[-1].weight
         return self._forget(given)
 
     def fence(self) -> int:
@@ -224,11 +231,11 @@ class Runner:
         self._pump_due = False
         while True:
             with self._lock:
-                if self._busy >= self.slots or not self._queue:
+                if not self._queue or not self._has_room(self._queue[0]):
                     return
                 attempt = self._queue.popleft()
                 attempt.phase = Phase.RUNNING
-                self._busy += 1
+                self._busy += attempt.weight
                 plain = attempt.in_thread
                 spawn = plain and self._idle_threads == 0
                 if plain and not spawn:
@@ -243,8 +250,12 @@ class Runner:
                 self._start_task(attempt, context)
             else:
                 with self._lock:
-                    self._busy -= 1
+                    self._busy -= attempt.weight
                 self._forget([attempt])
+
+    def _has_room(self, attempt: LiveAttempt) -> bool:
+        """Whether it may start now. Under the lock."""
+        return self._busy + attempt.weight <= self.slots or not self._busy
 
     def _enter(self, attempt: LiveAttempt) -> JobContext | None:
         """Stamp the start, in the thread that runs it. None: the lease ended while it waited, it must not start."""
@@ -273,7 +284,7 @@ class Runner:
         else:
             ended = task.result()
         with self._lock:
-            self._busy -= 1
+            self._busy -= attempt.weight
             late = not self._close(attempt, ended)
         attempt.task = None
         if late:
@@ -296,14 +307,14 @@ class Runner:
         if self._enter(attempt) is not None:
             return True
         with self._lock:
-            self._busy -= 1
+            self._busy -= attempt.weight
         self._forget([attempt])
         self._pump_soon()
         return False
 
     def _isolated_ended(self, attempt: LiveAttempt, ended: Outcome) -> None:
         with self._lock:
-            self._busy -= 1
+            self._busy -= attempt.weight
             late = not self._close(attempt, ended)
         if late:
             self._returned_late(attempt)
@@ -345,12 +356,14 @@ class Runner:
         following: LiveAttempt | None = None
         with self._lock:
             late = ended is not None and not self._close(attempt, ended)
-            if self._queue and self._queue[0].in_thread:
+            self._busy -= attempt.weight
+            if self._queue and self._queue[0].in_thread and self._has_room(self._queue[0]):
                 following = self._queue.popleft()
                 following.phase = Phase.RUNNING
-                wake = False
+                self._busy += following.weight
+                # What it leaves of the slots is for others.
+                wake = bool(self._queue) and following.weight < attempt.weight
             else:
-                self._busy -= 1
                 self._idle_threads += 1
                 wake = bool(self._queue)
         if ended is None:

@@ -315,8 +315,9 @@ class Work:
             for item in batch:
                 started_s, finished_s = item.entry.started_s, item.entry.finished_s
                 if started_s is not None and finished_s is not None:
-                    done += 1
-                    busy_s += finished_s - started_s
+                    weight = item.entry.weight
+                    done += weight
+                    busy_s += (finished_s - started_s) * weight
                     first_s = min(first_s, started_s)
         if done:
             self.credit.note(done, busy_s, first_s, now_s)
@@ -495,7 +496,7 @@ class Work:
         self.check_lease(now_s)
         self._keep_operators_deadline(now_s)
         next_s = self.runner.check_deadlines(now_s)
-        self.credit.block(len(self.runner.overdue))
+        self.credit.block(sum(attempt.weight for attempt in self.runner.overdue))
         if self.runner.oldest_wait_s(now_s) > HOARD_S:
             self.credit.overcommitted()
             self._give_back(self._about.slots, "overcommitted")
@@ -534,7 +535,7 @@ class Work:
         again = self.log_sender.overdue(now_s)
         if again:
             log.info("logs_resent", chunks=again)
-        self.credit.block(len(self.runner.overdue))
+        self.credit.block(sum(attempt.weight for attempt in self.runner.overdue))
         self.flush()
 
     def check_lease(self, now_s: float) -> None:

@@ -3,9 +3,9 @@
 Two files of one format, so that a checkout is never dirtied:
 
 * the *declarations* (``handler_registry`` in the settings; beside ``config.yaml``) are written by people and only
-  read here, once, when the server starts;
+  read here, when the server starts and when it is told to (SIGHUP);
 * the *mirror* in the state directory is written here. ``allowed_methods`` and ``limits`` that somebody adds to it
-  are kept, and are in force from the next start; everything else in it is the store's to say. A file edited by
+  are kept, and are in force when it is read again; everything else in it is the store's to say. A file edited by
   hand is known by its checksum: before it is replaced it is kept as ``handler_registry.yaml.edited``. While it is
   broken, it is not replaced at all.
 
@@ -39,8 +39,9 @@ MIRROR_KEYS = ("id", "status", "methods", "nodes", "registered_at", "last_update
 
 _HEADER = """\
 # Written by ScheduleZero: what it knows about its handlers, for people to read.
-# You may add allowed_methods and limits (max_running, params_bytes, timeout_s) to a handler: they are kept, and are
-# in force from the next start. Whatever else you change is replaced; your version stays in {name}.edited.
+# You may add allowed_methods and limits (max_running, rate, params_bytes, timeout_s) to a handler: they are kept, and
+# are in force when the server starts or gets a SIGHUP. Whatever else you change is replaced; your version stays in
+# {name}.edited.
 """
 _CHECKSUM = re.compile(rb"^# sha256 of what follows: ([0-9a-f]{64})\n", re.MULTILINE)
 
@@ -123,7 +124,7 @@ class RegistryFile:
             "registry_file_edited",
             path=str(self._mirror),
             kept_as=str(aside),
-            hint="what it declares is in force from the next start",
+            hint="what it declares is in force from the next start, or SIGHUP",
         )
         self._own = rules
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -22,16 +23,21 @@ def fill_in(template: str, params: dict[str, Any]) -> str:
     """The key. Never fails: any value has a JSON form, it came as one."""
     if "{" not in template:
         return template
-
-    def value(field: re.Match[str]) -> str:
-        name = field[1]
+    parts = list(_parts(template))
+    # Every second one is a name.
+    for at in range(1, len(parts), 2):
+        name = parts[at]
         said = params if name == "*" else params.get(name)
-        return said if isinstance(said, str) else _canonical(said).decode()
-
-    key = _FIELD.sub(value, template)
+        parts[at] = said if isinstance(said, str) else _canonical(said).decode()
+    key = "".join(parts)
     if len(key) <= MAX_KEY:
         return key
     return f"{key[: MAX_KEY - 65]}#{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+@lru_cache(maxsize=4096)
+def _parts(template: str) -> tuple[str, ...]:
+    return tuple(_FIELD.split(template))
 
 
 def fields_of(template: str) -> set[str]:

@@ -78,9 +78,10 @@ class GroupService:
         first = self._first(item)
         if options_of(first.options).queue_timeout_s is None:
             item = replace(item, options=replace(item.options, queue_timeout_s=BROADCAST_QUEUE_S))
-        node_ids = self._dispatcher.takers((first.handler_id, first.job_method, first.lane))
+        key = (first.handler_id, first.job_method, first.lane)
+        node_ids = self._dispatcher.takers(key)
         if not node_ids:
-            why = self._dispatcher.waiting_for(first) or "every node that matches is out of service or stopping"
+            why = self._dispatcher.why_nobody(key) or "every node that matches is out of service or stopping"
             raise NoMatchingNode(f"there is no node for this broadcast: {why}")
         rows = self._members(item, len(node_ids))
         for row, node_id in zip(rows, node_ids, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 
 from schedule_zero.dispatch.dispatcher import Dispatcher
@@ -43,19 +43,6 @@ def server_metrics(
         kinds = Counter(view.operation.kind for view in dispatcher.nodes() if view.operation is not None)
         return [((kind.value,), kinds[kind]) for kind in OperationKind]
 
-    def waiting() -> Iterable[Sample]:
-        by_handler: Counter[str] = Counter()
-        for (handler_id, *_), count in dispatcher.waiting().items():
-            by_handler[handler_id] += count
-        return [((handler_id,), count) for handler_id, count in sorted(by_handler.items())]
-
-    def unserved() -> Iterable[Sample]:
-        by_handler = Counter(handler_id for handler_id, *_ in dispatcher.unserved())
-        return [((handler_id,), count) for handler_id, count in sorted(by_handler.items())]
-
-    def dead_letters() -> Iterable[Sample]:
-        return [((handler_id,), count) for handler_id, count in sorted(letters().items())]
-
     def restarts() -> Iterable[Sample]:
         return [((loop.name,), loop.restarts) for loop in supervisor.loops.values()]
 
@@ -83,11 +70,7 @@ def server_metrics(
             Family("gauge", "nodes", "Nodes by state", ("state",), nodes),
             Family("gauge", "nodes_out_of_service", "Nodes that get no new work: cordoned, drained or quarantined",
                    ("operation",), out_of_service),
-            Family("gauge", "executions_waiting", "Executions waiting, by handler", ("handler_id",), waiting),
-            Family("gauge", "lanes_unserved", "Kinds of waiting executions that no connected node may run, by handler",
-                   ("handler_id",), unserved),
-            Family("gauge", "dead_letters", "Failed executions that nobody has dealt with, by handler", ("handler_id",),
-                   dead_letters),
+            *_what_waits(dispatcher, letters),
             counter("attempts_dispatched", "Attempts sent to nodes", lambda: wire.dispatched),
             counter("attempts_resent", "Attempts sent again because no node had accepted them", lambda: wire.resends),
             counter("attempts_lost", "Attempts that ended with the loss of their node", lambda: wire.attempts_lost),
@@ -150,3 +133,30 @@ def server_metrics(
             Family("counter", "http_requests", "Requests answered", ("method", "path", "status"), http),
         ]
     )  # fmt: skip
+
+
+def _what_waits(dispatcher: Dispatcher, letters: Callable[[], dict[str, int]]) -> list[Family]:
+    """What waits for a node, for a limit, for somebody."""
+
+    def waiting() -> Iterable[Sample]:
+        by_handler: Counter[str] = Counter()
+        for (handler_id, *_), count in dispatcher.waiting().items():
+            by_handler[handler_id] += count
+        return _samples(by_handler)
+
+    def unserved() -> Iterable[Sample]:
+        return _samples(Counter(handler_id for handler_id, *_ in dispatcher.unserved()))
+
+    return [
+        Family("gauge", "executions_waiting", "Executions waiting, by handler", ("handler_id",), waiting),
+        Family("gauge", "lanes_unserved", "Kinds of waiting executions that no connected node may run, by handler",
+               ("handler_id",), unserved),
+        Family("gauge", "executions_parked", "Executions waiting in memory for a limit of their own, by its kind",
+               ("gate",), lambda: _samples(dispatcher.parked())),
+        Family("gauge", "dead_letters", "Failed executions that nobody has dealt with, by handler", ("handler_id",),
+               lambda: _samples(letters())),
+    ]  # fmt: skip
+
+
+def _samples(counts: Mapping[str, int]) -> list[Sample]:
+    return [((name,), count) for name, count in sorted(counts.items())]

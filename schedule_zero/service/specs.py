@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
+from schedule_zero.dispatch.waiting import WaitingFor
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import NO_POLICIES, Attempt, Execution, Policies, Role, Schedule
 
@@ -81,13 +82,14 @@ class ProgressView(Struct, kw_only=True):
 
 
 class ExecutionView(Struct, kw_only=True):
-    """One execution with the attempts that are over (oldest first), and its newest progress while it runs."""
+    """One execution with the attempts that are over (oldest first), its newest progress while it runs, and why it has
+    not started while it is pending.
+    """
 
     execution: Execution
     attempts: list[Attempt]
     progress: Any | None = None
-    # What keeps a pending one from being started, in words.
-    waiting_for: str | None = None
+    waiting_for: WaitingFor | None = None
 
 
 class SchedulesWritten(Struct, kw_only=True):

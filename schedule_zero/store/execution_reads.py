@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import BigInteger, ColumnElement, Subquery, Text, bindparam, func, literal_column, or_, select, text
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 E = tables.executions.c
+
+
+def _encode(names: tuple[str, ...]) -> str:
+    return msgspec.json.encode(names).decode()
+
+
 SCAN_ROWS = 50_000
 # A page ends early when its documents (params, result, error) are more than this: 500 results of 1 MB are no page.
 PAGE_BYTES = 8 << 20
@@ -106,9 +113,34 @@ _PENDING = (
 )
 _WINDOW = Query(_PENDING)
 # A row comparison would not be found in the index; two ranges are.
-_WINDOW_AFTER = Query(
-    _PENDING.where(aged >= bindparam("aged"), (aged > bindparam("aged")) | (E.id > bindparam("after")))
-)
+_AFTER = (aged >= bindparam("aged"), (aged > bindparam("aged")) | (E.id > bindparam("after")))
+_WINDOW_AFTER = Query(_PENDING.where(*_AFTER))
+
+
+class Without(Struct, frozen=True):
+    """What is left out of a window: executions of these schedules, or with these keys."""
+
+    schedule_ids: tuple[str, ...] = ()
+    concurrency_keys: tuple[str, ...] = ()
+    rate_keys: tuple[str, ...] = ()
+
+
+NOTHING = Without()
+
+
+@cache
+def _window_without(dialect: str, *, after: bool) -> Query:
+    """The same windows, for the few reads that leave something out: the lists come as JSON arrays."""
+    unpack = "json_each(:{0})"
+    if dialect != "sqlite":
+        unpack = "jsonb_array_elements_text(CAST(:{0} AS jsonb)) AS each(value)"
+    query = _PENDING.where(*_AFTER) if after else _PENDING
+    for name in ("schedule_id", "concurrency_key", "rate_key"):
+        listed = f"SELECT value FROM {unpack.format(f'without_{name}')}"
+        query = query.where(text(f"(executions.{name} IS NULL OR executions.{name} NOT IN ({listed}))"))
+    return Query(query)
+
+
 _COUNTS = Query(
     select(
         tables.execution_counts.c.bucket_us,
@@ -233,7 +265,11 @@ def due_rows(conn: Connection, now_us: int, limit: int) -> list[Execution]:
 
 
 def pending_window(
-    conn: Connection, lane: LaneKey, limit: int, after: tuple[int, str] | None = None
+    conn: Connection,
+    lane: LaneKey,
+    limit: int,
+    after: tuple[int, str] | None = None,
+    without: Without = NOTHING,
 ) -> list[Execution]:
     """The next pending executions of a lane: by age and priority (``aged_us``), then id; after that pair if given.
 
@@ -241,10 +277,15 @@ def pending_window(
     (C20): two nodes of one handler may serve different methods, as in a rolling upgrade, and be labelled differently.
     """
     values: dict[str, Any] = {"handler": lane[0], "method": lane[1], "lane": lane[2] or "", "most": limit}
-    if after is None:
-        found = _WINDOW.rows(conn, **values)
-    else:
-        found = _WINDOW_AFTER.rows(conn, **values, aged=after[0], after=after[1])
+    if after is not None:
+        values["aged"], values["after"] = after
+    query = _WINDOW if after is None else _WINDOW_AFTER
+    if without != NOTHING:
+        query = _window_without(conn.dialect.name, after=after is not None)
+        values["without_schedule_id"] = _encode(without.schedule_ids)
+        values["without_concurrency_key"] = _encode(without.concurrency_keys)
+        values["without_rate_key"] = _encode(without.rate_keys)
+    found = query.rows(conn, **values)
     return [execution(row) for row in found]
 
 

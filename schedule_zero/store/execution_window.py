@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from schedule_zero.model import Execution, LaneKey
 from schedule_zero.rules.options import aged_us
-from schedule_zero.store.execution_reads import pending_window
+from schedule_zero.store.execution_reads import NOTHING, Without, pending_window
+
+__all__ = ["NOTHING", "Without", "fill_window"]
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -16,7 +18,7 @@ STEP_BYTES = 16 << 20
 
 
 def fill_window(
-    conn: Connection, lane: LaneKey, limit: int, max_bytes: int, row_bytes: int
+    conn: Connection, lane: LaneKey, limit: int, max_bytes: int, row_bytes: int, without: Without = NOTHING
 ) -> tuple[list[Execution], bool]:
     """The next ones until there are ``limit``, or ``max_bytes`` of parameters; and whether there may be more.
 
@@ -29,7 +31,7 @@ def fill_window(
     after: tuple[int, str] | None = None
     while len(rows) < limit and size < max_bytes:
         wanted = min(STEP_ROWS, limit - len(rows), max(1, min(STEP_BYTES, max_bytes - size) // row_bytes))
-        found = pending_window(conn, lane, wanted, after)
+        found = pending_window(conn, lane, wanted, after, without)
         rows += found
         size += sum(len(row.params) for row in found)
         if len(found) < wanted:

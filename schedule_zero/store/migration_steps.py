@@ -147,6 +147,16 @@ def routed_and_grouped(conn: Connection) -> None:
     )
 
 
+def rate_buckets(conn: Connection) -> None:
+    """8 → 9: token buckets that take long to fill."""
+    _run(
+        conn,
+        """CREATE TABLE rate_buckets (
+            kind {name} NOT NULL, name {name} NOT NULL, full_us BIGINT NOT NULL, taken_us BIGINT NOT NULL,
+            fill_us BIGINT NOT NULL, PRIMARY KEY (kind, name))""",
+    )
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

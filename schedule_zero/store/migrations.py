@@ -16,6 +16,7 @@ from schedule_zero.store.migration_steps import (
     logs_and_large_results,
     node_operations,
     policies_and_history,
+    rate_buckets,
     requeues,
     routed_and_grouped,
     thawed_by,
@@ -31,6 +32,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     node_operations,
     logs_and_large_results,
     routed_and_grouped,
+    rate_buckets,
 )
 LATEST = 1 + len(STEPS)
 

@@ -355,6 +355,17 @@ execution_groups = Table(
     Column("by", Text),
 )
 
+# Token buckets that take long to fill; those that are full are forgotten.
+rate_buckets = Table(
+    "rate_buckets",
+    metadata,
+    Column("kind", Name, primary_key=True),
+    Column("name", Name, primary_key=True),
+    Column("full_us", BigInteger, nullable=False),
+    Column("taken_us", BigInteger, nullable=False),
+    Column("fill_us", BigInteger, nullable=False),
+)
+
 # What is counted as it happens: ``bucket_us`` 0 is what is stored now, -1 what was cleared, else the start of an hour.
 # ``state`` is a terminal state, or ``created``.
 execution_counts = Table(

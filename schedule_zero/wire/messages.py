@@ -268,6 +268,8 @@ class DispatchItem(Struct, kw_only=True, omit_defaults=True):
     job_method: Name
     params: bytes = b"{}"
     timeout_s: float | None = None
+    # How many of the node's slots it takes; more than there are: all of them.
+    weight: Annotated[int, Meta(ge=1, le=1_000)] = 1
     idempotency_key: str | None = None
     schedule_id: str | None = None
     nominal_us: int | None = None

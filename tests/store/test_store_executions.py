@@ -8,9 +8,10 @@ from schedule_zero.errors import Conflict, IdempotencyMismatch
 from schedule_zero.model import Attempt, AttemptOutcome, State
 from schedule_zero.rules.options import aged_us
 from schedule_zero.rules.states import TERMINAL, TRANSITIONS
-from schedule_zero.store import IdempotencyRecord, IdempotentReplay, Store, executions, idempotency
-from schedule_zero.store.execution_window import fill_window
+from schedule_zero.store import IdempotencyRecord, IdempotentReplay, Store, executions, idempotency, rate_buckets
+from schedule_zero.store.execution_window import Without, fill_window
 from schedule_zero.store.executions import CancelOutcome, Clear, Insert, Refusal, ReleaseDue, StartedItem
+from schedule_zero.store.rate_buckets import BucketRow
 from tests.store.builders import T0, end_item, execution, get, insert, journal, running, start_item, state_of
 
 LANE = ("demo", "noop", None)
@@ -570,3 +571,42 @@ async def test_a_step_of_clearing_is_bounded(store: Store) -> None:
     assert step.deleted == 4
     assert step.after is not None
     assert (await store.write(executions.clear, Clear(None, step.after, 100))).deleted == 6
+
+
+# --- what a window leaves out, and token buckets ------------------------------------------------------
+
+
+async def test_a_window_reads_past_what_it_is_told_to_leave_out(store: Store) -> None:
+    await insert(
+        store,
+        execution("a", concurrency_key="seven"),
+        execution("b", concurrency_key='ei"ght'),
+        execution("c", schedule_id="s"),
+        execution("d", rate_key="r"),
+        execution("e"),
+        execution("f", schedule_id="t", concurrency_key="nine", rate_key="q"),
+    )
+
+    async def found(**without: tuple[str, ...]) -> tuple[str, bool]:
+        rows, more = await store.read(
+            lambda conn: fill_window(conn, "demo", "noop", 9, 10_000, 5_000, Without(**without))
+        )
+        return "".join(row.id for row in rows), more
+
+    assert await found() == ("abcdef", False)
+    assert await found(concurrency_keys=("seven", 'ei"ght')) == ("cdef", False)
+    assert await found(schedule_ids=("s",), rate_keys=("r", "none")) == ("abef", False)
+    assert await found(schedule_ids=("t",), concurrency_keys=("seven",), rate_keys=("r",)) == ("bce", False)
+
+
+async def test_token_buckets_are_kept_until_they_are_full(store: Store) -> None:
+    one = BucketRow("job_rate", "h.m", T0 + 100, T0, 1_000)
+    two = BucketRow("rate_key", "api", T0 + 900, T0 + 1, 1_000)
+    newer = BucketRow("job_rate", "h.m", T0 + 500, T0 + 2, 1_000)
+    await store.write(rate_buckets.keep, [one, two])
+    await store.write(rate_buckets.keep, [newer])
+
+    assert await store.read(lambda conn: rate_buckets.not_full(conn, T0)) == [newer, two]
+    assert await store.read(lambda conn: rate_buckets.not_full(conn, T0 + 500)) == [two]
+    assert await store.write(rate_buckets.forget_full, T0 + 500) == 1
+    assert await store.read(lambda conn: rate_buckets.not_full(conn, T0)) == [two]

@@ -14,7 +14,9 @@ from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.core import Core
 from schedule_zero.dispatch.membership import TICK_S
 from schedule_zero.model import AttemptOutcome, Execution, LaneKey, NodeOperation, NodeState, OperationKind, State
+from schedule_zero.rules.options import aged_us
 from schedule_zero.rules.states import TERMINAL, may_become
+from schedule_zero.store.execution_window import NOTHING, Without
 from schedule_zero.store.executions import Refusal
 from schedule_zero.wire import messages as m
 
@@ -42,6 +44,9 @@ class Record:
     error: bytes | None = None
     result: bytes | None = None
     started_us: int | None = None
+    dispatched_us: int | None = None
+    # token → when it was given to a node.
+    dispatched: dict[int, int] = field(default_factory=dict)
     cpu_us: int | None = None
     peak_rss_bytes: int | None = None
     # token → (cpu_us, peak_rss_bytes) of archived attempts
@@ -65,8 +70,13 @@ class Record:
             state=self.state,
             priority=self.row.priority,
             options=self.row.options,
-            lane=self.row.lane,
             sticky_key=self.row.sticky_key,
+            created_us=self.row.created_us,
+            schedule_id=self.row.schedule_id,
+            lane=self.row.lane,
+            concurrency_key=self.row.concurrency_key,
+            rate_key=self.row.rate_key,
+            dispatched_us=self.dispatched_us,
             attempt=self.attempt,
             token=self.token,
             node_id=self.node_id,
@@ -95,6 +105,7 @@ class Ledger:
             record.not_before_us = row.not_before_us
             if row.state is State.RUNNING:
                 self._run(record, row.attempt, row.token, row.node_id)
+                record.dispatched_us = record.dispatched[row.token] = row.dispatched_us
 
     def _run(self, record, attempt, token, node_id):
         assert token not in self.tokens, f"token {token} was used twice"
@@ -115,6 +126,7 @@ class Ledger:
             record.become(State.RUNNING)
             assert item.attempt == record.attempt + 1, f"{item.id}: attempt {item.attempt} after {record.attempt}"
             self._run(record, item.attempt, item.token, item.node_id)
+            record.dispatched_us = record.dispatched[item.token] = item.dispatched_us
         return refused
 
     def end(self, items) -> dict[int, Refusal]:
@@ -172,13 +184,19 @@ class Ledger:
                 due.append(record.as_row())
         return due
 
-    def pending(self, lane: LaneKey, limit: int, max_bytes: int) -> tuple[list[Execution], bool]:
+    def pending(
+        self, lane: LaneKey, limit: int, max_bytes: int, without: Without = NOTHING
+    ) -> tuple[list[Execution], bool]:
         rows = [
             record.as_row()
             for record in self.records.values()
-            if record.state is State.PENDING and (record.row.handler_id, record.row.job_method, record.row.lane) == lane
+            if record.state is State.PENDING
+            and (record.row.handler_id, record.row.job_method, record.row.lane) == lane
+            and record.row.schedule_id not in without.schedule_ids
+            and record.row.concurrency_key not in without.concurrency_keys
+            and record.row.rate_key not in without.rate_keys
         ]
-        rows.sort(key=lambda row: (-row.priority, row.id))
+        rows.sort(key=lambda row: (aged_us(row.priority, row.not_before_us or row.created_us), row.id))
         before = itertools.accumulate((len(row.params) for row in rows), initial=0)
         window = [row for row, size in zip(rows[:limit], before, strict=False) if size < max_bytes]
         return window, len(window) < len(rows) or len(window) == limit
@@ -310,6 +328,9 @@ class World:
         # What the server itself did to nodes.
         self.operated: list = []
         self.refills: list = []
+        # When the core wants to be woken; the token buckets on record.
+        self.wake_s: float | None = None
+        self.buckets: dict = {}
         self.core = self._new_core()
 
     def _new_core(self) -> Core:
@@ -329,6 +350,7 @@ class World:
         return Peer(self, node_id, **changes).hello(*pairs, labels=labels, slots=slots).credit(window)
 
     def rows(self, count=1, *, handler_id="h", job_method="m", **fields) -> list[Execution]:
+        fields.setdefault("created_us", self.now.wall_us)
         return [
             Execution(id=f"e{next(self.numbers):06}", handler_id=handler_id, job_method=job_method, **fields)
             for _ in range(count)
@@ -352,7 +374,9 @@ class World:
         outcome, node_id, token = self.ledger.cancel(execution_id)
         if outcome == "requested":
             self.core.cancel(node_id, token, self.now)
-            self.settle()
+        elif outcome == "cancelled":
+            self.core.forget(frozenset([execution_id]))
+        self.settle()
         return outcome
 
     def advance(self, seconds: float, *, alive=()) -> None:
@@ -360,6 +384,12 @@ class World:
         end_s = self.mono_s + seconds
         while self.mono_s < end_s - 1e-9:
             self.mono_s = min(self.mono_s + TICK_S, end_s)
+            if self.wake_s is not None and self.wake_s < self.mono_s:
+                # A timer comes before the next tick.
+                self.mono_s, self.wake_s = max(self.wake_s, self.mono_s - TICK_S), None
+                self.core.wake(self.now)
+                self.settle()
+                continue
             for peer in alive:
                 peer.heartbeat()
             self.core.tick(self.now)
@@ -377,7 +407,8 @@ class World:
             for record in self.ledger.records.values()
             if record.state is State.PENDING
         }
-        self.core.restore(known, running, sorted(waiting, key=str), self.now)
+        self.wake_s = None
+        self.core.restore(known, running, sorted(waiting, key=str), self.now, list(self.buckets.values()))
         assert all(node.state is not NodeState.ONLINE for node in self.core.nodes.values())
         self.settle()
 
@@ -426,9 +457,9 @@ class World:
             case fx.Classify(peer, s, items):
                 verdicts = {item.token: self.ledger.classify(item.id, item.token) for item in items}
                 self.core.classified(peer, s, items, verdicts, self.now)
-            case fx.Refill(lane, limit, max_bytes):
+            case fx.Refill(lane, limit, max_bytes, without):
                 self.refills.append(lane)
-                rows, more = self.ledger.pending(lane, limit, max_bytes)
+                rows, more = self.ledger.pending(lane, limit, max_bytes, without)
                 self.core.refilled(lane, rows, self.now, more=more)
             case fx.CancelAgain(ids):
                 for execution_id in ids:
@@ -439,6 +470,10 @@ class World:
                 self.operated.append((node.node_id, node.operation, why))
             case fx.Note(event, fields):
                 self.notes.append((event, fields))
+            case fx.WakeAt(mono_s):
+                self.wake_s = mono_s
+            case fx.KeepBuckets(rows):
+                self.buckets.update({(row.kind, row.name): row for row in rows})
             case fx.DueAt(_) | fx.NodeForgotten(_):
                 pass
             case _:

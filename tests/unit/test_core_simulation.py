@@ -4,7 +4,8 @@ A model, not the node's code: it does what the protocol asks of a node, so what 
 must hold at every moment: an execution is believed in by at most one living process (C6); tokens are never used twice;
 an execution that requires something of its node begins on no other;
 states change only as the table allows (the ledger checks these two). At the end, once everything works again:
-every execution is in exactly one terminal state (C5, C21), and what a node has finished is recorded (C9).
+every execution is in exactly one terminal state (C5, C21), and what a node has finished is recorded (C9). With limits:
+no more of a job, a schedule or a key run than is allowed, and no more start in any time than their rate says.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ import msgspec
 import pytest
 
 from schedule_zero.dispatch import effects as fx
+from schedule_zero.dispatch.sessions import COUNTED
 from schedule_zero.job_options import JobOptions, OnLost, Strategy
 from schedule_zero.model import AttemptOutcome, State
-from schedule_zero.rules.birth import LaneSpec, lane_of, lane_text
+from schedule_zero.rules.birth import LaneSpec, equip, lane_of, lane_text
+from schedule_zero.rules.limits import rate_of
+from schedule_zero.rules.options import NO_OPTIONS, Source
 from schedule_zero.rules.routing import match
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.wire import messages as m
@@ -48,6 +52,14 @@ SPECS = [
     LaneSpec(strategy=Strategy.WEIGHTED, prefer=("zone == z1",)),
     LaneSpec(node="n1"),
 ]
+
+
+# How many may run at once of each key; of the schedule, of the job ``j``; starts of each rate key.
+PER_KEY = {"k0": 1, "k1": 1, "k2": 2, "k3": 3}
+PER_SCHEDULE = 1
+PER_JOB = 2
+RATES = {"fast": ("2/s", 2), "slow": ("12/m", 2)}
+METHODS = [("h", "m"), ("h", "j")]
 
 
 @dataclass
@@ -251,8 +263,9 @@ class Machine:
 class Simulation:
     """Virtual time, one seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, limits: bool = False) -> None:
         self.random = random.Random(seed)
+        self.limits = limits
         self.world = World(
             window=self.random.choice([4, 20, 100]),
             window_bytes=self.random.choice([3, 40, 10_000]),
@@ -294,7 +307,7 @@ class Simulation:
             if event == "hello":
                 # A HELLO that was on its way when its connection broke doesn't arrive.
                 if address in self.links:
-                    core.hello(address, message, [("h", "m")], now)
+                    core.hello(address, message, METHODS, now)
             else:
                 getattr(core, event)(address, message, now)
 
@@ -320,11 +333,11 @@ class Simulation:
                     self.post(lambda: machine.receive(peer, message, self.world.mono_s))
             case fx.RecordStale():
                 self.writer.append(effect)
-            case fx.Refill(lane, limit, max_bytes):
+            case fx.Refill(lane, limit, max_bytes, without):
                 # A reader's snapshot: it may be older than what is committed when its answer comes.
-                found = self.world.ledger.pending(lane, limit, max_bytes)
+                found = self.world.ledger.pending(lane, limit, max_bytes, without)
                 self.writer.append((effect, *found))
-            case fx.RecordStart() | fx.RecordEnd() | fx.Classify() | fx.CancelAgain():
+            case fx.RecordStart() | fx.RecordEnd() | fx.Classify() | fx.CancelAgain() | fx.KeepBuckets():
                 self.writer.append(effect)
             case _:
                 World.perform(self.world, effect)
@@ -339,7 +352,7 @@ class Simulation:
                 self.refilled(*effect)
             elif isinstance(effect, fx.RecordStale):
                 self.perform(fx.Send(effect.peer, effect.ack))
-            elif not (self.world.store_down and isinstance(effect, fx.Classify)):
+            elif not (self.world.store_down and isinstance(effect, fx.Classify | fx.KeepBuckets)):
                 World.perform(self.world, effect)
         self.world.store_down = False
 
@@ -353,14 +366,40 @@ class Simulation:
     def submit(self) -> None:
         rng = self.random
         rows = self.world.rows(rng.randint(1, 8), priority=rng.choice([1, 5, 5, 9]), options=rng.choice(OPTIONS))
-        for row in rows:
-            row.lane, row.sticky_key = lane_text(rng.choice(SPECS)), rng.choice("abc")
+        if self.limits:
+            for row in rows:
+                self.limit(row)
+        else:
+            for row in rows:
+                row.lane, row.sticky_key = lane_text(rng.choice(SPECS)), rng.choice("abc")
         self.world.core.place(rows, self.world.now)
         if rng.random() < 0.1:
             self.world.core.abandoned(rows, self.world.now)
         else:
             self.world.ledger.insert(rows)
             self.world.core.committed(rows, self.world.now)
+
+    def limit(self, row) -> None:
+        """Give it a limit, or two, or none."""
+        rng = self.random
+        options, source = {}, Source.SUBMISSION
+        kind = rng.choice(["key", "key", "schedule", "job", "rate", "weight", "none"])
+        if kind == "key" or (kind in ("schedule", "rate") and rng.random() < 0.3):
+            key = rng.choice(list(PER_KEY))
+            options.update(concurrency_key=key, max_per_key=PER_KEY[key])
+        if kind == "schedule":
+            row.schedule_id, source = "s", Source.SCHEDULE
+            options.update(max_instances=PER_SCHEDULE)
+        elif kind == "job":
+            row.job_method = "j"
+            options.update(max_instances=PER_JOB)
+        elif kind == "rate":
+            key = rng.choice(list(RATES))
+            options.update(rate_limit=RATES[key][0], rate_burst=RATES[key][1], rate_key=key)
+        elif kind == "weight":
+            options.update(weight=rng.randint(2, 9))
+        if options:
+            equip(row, JobOptions(priority=row.priority, max_attempts=2, **options), NO_OPTIONS, source)
 
     def trouble(self) -> None:
         rng, machine = self.random, self.random.choice(self.machines)
@@ -441,6 +480,46 @@ class Simulation:
                 for job in process.jobs.values():
                     assert job.id not in believed, f"{job.id} on {believed[job.id]} and {process.instance} at {now_s}"
                     believed[job.id] = process.instance
+        if self.limits:
+            self.check_limits([self.world.ledger[id_].row for id_ in believed])
+
+    def check_limits(self, rows) -> None:
+        """What living processes run now, and what the core counts."""
+        keys = [row.concurrency_key for row in rows]
+        for key, most in PER_KEY.items():
+            assert keys.count(key) <= most, f"{key}: {keys.count(key)} at {self.world.mono_s}"
+        assert sum(row.schedule_id == "s" for row in rows) <= PER_SCHEDULE
+        assert sum(row.job_method == "j" for row in rows) <= PER_JOB
+        core = self.world.core
+        attempts = [att for node in core.nodes.values() for att in node.attempts.values() if att.phase in COUNTED]
+        gates = core._gates
+        for gate in (*gates.jobs.values(), *gates.schedules.values(), *gates.keys.values()):
+            assert gate.running == sum(gate in att.gates for att in attempts)
+        for key, gate in gates.keys.items():
+            assert gate.running == sum(att.row.concurrency_key == key for att in attempts)
+        for node in core.nodes.values():
+            mine = [att for att in attempts if att.node is node and att.instance is node.instance]
+            assert node.held == sum(att.weight for att in mine)
+        for lane in core.lanes.values():
+            assert len(lane.parking.ids) == sum(len(shelf.heap) for shelf in lane.parking.shelves.values())
+            assert len(lane.parking.ids) <= lane.window + 1
+
+    def check_rates(self) -> None:
+        """Over the whole run, restarts and all: what began on a node, when it was given to it."""
+        began = {token for _, token, _ in self.began}
+        for key, (text, burst) in RATES.items():
+            rate = rate_of(text, burst)
+            starts = sorted(
+                at_us
+                for record in self.world.ledger.records.values()
+                if record.row.rate_key == key
+                for token, at_us in record.dispatched.items()
+                if token in began
+            )
+            for first in range(len(starts)):
+                for last in range(first, len(starts)):
+                    allowed = burst + (starts[last] - starts[first]) * 1_000 / rate.interval_ns
+                    assert last - first + 1 <= allowed + 1e-6, (key, starts[first : last + 1])
 
     def released_by_itself(self) -> bool:
         """With work to prove it, a node that does well again is in service again."""
@@ -468,7 +547,11 @@ class Simulation:
         assert all(not machine.outbox for machine in self.machines), "results were never acknowledged"
         core = self.world.core
         assert all(node.held == 0 and not node.attempts for node in core.nodes.values())
-        assert all(lane.count == 0 for lane in core.lanes.values())
+        assert all(lane.count == 0 and not lane.parking.ids for lane in core.lanes.values())
+        gates = core._gates
+        assert not gates.schedules
+        assert not gates.keys
+        assert all(not gate.running for gate in gates.jobs.values())
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -479,6 +562,14 @@ def test_whatever_happens_one_lease_one_end_and_no_token_twice(seed):
     assert simulation.released_by_itself(), "a quarantine never ended"
     completed = sum(record.state is State.COMPLETED for record in simulation.world.ledger.records.values())
     assert completed > 20
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whatever_happens_no_limit_is_exceeded_and_nothing_waits_for_ever(seed):
+    simulation = Simulation(seed, limits=True)
+    simulation.run()
+    simulation.check_end()
+    simulation.check_rates()
 
 
 def test_the_same_seed_gives_the_same_run():

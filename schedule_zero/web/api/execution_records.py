@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Raw
 
 from schedule_zero.clock import rfc3339
+from schedule_zero.dispatch.waiting import Reason, WaitingFor
 from schedule_zero.model import Attempt, AttemptOutcome, Execution, Origin, State
 from schedule_zero.rules.options import shown
 from schedule_zero.service.specs import ExecutionView
@@ -79,6 +80,16 @@ class AttemptRecord(Record, kw_only=True):
     error: Raw
 
 
+class WaitingForRecord(Record, kw_only=True):
+    """What is in the way of a pending execution; ``until`` where a rate says when the next one may start."""
+
+    reason: Reason
+    detail: str
+    running: Count | None
+    limit: Count | None
+    until: Moment | None
+
+
 class ExecutionDetail(ExecutionRecord, kw_only=True):
     """One execution with everything that is known about it."""
 
@@ -90,8 +101,8 @@ class ExecutionDetail(ExecutionRecord, kw_only=True):
     # Every delivery to a node, oldest first; the last one may still run.
     attempts: list[AttemptRecord]
     progress: Any
-    # What keeps a pending one from being started; None: nothing but its turn.
-    waiting_for: str | None
+    # While it is pending: why it has not started.
+    waiting_for: WaitingForRecord | None
 
 
 class ExecutionPage(Record, kw_only=True):
@@ -197,7 +208,17 @@ def execution_detail(view: ExecutionView) -> ExecutionDetail:
         lost_count=execution.lost_count,
         attempts=_attempts(view),
         progress=view.progress,
-        waiting_for=view.waiting_for,
+        waiting_for=None if view.waiting_for is None else _waiting_for(view.waiting_for),
+    )
+
+
+def _waiting_for(waits: WaitingFor) -> WaitingForRecord:
+    return WaitingForRecord(
+        reason=waits.reason,
+        detail=waits.detail,
+        running=waits.running,
+        limit=waits.limit,
+        until=rfc3339(waits.until_us),
     )
 
 

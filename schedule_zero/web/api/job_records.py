@@ -174,6 +174,8 @@ class JobRecord(Record, kw_only=True):
     nominal_time: Moment | None
     # ``2/8``: part 2, counted from 0, of 8.
     shard: str | None
+    # How many of the bot's places it takes; its claims count jobs, whatever they weigh.
+    weight: int
     # ``process``: it wants a process of its own, which may use no more than this.
     isolation: Isolation
     memory_mb: int | None

@@ -119,6 +119,7 @@ def job_record(item: DispatchItem) -> JobRecord:
         schedule_id=item.schedule_id,
         nominal_time=rfc3339(item.nominal_us),
         shard=item.shard,
+        weight=item.weight,
         isolation=item.isolation,
         memory_mb=item.memory_mb,
         cpu_percent=item.cpu_percent,
