@@ -59,6 +59,8 @@ class LimitsConfig(_Section, frozen=True):
     params_bytes: Annotated[int, Meta(ge=64, le=64 << 20)] = 256 << 10
     result_bytes: Annotated[int, Meta(ge=64, le=64 << 20)] = 1 << 20
     bulk: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
+    # Executions that are not over; above it nothing more is accepted (429).
+    backlog: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 1_000_000
 
 
 class TimingConfig(_Section, frozen=True):
@@ -117,6 +119,8 @@ class HandlerLimits(_Section, frozen=True):
 
     # Executions of this handler that run at once, over all nodes.
     max_running: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    # Executions of this handler that are not over; above it no more of them are accepted (429).
+    backlog: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
     # Size of a job's parameters as JSON.
     params_bytes: Annotated[int, Meta(ge=2, le=64 << 20)] | None = None
     # The longest that an attempt may run: caps what a job, schedule or submission asks for.

@@ -101,6 +101,12 @@ class DueAt(Struct):
     wall_us: int
 
 
+class ExpiresAt(Struct):
+    """An execution has to be started by this moment."""
+
+    wall_us: int
+
+
 class Note(Struct):
     """Something that an operator should see: the event's name and its fields."""
 
@@ -120,6 +126,7 @@ Effect: TypeAlias = (
     | NodeChanged
     | NodeForgotten
     | DueAt
+    | ExpiresAt
     | Note
 )
 

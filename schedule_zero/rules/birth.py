@@ -12,7 +12,15 @@ import msgspec
 from schedule_zero.job_options import JobOptions, Strategy
 from schedule_zero.model import Execution
 from schedule_zero.rules.keys import fill_in
-from schedule_zero.rules.options import DEFAULT_PRIORITY, DEFAULTS, NO_OPTIONS, EffectiveOptions, Source, effective
+from schedule_zero.rules.options import (
+    DEFAULT_PRIORITY,
+    DEFAULTS,
+    NO_OPTIONS,
+    EffectiveOptions,
+    Source,
+    effective,
+    options_of,
+)
 
 _decode_params = msgspec.json.Decoder(dict).decode
 
@@ -92,6 +100,20 @@ def dress(row: Execution, wear: Outfit) -> None:
             key = fill_in(template, params)
             # Others may run at once whatever their job; but what is unique is one of its job.
             setattr(row, name, f"{row.handler_id}.{row.job_method}:{key}" if name == "unique_key" else key)
+
+
+def inherit(row: Execution, old: Execution) -> None:
+    """Give ``row``, which is to do the same work again, what ``old`` was born with; its own time to start by."""
+    row.options, row.lane = old.options, old.lane
+    row.concurrency_key, row.rate_key = old.concurrency_key, old.rate_key
+    row.sticky_key, row.unique_key = old.sticky_key, old.unique_key
+    row.start_by_us = start_by_us(row, row.not_before_us or row.created_us)
+
+
+def start_by_us(row: Execution, from_us: int) -> int | None:
+    """Until when it has to be started, if it can be from a moment on."""
+    timeout_s = options_of(row.options).queue_timeout_s
+    return None if timeout_s is None else from_us + round(timeout_s * 1e6)
 
 
 assert lane_spec(DEFAULTS) == PLAIN

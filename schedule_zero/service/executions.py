@@ -11,10 +11,10 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.config import LimitsConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
-from schedule_zero.errors import BadRequest, NotFound, TooLarge, WrongState
+from schedule_zero.errors import BadRequest, Duplicate, NotFound, TooLarge, WrongState
 from schedule_zero.model import Execution, Origin, State, new_id
 from schedule_zero.ops.events import EventHub
-from schedule_zero.rules.birth import equip
+from schedule_zero.rules.birth import equip, inherit
 from schedule_zero.rules.options import Source
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.service.idempotency import idempotency_record
@@ -23,11 +23,20 @@ from schedule_zero.service.specs import ExecutionView, IdemKey, Principal, RunNo
 from schedule_zero.store import Store
 from schedule_zero.store import executions as store_executions
 from schedule_zero.store.idempotency import IdempotencyRecord, IdempotentReplay
+from schedule_zero.store.idempotency import get as get_record
 from schedule_zero.store.tx import Page
 
 log = structlog.get_logger(__name__)
 
-decode_ids = msgspec.json.Decoder(list[str]).decode
+
+class _Told(msgspec.Struct):
+    """What a repetition is told where a submission was joined to others' executions."""
+
+    ids: list[str]
+    existing: list[str]
+
+
+decode_told = msgspec.json.Decoder(list[str] | _Told).decode
 
 
 class ExecutionService:
@@ -77,10 +86,10 @@ class ExecutionService:
             origin=Origin.RETRY,
             schedule_id=old.schedule_id,
             parent_id=old.id,
-            options=old.options,
             idempotency_key=old.idempotency_key,
             created_us=self._clock.wall_us(),
         )
+        inherit(row, old)
         check_params(self._dispatcher.registry, self._limits, row.handler_id, row.job_method, row.params)
         return await self._submit_rows(principal, [row], idem)
 
@@ -93,9 +102,13 @@ class ExecutionService:
         return await self._submit_rows(principal, rows, idem)
 
     async def _submit_rows(self, principal: Principal, rows: list[Execution], idem: IdemKey | None) -> Submitted:
-        ids = [row.id for row in rows]
-        stored = await self._insert(rows, idempotency_record(principal, idem, ids, self._clock))
-        return Submitted(ids=ids if stored is None else stored, replayed=stored is not None)
+        record = idempotency_record(principal, idem, [row.id for row in rows], self._clock)
+        try:
+            return await self._insert(rows, record)
+        except Duplicate as error:
+            if len(rows) > 1:
+                error.pointer = f"/executions/{error.data['index']}"
+            raise
 
     def _rows(
         self,
@@ -132,28 +145,38 @@ class ExecutionService:
             rows.append(row)
         return rows
 
-    async def _insert(self, rows: list[Execution], idem: IdempotencyRecord | None) -> list[str] | None:
-        """Insert ``rows`` in one transaction; returns the ids of the first time if this is a replay, else None."""
-        dispatcher = self._dispatcher
+    async def _insert(self, rows: list[Execution], idem: IdempotencyRecord | None) -> Submitted:
+        """Insert ``rows`` in one transaction, or find out that they need not be. BacklogFull, Duplicate."""
+        dispatcher, backlog = self._dispatcher, self._dispatcher.backlog
+        refusal = backlog.why_not(rows)
+        if refusal is not None and not await self._known(idem):
+            backlog.refused += len(rows)
+            raise refusal
+        backlog.take(rows)
         dispatcher.place(rows)
-        done: asyncio.Future[list[str] | None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Submitted] = asyncio.get_running_loop().create_future()
 
         def settled(outcome: object) -> None:
             # In the commit's own callback, not after the await: a caller that has gone away
             # must neither lose the work nor keep the credit.
+            backlog.settled(rows)
             if isinstance(outcome, Exception):
                 dispatcher.abandoned(rows)
                 if not done.cancelled():
                     done.set_exception(outcome)
                 return
-            earlier = None
+            answer = Submitted(ids=[row.id for row in rows])
             if isinstance(outcome, IdempotentReplay):
                 dispatcher.abandoned(rows)
-                earlier = decode_ids(outcome.response)
+                answer = _replay(outcome)
+            elif isinstance(outcome, store_executions.Joined):
+                dispatcher.abandoned([row for row in rows if row.id in outcome.instead])
+                dispatcher.committed([row for row in rows if row.id not in outcome.instead])
+                answer = Submitted(ids=outcome.ids, existing=outcome.existing)
             else:
                 dispatcher.committed(rows)
             if not done.cancelled():
-                done.set_result(earlier)
+                done.set_result(answer)
 
         self._store.submit(
             store_executions.insert,
@@ -162,15 +185,20 @@ class ExecutionService:
         )
         return await done
 
+    async def _known(self, idem: IdempotencyRecord | None) -> bool:
+        """Whether this request was accepted before: then it has its answer, however much is waiting now."""
+        return idem is not None and await self._store.read(lambda conn: get_record(conn, idem.key)) is not None
+
     async def _insert_and_wait(
         self, principal: Principal, row: Execution, wait_s: float, idem: IdemKey | None
     ) -> RunNow:
         waiter = self._hub.wait_terminal(row.id)
         try:
-            stored = await self._insert([row], idempotency_record(principal, idem, [row.id], self._clock))
-            if stored is not None:
-                view = await self.get(stored[0], wait_s)
-                return RunNow(execution_id=stored[0], execution=_if_over(view.execution), replayed=True)
+            made = await self._insert([row], idempotency_record(principal, idem, [row.id], self._clock))
+            if made.ids[0] != row.id:
+                view = await self.get(made.ids[0], wait_s)
+                over = _if_over(view.execution)
+                return RunNow(execution_id=made.ids[0], execution=over, replayed=made.replayed)
             await asyncio.wait([waiter], timeout=wait_s)
             if not waiter.done() or waiter.cancelled():
                 return RunNow(execution_id=row.id, execution=None)
@@ -231,6 +259,13 @@ class ExecutionService:
         cleared = await store_executions.clear_all(self._store, before_us)
         log.info("executions_cleared", count=cleared, by=principal.name)
         return cleared
+
+
+def _replay(outcome: IdempotentReplay) -> Submitted:
+    told = decode_told(outcome.response)
+    if isinstance(told, list):
+        return Submitted(ids=told, replayed=True)
+    return Submitted(ids=told.ids, existing=told.existing, replayed=True)
 
 
 def _if_over(execution: Execution) -> Execution | None:

@@ -89,6 +89,15 @@ def how_jobs_are_run(conn: Connection) -> None:
     )
 
 
+def unique_by_state(conn: Connection) -> None:
+    """4 → 5: who holds a unique key now is found without walking all that ever had it."""
+    _run(
+        conn,
+        "DROP INDEX ix_executions_unique",
+        "CREATE INDEX ix_executions_unique ON executions (unique_key, state, seq) WHERE unique_key IS NOT NULL",
+    )
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

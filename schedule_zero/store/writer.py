@@ -27,6 +27,7 @@ from schedule_zero.clock import Clock
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.model import Event
 from schedule_zero.store import failures, migrations
+from schedule_zero.store.tally import Tally
 from schedule_zero.store.tx import Tx
 
 log = structlog.get_logger(__name__)
@@ -100,6 +101,8 @@ class Writer:
 
     def __init__(self, backend: Backend, conn: Connection, *, epoch: int, clock: Clock) -> None:
         self.stats = StoreStats()
+        self.tally = Tally()
+        self.tally.load(conn)
         self.healthy = True
         self.last_error: str | None = None
         self.listeners: list[Listener] = []
@@ -231,6 +234,7 @@ class Writer:
             if not (committing and seq and self._was_committed(seq, error)):
                 raise
         self._succeeded()
+        self.tally.add(tx.counts)
         return _Committed(results, seq, tx.events)
 
     def _begin(self) -> Tx:
@@ -239,6 +243,8 @@ class Writer:
                 conn = self._backend.connect()
                 try:
                     self._backend.reconnected(conn, self._epoch)
+                    # What the last commit came to may not be known.
+                    self.tally.load(conn)
                     self._cursor = conn.connection.cursor()
                 except BaseException:
                     conn.close()

@@ -199,6 +199,10 @@ class DispatchItem(Struct, kw_only=True, omit_defaults=True):
     idempotency_key: str | None = None
     schedule_id: str | None = None
     nominal_us: int | None = None
+    # The attempt may be silent (no progress, no heartbeat of the job) for so long.
+    heartbeat_timeout_s: float | None = None
+    # The server's wall time: not to be started after it, but given back (REJECT, ``too_late``).
+    start_by_us: int | None = None
 
 
 class Dispatch(_Message, tag="DISPATCH"):

@@ -99,6 +99,12 @@ class Ids(Record, kw_only=True):
     ids: list[str]
 
 
+class Submitted(Ids, kw_only=True):
+    """``existing``: those of the ids that were there before, and have the unique keys of what was submitted."""
+
+    existing: list[str]
+
+
 class Cleared(Record, kw_only=True):
     status: str
     cleared: Count
@@ -110,6 +116,8 @@ class Created(Record, kw_only=True):
     id: str
     execution_id: str
     status: str = "success"
+    # It was there before, and has the unique key.
+    existing: bool = False
 
 
 class Cancelled(Record, kw_only=True):

@@ -36,7 +36,8 @@ async def submit(request: ApiRequest) -> Response:
     items = [one.item() for one in body.executions] if isinstance(body, SubmitManyBody) else [body.item()]
     with pointing_into("/executions/0", when=many and len(items) == 1):
         submitted = await request.service.executions.submit(request.principal, items, request.idempotency_key())
-    return Response(records.Ids(ids=submitted.ids), status=202, headers=replayed(submitted.replayed))
+    ids = records.Submitted(ids=submitted.ids, existing=submitted.existing)
+    return Response(ids, status=202, headers=replayed(submitted.replayed))
 
 
 async def search(request: ApiRequest) -> Response:
@@ -110,7 +111,7 @@ async def retry(request: ApiRequest) -> Response:
     """A new execution of the same work."""
     submitted = await request.service.executions.retry(request.principal, request.id, request.idempotency_key())
     return Response(
-        records.Created(id=submitted.ids[0], execution_id=submitted.ids[0]),
+        records.Created(id=submitted.ids[0], execution_id=submitted.ids[0], existing=bool(submitted.existing)),
         status=201,
         headers=(("Location", f"/api/executions/{submitted.ids[0]}"), *replayed(submitted.replayed)),
     )

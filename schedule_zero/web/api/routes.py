@@ -38,7 +38,7 @@ TEXT, EVENTS, CALENDAR = "text/plain", "text/event-stream", "text/calendar"
 ROUTES: tuple[Route, ...] = (
     # --- executions ---
     Route("POST", "/api/executions", OPERATOR, executions.submit, "Submit one execution, or many at once",
-          {202: execution_records.Ids}, body=SUBMIT, bulk=True, idempotency=True, errors=(404,)),
+          {202: execution_records.Submitted}, body=SUBMIT, bulk=True, idempotency=True, errors=(404,)),
     Route("GET", "/api/executions", VIEWER, executions.search, "Executions, newest first",
           {200: execution_records.ExecutionPage}, query=schemas.ExecutionsQuery),
     Route("GET", "/api/executions/stats", VIEWER, executions.stats, "Executions by state and by handler",

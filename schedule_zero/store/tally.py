@@ -1,0 +1,54 @@
+"""How many executions are not over, kept by the writer: exact, and known without asking the database.
+
+The counters that a transaction writes (``Tx.count``) are added when it is committed, in the writer's thread. Others
+read plain numbers. Where a lost connection leaves open what was committed, it is read anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from schedule_zero.store import tables
+from schedule_zero.store.tx import STORED_NOW
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_C = tables.execution_counts.c
+
+
+class Tally:
+    """Counts since the database was made, less what is over."""
+
+    def __init__(self) -> None:
+        # By handler; all that is not terminal, what runs included.
+        self.open: dict[str, int] = {}
+        self.total = 0
+        # Executions that came to their end since this process began.
+        self.ended = 0
+
+    def load(self, conn: Connection) -> None:
+        """What is stored."""
+        created = func.sum(_C.n).filter(_C.state == "created")
+        over = func.sum(_C.n).filter(_C.state != "created")
+        found = conn.execute(
+            select(_C.handler_id, func.coalesce(created, 0) - func.coalesce(over, 0))
+            .where(_C.bucket_us == STORED_NOW)
+            .group_by(_C.handler_id)
+        ).all()
+        self.open = {handler_id: int(n) for handler_id, n in found}
+        self.total = sum(self.open.values())
+
+    def add(self, counts: Mapping[tuple[int, str, str], tuple[int, int]]) -> None:
+        """A transaction's counters; it is committed."""
+        for (bucket, handler_id, state), (n, _) in counts.items():
+            if bucket == STORED_NOW:
+                born = n if state == "created" else -n
+                self.open[handler_id] = self.open.get(handler_id, 0) + born
+                self.total += born
+                # (What is forgotten is counted down in both, and was over before.)
+                if state != "created" and n > 0:
+                    self.ended += n
