@@ -17,6 +17,7 @@ from schedule_zero.ops.events import EventHub
 from schedule_zero.rules.birth import equip, inherit
 from schedule_zero.rules.options import Source
 from schedule_zero.rules.states import TERMINAL
+from schedule_zero.service.cancel_many import CancelledMany, cancel_found, cancel_ids
 from schedule_zero.service.idempotency import idempotency_record
 from schedule_zero.service.params import check_params
 from schedule_zero.service.specs import ExecutionView, IdemKey, Principal, RunNow, SubmitItem, Submitted
@@ -253,6 +254,21 @@ class ExecutionService:
             raise NotFound(f"there is no execution {execution_id!r}")
         log.info("execution_cancel", execution_id=execution_id, outcome=answer.outcome, by=principal.name)
         return answer
+
+    async def cancel_many(
+        self, principal: Principal, ids: list[str] | None, wanted: store_executions.Filter, *, dry_run: bool = False
+    ) -> CancelledMany:
+        """The same for many: those ``ids``, or what ``wanted`` finds of what is open."""
+        if ids is not None:
+            if len(ids) > self._limits.bulk:
+                raise TooLarge(f"at most {self._limits.bulk} ids in one request, got {len(ids)}", pointer="/ids")
+            done = await cancel_ids(self._dispatcher, list(dict.fromkeys(ids)))
+        else:
+            now_us = self._clock.wall_us()
+            done = await cancel_found(self._store, self._dispatcher, wanted, now_us=now_us, dry_run=dry_run)
+        if not dry_run:
+            log.info("executions_cancel", matched=done.matched, cancelled=done.cancelled, by=principal.name)
+        return done
 
     async def clear(self, principal: Principal, before_us: int | None = None) -> int:
         """Forget executions that are over (stored before ``before_us``), in small steps; returns how many."""

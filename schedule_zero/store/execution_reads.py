@@ -48,6 +48,7 @@ class Filter(Struct, kw_only=True):
     since_us: int | None = None
     until_us: int | None = None
     node_id: str | None = None
+    group_id: str | None = None
     cursor: str | None = None
     limit: int = 50
 
@@ -271,7 +272,7 @@ def stats(conn: Connection) -> Stats:
 
 # --- lists ------------------------------------------------------------------------------------------
 
-_EQUAL = ("schedule_id", "handler_id", "job_method", "node_id")
+_EQUAL = ("schedule_id", "handler_id", "job_method", "node_id", "group_id")
 _CREATED = Seek(tables.executions, "created_us")
 
 

@@ -429,7 +429,7 @@ CASES: dict[str, tuple[Facts, Answer, str]] = {
     "duplicate": (
         skipped(SkipReason.DUPLICATE, detail="01x"),
         Answer.SKIPPED,
-        "It was due at 2023-11-14 22:13:20 UTC, and was skipped: execution 01x had its unique key.",
+        f"{DUE}, and was skipped: execution 01x had its unique key.",
     ),
     "backpressure": (
         skipped(SkipReason.BACKPRESSURE),

@@ -128,6 +128,20 @@ class Cancelled(Record, kw_only=True):
     status: State | None
 
 
+class CancelledMany(Record, kw_only=True):
+    """How many were found, and what became of them; `next_cursor` where there may be more."""
+
+    matched: Count
+    # They waited, and are over.
+    cancelled: Count
+    # They run: their nodes are told, and confirm.
+    requested: Count
+    # They were over, began meanwhile, or don't exist.
+    left: Count
+    dry_run: bool
+    next_cursor: str | None
+
+
 class Ran(Record, kw_only=True):
     """``status`` is ``success``, ``error`` (the job's own, see ``error``) or ``accepted`` (not finished in time)."""
 

@@ -12,6 +12,7 @@ from schedule_zero.store.executions import CancelOutcome
 from schedule_zero.web.api import execution_records as records
 from schedule_zero.web.api.request import ApiRequest, Response, pointing_into, replayed
 from schedule_zero.web.api.schemas import (
+    CancelManyBody,
     ClearBody,
     ErrorsQuery,
     ExecutionsQuery,
@@ -105,6 +106,41 @@ async def cancel(request: ApiRequest) -> Response:
     """End it: at once where it waits; where it runs its node is told, and confirms."""
     result = await request.service.executions.cancel(request.principal, request.id)
     return Response(records.cancelled(result), status=202 if result.outcome is CancelOutcome.REQUESTED else 200)
+
+
+async def cancel_many(request: ApiRequest) -> Response:
+    """End many: by their ids, or all that is open and fits."""
+    body: CancelManyBody = request.body
+    filters = ("handler_id", "job_method", "schedule_id", "group_id", "node_id", "status", "since", "until")
+    named = [name for name in filters if getattr(body, name) is not None]
+    if body.ids is not None and (named or body.cursor is not None):
+        raise InvalidField(f"give ids, or {' and '.join(named) or 'a filter'}, not both", pointer="/ids")
+    if body.ids is None and not named:
+        raise InvalidField(f"expected ids, or at least one of {', '.join(filters)}", pointer="")
+    if body.ids is not None and body.dry_run:
+        raise InvalidField("dry_run counts what a filter finds; ids are counted already", pointer="/dry_run")
+    wanted = Filter(
+        handler_id=body.handler_id,
+        job_method=body.job_method,
+        schedule_id=body.schedule_id,
+        group_id=body.group_id,
+        node_id=body.node_id,
+        states=body.status or [],
+        since_us=moment_us(body.since),
+        until_us=moment_us(body.until),
+        cursor=body.cursor,
+    )
+    done = await request.service.executions.cancel_many(request.principal, body.ids, wanted, dry_run=body.dry_run)
+    return Response(
+        records.CancelledMany(
+            matched=done.matched,
+            cancelled=done.cancelled,
+            requested=done.requested,
+            left=done.left,
+            dry_run=body.dry_run,
+            next_cursor=done.next_cursor,
+        )
+    )
 
 
 async def retry(request: ApiRequest) -> Response:
