@@ -1,14 +1,15 @@
-"""How many executions are not over, kept by the writer: exact, and known without asking the database.
+"""How many executions are not over: exact, and known without asking the database.
 
-The counters that a transaction writes (``Tx.count``) are added when it is committed, in the writer's thread. Others
-read plain numbers. Where a lost connection leaves open what was committed, it is read anew.
+The counters that a transaction writes (``Tx.counts``) are added on the loop when it is committed, before anybody hears
+of the commit. Where a lost connection leaves open what was committed, it is read anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
+from msgspec import Struct
 from sqlalchemy import func, select
 
 from schedule_zero.store import tables
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _C = tables.execution_counts.c
+# As ``Tx`` has them: (bucket, handler, state) → (number, run time).
+Counts: TypeAlias = "dict[tuple[int, str, str], tuple[int, int]]"
+
+
+class Open(Struct):
+    """What is stored: handler → how many are not over."""
+
+    by_handler: dict[str, int]
 
 
 class Tally:
@@ -30,8 +39,9 @@ class Tally:
         # Executions that came to their end since this process began.
         self.ended = 0
 
-    def load(self, conn: Connection) -> None:
-        """What is stored."""
+    @staticmethod
+    def stored(conn: Connection) -> Open:
+        """What the database says."""
         created = func.sum(_C.n).filter(_C.state == "created")
         over = func.sum(_C.n).filter(_C.state != "created")
         found = conn.execute(
@@ -39,7 +49,18 @@ class Tally:
             .where(_C.bucket_us == STORED_NOW)
             .group_by(_C.handler_id)
         ).all()
-        self.open = {handler_id: int(n) for handler_id, n in found}
+        return Open({handler_id: int(n) for handler_id, n in found})
+
+    def follow(self, updates: Iterable[Open | Counts]) -> None:
+        """What happened, in order."""
+        for update in updates:
+            if isinstance(update, Open):
+                self.set(update)
+            else:
+                self.add(update)
+
+    def set(self, found: Open) -> None:
+        self.open = dict(found.by_handler)
         self.total = sum(self.open.values())
 
     def add(self, counts: Mapping[tuple[int, str, str], tuple[int, int]]) -> None:

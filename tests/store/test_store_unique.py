@@ -8,13 +8,33 @@ import pytest
 
 from schedule_zero.errors import Duplicate
 from schedule_zero.job_options import JobOptions
-from schedule_zero.model import Backfill, BackfillState, Execution, FireOutcome, Origin, ScheduleState, SkipReason, State
+from schedule_zero.model import (
+    Backfill,
+    BackfillState,
+    Execution,
+    FireOutcome,
+    Origin,
+    ScheduleState,
+    SkipReason,
+    State,
+)
 from schedule_zero.rules.birth import outfit
 from schedule_zero.rules.options import Source
 from schedule_zero.store import IdempotencyRecord, IdempotentReplay, Store, backfills, executions, fires, schedules
 from schedule_zero.store.executions import Insert, Joined, StartItem
 from schedule_zero.store.schedules import Otherwise, ReleaseItem
-from tests.store.builders import T0, end_item, execution, get, insert, journal, release_item, running, schedule, state_of
+from tests.store.builders import (
+    T0,
+    end_item,
+    execution,
+    get,
+    insert,
+    journal,
+    release_item,
+    running,
+    schedule,
+    state_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -163,9 +183,7 @@ async def test_a_replaced_one_is_never_started(store: Store) -> None:
 # --- two at once -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("on_duplicate", "ids"), [("return_existing", ["a", "a", "a"]), ("replace", ["c", "c", "c"])]
-)
+@pytest.mark.parametrize(("on_duplicate", "ids"), [("return_existing", ["a", "a", "a"]), ("replace", ["c", "c", "c"])])
 async def test_of_several_in_one_request_one_is_written(store: Store, on_duplicate: str, ids: list[str]) -> None:
     rows = [unique(id_, on_duplicate=on_duplicate) for id_ in "abc"]
 
@@ -307,7 +325,14 @@ async def test_a_backfill_goes_on_where_its_key_was_taken_and_leaves_nothing_out
 
     def rows(*times: int) -> list[Execution]:
         return [
-            unique(f"b{us}", origin=Origin.BACKFILL, group_id="bf", schedule_id="s", nominal_us=T0 + us, on_duplicate="replace")
+            unique(
+                f"b{us}",
+                origin=Origin.BACKFILL,
+                group_id="bf",
+                schedule_id="s",
+                nominal_us=T0 + us,
+                on_duplicate="replace",
+            )
             for us in times
         ]
 
