@@ -25,7 +25,7 @@ class SlowHandler(BaseHandler):
         return "done"
 
     async def aheld(self) -> str:
-        while not GATE.is_set():  # noqa: ASYNC110 - it is set from another thread
+        while not GATE.is_set():
             await asyncio.sleep(0.01)
         return "done"
 

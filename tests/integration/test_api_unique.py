@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from schedule_zero.config import HandlerLimits, HandlerRule, LimitsConfig
-from schedule_zero.server import Server
 from tests.integration.conftest import api_client, know_demo, running_server, with_config
 from tests.support import ManualClock, eventually
 
@@ -230,7 +229,7 @@ async def test_what_would_never_fit_is_too_large(full):
 
 
 async def test_it_is_shown_in_health_and_metrics(full):
-    server, api = full
+    _, api = full
     await post(api, {"executions": [NOOP] * 3})
     await post(api, NOOP)
 

@@ -1,4 +1,4 @@
-"""Start deadlines: what waits too long is misfired, what comes too late is never started; and the tally of what is open."""
+"""Start deadlines: what waits too long is misfired, what comes too late is not started. And the tally of the open."""
 
 from __future__ import annotations
 

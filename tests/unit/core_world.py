@@ -42,6 +42,7 @@ class Record:
     error: bytes | None = None
     result: bytes | None = None
     started_us: int | None = None
+    start_by_us: int | None = None
     # token → outcome of archived attempts
     attempts: dict[int, AttemptOutcome] = field(default_factory=dict)
     tokens: list[int] = field(default_factory=list)
@@ -68,6 +69,7 @@ class Record:
             cancel_requested=self.cancel_requested,
             not_before_us=self.not_before_us,
             started_us=self.started_us,
+            start_by_us=self.start_by_us,
         )
 
 
@@ -86,7 +88,7 @@ class Ledger:
         for row in rows:
             assert row.id not in self.records
             record = self.records[row.id] = Record(row, row.state, history=[row.state])
-            record.not_before_us = row.not_before_us
+            record.not_before_us, record.start_by_us = row.not_before_us, row.start_by_us
             if row.state is State.RUNNING:
                 self._run(record, row.attempt, row.token, row.node_id)
 
@@ -103,7 +105,8 @@ class Ledger:
         for item in items:
             record = self.records[item.id]
             waiting = record.state in (State.PENDING, State.SCHEDULED, State.RETRY_SCHEDULED)
-            if not waiting or record.cancel_requested:
+            expired = record.start_by_us is not None and record.start_by_us <= item.dispatched_us
+            if not waiting or record.cancel_requested or expired:
                 refused.add(item.id)
                 continue
             record.become(State.RUNNING)
@@ -126,6 +129,7 @@ class Ledger:
             record.lost += item.lost
             record.attempt -= not item.burn
             record.not_before_us = item.not_before_us
+            record.start_by_us = item.start_by_us or record.start_by_us
             record.result, record.error = item.result, item.error
         return refused
 
@@ -151,6 +155,13 @@ class Ledger:
             return "requested", record.node_id, record.token
         record.become(State.CANCELLED)
         return "cancelled", None, 0
+
+    def misfire(self, now_us: int) -> None:
+        """What the timer does when a moment has come of which the core has told."""
+        for record in self.records.values():
+            if record.state in (State.SCHEDULED, State.PENDING, State.RETRY_SCHEDULED):
+                if record.start_by_us is not None and record.start_by_us <= now_us:
+                    record.become(State.MISFIRED)
 
     def release_due(self, now_us: int) -> list[Execution]:
         due = []
@@ -291,6 +302,8 @@ class World:
         self.notes: list = []
         self.node_changes: list = []
         self.refills: list = []
+        # Moments by which something has to be started, as the core told them.
+        self.expiries: list[int] = []
         self.core = self._new_core()
 
     def _new_core(self) -> Core:
@@ -345,6 +358,7 @@ class World:
                 peer.heartbeat()
             self.core.tick(self.now)
             self.settle()
+            self.expire()
 
     def restart(self) -> None:
         """The server process is killed and started again."""
@@ -359,6 +373,7 @@ class World:
             if record.state is State.PENDING
         }
         self.core.restore(known, running, sorted(waiting), self.now)
+        self.expiries = [record.start_by_us for record in self.ledger.records.values() if record.start_by_us]
         assert all(node.state is not NodeState.ONLINE for node in self.core.nodes.values())
         self.settle()
 
@@ -418,10 +433,19 @@ class World:
                 self.node_changes.append((node.node_id, node.state, reason))
             case fx.Note(event, fields):
                 self.notes.append((event, fields))
+            case fx.ExpiresAt(wall_us):
+                self.expiries.append(wall_us)
             case fx.DueAt(_) | fx.NodeForgotten(_):
                 pass
             case _:
                 raise AssertionError(effect)
+
+    def expire(self) -> None:
+        """The timer: it knows of no moment but those that the core told, and those that it found at the start."""
+        now_us = self.now.wall_us
+        if any(us <= now_us for us in self.expiries):
+            self.expiries = [us for us in self.expiries if us > now_us]
+            self.ledger.misfire(now_us)
 
     def release_due(self) -> None:
         self.core.committed(self.ledger.release_due(self.now.wall_us), self.now)

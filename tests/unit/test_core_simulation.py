@@ -19,6 +19,7 @@ import pytest
 from schedule_zero.dispatch import effects as fx
 from schedule_zero.job_options import JobOptions, OnLost
 from schedule_zero.model import AttemptOutcome, State
+from schedule_zero.rules.birth import start_by_us
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.wire import messages as m
 from tests.unit.core_world import World
@@ -32,6 +33,8 @@ OPTIONS = [
     msgspec.json.encode(JobOptions(max_attempts=3, retry_delay_s=1.0)),
     msgspec.json.encode(JobOptions(on_lost=OnLost.FAIL)),
     msgspec.json.encode(JobOptions(max_attempts=2, retry_delay_s=0.0)),
+    msgspec.json.encode(JobOptions(queue_timeout_s=3.0)),
+    msgspec.json.encode(JobOptions(queue_timeout_s=0.3, max_attempts=3, retry_delay_s=1.0)),
 ]
 
 
@@ -312,6 +315,8 @@ class Simulation:
     def submit(self) -> None:
         rng = self.random
         rows = self.world.rows(rng.randint(1, 8), priority=rng.choice([1, 5, 5, 9]), options=rng.choice(OPTIONS))
+        for row in rows:
+            row.start_by_us = start_by_us(row, self.world.now.wall_us)
         self.world.core.place(rows, self.world.now)
         if rng.random() < 0.1:
             self.world.core.abandoned(rows, self.world.now)
@@ -364,6 +369,7 @@ class Simulation:
             world.core.tick(world.now)
             world.core.committed(world.ledger.release_due(world.now.wall_us), world.now)
             world.settle()
+            world.expire()
             self.check()
 
     def settled(self) -> bool:
@@ -408,6 +414,14 @@ def test_whatever_happens_one_lease_one_end_and_no_token_twice(seed):
     simulation.check_end()
     completed = sum(record.state is State.COMPLETED for record in simulation.world.ledger.records.values())
     assert completed > 20
+
+
+def test_some_came_too_late_to_be_started():
+    simulation = Simulation(3)
+    simulation.run()
+    misfired = [record for record in simulation.world.ledger.records.values() if record.state is State.MISFIRED]
+    assert misfired
+    assert any(record.tokens for record in misfired), "one that had been tried before"
 
 
 def test_the_same_seed_gives_the_same_run():
