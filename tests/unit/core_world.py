@@ -159,9 +159,9 @@ class Ledger:
     def misfire(self, now_us: int) -> None:
         """What the timer does when a moment has come of which the core has told."""
         for record in self.records.values():
-            if record.state in (State.SCHEDULED, State.PENDING, State.RETRY_SCHEDULED):
-                if record.start_by_us is not None and record.start_by_us <= now_us:
-                    record.become(State.MISFIRED)
+            waits = record.state in (State.SCHEDULED, State.PENDING, State.RETRY_SCHEDULED)
+            if waits and record.start_by_us is not None and record.start_by_us <= now_us:
+                record.become(State.MISFIRED)
 
     def release_due(self, now_us: int) -> list[Execution]:
         due = []

@@ -1,4 +1,4 @@
-"""Heartbeat timeouts and start deadlines on the node: what says nothing for too long is ended, what is late not begun."""
+"""Heartbeat timeouts and start deadlines on the node: what is silent is ended, what is late is not begun."""
 
 from __future__ import annotations
 

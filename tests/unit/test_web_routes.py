@@ -63,6 +63,7 @@ POST /api/executions operator
 GET /api/executions/stats viewer
 GET /api/executions/errors viewer
 POST /api/executions/clear admin
+POST /api/executions/cancel operator
 GET /api/executions/{id} viewer
 POST /api/executions/{id}/cancel operator
 POST /api/executions/{id}/retry operator
