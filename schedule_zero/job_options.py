@@ -85,7 +85,7 @@ DelayS = Annotated[float, Meta(ge=0, le=MAX_OPTION_S)]
 
 
 # Text with ``{parameter}`` in it, filled in for each execution (``rules.keys``).
-_TEMPLATE = r"^([^{}]|\{([A-Za-z_][A-Za-z0-9_]*|\*)\})+(?!\n)$"
+_TEMPLATE = r"^([^{}\x00-\x1f]|\{([A-Za-z_][A-Za-z0-9_]*|\*)\})+(?!\n)$"
 KeyTemplate = Annotated[str, Meta(min_length=1, max_length=256, pattern=_TEMPLATE)]
 # A condition on a node, such as ``gpu``, ``os == linux`` or ``memory_gb >= 16`` (``rules.routing``).
 Condition = Annotated[str, Meta(min_length=1, max_length=256)]

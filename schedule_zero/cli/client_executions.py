@@ -28,7 +28,7 @@ COLUMNS: list[Column] = [
 FIELDS = (
     "id", "status", "handler_id", "job_method", "job_params", "schedule_id", "origin", "parent_id", "priority",
     "attempt", "node_id", "nominal_time", "not_before", "created_at", "dispatched_at", "started_at", "finished_at",
-    "stored_at", "duration_ms", "lost_count", "idempotency_key", "options", "progress",
+    "stored_at", "duration_ms", "lost_count", "idempotency_key", "progress",
 )  # fmt: skip
 ATTEMPTS: list[Column] = [
     ("TRY", "attempt"),
@@ -38,6 +38,10 @@ ATTEMPTS: list[Column] = [
     ("FINISHED", moment("finished_at")),
     ("ERROR", lambda attempt: (attempt.get("error") or {}).get("message", "")),
 ]
+
+
+# What isn't among them is the default.
+OPTIONS: list[Column] = [("OPTION", "name"), ("VALUE", "value"), ("SAID BY", "source")]
 
 
 def _took(milliseconds: float | None) -> str | None:
@@ -101,6 +105,11 @@ def _show(caller: Caller, record: dict[str, Any]) -> None:
         show_json(record)
         return
     show_fields(record, FIELDS)
+    options = record["options"]
+    if options["sources"]:
+        say("\noptions")
+        said = [{"name": name, "value": options[name], "source": who} for name, who in options["sources"].items()]
+        show_table(said, OPTIONS, none="")
     if len(record.get("attempts", ())) > 1:
         say("\nattempts")
         show_table(record["attempts"], ATTEMPTS, none="")

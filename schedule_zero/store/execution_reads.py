@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
-from sqlalchemy import BigInteger, ColumnElement, Subquery, bindparam, func, literal_column, or_, select, text, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Subquery, bindparam, func, literal_column, or_, select, text
 
 from schedule_zero.model import Attempt, Execution, Origin, State
 from schedule_zero.store import tables
@@ -89,15 +89,18 @@ _DUE = Query(
 _PENDING_COUNTS = Query(
     select(E.handler_id, E.job_method, func.count()).where(text(tables.IS_PENDING)).group_by(E.handler_id, E.job_method)
 )
-_AGED = literal_column(tables.AGED, BigInteger)
+aged = literal_column(tables.AGED, BigInteger)
 _PENDING = (
     select(*COLUMNS)
     .where(text(tables.IS_PENDING), E.handler_id == bindparam("handler"), E.job_method == bindparam("method"))
-    .order_by(_AGED, E.id)
+    .order_by(aged, E.id)
     .limit(bindparam("most"))
 )
 _WINDOW = Query(_PENDING)
-_WINDOW_AFTER = Query(_PENDING.where(tuple_(_AGED, E.id) > tuple_(bindparam("aged"), bindparam("after"))))
+# A row comparison would not be found in the index; two ranges are.
+_WINDOW_AFTER = Query(
+    _PENDING.where(aged >= bindparam("aged"), (aged > bindparam("aged")) | (E.id > bindparam("after")))
+)
 _COUNTS = Query(
     select(
         tables.execution_counts.c.bucket_us,

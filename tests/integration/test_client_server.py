@@ -261,6 +261,15 @@ async def test_run_fails_with_the_job(client, command):
     assert (done.exit_code, json.loads(done.stdout)["status"]) == (1, "error")
 
 
+async def test_an_execution_is_shown_with_the_options_that_were_said_and_who_said_them(client, command):
+    (execution_id,) = (await command("submit", "demo.noop", "--priority", "9", "--retry-on", "timeout")).stdout.split()
+    done = await command("executions", execution_id)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["priority", "9", "submission"] in lines
+    assert ["retry_on", "timeout", "submission"] in lines
+    assert "max_per_key" not in done.stdout
+
+
 async def test_submit_prints_ids_or_waits(client, command):
     done = await command("submit", "demo.add", "a=1", "b=2")
     (execution_id,) = done.stdout.split()

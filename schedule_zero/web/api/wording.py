@@ -23,7 +23,7 @@ PATTERNS = {
     r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]*(?!\n)$": NAME_WORDS,
     r"^[a-z_]+(\.[a-z_]+)?(?!\n)$": "a word such as execution or execution.finished",
     r"^[A-Za-z_][A-Za-z0-9_.]*(?!\n)$": "an exception's class such as ConnectionError, or a category such as transient",
-    r"^([^{}]|\{([A-Za-z_][A-Za-z0-9_]*|\*)\})+(?!\n)$": "text with {parameter} in it, such as customer:{customer}",
+    r"^([^{}\x00-\x1f]|\{([A-Za-z_][A-Za-z0-9_]*|\*)\})+(?!\n)$": "text with {parameter} in it such as user:{id}",
     r"^[1-9][0-9]{0,8}/[smhd](?!\n)$": "so many in a second, minute, hour or day, such as 10/s",
     r"^[0-9]{1,18}(-[0-9]{1,9})?(?!\n)$": "the id of an event such as 1234-5",
 }
