@@ -233,7 +233,10 @@ class Rounds:
             if isinstance(answer, ReleaseRefusal):
                 self._refused(alarm, asked, answer)
                 continue
-            item = asked if answer is None else answer
+            item = asked
+            if answer is not None:
+                item = answer
+                self.turns.skipped(item.id)
             fires += len(item.fires)
             alarm.released(item)
             self.window.put(alarm)
