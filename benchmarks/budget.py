@@ -153,4 +153,5 @@ BUDGET: tuple[Line, ...] = (
     _within("w8_start_s", "W8", "100,000 schedules: server's command → /readyz 200", 5.0, 1.5),
     _share("w8_idle_cpu_share", "W8", "100,000 schedules: CPU of the server, idle", 0.02, 0.01),
     _within("w8_list_p95_s", "W8", "100,000 schedules: a page of their list, p95", 0.05, 0.02),
+    _within("w9_cancel_p99_s", "W9", "a running job is cancelled → its node has confirmed, p99", 0.2, 0.05),
 )
