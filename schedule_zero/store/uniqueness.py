@@ -20,6 +20,14 @@ from schedule_zero.store.statements import Bulk
 from schedule_zero.store.tx import Tx
 
 _FIELDS = "e.unique_key, e.id, e.state, e.created_us, e.options, e.group_id, e.seq"
+_KNOWN = Bulk(
+    tables.executions,
+    ("unique_key",),
+    "WITH keys AS (SELECT column1 AS k FROM (VALUES ",
+    f""") AS v)
+    SELECT k FROM keys WHERE EXISTS
+        (SELECT 1 FROM executions e WHERE e.unique_key = keys.k AND e.{tables.IS_UNIQUE})""",
+)
 # All that wait, for they are few; of the others the newest says it: no later one came while an earlier one held.
 _HOLDERS = Bulk(
     tables.executions,
@@ -54,10 +62,15 @@ class Claims:
         # To be cancelled once the batch is inserted.
         self.replaced: list[str] = []
         self._holders: dict[str, list[Holder]] = {}
-        keys = dict.fromkeys((row.unique_key,) for row in rows if row.unique_key is not None)
-        if not keys:
+        named = [row.unique_key for row in rows if row.unique_key is not None]
+        keys = list(dict.fromkeys(named))
+        # Most keys are new: that is a cheap question.
+        known = tx.lookup(_KNOWN, [(key,) for key in keys]) if keys else []
+        # Nobody has any of them, and no two of the batch share one: there is nothing to decide.
+        self.all_free = not known and len(keys) == len(named)
+        if not known:
             return
-        found = sorted(tx.lookup(_HOLDERS, list(keys)), key=lambda row: row[6])
+        found = sorted(tx.lookup(_HOLDERS, known), key=lambda row: row[6])
         for key, id_, state, created_us, options, group_id, _ in found:
             document = None if options is None else options.encode()
             self._holders.setdefault(key, []).append(Holder(id_, State(state), created_us, document, group_id))
@@ -68,7 +81,7 @@ class Claims:
         ``wait``: it replaces nobody.
         """
         key = row.unique_key
-        if key is None:
+        if key is None or self.all_free:
             return None
         said = claim(_holder(row), self._holders.get(key, ()), self._now_us)
         if wait and said.replaces:
@@ -83,6 +96,8 @@ class Claims:
         Of two in one submission the later one takes the place of the earlier, where it is to replace: that one is not
         even written.
         """
+        if self.all_free:
+            return None
         instead: dict[str, str] = {}
         mine: dict[str, list[Execution]] = {}
         accepted: list[tuple[str, Execution, tuple[str, ...]]] = []
