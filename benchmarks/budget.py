@@ -151,6 +151,7 @@ BUDGET: tuple[Line, ...] = (
     _within("w6_first_job_s", "W6", "cold start: command → first job completed", 3.0, 1.5),
     _within("w7_read_p95_s", "W7", "API list and detail reads with 1 M executions, p95", 0.15, 0.05),
     _within("w8_start_s", "W8", "100,000 schedules: server's command → /readyz 200", 5.0, 1.5),
+    _within("wiso_overhead_s", "Wiso", "isolated job in a warm worker, more than W2's p50", 0.002, 0.001),
     _share("w8_idle_cpu_share", "W8", "100,000 schedules: CPU of the server, idle", 0.02, 0.01),
     _within("w8_list_p95_s", "W8", "100,000 schedules: a page of their list, p95", 0.05, 0.02),
     _within("w9_cancel_p99_s", "W9", "a running job is cancelled → its node has confirmed, p99", 0.2, 0.05),

@@ -26,7 +26,7 @@ from benchmarks.workloads import cancels, fires, history, jobs, schedules, store
 
 # More than this share of the machine used by others spoils the run.
 BUSY = 0.1
-WORKS = ("W1", "W2", "W3", "W4", "W4b", "W5", "W7", "W8", "W9")
+WORKS = ("W1", "W2", "W3", "W4", "W4b", "W5", "W7", "W8", "W9", "Wiso")
 
 
 class Run:
@@ -73,6 +73,8 @@ class Run:
                     self.step("W1", lambda: jobs.bulk(deployed, measured, jobs=plan.bulk_jobs))
             if "W2" in self.works:
                 self.step("W2", lambda: self._singles(deployed))
+            if "Wiso" in self.works:
+                self.step("Wiso", lambda: jobs.isolated(deployed, measured, jobs=plan.single_jobs))
             if "W3" in self.works:
                 self.step("W3", lambda: self._schedules(deployed))
             if "W4" in self.works:

@@ -2,13 +2,17 @@
 
 Where the environment variable ``SCHEDULE_ZERO_CHAOS_LEDGER`` names a file, each job appends one JSON line when it
 starts and one when it ends, and has it on the disk before it goes on: evidence of what really ran that does
-not depend on anything that ScheduleZero says. (An ``exit``, ``hang`` or ``oom`` leaves only its first line.)
+not depend on anything that ScheduleZero says. (An ``exit``, ``segfault``, ``hang`` or ``oom`` leaves only the first.)
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +21,11 @@ from typing import Any
 from schedule_zero import BaseHandler, current_job
 
 LEDGER = "SCHEDULE_ZERO_CHAOS_LEDGER"
+# Starts a process, says its id, and waits for it.
+_PARENT = (
+    "import subprocess, sys; child = subprocess.Popen(['sleep', sys.argv[1]]); "
+    "print(child.pid, flush=True); child.wait()"
+)
 
 
 class ChaosHandler(BaseHandler):
@@ -44,6 +53,43 @@ class ChaosHandler(BaseHandler):
         with _ledger("exit"):
             time.sleep(after_s)
             os._exit(code)
+
+    def segfault(self) -> None:
+        """Read what isn't there, in C: the whole process ends."""
+        with _ledger("segfault"):
+            ctypes.string_at(0)
+
+    def spin(self, seconds: float = 3600.0) -> str:
+        """Take CPU time, in Python, and take no notice of anything."""
+        with _ledger("spin"):
+            until = time.process_time() + seconds
+            while time.process_time() < until:
+                pass
+            return "tired"
+
+    def hog(self, seconds: float = 3600.0) -> str:
+        """Take CPU time in one long call that lets no other thread of its process have a turn."""
+        with _ledger("hog"):
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                # A regular expression that backtracks holds the interpreter's lock: about a second for these.
+                re.match(r"(a|a)*b", "a" * 24)
+            return "tired"
+
+    def family(self, seconds: float = 3600.0, *, own_session: bool = False, wait: bool = True) -> list[int]:
+        """Start a process that starts another; with ``own_session`` they leave the group. Returns their ids."""
+        with _ledger("family"):
+            child = subprocess.Popen(  # noqa: S603 - this interpreter, the text below
+                [sys.executable, "-S", "-c", _PARENT, str(seconds)],
+                stdout=subprocess.PIPE,
+                start_new_session=own_session,
+            )
+            assert child.stdout is not None
+            pids = [child.pid, int(child.stdout.readline())]
+            current_job().progress(50, f"{pids[0]} {pids[1]}")
+            if wait:
+                child.wait()
+            return pids
 
     def hang(self, seconds: float = 3600.0) -> str:
         """Block a worker thread, and take no notice of anything."""

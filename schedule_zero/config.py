@@ -11,6 +11,12 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400 * 365)]
 
 
+# How long, and how many; 0: no limit.
+Age = Annotated[float, Meta(ge=0, le=86_400 * 36_525)]
+Rows = Annotated[int, Meta(ge=0, le=1_000_000_000_000)]
+DAY_S = 86_400.0
+
+
 class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A section of config.yaml."""
 
@@ -53,6 +59,12 @@ class DispatchConfig(_Section, frozen=True):
     # So many bytes of their parameters at most: 10,000 of the largest would take 2.5 GB.
     window_bytes: Annotated[int, Meta(ge=65_536, le=1 << 40)] = 64 << 20
     max_lost: Annotated[int, Meta(ge=1, le=100)] = 3
+    # A node where so many executions in a row failed that do well elsewhere gets no new work for a while. 0: never.
+    quarantine_failures: Annotated[int, Meta(ge=0, le=10_000)] = 10
+    # The same for one whose process was lost with work so many times in 10 minutes. 0: never.
+    quarantine_losses: Annotated[int, Meta(ge=0, le=1_000)] = 5
+    # After so long it is tried with one attempt at a time; doubled each time that this fails, up to an hour.
+    quarantine_s: Seconds = 60.0
 
 
 class LimitsConfig(_Section, frozen=True):
@@ -77,6 +89,21 @@ class RetentionConfig(_Section, frozen=True):
     events_rows: Annotated[int, Meta(ge=1000, le=100_000_000)] = 1_000_000
     # How long a repeated request with the same Idempotency-Key gets the first one's answer.
     idempotency_s: Seconds = 86_400.0
+    # How long executions are kept that ended in that state, and at most how many of them.
+    completed_s: Age = 30 * DAY_S
+    completed_rows: Rows = 0
+    failed_s: Age = 90 * DAY_S
+    failed_rows: Rows = 0
+    timeout_s: Age = 90 * DAY_S
+    timeout_rows: Rows = 0
+    dead_s: Age = 90 * DAY_S
+    dead_rows: Rows = 0
+    cancelled_s: Age = 90 * DAY_S
+    cancelled_rows: Rows = 0
+    misfired_s: Age = 90 * DAY_S
+    misfired_rows: Rows = 0
+    # Executions that wait for somebody to deal with them are kept whatever their age.
+    keep_dead_letters: bool = True
 
 
 class AuditConfig(_Section, frozen=True):

@@ -92,8 +92,9 @@ class AttemptOutcome(StrEnum):
 
 
 class Role(StrEnum):
-    """What a token may do; each role includes the ones before it."""
+    """What a token may do. A worker runs jobs and sees nothing; operator and admin include the ones before them."""
 
+    WORKER = "worker"
     VIEWER = "viewer"
     OPERATOR = "operator"
     ADMIN = "admin"
@@ -113,6 +114,17 @@ class NodeState(StrEnum):
     SUSPECT = "suspect"
     LOST = "lost"
     OFFLINE = "offline"
+
+
+class OperationKind(StrEnum):
+    """Why a connected node gets no new work; at most one at a time, until it is released."""
+
+    # What it holds goes on, queued or running.
+    CORDON = "cordon"
+    # It hands back what it has not started, and at the deadline what still runs.
+    DRAIN = "drain"
+    # The server did it, because of what happened there; it ends by itself once the node does well again.
+    QUARANTINE = "quarantine"
 
 
 class CatchUp(StrEnum):
@@ -196,6 +208,9 @@ class Policies(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     max_fires: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
     # Paused after so many failed executions in a row.
     max_failures: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    # How long its executions are kept when they are over (instead of the server's ages), and the newest how many.
+    keep_s: Annotated[float, Meta(gt=0, le=86_400 * 36_525)] | None = None
+    keep_last: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     # Each execution starts up to so much after its nominal time.
     jitter_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     jitter: Spread = Spread.UNIFORM
@@ -395,6 +410,39 @@ class Backfill(Struct, kw_only=True):
     by: str | None = None
 
 
+class RequeueState(StrEnum):
+    RUNNING = "running"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class Requeue(Struct, kw_only=True):
+    """Dead letters that are run again, ``rate_per_s`` at most: one group, or all of a job, of a handler, or all."""
+
+    id: str
+    dead_letter: str | None = None
+    handler_id: str | None = None
+    job_method: str | None = None
+    # What came later is not meant.
+    up_to_seq: int
+    # Those up to here are done.
+    at_letter: str = ""
+    at_seq: int = 0
+    rate_per_s: float
+    # A merge patch of their parameters, and ``JobOptions`` that are to be others, as JSON.
+    patch: bytes | None = None
+    options: bytes | None = None
+    # Dead letters when it began; executions created; those that their job would not take (they stay).
+    total: int
+    created: int = 0
+    refused: int = 0
+    # Why the first of those was refused.
+    note: str | None = None
+    state: RequeueState = RequeueState.RUNNING
+    created_us: int = 0
+    by: str | None = None
+
+
 class Calendar(Struct, kw_only=True):
     """A named calendar as it is stored."""
 
@@ -437,6 +485,20 @@ class Handler(Struct, kw_only=True):
     updated_us: int = 0
 
 
+class NodeOperation(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What was done to a node, by whom and why."""
+
+    kind: OperationKind
+    since_us: int
+    # A drain: when what runs is handed back. A quarantine: when the node is on probation.
+    until_us: int | None = None
+    note: str = ""
+    # A principal's name; empty: the server itself.
+    by: str = ""
+    # A quarantine: the how manieth in a row.
+    times: int = 0
+
+
 class Node(Struct, kw_only=True):
     """One handler process as the store remembers it."""
 
@@ -446,7 +508,7 @@ class Node(Struct, kw_only=True):
     state: NodeState
     handlers: list[str]
     slots: int
-    draining: bool = False
+    operation: NodeOperation | None = None
     version: str = ""
     host: str = ""
     pid: int = 0

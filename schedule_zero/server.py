@@ -36,6 +36,8 @@ from schedule_zero.errors import StoreUnavailable
 from schedule_zero.model import ServerRun
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.registry_file import RegistryEntry, RegistryFile
+from schedule_zero.ops.retention import EVERY_S as RETENTION_S
+from schedule_zero.ops.retention import Retention
 from schedule_zero.ops.supervise import Supervisor
 from schedule_zero.ops.upkeep import Chore, repeat, until_done
 from schedule_zero.service import Service
@@ -44,10 +46,12 @@ from schedule_zero.service.audit import AuditService
 from schedule_zero.service.audit_rounds import AuditRounds
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.calendars import CalendarService
+from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
+from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedules import ScheduleService
@@ -69,6 +73,8 @@ log = structlog.get_logger(__name__)
 LIFE_S = 10.0
 # How often it is seen to whether an audit of all schedules is due.
 AUDIT_LOOK_S = 60.0
+# How old the number of dead letters in the metrics may be.
+LETTERS_S = 5.0
 
 
 class Addresses(Struct, frozen=True, kw_only=True):
@@ -111,10 +117,14 @@ class Server:
         executions = ExecutionService(
             store=self.store, dispatcher=self.dispatcher, hub=self.hub, clock=clock, limits=config.limits
         )
+        dead_letters = DeadLetterService(
+            store=self.store, dispatcher=self.dispatcher, clock=clock, limits=config.limits
+        )
         audits = AuditService(store=self.store, timer=self.timer, clock=clock)
         self.audit_rounds = AuditRounds(
             store=self.store, timer=self.timer, audits=audits, clock=clock, every_s=config.audit.every_s
         )
+        access = AccessService(store=self.store, curve=self.curve, clock=clock)
         schedules = ScheduleService(
             store=self.store,
             dispatcher=self.dispatcher,
@@ -126,6 +136,10 @@ class Server:
         )
         self.service = Service(
             executions=executions,
+            dead_letters=dead_letters,
+            jobs=JobService(
+                store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.dispatch, access=access
+            ),
             schedules=schedules,
             ledger=LedgerService(store=self.store),
             audits=audits,
@@ -141,7 +155,7 @@ class Server:
                 users=self._users_of_calendar,
                 changed=self._calendar_changed,
             ),
-            access=AccessService(store=self.store, curve=self.curve, clock=clock),
+            access=access,
             system=SystemService(
                 store=self.store,
                 dispatcher=self.dispatcher,
@@ -152,6 +166,7 @@ class Server:
                 render_metrics=self._render_metrics,
             ),
         )
+        self.retention = Retention(store=self.store, clock=clock, config=config.retention)
         self.http = HttpServer(self.service, config)
         self._metrics = server_metrics(
             store=self.store,
@@ -160,6 +175,8 @@ class Server:
             hub=self.hub,
             supervisor=self.supervisor,
             audit=self.audit_rounds.stats,
+            retention=self.retention.stats,
+            letters=lambda: dead_letters.waiting,
             requests=lambda: self.http.stats.requests,
         )
         self.addresses = Addresses(http="", zmq="", curve=False, state_dir=str(state_dir), pid=os.getpid())
@@ -183,6 +200,7 @@ class Server:
         self._keep("calendars", self.calendars.run)
         self._keep("timer", self.timer.run)
         self._keep("backfills", self.timer.backfills.run)
+        self._keep("requeues", self.service.dead_letters.requeues.run)
         for chore in self._chores():
             self._keep(f"upkeep.{chore.name}", partial(repeat, chore))
         self.addresses = addresses = Addresses(
@@ -276,6 +294,8 @@ class Server:
                 run_once=self.audit_rounds.run_if_due,
             ),
             Chore(name="life", every_s=LIFE_S, run_once=self._seen),
+            Chore(name="retention", every_s=RETENTION_S, run_once=self.retention.run_once),
+            Chore(name="dead_letters", every_s=LETTERS_S, run_once=self.service.dead_letters.refresh),
             Chore(name="snooze", every_s=1.0, run_once=self.service.schedules.wake),
             Chore(name="calendars", every_s=3600.0, run_once=self.calendars.warm),
             Chore(name="registry_file", every_s=1.0, run_once=mirror_registry),

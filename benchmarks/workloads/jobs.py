@@ -1,4 +1,4 @@
-"""W1 and W2: jobs in bulk, and one job at a time."""
+"""W1 and W2: jobs in bulk, and one job at a time; and Wiso: the latter in a worker process."""
 
 from __future__ import annotations
 
@@ -58,6 +58,26 @@ def sixteen_callers(deployed: Deployment, measured: Measured, *, jobs: int) -> N
     load = _run_now(deployed, measured, jobs=jobs, callers=16, work="W2, 16 callers")
     measured.add("w2_16_callers_per_s", load.per_second)
     measured.add("w2_16_callers_p99_s", percentile(load.latencies_s, 99))
+
+
+def isolated(deployed: Deployment, measured: Measured, *, jobs: int, rounds: int = 4) -> None:
+    """Wiso: W2 in the node and in a warm worker process, in turn; what the process costs each job, at p50."""
+    target = deployed.target
+    plain, process = (
+        target.encode("POST", "/api/run_now", msgspec.json.encode({**NOOP, "wait_s": 30, "options": options}))
+        for options in ({}, {"isolation": "process"})
+    )
+    closed_loop(target, deal([plain, process] * 20, 1), expect=(200,))
+    latencies: dict[bytes, list[float]] = {plain: [], process: []}
+    for _ in range(rounds):
+        for request, seen in latencies.items():
+            load = closed_loop(target, deal([request] * (jobs // rounds), 1), expect=(200,))
+            if load.odd:
+                raise LoadError(f"run_now was answered {load.odd}")
+            seen.extend(load.latencies_s)
+    at_half = {request: percentile(seen, 50) for request, seen in latencies.items()}
+    measured.add("wiso_p50_s", at_half[process])
+    measured.add("wiso_overhead_s", max(0.0, at_half[process] - at_half[plain]))
 
 
 def _run_now(deployed: Deployment, measured: Measured, *, jobs: int, callers: int, work: str) -> LoadResult:

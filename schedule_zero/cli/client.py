@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from schedule_zero.cli import (
     client_calendars,
+    client_dead_letters,
     client_executions,
     client_foresight,
     client_jobs,
@@ -16,6 +17,7 @@ from schedule_zero.cli.api import main
 
 __all__ = [
     "client_calendars",
+    "client_dead_letters",
     "client_executions",
     "client_foresight",
     "client_jobs",

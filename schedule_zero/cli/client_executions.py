@@ -28,7 +28,7 @@ COLUMNS: list[Column] = [
 FIELDS = (
     "id", "status", "handler_id", "job_method", "job_params", "schedule_id", "origin", "parent_id", "priority",
     "attempt", "node_id", "nominal_time", "not_before", "created_at", "dispatched_at", "started_at", "finished_at",
-    "stored_at", "duration_ms", "lost_count", "idempotency_key", "progress",
+    "stored_at", "duration_ms", "cpu_ms", "peak_rss_bytes", "lost_count", "idempotency_key", "progress",
 )  # fmt: skip
 ATTEMPTS: list[Column] = [
     ("TRY", "attempt"),
@@ -36,6 +36,8 @@ ATTEMPTS: list[Column] = [
     ("NODE", "node_id"),
     ("DISPATCHED", moment("dispatched_at")),
     ("FINISHED", moment("finished_at")),
+    ("CPU", lambda attempt: _took(attempt.get("cpu_ms"))),
+    ("MEMORY", lambda attempt: _mib(attempt.get("peak_rss_bytes"))),
     ("ERROR", lambda attempt: (attempt.get("error") or {}).get("message", "")),
 ]
 
@@ -48,6 +50,10 @@ def _took(milliseconds: float | None) -> str | None:
     if milliseconds is None:
         return None
     return f"{milliseconds:.3g} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
+
+
+def _mib(size: int | None) -> str | None:
+    return None if size is None else f"{size / (1 << 20):.1f} MiB"
 
 
 @main.command()
@@ -136,7 +142,8 @@ def cancel(caller: Caller, ids: tuple[str, ...], dry_run: bool, **filters: Any) 
     """Cancel executions: those that wait at once; of those that run, the node is told, and confirms.
 
     An async method is interrupted. A plain one can't be: it has to look at ctx.cancelled. If it takes no notice, the
-    execution counts as cancelled after 30 s, but the method goes on and holds its node's slot until it returns.
+    execution counts as cancelled after 30 s, but the method goes on and holds its node's slot until it returns. An
+    isolated one gets SIGTERM, and SIGKILL after 5 s, with all that it has started.
 
     \b
     Examples:

@@ -69,6 +69,8 @@ def policy_options(command: F) -> F:
         click.option("--coalesce", is_flag=True, help="Of several due at once, run the latest only."),
         click.option("--max-fires", type=click.IntRange(1), help="Finished after so many runs."),
         click.option("--max-failures", type=click.IntRange(1), help="Paused after so many failed runs in a row."),
+        click.option("--keep", "keep_s", type=Duration(), metavar="DURATION", help="Its runs are kept for this long."),
+        click.option("--keep-last", type=click.IntRange(1), help="Only the newest so many of its runs are kept."),
         click.option("--jitter", "jitter_s", type=Duration(), metavar="DURATION", help="Start up to so much later."),
         click.option("--jitter-spread", "jitter", type=click.Choice(SPREADS), help="hash: always as much. [uniform]"),
         click.option("--exclude", multiple=True, metavar="CALENDAR", help="No fire in it (may be repeated)."),
@@ -86,7 +88,7 @@ def take_policies(given: dict[str, Any]) -> dict[str, Any]:
     """Take what ``policy_options`` gave out of ``given``: the ``policies`` of the API, what wasn't said left out."""
     names = (
         "overlap", "catch_up", "catch_up_max", "coalesce", "max_fires", "max_failures", "jitter_s", "exclude",
-        "require", "catch_up_window_s", "jitter", "business_days",
+        "require", "catch_up_window_s", "jitter", "business_days", "keep_s", "keep_last",
     )  # fmt: skip
     taken = {name: given.pop(name) for name in names}
     return {name: value for name, value in taken.items() if value not in (None, False, ())}

@@ -1,6 +1,6 @@
 """``schedule-zero-handler``: one node, a process that runs the jobs of some handlers.
 
-Light on purpose: no HTTP client, no database, no scheduler in this process.
+Light on purpose: no database, no scheduler in this process, and an HTTP client only for ``--transport http``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import click
 from schedule_zero.cli.app import SingleApp, run_async, stop_on_signals, version_option
 
 if TYPE_CHECKING:
-    from schedule_zero.node.settings import Curve, NodeSettings
+    from schedule_zero.node.settings import Curve, HttpAccess, NodeSettings
 
 DEFAULT_SERVER = "tcp://127.0.0.1:4242"
 NODE_ID_FILE = "node_id"
@@ -33,14 +33,38 @@ Examples:
   schedule-zero-handler schedule_zero.handlers.demo:DemoHandler
   schedule-zero-handler billing.py reports/ --node-id worker-1 --slots 20
   schedule-zero-handler billing.py --server tcp://10.0.0.5:4242 --node-key worker-1.secret --server-key server.public
+  schedule-zero-handler billing.py --transport http --server https://jobs.example.org --token-file worker.token
 """,
 )
 @click.argument("targets", metavar="TARGET...", nargs=-1, required=True)
 @click.option(
     "--server",
     envvar="SCHEDULE_ZERO_SERVER",
-    metavar="tcp://HOST:PORT",
-    help=f"The server's ZeroMQ address. [{DEFAULT_SERVER}, or where the server of this state directory listens]",
+    metavar="ADDRESS",
+    help="The server: tcp://HOST:PORT, or its URL for --transport http. [where the server of this state directory "
+    f"listens, else {DEFAULT_SERVER}]",
+    show_envvar=True,
+)
+@click.option(
+    "--transport",
+    envvar="SCHEDULE_ZERO_TRANSPORT",
+    type=click.Choice(["zmq", "http"]),
+    help="How to reach it. [http if --server is an URL, else zmq]",
+    show_envvar=True,
+)
+@click.option(
+    "--token",
+    envvar="SCHEDULE_ZERO_TOKEN",
+    metavar="TOKEN",
+    help="For http: an API token of the role worker. [the admin's token, for the server of this state directory]",
+    show_envvar=True,
+)
+@click.option(
+    "--token-file",
+    envvar="SCHEDULE_ZERO_TOKEN_FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The same from a file, which is read again when it changes.",
     show_envvar=True,
 )
 @click.option(
@@ -116,6 +140,9 @@ Examples:
 def main(
     targets: tuple[str, ...],
     server: str | None,
+    transport: str | None,
+    token: str | None,
+    token_file: Path | None,
     node_id: str | None,
     slots: int,
     state_dir: Path | None,
@@ -139,28 +166,53 @@ def main(
     logs.configure(LogConfig(level=log_level, format=log_format, file=log_file))
     folder = states.prepare(state_dir.absolute() if state_dir else states.default(Path.cwd(), os.environ))
     running = states.read_server_json(folder) or {}
+    chosen_id = node_id or _own_id(folder)
+    if transport == "http" or (transport is None and re.match("https?://", server or "")):
+        if curve == "on" or node_key or server_key:
+            raise click.BadParameter("--curve, --node-key and --server-key are for ZeroMQ", param_hint="--transport")
+        _start(folder, chosen_id, targets, slots, drain_s, http=_http_access(server, token, token_file, folder))
+        return
+    if token_file or (token and transport):
+        raise click.BadParameter("--token and --token-file are for --transport http", param_hint="--transport")
     address = server or states.reachable(str(running.get("zmq") or DEFAULT_SERVER))
     _checked_address(address)
-    chosen_id = node_id or _own_id(folder)
     beside = running.get("zmq") is not None and address == states.reachable(str(running["zmq"]))
     if curve == "off" and (node_key or server_key):
         raise click.BadParameter("--node-key and --server-key are for encrypting", param_hint="--curve off")
     # Who names keys wants them used, also through a tunnel that ends on loopback.
     wanted = node_key or server_key or _wants_curve(address, running if beside else {})
     encrypted = curve == "on" or (curve == "auto" and bool(wanted))
+    keys = _keys(folder, chosen_id, node_key, server_key) if encrypted else None
+    _start(folder, chosen_id, targets, slots, drain_s, server=address, curve=keys)
 
+
+def _start(folder: Path, node_id: str, targets: tuple[str, ...], slots: int, drain_s: float, **reaching: Any) -> None:
     from schedule_zero.node.settings import NodeSettings
 
     settings = NodeSettings(
-        targets=list(targets),
-        node_id=chosen_id,
-        state_dir=folder,
-        server=address,
-        slots=slots,
-        drain_s=drain_s,
-        curve=_keys(folder, chosen_id, node_key, server_key) if encrypted else None,
+        targets=list(targets), node_id=node_id, state_dir=folder, slots=slots, drain_s=drain_s, **reaching
     )
     run_async(lambda: _run(settings))
+
+
+def _http_access(server: str | None, token: str | None, token_file: Path | None, folder: Path) -> HttpAccess:
+    """Where to, and with which token: said, else as a client finds it."""
+    from schedule_zero.client import target
+    from schedule_zero.node.settings import HttpAccess
+    from schedule_zero.state_dir import ADMIN_TOKEN
+
+    if server is not None and not re.match("https?://", server):
+        raise click.BadParameter(f'expected http://HOST:PORT or https://HOST, got "{server}"', param_hint="--server")
+    found = target.find(server, token, environ=os.environ, cwd=Path.cwd(), states=folder)
+    if token_file is None and token is None and found.token is not None:
+        token_file = folder / ADMIN_TOKEN
+    access = HttpAccess(url=found.url, token=token or "", token_file=token_file)
+    if not access.read_token():
+        raise click.UsageError(
+            "no token: give --token-file or SCHEDULE_ZERO_TOKEN; make one on the server with "
+            "schedule-zero-server token create NAME --role worker"
+        )
+    return access
 
 
 async def _run(settings: NodeSettings) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from schedule_zero.cli.app import run_async
+from schedule_zero.cli.arguments import Duration
 from schedule_zero.cli.output import Column, moment, show_json, show_table
 from schedule_zero.cli.server_root import Given, ServerGroup, main
 from schedule_zero.cli.terminal import say
@@ -49,19 +50,22 @@ def token() -> None:
 
 @token.command("create")
 @click.argument("name")
-@click.option("--role", type=click.Choice(["viewer", "operator", "admin"]), default="operator", help="[operator]")
+@click.option(
+    "--role", type=click.Choice(["worker", "viewer", "operator", "admin"]), default="operator", help="[operator]"
+)
+@click.option("--expires", type=Duration(), metavar="DURATION", help="Refuse it after this time: 90d, 12h. [never]")
 @OUTPUT
 @click.pass_context
-def create_token(ctx: click.Context, name: str, role: str, output: str) -> None:
+def create_token(ctx: click.Context, name: str, role: str, expires: float | None, output: str) -> None:
     """Make a token and print it, this once. NAME says what it is for."""
 
     async def direct(access: AccessService, principal: Principal) -> Any:
         from schedule_zero.model import Role
 
-        made, secret = await access.create_token(principal, name, Role(role))
+        made, secret = await access.create_token(principal, name, Role(role), expires)
         return {"id": made.id, "name": made.name, "role": made.role, "token": secret}
 
-    made = _do(ctx, direct, "POST", "/api/tokens", {"name": name, "role": role})
+    made = _do(ctx, direct, "POST", "/api/tokens", {"name": name, "role": role, "expires_s": expires})
     if output == "json":
         show_json(made)
         return

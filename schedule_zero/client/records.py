@@ -66,6 +66,9 @@ class AttemptRecord(Record, frozen=True):
     dispatched_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    # What its process used, where it had one of its own (``isolation``).
+    cpu_ms: float | None = None
+    peak_rss_bytes: int | None = None
     error: JobError | None = None
 
 
@@ -91,7 +94,12 @@ class ExecutionRecord(Record, frozen=True):
     finished_at: datetime | None = None
     stored_at: datetime | None = None
     duration_ms: float | None = None
+    # What its last attempt used, where that ran in a process of its own.
+    cpu_ms: float | None = None
+    peak_rss_bytes: int | None = None
     cancel_requested: bool = False
+    # The group of its failure, until somebody deals with it.
+    dead_letter: str | None = None
     result: Any = None
     error: JobError | None = None
     omitted: list[str] = []
@@ -331,6 +339,18 @@ class HandlerRecord(Record, frozen=True):
     last_updated: datetime | None = None
 
 
+class NodeOperation(Record, frozen=True):
+    """Why a node gets no new work. ``kind``: ``cordon``, ``drain`` or ``quarantine``; ``by`` None: the server."""
+
+    kind: str
+    since: datetime
+    # Of a drain the deadline, of a quarantine when the node is on probation.
+    until: datetime | None = None
+    note: str | None = None
+    by: str | None = None
+    probation: bool = False
+
+
 class NodeRecord(Record, frozen=True):
     """One node, and its live session where it has one."""
 
@@ -340,7 +360,11 @@ class NodeRecord(Record, frozen=True):
     slots: int = 0
     running: int = 0
     draining: bool = False
+    operation: NodeOperation | None = None
     heartbeat_age_s: float | None = None
+    round_trip_s: float | None = None
+    # How far its clock is ahead of the server's.
+    clock_skew_s: float | None = None
     version: str = ""
     host: str = ""
     pid: int = 0

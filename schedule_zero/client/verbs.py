@@ -12,8 +12,10 @@ from typing import Any, Unpack
 from schedule_zero.client import answers, records
 from schedule_zero.client.asking import ANYTHING, POLL_S, Json, Moment, bulks, job, match, segment
 from schedule_zero.client.calendar_verbs import CalendarVerbs
+from schedule_zero.client.dead_letter_verbs import DeadLetterVerbs
 from schedule_zero.client.flow import Flow
 from schedule_zero.client.ledger_verbs import LedgerVerbs
+from schedule_zero.client.node_verbs import NodeVerbs
 from schedule_zero.client.policy_verbs import PolicyVerbs
 from schedule_zero.client.records import ExecutionRecord, Job, Page, ScheduleRecord
 from schedule_zero.client.verb import verb
@@ -22,7 +24,7 @@ from schedule_zero.job_options import Options
 from schedule_zero.model import new_id
 
 
-class Verbs(PolicyVerbs, CalendarVerbs, LedgerVerbs):
+class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, NodeVerbs):
     """The methods of both clients. What each returns here, ``Client`` returns; ``AsyncClient`` returns a coroutine."""
 
     # --- jobs -------------------------------------------------------------------------------------
@@ -338,21 +340,6 @@ class Verbs(PolicyVerbs, CalendarVerbs, LedgerVerbs):
     def handlers(self) -> Flow[list[records.HandlerRecord]]:
         """Every handler that was ever declared, connected or not."""
         return (yield from self.ask("GET", "/api/handlers", answers.Handlers)).handlers
-
-    @verb
-    def nodes(self) -> Flow[list[records.NodeRecord]]:
-        """Every node, connected or not."""
-        return (yield from self.ask("GET", "/api/nodes", answers.Nodes)).nodes
-
-    @verb
-    def drain_node(self, node_id: str) -> Flow[records.NodeRecord]:
-        """Give a node no new work; what it runs, it finishes."""
-        return (yield from self.ask("POST", f"/api/nodes/{segment(node_id)}/drain", records.NodeRecord))
-
-    @verb
-    def resume_node(self, node_id: str) -> Flow[records.NodeRecord]:
-        """Give a node work again."""
-        return (yield from self.ask("POST", f"/api/nodes/{segment(node_id)}/resume", records.NodeRecord))
 
     @verb
     def health(self) -> Flow[dict[str, Any]]:

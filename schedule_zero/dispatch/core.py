@@ -41,7 +41,8 @@ lock no dead process holds) said HELLO, and its outbox, which it inherited, is f
   after the retry's commit (C21).
 * Two processes with one node id: see ``sessions.admit``.
 
-Split by what is decided: ``membership`` (who is connected), ``placing`` (waiting → sent), ``endings`` (sent → over).
+Split by what is decided: ``membership`` (who is connected), ``operations`` (who is out of service; ``health`` finds who
+should be), ``placing`` (waiting → sent), ``endings`` (sent → over).
 """
 
 from __future__ import annotations
@@ -51,8 +52,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from schedule_zero.config import DispatchConfig, HandlerRule
 from schedule_zero.dispatch.effects import Collector, Effect, Now
 from schedule_zero.dispatch.endings import Endings, not_before
+from schedule_zero.dispatch.health import Health
 from schedule_zero.dispatch.lanes import Lane
 from schedule_zero.dispatch.membership import Membership
+from schedule_zero.dispatch.operations import Operations
 from schedule_zero.dispatch.placing import Placing
 from schedule_zero.dispatch.sessions import (
     ACCEPTED,
@@ -70,7 +73,7 @@ from schedule_zero.store.executions import Refusal, StartedItem
 from schedule_zero.wire.messages import Accept, Cancel, Reject, Result, ResultItem
 
 # The node may report in these: it has the attempt, or had it.
-_REPORTABLE = frozenset({SENT, ACCEPTED, REPORTED, UNRECORDED, LOOSE})
+REPORTABLE = frozenset({SENT, ACCEPTED, REPORTED, UNRECORDED, LOOSE})
 
 
 class Core:
@@ -88,13 +91,16 @@ class Core:
     ) -> None:
         self._out = out = Collector()
         self.nodes: dict[str, LiveNode] = {}
-        self._endings = endings = Endings(config, result_bytes, out)
+        self._health = health = Health(config)
+        self._endings = endings = Endings(config, result_bytes, health, out)
         self._placing = placing = Placing(config, epoch, dict(rules or {}), self.nodes, endings, out)
+        self._operations = operations = Operations(config, self.nodes, placing, health, out)
         self._membership = membership = Membership(
             config,
             self.nodes,
             placing,
             endings,
+            operations,
             out,
             new_session_id=new_session_id,
             server_version=server_version,
@@ -110,7 +116,9 @@ class Core:
         self.bye = membership.bye
         self.disconnected = membership.disconnected
         self.drop = membership.drop
-        self.drain = membership.drain
+        self.resend = membership.resend
+        self.lease_over = membership.lease_over
+        self.operate = operations.operate
         self.place = placing.place
         self.abandoned = placing.abandoned
         self.start_failed = placing.start_failed
@@ -168,6 +176,7 @@ class Core:
     def tick(self, now: Now) -> None:
         """Call this twice a second."""
         self._membership.watch(now)
+        self._operations.judge(now)
         self._endings.retry(now)
         self._placing.tick(now)
         self._placing.settle(now)
@@ -186,10 +195,12 @@ class Core:
             att = attempts.get(item.token)
             if att is None or att.row.id != item.id:
                 elsewhere.append(item)
-            elif att.phase in _REPORTABLE:
+            elif att.phase in REPORTABLE:
                 report(att, item, now)
         if elsewhere:
             self._endings.look_up(session, elsewhere)
+        if self._health.verdicts:
+            self._operations.judge(now)
         self._placing.pull(node, now)
         if self._endings.freed:
             self._placing.settle(now)
@@ -238,7 +249,7 @@ class Core:
                 self._endings.lose(att, now)
                 continue
             # Pause where the same node would be asked again at once, and would give it back again.
-            elsewhere = item.reason == "overcommitted" or node.leaving or node.draining
+            elsewhere = item.reason == "overcommitted" or not node.accepting
             self._endings.hand_back(att, now, pause=not elsewhere)
             if item.reason in ("unknown_method", "unknown_handler"):
                 self._stop_serving(node, att.lane)

@@ -23,14 +23,16 @@ from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.core import Core
 from schedule_zero.dispatch.curve import CurveKeys
 from schedule_zero.dispatch.due import ends_expired, wakes
+from schedule_zero.dispatch.http_peers import HttpPeers
 from schedule_zero.dispatch.inbound import Inbound
 from schedule_zero.dispatch.membership import TICK_S
 from schedule_zero.dispatch.recording import Recorder
 from schedule_zero.dispatch.registry import Registry
 from schedule_zero.dispatch.router import Router, Sent
+from schedule_zero.dispatch.sessions import LiveAttempt, LiveNode
 from schedule_zero.dispatch.views import DispatchStats, NodeView, ProgressView, node_view
 from schedule_zero.errors import NotFound
-from schedule_zero.model import Execution, Handler, Node, NodeState
+from schedule_zero.model import Execution, Handler, Node, NodeOperation, NodeState, OperationKind
 from schedule_zero.ops.backlog import Backlog
 from schedule_zero.store import Store, executions, handlers, nodes
 from schedule_zero.store.executions import CancelAnswer
@@ -86,6 +88,7 @@ class Dispatcher:
             stats=self.stats,
             changed=self._flush_soon,
             send=self._send,
+            failed=self._unrecorded,
             params_bytes=config.limits.params_bytes,
         )
         self.handover, self.run_time = recorder.handover, recorder.run_time
@@ -98,6 +101,10 @@ class Dispatcher:
             stats=self.stats,
             clock=clock,
             max_bytes=config.zmq.max_message_bytes,
+        )
+        # Nodes that speak HTTP.
+        self.http = HttpPeers(
+            core=core, inbound=self._inbound, config=config.dispatch, clock=clock, changed=self._flush_soon
         )
         # As many at once as fit the window, however large they are: they are all in memory for a moment.
         batch = max(1, config.dispatch.window_bytes // config.limits.params_bytes)
@@ -121,6 +128,7 @@ class Dispatcher:
             fx.Refill: recorder.refill,
             fx.CancelAgain: recorder.cancel_again,
             fx.NodeChanged: self._node_changed,
+            fx.NodeOperated: self._node_operated,
             fx.NodeForgotten: recorder.node_forgotten,
             fx.DueAt: lambda effect: self._due.at(effect.wall_us),
             fx.ExpiresAt: lambda effect: self._expiry.at(effect.wall_us),
@@ -186,6 +194,7 @@ class Dispatcher:
 
     def tick(self) -> None:
         """Let the core look at the time."""
+        self.http.tick()
         self._core.tick(self._now())
         self.stats.resends = self._core.resent
         self._due.look()
@@ -201,6 +210,7 @@ class Dispatcher:
         self._core.close()
         self._due.stop()
         self._expiry.stop()
+        self.http.close()
         for peer, session in list(self._core.sessions.items()):
             self._send(peer, m.Goaway(s=session.s, reason="the server is stopping"))
         await self._recorder.close(deadline_s)
@@ -271,23 +281,41 @@ class Dispatcher:
         now_s = self._clock.mono_s()
         return [node_view(node, now_s) for _, node in sorted(self._core.nodes.items())]
 
-    async def drain(self, node_id: str) -> NodeView:
-        """Give this node no new work; it hands back what it has not started. NotFound."""
-        return await self._set_draining(node_id, on=True)
+    def node(self, node_id: str) -> NodeView:
+        """One node, connected or not. NotFound."""
+        return node_view(self._known(node_id), self._clock.mono_s())
 
-    async def resume(self, node_id: str) -> NodeView:
-        """Give this node work again. NotFound."""
-        return await self._set_draining(node_id, on=False)
-
-    async def _set_draining(self, node_id: str, *, on: bool) -> NodeView:
+    def _known(self, node_id: str) -> LiveNode:
         node = self._core.nodes.get(node_id)
         if node is None:
             raise NotFound(f"there is no node {node_id!r}")
-        state = nodes.SetState(node_id=node_id, state=node.state, now_us=self._clock.wall_us(), draining=on)
-        await self._store.write(nodes.set_state, state)
-        node = self._core.drain(node_id, on=on, now=self._now()) or node
-        self._flush_soon()
-        return node_view(node, self._clock.mono_s())
+        return node
+
+    async def operate(self, node_id: str, operation: NodeOperation | None, *, by: str, note: str = "") -> NodeView:
+        """Cordon or drain a node, or (None) release it from whatever it is; ``by`` and ``note`` say who and why.
+
+        NotFound; StoreUnavailable: nothing was changed.
+        """
+        node = self._known(node_id).record()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def answered(result: bool | Exception) -> None:
+            if done.done():
+                return
+            if isinstance(result, Exception):
+                done.set_exception(result)
+            else:
+                done.set_result(None)
+
+        self._recorder.operate(nodes.Operate(node=node, operation=operation, by=by, note=note), answered)
+        await done
+        if operation is None:
+            log.info("node_released", node_id=node_id, by=by, note=note)
+        elif operation.kind is OperationKind.DRAIN:
+            log.info("node_drained", node_id=node_id, by=by, note=note)
+        else:
+            log.info("node_cordoned", node_id=node_id, by=by, note=note)
+        return self.node(node_id)
 
     def waiting(self) -> dict[tuple[str, str], int]:
         """Executions that wait in memory, by (handler, method); more may wait in the store."""
@@ -337,6 +365,7 @@ class Dispatcher:
                 except Exception:  # a bug of ours must not take the effects after it along
                     self.stats.internal_errors += 1
                     log.exception("effect_failed", effect=type(effect).__name__)
+        self.http.settle()
 
     def _send(self, peer: bytes, message: m.ServerMessage) -> None:
         if self._router is None:
@@ -345,12 +374,18 @@ class Dispatcher:
         stats.messages_out += 1
         if type(message) is m.Dispatch:
             stats.dispatched += len(message.items)
+        if peer in self.http.peers:
+            self.http.receive(peer, message)
+            return
         outcome = self._router.send(peer, encode(message))
         if outcome is not Sent.OK:
             stats.sends_failed += 1
             if outcome is Sent.GONE:
                 self._core.disconnected(peer, self._now())
                 self._flush_soon()
+
+    def _unrecorded(self, attempts: list[LiveAttempt]) -> None:
+        self.http.unrecorded(attempts)
 
     def _node_changed(self, effect: fx.NodeChanged) -> None:
         node = effect.node
@@ -362,6 +397,15 @@ class Dispatcher:
         speak = log.warning if node.state in (NodeState.LOST, NodeState.SUSPECT) else log.info
         speak(f"node_{node.state}", node_id=node.node_id, reason=effect.reason, host=node.host, pid=node.pid)
         self._recorder.node_changed(effect)
+
+    def _node_operated(self, effect: fx.NodeOperated) -> None:
+        node_id, operation = effect.node.node_id, effect.node.operation
+        if operation is None:
+            log.info("node_released", node_id=node_id, by="", note=effect.why)
+        else:
+            self.stats.nodes_quarantined += 1
+            log.warning("node_quarantined", node_id=node_id, reason=effect.why, times=operation.times)
+        self._recorder.node_operated(node_id, effect.why)
 
 
 _Loaded = tuple[list[Handler], list[Node], list[Execution], list[tuple[str, str]]]

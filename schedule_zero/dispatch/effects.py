@@ -89,6 +89,13 @@ class NodeChanged(Struct):
     reason: str = ""
 
 
+class NodeOperated(Struct):
+    """The server itself quarantined or released ``node``: say so, and store it unless an operator said otherwise."""
+
+    node: Node
+    why: str
+
+
 class NodeForgotten(Struct):
     """The node was away for long and holds nothing."""
 
@@ -124,6 +131,7 @@ Effect: TypeAlias = (
     | CancelAgain
     | Send
     | NodeChanged
+    | NodeOperated
     | NodeForgotten
     | DueAt
     | ExpiresAt

@@ -12,6 +12,7 @@ import msgspec
 
 from schedule_zero.config import DispatchConfig
 from schedule_zero.dispatch.effects import CancelAgain, Classify, Collector, DueAt, ExpiresAt, Now, RecordStale
+from schedule_zero.dispatch.health import Health
 from schedule_zero.dispatch.lanes import Limit
 from schedule_zero.dispatch.sessions import (
     COUNTED,
@@ -29,6 +30,7 @@ from schedule_zero.rules import ending as rules
 from schedule_zero.rules.birth import start_by_us
 from schedule_zero.rules.ending import Ending
 from schedule_zero.rules.options import options_of
+from schedule_zero.rules.signature import signature
 from schedule_zero.store.executions import EndItem, Refusal
 from schedule_zero.wire.messages import Cancel, ResultAck, ResultItem
 
@@ -48,9 +50,10 @@ def not_before(us: int, earliest_us: int | None) -> int:
 class Endings:
     """Ends attempts. Knows nothing of lanes: what goes on is handed back to the caller of ``recorded``."""
 
-    def __init__(self, config: DispatchConfig, result_bytes: int, out: Collector) -> None:
+    def __init__(self, config: DispatchConfig, result_bytes: int, health: Health, out: Collector) -> None:
         self._max_lost = config.max_lost
         self._result_bytes = result_bytes
+        self._health = health
         self._out = out
         # Decisions that could not be committed.
         self._again: list[tuple[LiveAttempt, EndItem]] = []
@@ -77,6 +80,10 @@ class Endings:
         if outcome is COMPLETED:
             # The path of nearly all: no rule to ask, nothing to keep for later.
             att.ending = None
+            node = att.node
+            node.completed_s[att.lane] = now.mono_s
+            if node.failing or node.probation:
+                self._health.did_well(att)
             out.ends.append(
                 EndItem(
                     id=row.id,
@@ -87,6 +94,8 @@ class Endings:
                     started_us=started_us,
                     finished_us=finished_us,
                     stored_us=now.wall_us,
+                    cpu_us=item.cpu_us,
+                    peak_rss_bytes=item.peak_rss_bytes,
                     attempt=row.attempt,
                     node_id=row.node_id,
                     dispatched_us=row.dispatched_us,
@@ -97,6 +106,7 @@ class Endings:
             )
             out.ending.append(att)
             return
+        self._health.ended(att, item, now.mono_s)
         ending = rules.after_report(
             outcome,
             attempt=row.attempt,
@@ -125,6 +135,7 @@ class Endings:
             started_us=started_us,
             finished_us=finished_us,
             result=result,
+            used=(item.cpu_us, item.peak_rss_bytes),
         )
 
     def _broken(self, result: bytes) -> JobError | None:
@@ -150,6 +161,7 @@ class Endings:
     def lose(self, att: LiveAttempt, now: Now) -> None:
         """Nobody holds a lease on it any more, and nobody knows how far it got."""
         row = att.row
+        self._health.lost(att, now.mono_s)
         ending = rules.after_loss(
             lost_count=row.lost_count,
             options=options_of(row.options),
@@ -187,6 +199,7 @@ class Endings:
         result: bytes | None = None,
         started_us: int | None = None,
         finished_us: int | None = None,
+        used: tuple[int | None, int | None] = (None, None),
         archive: bool = False,
     ) -> None:
         row = att.row
@@ -203,10 +216,13 @@ class Endings:
                 outcome=ending.outcome,
                 state=ending.state,
                 result=result,
-                error=None if error is None else _encode_error(error),
+                error=None if error is None else encode_error(error),
                 started_us=started_us or row.started_us,
                 finished_us=finished_us or now.wall_us,
                 stored_us=now.wall_us,
+                dead_letter=signature(row, ending.state, error),
+                cpu_us=used[0],
+                peak_rss_bytes=used[1],
                 not_before_us=not_before_us,
                 start_by_us=row.start_by_us if ending.goes_on else None,
                 lost=ending.lost,
@@ -380,11 +396,14 @@ def _stale(item: ResultItem, node: LiveNode, now: Now) -> Attempt:
         outcome=item.outcome,
         started_us=item.started_us,
         finished_us=item.finished_us or now.wall_us,
-        error=None if item.error is None else _encode_error(item.error),
+        cpu_us=item.cpu_us,
+        peak_rss_bytes=item.peak_rss_bytes,
+        error=None if item.error is None else encode_error(item.error),
     )
 
 
-def _encode_error(error: JobError) -> bytes:
+def encode_error(error: JobError) -> bytes:
+    """As it is stored: bounded."""
     if len(error.message) > MAX_ERROR_CHARS or len(error.traceback) > MAX_ERROR_CHARS or len(error.type) > 256:
         error = JobError(
             type=error.type[:256],

@@ -110,6 +110,18 @@ class Inbound:
 
     def _hello(self, peer: bytes, key: str, hello: m.Hello) -> None:
         denial = self._curve.objection(key, hello) if self._curve.enabled else None
+        self.hello(peer, key, hello, denial)
+
+    def hello(
+        self,
+        peer: bytes,
+        key: str,
+        hello: m.Hello,
+        denial: m.Deny | None = None,
+        *,
+        adds: frozenset[str] = frozenset(),
+    ) -> None:
+        """Whoever may be here says what it is; WELCOME or DENY answers. ``adds``: see ``Registry.changes``."""
         denial = denial or self._core.refusal(hello, self._now())
         if denial is not None:
             self._deny(peer, hello, denial)
@@ -123,7 +135,7 @@ class Inbound:
                 job_method=one.job_method,
                 reason=one.reason,
             )
-        changed = self._registry.changes(hello.node_id, declared)
+        changed = self._registry.changes(hello.node_id, declared, adds=adds)
         if not changed:
             self._welcome(peer, key, hello, declared)
             return

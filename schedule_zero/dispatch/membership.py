@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from schedule_zero.config import DispatchConfig
 from schedule_zero.dispatch.effects import Collector, NodeChanged, NodeForgotten, Now
 from schedule_zero.dispatch.endings import Endings
+from schedule_zero.dispatch.operations import Operations
 from schedule_zero.dispatch.placing import Placing
 from schedule_zero.dispatch.sessions import (
     ACCEPTED,
@@ -43,7 +44,6 @@ from schedule_zero.wire.messages import (
     HbAck,
     Heartbeat,
     Hello,
-    ServerDrain,
     Welcome,
 )
 
@@ -66,6 +66,7 @@ class Membership:
         nodes: dict[str, LiveNode],
         placing: Placing,
         endings: Endings,
+        operations: Operations,
         out: Collector,
         *,
         new_session_id: Callable[[], str],
@@ -74,6 +75,7 @@ class Membership:
         self._config = config
         self._placing = placing
         self._endings = endings
+        self._operations = operations
         self._out = out
         self._new_session_id = new_session_id
         self._server_version = server_version
@@ -86,12 +88,12 @@ class Membership:
         lease_end_s = now.mono_s + self._config.lease_s
         for one in known:
             offline = one.state is NodeState.OFFLINE
-            self.nodes[one.node_id] = LiveNode(
+            node = self.nodes[one.node_id] = LiveNode(
                 one.node_id,
                 one.state if offline or one.state is NodeState.LOST else NodeState.SUSPECT,
                 now.mono_s,
                 Instance(one.instance, one.epoch, one.identity, lease_end_s, over=offline),
-                draining=one.draining,
+                operation=one.operation,
                 handlers=one.handlers,
                 slots=one.slots,
                 version=one.version,
@@ -100,6 +102,7 @@ class Membership:
                 first_seen_us=one.first_seen_us,
                 last_seen_us=one.last_seen_us,
             )
+            self._operations.restore(node, now)
 
     def holder(self, node_id: str, now: Now) -> LiveNode:
         """The node on which the store says that an attempt runs; made up if it was forgotten."""
@@ -147,6 +150,7 @@ class Membership:
         node.state = NodeState.ONLINE
         node.heard_s = now.mono_s
         node.last_seen_us = now.wall_us
+        node.round_trip_s = node.clock_skew_s = None
         node.instance.lease_end_s = now.mono_s + self._config.lease_s
         node.lanes = [self._placing.lane(*pair) for pair in dict.fromkeys(served)]
         node.handlers = sorted({declared.handler_id for declared in hello.handlers})
@@ -166,8 +170,7 @@ class Membership:
         over = [held.token for held in hello.running if not _believed(node, held.token)]
         if over:
             self._out.send(peer, Cancel(s=session.s, tokens=over[:MAX_BATCH]))
-        if node.draining:
-            self._out.send(peer, ServerDrain(s=session.s, on=True))
+        self._operations.tell(node, now)
         self._changed(node, "hello")
 
     def _take_over(self, hello: Hello, now: Now) -> LiveNode:
@@ -187,7 +190,10 @@ class Membership:
                 node.instance.over = True
             node.instance = Instance(hello.instance, hello.epoch, identity, now.mono_s)
             node.held = 0
-            node.leaving = False
+            # The new one may well have what the old one lacked.
+            node.failing.clear()
+        # Also for the same process: over HTTP one may sign off, and come back.
+        node.instance.over = node.leaving = False
         return node
 
     def session(self, peer: bytes, s: str, now: Now) -> Session | None:
@@ -209,9 +215,15 @@ class Membership:
         session = self.session(peer, message.s, now)
         if session is None:
             return
-        session.node.instance.lease_end_s = now.mono_s + self._config.lease_s
-        session.node.last_seen_us = now.wall_us
-        session.node.outbox = message.outbox
+        node = session.node
+        node.instance.lease_end_s = now.mono_s + self._config.lease_s
+        node.last_seen_us = now.wall_us
+        node.outbox = message.outbox
+        if message.rtt_us is not None:
+            node.round_trip_s = message.rtt_us / 1e6
+        if message.wall_us is not None:
+            # It was half a round trip under way.
+            node.clock_skew_s = (message.wall_us - now.wall_us) / 1e6 + (node.round_trip_s or 0.0) / 2
         self._out.send(peer, HbAck(s=session.s, seq=message.seq, server_us=now.wall_us))
 
     def credit(self, peer: bytes, message: Credit, now: Now) -> None:
@@ -220,10 +232,11 @@ class Membership:
         if session is None:
             return
         node = session.node
-        node.window = min(message.window, MAX_WINDOW)
-        if not session.ready:
-            session.ready = True
-            node.refresh()
+        node.asked = min(message.window, MAX_WINDOW)
+        starts = not session.ready
+        session.ready = True
+        node.refresh()
+        if starts:
             for lane in node.lanes:
                 lane.nodes.append(node)
             self._reconcile(session, now)
@@ -334,21 +347,6 @@ class Membership:
     def _changed(self, node: LiveNode, reason: str) -> None:
         self._out.other.append(NodeChanged(node.record(), reason))
 
-    def drain(self, node_id: str, *, on: bool, now: Now) -> LiveNode | None:
-        """An operator takes the node out of service, or back; it hands back what it has not started."""
-        node = self.nodes.get(node_id)
-        if node is None:
-            return None
-        if node.draining != on:
-            node.draining = on
-            node.refresh()
-            self._changed(node, "drained" if on else "resumed")
-        if node.session is not None:
-            self._out.send(node.session.peer, ServerDrain(s=node.session.s, on=on))
-            if not on:
-                self._placing.pull(node, now)
-        return node
-
     def leaving(self, peer: bytes, s: str, now: Now) -> None:
         """The node takes no new work any more (SIGTERM)."""
         session = self.session(peer, s, now)
@@ -356,6 +354,28 @@ class Membership:
             session.node.leaving = True
             session.node.refresh()
             self._changed(session.node, "leaving")
+
+    def resend(self, peer: bytes, tokens: Iterable[int], now: Now) -> None:
+        """The node says that it does not have these: DISPATCH was lost, though we thought it had arrived (HTTP)."""
+        session = self.sessions.get(peer)
+        if session is None:
+            return
+        node = session.node
+        lost = [att for att in map(node.attempts.get, tokens) if att is not None and att.phase in (SENT, ACCEPTED)]
+        for att in lost:
+            att.phase = SENT
+        self._placing.resent += len(lost)
+        self._placing.dispatch(node, lost, now)
+
+    def lease_over(self, node_id: str, tokens: Iterable[int], now: Now) -> None:
+        """These had leases of their own, shorter than their process's (HTTP): nobody believes in them any more."""
+        node = self.nodes.get(node_id)
+        if node is None:
+            return
+        for att in map(node.attempts.get, tokens):
+            if att is not None and att.phase in HELD:
+                self._endings.lose(att, now)
+        self._placing.settle(now)
 
     def send_cancel(self, node: LiveNode, tokens: list[int], now: Now) -> None:
         session = node.session
@@ -382,13 +402,14 @@ class Membership:
                     node.refresh()
                     self._changed(node, f"silent for {silent_s:.0f} s")
                 elif session.ready:
+                    self._operations.watch(node, now)
                     self._repeat(node, now)
                     self._placing.pull(node, now)
             elif node.state is NodeState.SUSPECT and silent_s >= self._config.lost_s:
                 # Known from before the server's start, and not come back.
                 node.state = NodeState.LOST
                 self._changed(node, "not back since the server's start")
-            elif silent_s > FORGET_S and not node.attempts and not node.draining:
+            elif silent_s > FORGET_S and not node.attempts and (node.operation is None or node.quarantined):
                 del self.nodes[node.node_id]
                 self._out.other.append(NodeForgotten(node.node_id))
             if node.attempts and node.session is None:

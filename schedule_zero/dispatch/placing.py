@@ -24,9 +24,10 @@ from schedule_zero.dispatch.sessions import (
     LiveNode,
     Session,
 )
+from schedule_zero.job_options import Isolation
 from schedule_zero.model import Execution, State
 from schedule_zero.rules.ending import HANDED_BACK_CANCELLED
-from schedule_zero.rules.options import DEFAULTS, options_of
+from schedule_zero.rules.options import DEFAULTS, EffectiveOptions, options_of
 from schedule_zero.store.executions import StartItem
 from schedule_zero.wire.messages import Dispatch, DispatchItem
 
@@ -315,7 +316,7 @@ class Placing:
     def launch(self, node: LiveNode, attempts: Iterable[LiveAttempt], now: Now) -> None:
         """They are committed as running on ``node``: send them, or give them back if that can't be done any more."""
         session = node.session
-        takes = session is not None and session.ready and not node.draining and not node.leaving
+        takes = session is not None and session.ready and node.accepting
         instance = node.instance
         go: list[LiveAttempt] = []
         for att in attempts:
@@ -373,22 +374,23 @@ def _pieces(attempts: Iterable[LiveAttempt]) -> Iterator[list[DispatchItem]]:
             yield items
             items, size = [], 0
         size += len(params)
-        items.append(
-            DispatchItem(
-                id=row.id,
-                token=att.token,
-                attempt=row.attempt,
-                handler_id=row.handler_id,
-                job_method=row.job_method,
-                params=params,
-                timeout_s=_timeout_s(options.timeout_s, att.lane.timeout_cap_s),
-                idempotency_key=row.idempotency_key,
-                schedule_id=row.schedule_id,
-                nominal_us=row.nominal_us,
-                heartbeat_timeout_s=options.heartbeat_timeout_s,
-                start_by_us=row.start_by_us,
-            )
+        item = DispatchItem(
+            id=row.id,
+            token=att.token,
+            attempt=row.attempt,
+            handler_id=row.handler_id,
+            job_method=row.job_method,
+            params=params,
+            timeout_s=_timeout_s(options.timeout_s, att.lane.timeout_cap_s),
+            idempotency_key=row.idempotency_key,
+            schedule_id=row.schedule_id,
+            nominal_us=row.nominal_us,
+            heartbeat_timeout_s=options.heartbeat_timeout_s,
+            start_by_us=row.start_by_us,
         )
+        if row.options is not None:
+            _isolate(item, options)
+        items.append(item)
     if items:
         yield items
 
@@ -404,6 +406,13 @@ def _by_priority(row: Execution) -> int:
 def _too_old(row: Execution, now: Now) -> bool:
     """It was to be started by now, and the commit of its start took too long."""
     return row.start_by_us is not None and row.start_by_us <= now.wall_us
+
+
+def _isolate(item: DispatchItem, options: EffectiveOptions) -> None:
+    """Limits are for a process: without one of its own, a job has none."""
+    if options.isolation is not Isolation.NONE:
+        item.isolation = options.isolation
+        item.memory_mb, item.cpu_percent, item.cpu_s = options.memory_mb, options.cpu_percent, options.cpu_s
 
 
 def _timeout_s(asked: float | None, cap: float | None) -> float | None:

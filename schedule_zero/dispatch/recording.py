@@ -15,6 +15,7 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.core import Core
+from schedule_zero.dispatch.sessions import LiveAttempt
 from schedule_zero.dispatch.views import DispatchStats, ProgressView
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.ops.histogram import Histogram
@@ -27,6 +28,7 @@ from schedule_zero.wire.messages import ServerMessage
 log = structlog.get_logger(__name__)
 
 CANCEL_AGAIN_S = 1.0
+OPERATE_AGAIN_S = 1.0
 
 
 class Recorder:
@@ -41,6 +43,7 @@ class Recorder:
         stats: DispatchStats,
         changed: Callable[[], None],
         send: Callable[[bytes, ServerMessage], None],
+        failed: Callable[[list[LiveAttempt]], None],
         params_bytes: int,
     ) -> None:
         self._core = core
@@ -50,6 +53,8 @@ class Recorder:
         # The core has new effects.
         self.changed = changed
         self._send = send
+        # Neither their start nor their end was committed.
+        self._failed = failed
         # The largest parameters that one execution may have.
         self._params_bytes = params_bytes
         # Seconds from being handed to the wire to the method's entry, and from there to its end (on the node's clock).
@@ -100,6 +105,7 @@ class Recorder:
         def done(result: set[str] | Exception) -> None:
             if isinstance(result, Exception):
                 self._core.start_failed(effect.attempts, self._now())
+                self._failed(effect.attempts)
             else:
                 self._core.started(effect.attempts, result, self._now())
             self.changed()
@@ -110,6 +116,7 @@ class Recorder:
         def done(result: dict[int, Refusal] | Exception) -> None:
             if isinstance(result, Exception):
                 self._core.record_failed(effect.attempts, effect.items)
+                self._failed(effect.attempts)
             else:
                 self._observe(effect.items)
                 self._core.recorded(effect.attempts, result, self._now())
@@ -212,6 +219,36 @@ class Recorder:
             if answer.outcome is CancelOutcome.REQUESTED and answer.node_id is not None:
                 self._core.cancel(answer.node_id, answer.token, now)
         self.changed()
+
+    def operate(self, operation: nodes.Operate, on_done: Callable[[bool | Exception], None]) -> None:
+        """Take a node out of service, or back, for an operator. The core hears of it in the order of the commits."""
+
+        def done(result: bool | Exception) -> None:
+            if not isinstance(result, Exception):
+                self._core.operate(operation.node.node_id, operation.operation, self._now())
+                self.changed()
+            on_done(result)
+
+        self.submit(nodes.operate, operation, done)
+
+    def node_operated(self, node_id: str, why: str) -> None:
+        """Store what the server itself did to a node: what holds in memory by now, until the two agree.
+
+        An operator's word is stored before it holds in memory. One that is under way right now is either committed
+        first, and ours refused; or a release that found nothing to release: then ours is taken back here.
+        """
+        live = self._core.nodes.get(node_id)
+        if self._closing or live is None or (live.operation is not None and not live.quarantined):
+            return
+        operation = live.operation
+
+        def done(result: bool | Exception) -> None:
+            if isinstance(result, Exception):
+                asyncio.get_running_loop().call_later(OPERATE_AGAIN_S, self.node_operated, node_id, why)
+            elif result and live.operation != operation:
+                self.node_operated(node_id, "")
+
+        self.submit(nodes.operate, nodes.Operate(node=live.record(), operation=operation, note=why, own=True), done)
 
     def node_changed(self, effect: fx.NodeChanged) -> None:
         self.submit(nodes.upsert, effect.node, ignore)

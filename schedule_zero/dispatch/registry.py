@@ -167,10 +167,19 @@ class Registry:
             return f"schema: {error}"
         return None
 
-    def changes(self, node_id: str, declared: Iterable[HandlerDeclaration]) -> list[HandlerDeclaration]:
+    def method(self, handler_id: str, job_method: str) -> JobMethod | None:
+        """What is known of one method."""
+        known = self._known.get(handler_id)
+        found = None if known is None else known.methods.get(job_method)
+        return None if found is None else found[0]
+
+    def changes(
+        self, node_id: str, declared: Iterable[HandlerDeclaration], *, adds: frozenset[str] = frozenset()
+    ) -> list[HandlerDeclaration]:
         """Those of ``declared`` (screened) that say something new; saying the same again changes nothing (C19).
 
         A method that only other connected nodes serve stays: in a rolling upgrade old and new code are both right.
+        So does every known method of the handlers in ``adds``, of which the node has named only what it serves.
         """
         changed = []
         for declaration in declared:
@@ -180,6 +189,9 @@ class Registry:
                 if other is not None and other_id != node_id:
                     for method in other.methods:
                         methods.setdefault(method.name, method)
+            if declaration.handler_id in adds and declaration.handler_id in self._known:
+                for method, _ in self._known[declaration.handler_id].methods.values():
+                    methods.setdefault(method.name, method)
             whole = HandlerDeclaration(handler_id=declaration.handler_id, methods=list(methods.values()))
             if not self._says_nothing_new(whole):
                 changed.append(whole)

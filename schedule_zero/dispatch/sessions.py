@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
-from schedule_zero.model import Execution, Node, NodeState
+from schedule_zero.model import Execution, Node, NodeOperation, NodeState, OperationKind
 from schedule_zero.rules.ending import Ending
 from schedule_zero.wire.messages import Deny, Hello
 
@@ -46,6 +46,8 @@ class Instance(Struct, eq=False):
     lease_end_s: float
     # Known to be dead, or to hold nothing any more: the lease needs no waiting for.
     over: bool = False
+    # Attempts of it were lost, and that is counted (``health``).
+    lost_with_work: bool = False
 
 
 class LiveAttempt(Struct, eq=False, gc=False):
@@ -87,12 +89,27 @@ class LiveNode(Struct, eq=False):
     # How many attempts it holds or is about to be sent, and how many it is willing to hold.
     held: int = 0
     window: int = 0
-    # Whether it takes new work now (``refresh``).
+    # What its last CREDIT said; the window is smaller on probation.
+    asked: int = 0
+    # Whether it may be given work, and whether it takes new work now (``refresh``).
+    accepting: bool = True
     open: bool = False
-    # By an operator.
-    draining: bool = False
+    # Cordon, drain or quarantine (``operations``), and the monotonic moment of ``until_us``.
+    operation: NodeOperation | None = None
+    until_s: float = 0.0
+    # Quarantined, and it gets one attempt at a time.
+    probation: bool = False
     # By itself (SIGTERM).
     leaving: bool = False
+    # How it does (``health``): when each method last completed and failed here, monotonic; the executions that failed
+    # since the last one that completed; when processes were lost with work.
+    completed_s: dict[Lane, float] = field(default_factory=dict)
+    failed_s: dict[Lane, float] = field(default_factory=dict)
+    failing: dict[str, Lane] = field(default_factory=dict)
+    losses: deque[float] = field(default_factory=deque)
+    # How many quarantines in a row the last one was, and when that ended.
+    quarantines: int = 0
+    released_s: float = float("-inf")
     # When it was last given work, for fairness among equals.
     turn: int = 0
     lanes: list[Lane] = field(default_factory=list)
@@ -104,6 +121,9 @@ class LiveNode(Struct, eq=False):
     slots: int = 0
     # Results in its outbox, as of its last heartbeat.
     outbox: int = 0
+    # Between HEARTBEAT and HB_ACK, and how far its wall clock is ahead of ours; for people, nothing depends on them.
+    round_trip_s: float | None = None
+    clock_skew_s: float | None = None
     version: str = ""
     host: str = ""
     pid: int = 0
@@ -112,13 +132,18 @@ class LiveNode(Struct, eq=False):
 
     def refresh(self) -> None:
         session = self.session
-        self.open = (
-            session is not None
-            and session.ready
-            and self.state is NodeState.ONLINE
-            and not self.draining
-            and not self.leaving
-        )
+        self.accepting = not self.leaving and (self.operation is None or self.probation)
+        self.open = self.accepting and session is not None and session.ready and self.state is NodeState.ONLINE
+        self.window = min(self.asked, 1) if self.probation else self.asked
+
+    @property
+    def quarantined(self) -> bool:
+        return self.operation is not None and self.operation.kind is OperationKind.QUARANTINE
+
+    @property
+    def drained(self) -> bool:
+        """An operator wants it empty."""
+        return self.operation is not None and self.operation.kind is OperationKind.DRAIN
 
     def record(self) -> Node:
         """The node as the store keeps it."""
@@ -129,7 +154,7 @@ class LiveNode(Struct, eq=False):
             state=self.state,
             handlers=self.handlers,
             slots=self.slots,
-            draining=self.draining,
+            operation=self.operation,
             version=self.version,
             host=self.host,
             pid=self.pid,

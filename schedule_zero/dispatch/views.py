@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from schedule_zero.dispatch.sessions import LiveNode
-from schedule_zero.model import NodeState
+from schedule_zero.dispatch.sessions import LOOSE, LiveNode
+from schedule_zero.model import NodeOperation, NodeState
 
 
 class NodeView(Struct, kw_only=True):
@@ -18,8 +18,14 @@ class NodeView(Struct, kw_only=True):
     running: int
     window: int
     outbox: int
+    # It hands back what it has not started: drained by an operator, or stopping (SIGTERM).
     draining: bool
+    operation: NodeOperation | None
+    # Quarantined, and tried with one attempt at a time.
+    probation: bool
     heartbeat_age_s: float | None
+    round_trip_s: float | None
+    clock_skew_s: float | None
     version: str
     host: str
     pid: int
@@ -53,6 +59,7 @@ class DispatchStats(Struct):
     misfired: int = 0
     nodes_lost: int = 0
     nodes_denied: int = 0
+    nodes_quarantined: int = 0
     bad_messages: int = 0
     peers_dropped: int = 0
     # Messages whose key was not that of their session, or not in force.
@@ -69,11 +76,16 @@ def node_view(node: LiveNode, now_s: float) -> NodeView:
         state=node.state,
         handlers=list(node.handlers),
         slots=node.slots,
-        running=len(node.attempts),
+        # What waits for an operator since its node gave it up does not run there any more.
+        running=sum(att.phase != LOOSE for att in node.attempts.values()),
         window=node.window if session is not None else 0,
         outbox=node.outbox,
-        draining=node.draining or node.leaving,
+        draining=node.leaving or node.drained,
+        operation=node.operation,
+        probation=node.probation,
         heartbeat_age_s=None if session is None else round(max(now_s - node.heard_s, 0.0), 3),
+        round_trip_s=None if session is None else node.round_trip_s,
+        clock_skew_s=None if session is None else node.clock_skew_s,
         version=node.version,
         host=node.host,
         pid=node.pid,

@@ -6,6 +6,7 @@ from contextvars import Context
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from schedule_zero.job_options import Isolation
 from schedule_zero.node import outcome
 from schedule_zero.node.context import CURRENT, JobContext, StopReason, StopSignal
 from schedule_zero.node.outcome import Outcome
@@ -37,6 +38,9 @@ class LiveAttempt:
         "deadline_s",
         "finished_s",
         "heard_s",
+        "in_thread",
+        "interrupted",
+        "isolated",
         "item",
         "method",
         "outcome",
@@ -56,6 +60,9 @@ class LiveAttempt:
         self.item = item
         self.method = method
         self.received_s = received_s
+        self.isolated = item.isolation is Isolation.PROCESS
+        # Or else in a worker process, or as a task on the loop.
+        self.in_thread = not (self.isolated or method.is_async)
         self.phase = Phase.QUEUED
         self.outcome: Outcome | None = None
         self.started_s: float | None = None
@@ -67,6 +74,8 @@ class LiveAttempt:
         # Monotonic; from the timeout, counted from the start.
         self.deadline_s: float | None = None
         self.task: asyncio.Task[Outcome] | None = None
+        # Its task was cancelled.
+        self.interrupted = False
         self.stop = StopSignal()
         self.stop_since_s = 0.0
         # What the server was told by ACCEPT.
@@ -105,13 +114,14 @@ class LiveAttempt:
     def _as_asked(self, ended: Outcome) -> Outcome:
         """If the job was asked to stop, and reacted, then that is its outcome.
 
-        An ``async`` method always reacts (it was interrupted), except to a lost lease, of which it is only told.
+        An ``async`` method always reacts (it was interrupted), except to a lost lease, of which it is only told
+        (but in a worker process, which ends with the lease).
         A plain one reacted if it looked. What ends without having noticed is reported as it ended.
         """
         reason = self.stop.reason
         if reason is None:
             return ended
-        interrupted = self.method.is_async and reason is not StopReason.LEASE
+        interrupted = self.interrupted or (self.method.is_async and reason is not StopReason.LEASE)
         if not (interrupted or self.stop.noticed):
             return ended
         return stopped(reason, self.item)
@@ -126,7 +136,7 @@ def stopped(reason: StopReason, item: DispatchItem) -> Outcome:
     if reason is StopReason.SILENCE:
         return outcome.fell_silent(item.heartbeat_timeout_s)
     if reason is StopReason.DRAIN:
-        return outcome.handed_back("the node was stopped")
+        return outcome.handed_back("the node was drained before the job was done")
     return outcome.handed_back("the job stopped because the node's lease was over")
 
 

@@ -158,7 +158,7 @@ class JobContext:
         only the lease is over). Having seen True here and then ended, a job counts as having reacted: it is
         reported as ``cancelled`` (or handed back), whatever it returned. One that never looks and completes is
         reported as ``completed``: the work was done. One that is still busy 30 s after a cancel is reported as
-        ``cancelled`` without waiting for it.
+        ``cancelled`` without waiting for it. An isolated job is killed instead, 5 s after a cancel.
         """
         return self._stop.look()
 

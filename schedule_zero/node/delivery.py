@@ -60,6 +60,8 @@ def encode_result(attempt: LiveAttempt, time: ServerTime) -> tuple[int, bytes]:
         finished_us=None if finished_s is None else time.at_us(finished_s),
         retry_after_s=ended.retry_after_s,
         give_up=ended.give_up,
+        cpu_us=ended.cpu_us,
+        peak_rss_bytes=ended.peak_rss_bytes,
     )
     return token, _encode_item(item)
 
@@ -77,6 +79,9 @@ class Delivery:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._records)
 
     def __contains__(self, token: int) -> bool:
         return token in self._records

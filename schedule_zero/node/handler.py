@@ -66,7 +66,10 @@ class BaseHandler:
     handler_id: str = ""
 
     def setup(self) -> Awaitable[None] | None:
-        """Called once before the node connects; may be ``async``. An error here stops the node."""
+        """Called once before the node connects; may be ``async``. An error here stops the node.
+
+        Each worker process of isolated jobs calls it too.
+        """
         return None
 
     def teardown(self) -> Awaitable[None] | None:
@@ -92,7 +95,8 @@ def job(function: F | None = None, /, *, name: str | None = None, **said: Unpack
     after which there is another attempt, or none: exception classes, their names, or a category (``transient``,
     ``timeout``, ``dependency``, ``critical``). ``timeout_s``: one attempt may take this long. ``on_lost``: ``rerun``,
     ``fail`` or ``wait`` when its node dies with it. ``idempotent=False``: running it twice does harm, so a lost attempt
-    is not rerun unless ``on_lost`` says so. Unmarked public methods are job methods too, with the defaults.
+    is not rerun unless ``on_lost`` says so. ``isolation="process"``: in a process of its own, which may use
+    ``memory_mb``, ``cpu_s`` and ``cpu_percent``. Unmarked public methods are job methods too, with the defaults.
     """
     options = _options({option: value for option, value in said.items() if value is not None})
     mark = JobMark(name=name, options=options)

@@ -7,7 +7,6 @@ the command line.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import platform
 from collections.abc import Sequence
@@ -18,12 +17,16 @@ import zmq
 
 import schedule_zero
 from schedule_zero.clock import Clock, SystemClock
-from schedule_zero.errors import ConfigError, InvalidHandler
+from schedule_zero.errors import ConfigError
 from schedule_zero.node.attempt import Phase
 from schedule_zero.node.context import CLIENT
+from schedule_zero.node.drain import GRACE_S
 from schedule_zero.node.handler import BaseHandler
+from schedule_zero.node.http_link import HttpLink
 from schedule_zero.node.identity import Identity
+from schedule_zero.node.isolation import WorkerPool
 from schedule_zero.node.lease import Lease, ServerTime
+from schedule_zero.node.life import set_up, tear_down
 from schedule_zero.node.link import Link
 from schedule_zero.node.methods import BoundMethod, describe
 from schedule_zero.node.settings import NodeSettings
@@ -35,8 +38,7 @@ log = structlog.get_logger(__name__)
 TICK_S = 1.0
 # The loop came so much too late to a tick: something on it does not yield.
 LAG_S = 0.5
-# After the drain deadline: for jobs to react to being asked to stop, and for the server to record the last results.
-GRACE_S = 1.0
+# After a drain: for the server to record the last results.
 FLUSH_S = 5.0
 
 
@@ -61,11 +63,12 @@ class Node:
     """One node process. ``work`` and ``link`` are there once it runs."""
 
     work: Work
-    link: Link
+    link: Link | HttpLink
 
     def __init__(self, settings: NodeSettings, *, clock: Clock, handlers: Sequence[BaseHandler] | None = None) -> None:
         self._settings = settings
         self._clock = clock
+        self._isolation: WorkerPool | None = None
         self.handlers = list(handlers) if handlers is not None else load_targets(settings.targets)
         self.methods: list[BoundMethod] = [method for handler in self.handlers for method in describe(handler)]
 
@@ -73,8 +76,8 @@ class Node:
         """Start, serve until ``stop``, drain, stop.
 
         The stop order: no new work; running jobs end; their results are recorded; BYE (all that is ``drain``). Then
-        link and housekeeping; the worker threads; the outbox, once what it has taken is written; the handlers'
-        ``teardown``, last first; the sockets' context; and last the node folder, free for a successor.
+        link and housekeeping; the worker processes, then the threads; the outbox, once what it has taken is written;
+        the handlers' ``teardown``, last first; the sockets' context; and last the node folder, free for a successor.
         """
         settings = self._settings
         identity = Identity.take(settings.state_dir, settings.node_id)
@@ -82,16 +85,18 @@ class Node:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             for handler in self.handlers:
-                await _set_up(handler)
+                await set_up(handler)
                 ready.append(handler)
             self._assemble(identity, context)
             try:
                 await self._serve(stop)
             finally:
+                if self._isolation is not None:
+                    await self._isolation.close()
                 self.work.close()
         finally:
             for handler in reversed(ready):
-                await _tear_down(handler)
+                await tear_down(handler)
             context.destroy()
             identity.release()
 
@@ -99,7 +104,7 @@ class Node:
         """Take no more work, finish what runs (or hand it back after ``deadline_s``), and say goodbye."""
         log.info("node_draining", running=len(self.work.runner.attempts), deadline_s=deadline_s)
         await self.work.drain(deadline_s, GRACE_S, FLUSH_S)
-        self.link.say_goodbye()
+        await self.link.say_goodbye()
 
     def _assemble(self, identity: Identity, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         settings = self._settings
@@ -112,6 +117,14 @@ class Node:
             pid=os.getpid(),
             labels=settings.labels,
         )
+        # Handlers that were given as objects can't be loaded a second time.
+        if settings.targets:
+            self._isolation = WorkerPool(
+                settings.targets,
+                node_id=identity.node_id,
+                state_dir=settings.state_dir,
+                result_limit=settings.result_bytes,
+            )
         self.work = Work(
             identity=identity,
             methods=self.methods,
@@ -120,17 +133,21 @@ class Node:
             clock=self._clock,
             lease=lease,
             time=time,
+            isolation=self._isolation,
         )
-        self.link = Link(
-            address=settings.server,
-            curve=settings.curve,
-            max_message_bytes=settings.max_message_bytes,
-            clock=self._clock,
-            lease=lease,
-            time=time,
-            owner=self.work,
-            context=context,
-        )
+        if settings.http is not None:
+            self.link = HttpLink(access=settings.http, clock=self._clock, lease=lease, time=time, owner=self.work)
+        else:
+            self.link = Link(
+                address=settings.server,
+                curve=settings.curve,
+                max_message_bytes=settings.max_message_bytes,
+                clock=self._clock,
+                lease=lease,
+                time=time,
+                owner=self.work,
+                context=context,
+            )
         try:
             self.work.open(self.link)
         except OSError as error:
@@ -140,7 +157,7 @@ class Node:
             node_id=identity.node_id,
             handlers=[handler.handler_id for handler in self.handlers],
             slots=settings.slots,
-            server=settings.server,
+            server=settings.server if settings.http is None else settings.http.url,
             epoch=identity.epoch,
         )
 
@@ -178,23 +195,3 @@ class Node:
                 log.warning("loop_blocked", for_s=round(late_s, 2), async_jobs_running=sorted(suspects)[:5])
             self.work.tick()
             self.link.tick()
-
-
-async def _set_up(handler: BaseHandler) -> None:
-    try:
-        awaited = handler.setup()
-        if inspect.isawaitable(awaited):
-            await awaited
-    except Exception as error:  # whatever the user's setup does
-        raise InvalidHandler(
-            f"setup() of the handler {handler.handler_id!r} failed: {type(error).__name__}: {error}"
-        ) from error
-
-
-async def _tear_down(handler: BaseHandler) -> None:
-    try:
-        awaited = handler.teardown()
-        if inspect.isawaitable(awaited):
-            await awaited
-    except Exception as error:  # noqa: BLE001 - whatever the user's teardown does; the others get their turn
-        log.warning("teardown_failed", handler_id=handler.handler_id, error=f"{type(error).__name__}: {error}"[:500])

@@ -69,6 +69,10 @@ class Owner(Protocol):
 
     def hello(self) -> Hello: ...
 
+    def holds(self) -> list[int]:
+        """The tokens of all attempts that it has: waiting, running, or with a result that is not acknowledged."""
+        ...
+
     def heartbeat(self) -> tuple[int, int]:
         """How many attempts are held, how many results wait in the outbox."""
         ...
@@ -80,6 +84,16 @@ class Owner(Protocol):
     def receive(self, message: Conversation) -> None: ...
 
 
+class Line(Protocol):
+    """What the owner speaks into: ZeroMQ (``Link``) or HTTP (``http_link.HttpLink``)."""
+
+    session: str | None
+
+    def send(self, message: NodeMessage | EncodedResult) -> bool:
+        """False: there is no session; whatever matters is repeated."""
+        ...
+
+
 class End(NamedTuple):
     """Why a session, or the attempt to get one, is over."""
 
@@ -87,6 +101,11 @@ class End(NamedTuple):
     detail: str = ""
     # What the server asked for; else the back-off decides.
     after_s: float | None = None
+
+
+def back_off_s(failures: int, most_s: float) -> float:
+    """Full jitter below a bound that doubles from one second."""
+    return _uniform(0, min(most_s, 2.0 ** min(failures, 16)))
 
 
 class Link:
@@ -126,6 +145,8 @@ class Link:
         self._seq = 0
         self._sent_s: dict[int, float] = {}
         self._acked_s = 0.0
+        # How long the last acknowledged heartbeat took.
+        self._rtt_us: int | None = None
         self._bad = 0
 
     # --- for the owner -----------------------------------------------------------------------------------
@@ -153,8 +174,8 @@ class Link:
             end = await self._one_session()
             if self.sessions > before:
                 failures = 0
-            most_s = min(BACKOFF_MAX_S, self._lease_s / 2, 2.0**failures)
-            delay_s = _uniform(0, most_s) if end.after_s is None else end.after_s
+            most_s = min(BACKOFF_MAX_S, self._lease_s / 2)
+            delay_s = back_off_s(failures, most_s) if end.after_s is None else end.after_s
             failures += 1
             log.info(
                 "server_lost" if self.sessions > before else "server_not_reached",
@@ -169,7 +190,7 @@ class Link:
         """Once a second or so: in case that a signal of the socket was missed."""
         self._receive()
 
-    def say_goodbye(self) -> None:
+    async def say_goodbye(self) -> None:
         """Send BYE and close; what was handed to the socket still has a moment to leave."""
         if self.session is not None and self.send(Bye(s=self.session)):
             self._end(End("goodbye"))
@@ -182,6 +203,7 @@ class Link:
         self._writable = self._loop.create_future()
         self._welcome = self._loop.create_future()
         self._sent_s.clear()
+        self._rtt_us = None
         self._bad = 0
         self._open_socket()
         try:
@@ -236,7 +258,16 @@ class Link:
             self._seq += 1
             self._sent_s[self._seq] = now_s
             running, outbox = self._owner.heartbeat()
-            self.send(Heartbeat(s=self.session or "", seq=self._seq, running=running, outbox=outbox))
+            self.send(
+                Heartbeat(
+                    s=self.session or "",
+                    seq=self._seq,
+                    running=running,
+                    outbox=outbox,
+                    rtt_us=self._rtt_us,
+                    wall_us=max(self._clock.wall_us(), 0),
+                )
+            )
             await asyncio.wait({self._over}, timeout=self.heartbeat_s)
 
     async def _first(self, awaited: asyncio.Future[None], timeout_s: float) -> bool:
@@ -329,6 +360,7 @@ class Link:
                 self._lease.extend(sent_s, self._lease_s)
                 self._time.sample(sent_s, now_s, message.server_us)
                 self._acked_s = now_s
+                self._rtt_us = max(0, round((now_s - sent_s) * 1e6))
                 for seq in [seq for seq in self._sent_s if seq < message.seq]:
                     del self._sent_s[seq]
         elif isinstance(message, Welcome):

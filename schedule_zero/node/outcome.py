@@ -30,6 +30,9 @@ class Outcome(NamedTuple):
     error: JobError | None = None
     retry_after_s: float | None = None
     give_up: bool = False
+    # What its process used, where it had one of its own.
+    cpu_us: int | None = None
+    peak_rss_bytes: int | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -104,9 +107,30 @@ def handed_back(reason: str) -> Outcome:
     return Outcome(AttemptOutcome.HANDED_BACK, error=_job_error("HandedBack", reason, ""))
 
 
-def _failed(kind: str, message: str) -> Outcome:
-    # Another attempt may well return something else, so that it is not given up.
-    return Outcome(AttemptOutcome.FAILED, error=_job_error(kind, message, ""))
+def not_isolated(why: str) -> Outcome:
+    """There is no worker process for it."""
+    return _failed("WorkerNotStarted", why)
+
+
+def over_memory(limit_mb: int, used: str, *, refused: bool = False) -> Outcome:
+    """``used``: its figures. ``refused``: it ended by itself when it was given no more."""
+    how = "asked for more memory than its limit leaves" if refused else "took more memory than its limit"
+    message = f"the job {how} of {limit_mb} MiB (memory_mb); {used}"
+    return _failed("MemoryLimitExceeded", message, ErrorCategory.CRITICAL)
+
+
+def over_cpu(limit_s: float, used: str) -> Outcome:
+    message = f"the job took more CPU time than its limit of {limit_s:g} s (cpu_s); {used}"
+    return _failed("CpuLimitExceeded", message, ErrorCategory.TIMEOUT)
+
+
+def worker_died(how: str, used: str) -> Outcome:
+    return _failed("WorkerDied", f"the job's process {how}; {used}")
+
+
+def _failed(kind: str, message: str, category: ErrorCategory | None = None) -> Outcome:
+    # Another attempt may well go otherwise, so that it is not given up.
+    return Outcome(AttemptOutcome.FAILED, error=_job_error(kind, message, "", category))
 
 
 def _job_error(

@@ -1,4 +1,5 @@
-"""Runs attempts: ``async`` methods as tasks on the loop, plain ones in worker threads, at most ``slots`` at once.
+"""Runs attempts: ``async`` methods as tasks on the loop, plain ones in worker threads, isolated ones in worker
+processes, at most ``slots`` at once.
 
 Attempts start in the order in which they came (the server sends them by priority). A worker thread that
 ends one takes the next plain one itself, without a turn of the loop, and hands the outcome straight to
@@ -19,6 +20,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -29,6 +31,9 @@ from schedule_zero.node.context import JobContext, ReportProgress, StopReason
 from schedule_zero.node.lease import Lease
 from schedule_zero.node.outcome import Outcome
 
+if TYPE_CHECKING:
+    from schedule_zero.node.isolation import WorkerPool
+
 log = structlog.get_logger(__name__)
 
 # An ``async`` method that was cancelled may clean up for so long before it is reported without it.
@@ -36,6 +41,8 @@ ASYNC_GRACE_S = 5.0
 # A plain method gets longer to look at ``ctx.cancelled``, or to come to its own end, which then counts: a cancel has to
 # end (C21), but an end that is told while the work goes on is the worse one of two.
 PLAIN_GRACE_S = 30.0
+# A worker process is killed by its pool, much sooner than this: then only the kernel can be holding it.
+PROCESS_GRACE_S = 30.0
 
 
 class Runner:
@@ -52,6 +59,8 @@ class Runner:
         deliver: Callable[[LiveAttempt], None],
         report: ReportProgress,
         too_late: Callable[[list[int]], None] | None = None,
+        alive: Callable[[LiveAttempt], None] | None = None,
+        isolation: WorkerPool | None = None,
     ) -> None:
         self.slots = slots
         # From DISPATCH until the result is on disk (``release``).
@@ -66,8 +75,13 @@ class Runner:
         self._report = report
         # Hears which were not started because it was too late for them.
         self._too_late = too_late
+        # Hears, in the job's thread, of each sign that it goes on.
+        self._on_alive = alive
         # Some that wait have a time to be started by.
         self._expiring = False
+        self._isolation = isolation
+        if isolation is not None:
+            isolation.attach(enter=self._enter_isolated, ended=self._isolated_ended, report=report, heard=self._alive)
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._queue: deque[LiveAttempt] = deque()
@@ -119,6 +133,10 @@ class Runner:
             self._ask(attempt, StopReason.CANCEL)
         return True
 
+    def ask(self, attempt: LiveAttempt, reason: StopReason) -> None:
+        """Ask one that runs to stop."""
+        self._ask(attempt, reason)
+
     def stop_running(self, reason: StopReason) -> None:
         """Ask everything that runs to stop."""
         for attempt in self._running():
@@ -132,14 +150,20 @@ class Runner:
         return self._forget(given)
 
     def fence(self) -> int:
-        """The lease is over: start nothing that waits, tell what runs. Returns how many are still running."""
+        """The lease is over: start nothing that waits, tell what runs. Returns how many are still running.
+
+        What can be ended (isolated jobs) is ended: it is over before the server lets anybody else begin with it.
+        """
         with self._lock:
             dropped = list(self._queue)
             self._queue.clear()
         self._forget(dropped)
         running = self._running()
         for attempt in running:
-            attempt.stop.ask(StopReason.LEASE)
+            if attempt.isolated:
+                self._ask(attempt, StopReason.LEASE)
+            else:
+                attempt.stop.ask(StopReason.LEASE)
         return len(running)
 
     def oldest_wait_s(self, now_s: float) -> float:
@@ -156,7 +180,9 @@ class Runner:
             reason = attempt.stop.reason
             asked = reason not in (None, StopReason.LEASE)
             due_s, why = _deadline(attempt)
-            if asked and attempt.task is not None:
+            if attempt.isolated and reason is not None:
+                asked, due_s = True, attempt.stop_since_s + PROCESS_GRACE_S
+            elif asked and attempt.task is not None:
                 due_s = attempt.stop_since_s + ASYNC_GRACE_S
             elif reason is StopReason.CANCEL:
                 due_s = min(attempt.stop_since_s + PLAIN_GRACE_S, due_s or math.inf)
@@ -165,6 +191,8 @@ class Runner:
             if now_s >= due_s:
                 if not asked:
                     self._ask(attempt, why)
+                    if attempt.isolated:
+                        continue
                 if asked or attempt.task is None:
                     self._give_up_on(attempt)
                     continue
@@ -183,11 +211,17 @@ class Runner:
         self._expiring = bool(waiting)
         return min(waiting, default=None)
 
-    def give_up_running(self) -> int:
-        """Report everything that still runs as what it was asked to be, without waiting for it; how many there were."""
+    def give_up_running(self, *, process_ends: bool) -> int:
+        """Report everything that still runs as what it was asked to be, without waiting for it; how many there were.
+
+        A process is killed, and reported when it is dead. ``process_ends``: this one, and with it what does not stop.
+        """
         running = self._running()
         for attempt in running:
-            self._give_up_on(attempt)
+            if attempt.isolated and self._isolation is not None:
+                self._isolation.kill(attempt)
+            else:
+                self._give_up_on(attempt, process_ends=process_ends)
         return len(running)
 
     def close(self) -> None:
@@ -207,7 +241,7 @@ class Runner:
                 attempt = self._queue.popleft()
                 attempt.phase = Phase.RUNNING
                 self._busy += 1
-                plain = not attempt.method.is_async
+                plain = attempt.in_thread
                 spawn = plain and self._idle_threads == 0
                 if plain and not spawn:
                     self._idle_threads -= 1
@@ -215,6 +249,8 @@ class Runner:
                 self._spawn()
             if plain:
                 self._inbox.put(attempt)
+            elif attempt.isolated:
+                self._start_isolated(attempt)
             elif (context := self._enter(attempt)) is not None:
                 self._start_task(attempt, context)
             else:
@@ -239,6 +275,8 @@ class Runner:
     def _alive(self, attempt: LiveAttempt) -> None:
         """From the job's thread."""
         attempt.heard_s = self._clock.mono_s()
+        if self._on_alive is not None:
+            self._on_alive(attempt)
 
     def _start_task(self, attempt: LiveAttempt, context: JobContext) -> None:
         task = self._loop.create_task(
@@ -260,6 +298,40 @@ class Runner:
         else:
             self._deliver(attempt)
         self._pump()
+
+    # --- worker processes ----------------------------------------------------------------------------------
+
+    def _start_isolated(self, attempt: LiveAttempt) -> None:
+        if self._isolation is None:
+            why = "this node has no worker processes: it was given its handlers as objects, not as targets to load"
+            self._isolated_ended(attempt, outcome.not_isolated(why))
+        else:
+            self._isolation.start(attempt)
+
+    def _enter_isolated(self, attempt: LiveAttempt) -> bool:
+        """A process has it. False: the lease ended while it waited for one, it must not start."""
+        if self._enter(attempt) is not None:
+            return True
+        with self._lock:
+            self._busy -= 1
+        self._forget([attempt])
+        self._pump_soon()
+        return False
+
+    def _isolated_ended(self, attempt: LiveAttempt, ended: Outcome) -> None:
+        with self._lock:
+            self._busy -= 1
+            late = not self._close(attempt, ended)
+        if late:
+            self._returned_late(attempt)
+        else:
+            self._deliver(attempt)
+        self._pump_soon()
+
+    def _pump_soon(self) -> None:
+        if not self._pump_due:
+            self._pump_due = True
+            self._loop.call_soon(self._pump)
 
     # --- worker threads ----------------------------------------------------------------------------------
 
@@ -290,7 +362,7 @@ class Runner:
         following: LiveAttempt | None = None
         with self._lock:
             late = ended is not None and not self._close(attempt, ended)
-            if self._queue and not self._queue[0].method.is_async:
+            if self._queue and self._queue[0].in_thread:
                 following = self._queue.popleft()
                 following.phase = Phase.RUNNING
                 wake = False
@@ -337,14 +409,16 @@ class Runner:
             attempt.stop_since_s = self._clock.mono_s()
             # Only once: a second CancelledError would interrupt the job's own cleaning up.
             if attempt.task is not None:
+                attempt.interrupted = True
                 attempt.task.cancel()
+            elif attempt.isolated and self._isolation is not None:
+                self._isolation.stop(attempt, reason)
 
-    def _give_up_on(self, attempt: LiveAttempt) -> None:
+    def _give_up_on(self, attempt: LiveAttempt, *, process_ends: bool = False) -> None:
         """Report an attempt that does not end by itself. It keeps its slot for as long as it really runs."""
         reason = attempt.stop.reason or StopReason.DRAIN
         ended = stopped(reason, attempt.item)
-        # At the end of a drain the process ends, and the method with it.
-        if reason is not StopReason.DRAIN:
+        if not process_ends:
             ended = outcome.still_busy(ended, self._node_id)
         with self._lock:
             ours = self._close(attempt, ended)

@@ -19,6 +19,25 @@ class Curve(NamedTuple):
     secret: bytes
 
 
+class HttpAccess(NamedTuple):
+    """A server that is spoken to over HTTP, and the token that it wants."""
+
+    url: str
+    token: str = ""
+    # Read with every request, so that a new token needs no restart.
+    token_file: Path | None = None
+
+    def read_token(self) -> str:
+        """The token of the moment; what can't be read is as good as a token that isn't valid."""
+        if self.token_file is None:
+            return self.token
+        try:
+            said = self.token_file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            return self.token
+        return said or self.token
+
+
 class NodeSettings(Struct, frozen=True, kw_only=True):
     """Everything that ``run_node`` needs to know."""
 
@@ -35,6 +54,8 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     # Encrypt the link to the server; ``load_curve`` reads the keys from their files.
     curve: Curve | None = None
+    # Speak HTTP to this server, instead of ZeroMQ to ``server``.
+    http: HttpAccess | None = None
 
 
 def load_curve(server_public_file: Path, secret_file: Path) -> Curve:

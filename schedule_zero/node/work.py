@@ -17,9 +17,11 @@ from schedule_zero.node.attempt import LiveAttempt, Phase
 from schedule_zero.node.context import StopReason
 from schedule_zero.node.credit import CreditWindow
 from schedule_zero.node.delivery import Delivery, EncodedResult, encode_result, token_of
+from schedule_zero.node.drain import DrainDeadline, Step
 from schedule_zero.node.identity import Identity
+from schedule_zero.node.isolation import WorkerPool
 from schedule_zero.node.lease import Lease, ServerTime
-from schedule_zero.node.link import Conversation, Link
+from schedule_zero.node.link import Conversation, Line
 from schedule_zero.node.mailbox import Mailbox
 from schedule_zero.node.methods import BoundMethod
 from schedule_zero.node.outbox import Durable, Outbox
@@ -82,6 +84,7 @@ class Work:
         clock: Clock,
         lease: Lease,
         time: ServerTime,
+        isolation: WorkerPool | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -121,16 +124,18 @@ class Work:
             deliver=self.outbox.put,
             report=ProgressBoard(loop, self._send_progress).report,
             too_late=lambda tokens: self._reject([RejectedItem(token=token, reason="too_late") for token in tokens]),
+            isolation=isolation,
         )
         self._time = time
-        self._link: Link | None = None
+        self._link: Line | None = None
         self._fenced = True
         self._refusing: set[str] = set()
+        self._operator_drain = DrainDeadline()
         self._sweep_due = False
         self._recent: set[int] = set()
         self._older: set[int] = set()
 
-    def open(self, link: Link) -> None:
+    def open(self, link: Line) -> None:
         """Recover the outbox and work for this link."""
         self._link = link
         _, waiting = self.outbox.open(token_of)
@@ -162,6 +167,9 @@ class Work:
             labels=self._about.labels,
         )
 
+    def holds(self) -> list[int]:
+        return [*self.runner.attempts, *self.delivery]
+
     def heartbeat(self) -> tuple[int, int]:
         return len(self.runner.attempts), len(self.delivery)
 
@@ -169,6 +177,8 @@ class Work:
         self._fenced = False
         self.delivery.opened()
         self.credit.forget_sent()
+        # The server says it again if it still holds; if it doesn't, it would say nothing.
+        self._end_operator_drain()
         for attempt in self.runner.attempts.values():
             attempt.accepted = attempt.start_told = False
         if "drain" in self._refusing:
@@ -239,13 +249,26 @@ class Work:
 
     def _drained_by_operator(self, message: ServerDrain) -> None:
         if message.on:
-            log.info("node_drained_by_operator")
+            log.info("node_drained_by_operator", deadline_s=message.deadline_s, running=self.runner.busy)
+            self._operator_drain.set(message.deadline_s, self._clock.mono_s())
             self.refuse("operator")
-        else:
+            self._arm_sweep(0.0)
+        elif "operator" in self._refusing:
             log.info("node_resumed_by_operator")
-            self._refusing.discard("operator")
-            self.credit.unpause("operator")
+            self._end_operator_drain()
             self._offer_credit()
+
+    def _end_operator_drain(self) -> None:
+        self._operator_drain.set(None, 0.0)
+        self._refusing.discard("operator")
+        self.credit.unpause("operator")
+
+    def _keep_operators_deadline(self, now_s: float) -> None:
+        step = self._operator_drain.step(now_s)
+        if step is Step.ASK:
+            self.runner.stop_running(StopReason.DRAIN)
+        elif step is Step.GIVE_UP:
+            self.runner.give_up_running(process_ends=False)
 
     # --- outcomes go out -----------------------------------------------------------------------------------
 
@@ -338,6 +361,7 @@ class Work:
         """Look at what is held: announce, time out, give back. Returns when to look again, in seconds."""
         now_s = self._clock.mono_s()
         self.check_lease(now_s)
+        self._keep_operators_deadline(now_s)
         next_s = self.runner.check_deadlines(now_s)
         self.credit.block(len(self.runner.overdue))
         if self.runner.oldest_wait_s(now_s) > HOARD_S:
@@ -409,7 +433,7 @@ class Work:
             log.warning("drain_deadline", running=len(self.runner.attempts))
             self.runner.stop_running(StopReason.DRAIN)
             if not await self._until(lambda: not self.runner.attempts, grace_s):
-                self.runner.give_up_running()
+                self.runner.give_up_running(process_ends=True)
                 await self._until(lambda: not self.runner.attempts, grace_s)
         self.flush()
         if self._link is not None and self._link.session is not None:

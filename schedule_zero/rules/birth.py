@@ -10,7 +10,7 @@ from functools import lru_cache
 import msgspec
 
 from schedule_zero.job_options import JobOptions, Strategy
-from schedule_zero.model import Execution
+from schedule_zero.model import Execution, Origin, State, new_id
 from schedule_zero.rules.keys import fill_in
 from schedule_zero.rules.options import (
     DEFAULT_PRIORITY,
@@ -18,8 +18,11 @@ from schedule_zero.rules.options import (
     NO_OPTIONS,
     EffectiveOptions,
     Source,
+    StoredOptions,
     effective,
     options_of,
+    overridden,
+    stored_options,
 )
 
 _decode_params = msgspec.json.Decoder(dict).decode
@@ -56,7 +59,11 @@ def outfit(narrow: JobOptions, method: JobOptions, source: Source) -> Outfit:
     """``narrow`` is what the ``source`` (a submission, a schedule) says itself."""
     if narrow == NO_OPTIONS and method == NO_OPTIONS:
         return Outfit(DEFAULT_PRIORITY, None, None, None, ())
-    chosen = effective({source: narrow, Source.METHOD: method})
+    return outfit_of(effective({source: narrow, Source.METHOD: method}))
+
+
+def outfit_of(chosen: StoredOptions) -> Outfit:
+    """What decided options come to."""
     names = ("concurrency_key", "rate_key", "sticky_key", "unique_key")
     said = [(name, getattr(chosen, name)) for name in names]
     return Outfit(
@@ -90,6 +97,41 @@ def equip(row: Execution, narrow: JobOptions, method: JobOptions, source: Source
     dress(row, outfit(narrow, method, source))
 
 
+def again(
+    old: Execution,
+    now_us: int,
+    *,
+    params: bytes | None = None,
+    narrow: JobOptions = NO_OPTIONS,
+    not_before_us: int | None = None,
+    group_id: str | None = None,
+) -> Execution:
+    """A new execution of the same work, with the options that ``old`` had, but for what ``narrow`` says."""
+    row = Execution(
+        id=new_id(),
+        handler_id=old.handler_id,
+        job_method=old.job_method,
+        params=old.params if params is None else params,
+        state=State.PENDING if not_before_us is None else State.SCHEDULED,
+        origin=Origin.RETRY,
+        schedule_id=old.schedule_id,
+        not_before_us=not_before_us,
+        parent_id=old.id,
+        group_id=group_id,
+        idempotency_key=old.idempotency_key,
+        created_us=now_us,
+    )
+    if old.options is None and narrow == NO_OPTIONS:
+        row.priority = old.priority
+    else:
+        dress(row, outfit_of(overridden(stored_options(old.options), narrow)))
+    node = lane_of(old.lane).node
+    if node is not None:
+        # One of a broadcast: it is that node's.
+        row.lane = lane_text(msgspec.structs.replace(lane_of(row.lane), node=node))
+    return row
+
+
 def dress(row: Execution, wear: Outfit) -> None:
     row.priority, row.options, row.lane = wear.priority, wear.options, wear.lane
     if wear.queue_timeout_us is not None:
@@ -100,14 +142,6 @@ def dress(row: Execution, wear: Outfit) -> None:
             key = fill_in(template, params)
             # Others may run at once whatever their job; but what is unique is one of its job.
             setattr(row, name, f"{row.handler_id}.{row.job_method}:{key}" if name == "unique_key" else key)
-
-
-def inherit(row: Execution, old: Execution) -> None:
-    """Give ``row``, which is to do the same work again, what ``old`` was born with; its own time to start by."""
-    row.options, row.lane = old.options, old.lane
-    row.concurrency_key, row.rate_key = old.concurrency_key, old.rate_key
-    row.sticky_key, row.unique_key = old.sticky_key, old.unique_key
-    row.start_by_us = start_by_us(row, row.not_before_us or row.created_us)
 
 
 def start_by_us(row: Execution, from_us: int) -> int | None:

@@ -91,7 +91,8 @@ NO_OPTIONS = JobOptions()
 def effective(said: dict[Source, JobOptions]) -> StoredOptions:
     """Merge, the narrowest first.
 
-    ``on_lost`` unsaid is ``fail`` for a job declared not idempotent (C10); who says delays means ``backoff: list``.
+    ``on_lost`` unsaid is ``fail`` for a job declared not idempotent (C10); who says delays means ``backoff: list``;
+    who limits a process means that there is one.
     """
     chosen: dict[str, Any] = {}
     sources: dict[str, Source] = {}
@@ -109,10 +110,26 @@ def effective(said: dict[Source, JobOptions]) -> StoredOptions:
     return StoredOptions(**chosen, sources=sources)
 
 
+def overridden(stored: StoredOptions, narrow: JobOptions) -> StoredOptions:
+    """The options of an execution, but for what a later submission of the same work says."""
+    said = effective({Source.SUBMISSION: narrow})
+    if not said.sources:
+        return stored
+    kept = {name: getattr(stored, name) for name in stored.sources}
+    chosen = {name: getattr(said, name) for name in said.sources}
+    return StoredOptions(**{**kept, **chosen}, sources={**stored.sources, **said.sources})
+
+
 def _said(options: JobOptions, name: str) -> Any:
     if name == "backoff" and options.backoff is None and options.retry_delays_s is not None:
         return Backoff.LIST
+    if name == "isolation" and options.isolation is None and _limits_process(options):
+        return Isolation.PROCESS
     return getattr(options, name)
+
+
+def _limits_process(options: JobOptions) -> bool:
+    return any(limit is not None for limit in (options.memory_mb, options.cpu_percent, options.cpu_s))
 
 
 _decode = msgspec.json.Decoder(JobOptions).decode
@@ -129,6 +146,11 @@ def options_said(stored: bytes | None) -> JobOptions:
 def options_of(stored: bytes | None) -> EffectiveOptions:
     """The options of an execution as its row keeps them (``Execution.options``); ``None``: all defaults."""
     return DEFAULTS if stored is None else _decode_stored(stored)
+
+
+def stored_options(stored: bytes | None) -> StoredOptions:
+    """The same, with who said what."""
+    return StoredOptions() if stored is None else _decode_stored(stored)
 
 
 def shown(stored: bytes | None) -> bytes:

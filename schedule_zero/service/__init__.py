@@ -12,10 +12,12 @@ from schedule_zero.service.access import AccessService
 from schedule_zero.service.audit import AuditService
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.calendars import CalendarService
+from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
+from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.specs import (
@@ -50,6 +52,8 @@ class Service(Struct, frozen=True, kw_only=True):
     """The verbs by noun."""
 
     executions: ExecutionService
+    dead_letters: DeadLetterService
+    jobs: JobService
     schedules: ScheduleService
     ledger: LedgerService
     audits: AuditService

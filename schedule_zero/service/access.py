@@ -43,7 +43,7 @@ class AccessService:
         """Load the living tokens, and make sure that ``admin.token`` holds one of them."""
         now_us = self._clock.wall_us()
         for token in (await self._store.read(lambda conn: store_tokens.active(conn, now_us))).values():
-            self._principals[token.hash] = Principal(name=token.name, role=token.role, token_id=token.id)
+            self._principals[token.hash] = _principal(token)
         path = state_dir / ADMIN_TOKEN
         try:
             secret = path.read_text().strip()
@@ -62,23 +62,40 @@ class AccessService:
         principal = self._principals.get(hash_token(secret))
         if principal is None:
             raise Unauthenticated("the token is unknown or was revoked")
+        if not self._in_time(principal):
+            raise Unauthenticated("the token has expired")
         return principal
 
-    async def create_token(self, principal: Principal, name: str, role: Role) -> tuple[store_tokens.ApiToken, str]:
-        """A new token; the secret is returned this once."""
+    def _in_time(self, principal: Principal) -> bool:
+        return principal.expires_us is None or self._clock.wall_us() < principal.expires_us
+
+    def is_living(self, principal: Principal) -> bool:
+        """Whether who was let in would be let in now: a long poll may outlive its token."""
+        return self._in_time(principal) and any(one.token_id == principal.token_id for one in self._principals.values())
+
+    async def create_token(
+        self, principal: Principal, name: str, role: Role, expires_s: float | None = None
+    ) -> tuple[store_tokens.ApiToken, str]:
+        """A new token, good for ``expires_s`` if that is said; the secret is returned this once."""
         if not name or len(name) > 100:
             raise InvalidField("expected a name of 1 to 100 characters", pointer="/name")
         secret = _new_secret()
-        token = await self._add(name, role, secret)
+        token = await self._add(name, role, secret, expires_s)
         log.info("token_created", token_id=token.id, name=name, role=role, by=principal.name)
         return token, secret
 
-    async def _add(self, name: str, role: Role, secret: str) -> store_tokens.ApiToken:
+    async def _add(self, name: str, role: Role, secret: str, expires_s: float | None = None) -> store_tokens.ApiToken:
+        now_us = self._clock.wall_us()
         token = store_tokens.ApiToken(
-            id=new_id(), name=name, role=role, hash=hash_token(secret), created_us=self._clock.wall_us()
+            id=new_id(),
+            name=name,
+            role=role,
+            hash=hash_token(secret),
+            created_us=now_us,
+            expires_us=None if expires_s is None else now_us + round(expires_s * 1e6),
         )
         await self._store.write(store_tokens.create, token)
-        self._principals[token.hash] = Principal(name=name, role=role, token_id=token.id)
+        self._principals[token.hash] = _principal(token)
         return token
 
     async def tokens(self) -> list[store_tokens.ApiToken]:
@@ -115,6 +132,10 @@ class AccessService:
         if not await self._curve.revoke(key_id):
             raise NotFound(f"there is no living node key {key_id!r}")
         log.info("node_key_revoked", key_id=key_id, by=principal.name)
+
+
+def _principal(token: store_tokens.ApiToken) -> Principal:
+    return Principal(name=token.name, role=token.role, token_id=token.id, expires_us=token.expires_us)
 
 
 def _new_secret() -> str:

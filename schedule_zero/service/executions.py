@@ -14,17 +14,16 @@ from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import BadRequest, Duplicate, NotFound, TooLarge, WrongState
 from schedule_zero.model import Execution, Origin, State, new_id
 from schedule_zero.ops.events import EventHub
-from schedule_zero.rules.birth import equip, inherit
+from schedule_zero.rules.birth import again, equip
 from schedule_zero.rules.options import Source
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.service.cancel_many import CancelledMany, cancel_found, cancel_ids
-from schedule_zero.service.idempotency import idempotency_record
+from schedule_zero.service.idempotency import idempotency_record, known
 from schedule_zero.service.params import check_params
 from schedule_zero.service.specs import ExecutionView, IdemKey, Principal, RunNow, SubmitItem, Submitted
 from schedule_zero.store import Store
 from schedule_zero.store import executions as store_executions
 from schedule_zero.store.idempotency import IdempotencyRecord, IdempotentReplay
-from schedule_zero.store.idempotency import get as get_record
 from schedule_zero.store.tx import Page
 
 log = structlog.get_logger(__name__)
@@ -74,25 +73,15 @@ class ExecutionService:
         return await self._insert_and_wait(principal, rows[0], wait_s, idem)
 
     async def retry(self, principal: Principal, execution_id: str, idem: IdemKey | None = None) -> Submitted:
-        """A new execution of the same work; the old one, which has to be over, stays as it is."""
+        """A new execution of the same work; the old one, which has to be over, stays, and is a dead letter no more."""
         old = (await self.get(execution_id)).execution
         if old.state not in TERMINAL:
             raise WrongState(f"execution {execution_id} is {old.state}; only one that is over can be retried")
-        row = Execution(
-            id=new_id(),
-            handler_id=old.handler_id,
-            job_method=old.job_method,
-            params=old.params,
-            priority=old.priority,
-            origin=Origin.RETRY,
-            schedule_id=old.schedule_id,
-            parent_id=old.id,
-            idempotency_key=old.idempotency_key,
-            created_us=self._clock.wall_us(),
-        )
-        inherit(row, old)
+        row = again(old, self._clock.wall_us())
         check_params(self._dispatcher.registry, self._limits, row.handler_id, row.job_method, row.params)
-        return await self._submit_rows(principal, [row], idem)
+        # Whoever runs it again has dealt with it.
+        settles = (old.id,) if old.dead_letter is not None else ()
+        return await self._submit_rows(principal, [row], idem, settles)
 
     async def submit_for(
         self, principal: Principal, schedule_id: str, item: SubmitItem, idem: IdemKey | None = None
@@ -102,10 +91,12 @@ class ExecutionService:
         rows[0].schedule_id = schedule_id
         return await self._submit_rows(principal, rows, idem)
 
-    async def _submit_rows(self, principal: Principal, rows: list[Execution], idem: IdemKey | None) -> Submitted:
+    async def _submit_rows(
+        self, principal: Principal, rows: list[Execution], idem: IdemKey | None, settles: tuple[str, ...] = ()
+    ) -> Submitted:
         record = idempotency_record(principal, idem, [row.id for row in rows], self._clock)
         try:
-            return await self._insert(rows, record)
+            return await self._insert(rows, record, settles)
         except Duplicate as error:
             if len(rows) > 1:
                 error.pointer = f"/executions/{error.data['index']}"
@@ -146,11 +137,13 @@ class ExecutionService:
             rows.append(row)
         return rows
 
-    async def _insert(self, rows: list[Execution], idem: IdempotencyRecord | None) -> Submitted:
+    async def _insert(
+        self, rows: list[Execution], idem: IdempotencyRecord | None, settles: tuple[str, ...] = ()
+    ) -> Submitted:
         """Insert ``rows`` in one transaction, or find out that they need not be. BacklogFull, Duplicate."""
         dispatcher, backlog = self._dispatcher, self._dispatcher.backlog
         refusal = backlog.why_not(rows)
-        if refusal is not None and not await self._known(idem):
+        if refusal is not None and not await known(self._store, idem):
             backlog.refused += len(rows)
             raise refusal
         backlog.take(rows)
@@ -181,14 +174,10 @@ class ExecutionService:
 
         self._store.submit(
             store_executions.insert,
-            store_executions.Insert(rows=rows, idem=idem),
+            store_executions.Insert(rows=rows, idem=idem, settles=settles),
             settled,
         )
         return await done
-
-    async def _known(self, idem: IdempotencyRecord | None) -> bool:
-        """Whether this request was accepted before: then it has its answer, however much is waiting now."""
-        return idem is not None and await self._store.read(lambda conn: get_record(conn, idem.key)) is not None
 
     async def _insert_and_wait(
         self, principal: Principal, row: Execution, wait_s: float, idem: IdemKey | None

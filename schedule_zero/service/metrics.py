@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import version
 
 from schedule_zero.dispatch.dispatcher import Dispatcher
+from schedule_zero.model import OperationKind
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.metrics import Family, Metrics, Sample, one
+from schedule_zero.ops.retention import RetentionStats
 from schedule_zero.ops.supervise import Supervisor
 from schedule_zero.service.audit_rounds import AuditStats
 from schedule_zero.store import Store
@@ -26,6 +28,8 @@ def server_metrics(
     hub: EventHub,
     supervisor: Supervisor,
     audit: AuditStats,
+    retention: RetentionStats,
+    letters: Callable[[], dict[str, int]],
     requests: Requests,
 ) -> Metrics:
     """All families of one server."""
@@ -35,11 +39,18 @@ def server_metrics(
         states = Counter(view.state.value for view in dispatcher.nodes())
         return [((state,), count) for state, count in sorted(states.items())]
 
+    def out_of_service() -> Iterable[Sample]:
+        kinds = Counter(view.operation.kind for view in dispatcher.nodes() if view.operation is not None)
+        return [((kind.value,), kinds[kind]) for kind in OperationKind]
+
     def waiting() -> Iterable[Sample]:
         by_handler: Counter[str] = Counter()
         for (handler_id, _), count in dispatcher.waiting().items():
             by_handler[handler_id] += count
         return [((handler_id,), count) for handler_id, count in sorted(by_handler.items())]
+
+    def dead_letters() -> Iterable[Sample]:
+        return [((handler_id,), count) for handler_id, count in sorted(letters().items())]
 
     def restarts() -> Iterable[Sample]:
         return [((loop.name,), loop.restarts) for loop in supervisor.loops.values()]
@@ -66,6 +77,8 @@ def server_metrics(
         [
             Family("gauge", "build_info", "1, labelled with the version that runs", ("version",), build),
             Family("gauge", "nodes", "Nodes by state", ("state",), nodes),
+            Family("gauge", "nodes_out_of_service", "Nodes that get no new work: cordoned, drained or quarantined",
+                   ("operation",), out_of_service),
             Family("gauge", "executions_waiting", "Executions waiting, by handler", ("handler_id",), waiting),
             gauge("executions_open", "Executions that are not over", lambda: dispatcher.backlog.open),
             gauge("backlog_limit", "How many may be open before submissions are refused",
@@ -75,6 +88,8 @@ def server_metrics(
             counter("backlog_fires_skipped", "Fires that were skipped: too much was waiting",
                     lambda: dispatcher.backlog.skipped),
             counter("executions_misfired", "Executions that were not started in time", lambda: wire.misfired),
+            Family("gauge", "dead_letters", "Failed executions that nobody has dealt with, by handler", ("handler_id",),
+                   dead_letters),
             counter("attempts_dispatched", "Attempts sent to nodes", lambda: wire.dispatched),
             counter("attempts_resent", "Attempts sent again because no node had accepted them", lambda: wire.resends),
             counter("attempts_lost", "Attempts that ended with the loss of their node", lambda: wire.attempts_lost),
@@ -83,6 +98,7 @@ def server_metrics(
             counter("results_stale", "Results refused: another attempt held the lease", lambda: wire.results_stale),
             counter("nodes_lost", "Times that a node was lost", lambda: wire.nodes_lost),
             counter("nodes_denied", "Nodes that were refused", lambda: wire.nodes_denied),
+            counter("nodes_quarantined", "Times that a node was quarantined", lambda: wire.nodes_quarantined),
             counter("wire_messages_in", "Messages from nodes", lambda: wire.messages_in),
             counter("wire_messages_out", "Messages to nodes", lambda: wire.messages_out),
             counter("wire_sends_failed", "Messages that no peer took", lambda: wire.sends_failed),
@@ -112,6 +128,10 @@ def server_metrics(
             gauge("audit_last_seconds", "How long the last audit of all schedules took", lambda: audit.last_s),
             gauge("audit_last_timestamp_seconds", "When the last audit of all schedules was complete; 0: none was",
                   lambda: audit.last_us / 1e6),
+            counter("executions_pruned", "Executions deleted because they had been kept long enough",
+                    lambda: retention.deleted),
+            gauge("retention_last_seconds", "How long the last round took that deleted executions",
+                  lambda: retention.last_s),
             counter("store_commits", "Transactions committed", lambda: wrote.commits),
             counter("store_operations", "Operations committed", lambda: wrote.operations),
             counter("store_failures", "Operations that failed", lambda: wrote.failures),

@@ -18,6 +18,8 @@ class Principal(Struct, frozen=True, kw_only=True):
     name: str
     role: Role
     token_id: str
+    # From this moment on the token is refused.
+    expires_us: int | None = None
 
 
 class IdemKey(Struct, frozen=True, kw_only=True):

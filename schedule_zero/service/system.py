@@ -12,7 +12,7 @@ from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.config import ServerConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher, NodeView
 from schedule_zero.dispatch.registry import HandlerView
-from schedule_zero.model import Event
+from schedule_zero.model import Event, NodeOperation, OperationKind
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.supervise import Supervisor
 from schedule_zero.service.specs import Principal
@@ -55,13 +55,43 @@ class SystemService:
     def nodes(self) -> list[NodeView]:
         return self._dispatcher.nodes()
 
-    async def drain(self, principal: Principal, node_id: str) -> NodeView:
-        """Give this node no new work; what waits on it unstarted goes to others. Raises NotFound."""
-        return await self._dispatcher.drain(node_id)
+    def node(self, node_id: str) -> NodeView:
+        """One node. Raises NotFound."""
+        return self._dispatcher.node(node_id)
 
-    async def resume(self, principal: Principal, node_id: str) -> NodeView:
-        """Give this node work again. Raises NotFound."""
-        return await self._dispatcher.resume(node_id)
+    async def cordon(self, principal: Principal, node_id: str, note: str | None = None) -> NodeView:
+        """Give this node no new work; what it holds, running or queued there, goes on. Raises NotFound."""
+        return await self._take_out(principal, node_id, OperationKind.CORDON, note)
+
+    async def drain(
+        self, principal: Principal, node_id: str, note: str | None = None, deadline_s: float | None = None
+    ) -> NodeView:
+        """Give this node no new work; what waits on it unstarted goes to others, and so does, at the deadline (None:
+        there is none), what still runs. Raises NotFound.
+        """
+        return await self._take_out(principal, node_id, OperationKind.DRAIN, note, deadline_s)
+
+    async def release(self, principal: Principal, node_id: str, note: str | None = None) -> NodeView:
+        """Give this node work again, whatever it was taken out of service for. Raises NotFound."""
+        return await self._dispatcher.operate(node_id, None, by=principal.name, note=note or "")
+
+    async def _take_out(
+        self,
+        principal: Principal,
+        node_id: str,
+        kind: OperationKind,
+        note: str | None,
+        deadline_s: float | None = None,
+    ) -> NodeView:
+        now_us = self._clock.wall_us()
+        operation = NodeOperation(
+            kind=kind,
+            since_us=now_us,
+            until_us=None if deadline_s is None else now_us + round(deadline_s * 1e6),
+            note=note or "",
+            by=principal.name,
+        )
+        return await self._dispatcher.operate(node_id, operation, by=operation.by, note=operation.note)
 
     def health(self) -> dict[str, Any]:
         """``status`` is ``ok`` or ``degraded``; never a reason to restart the process."""

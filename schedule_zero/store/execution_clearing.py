@@ -5,13 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import bindparam, select
 
 from schedule_zero.store import tables
+from schedule_zero.store.belongings import FIELDS, IS_OVER, Doomed, forget
+from schedule_zero.store.statements import Query
 from schedule_zero.store.tx import Tx
 
 if TYPE_CHECKING:
     from schedule_zero.store.store import Store
+
+E = tables.executions.c
+_WINDOW = Query(
+    select(E.created_us, E.stored_us, *(E[name] for name in FIELDS))
+    .where(E.seq > bindparam("above"))
+    .order_by(E.seq)
+    .limit(bindparam("most"))
+)
+_STATE = 2 + FIELDS.index("state")
 
 
 class Clear(Struct):
@@ -35,27 +46,18 @@ def clear(tx: Tx, args: list[Clear]) -> list[Cleared]:
 
 
 def _clear_step(tx: Tx, arg: Clear) -> Cleared:
-    e, a = tables.executions.c, tables.attempts.c
-    window = select(e.seq, e.created_us).where(e.seq > arg.after).order_by(e.seq).limit(arg.limit).subquery()
-    last, oldest, looked = tx.execute(
-        select(func.max(window.c.seq), func.min(window.c.created_us), func.count(window.c.seq))
-    ).one()
-    if not looked:
+    window = _WINDOW.rows(tx.conn, above=arg.after, most=arg.limit)
+    if not window:
         return Cleared(0, None)
-    doomed = [e.seq > arg.after, e.seq <= last, text(tables.IS_TERMINAL)]
-    if arg.before_us is not None:
-        doomed.append(e.stored_us < arg.before_us)
-    run_us = func.coalesce(func.sum(e.finished_us - e.started_us), 0)
-    for handler_id, state, n, ran_us in tx.execute(
-        select(e.handler_id, e.state, func.count(), run_us).where(*doomed).group_by(e.handler_id, e.state)
-    ).all():
-        tx.count_cleared(handler_id, state, n, int(ran_us))
-        tx.count_cleared(handler_id, "created", n)
-    tx.execute(delete(tables.attempts).where(a.execution_id.in_(select(e.id).where(*doomed))))
-    deleted = tx.execute(delete(tables.executions).where(*doomed)).rowcount
+    wanted = [
+        Doomed(*row[2:])
+        for row in window
+        if row[_STATE] in IS_OVER and (arg.before_us is None or (row[1] is not None and row[1] < arg.before_us))
+    ]
+    deleted = forget(tx, wanted)
     # Nothing is stored before it is created: where all of a step is too young, so is all that follows.
-    over = looked < arg.limit or (arg.before_us is not None and oldest >= arg.before_us)
-    return Cleared(deleted, None if over else last)
+    young = arg.before_us is not None and min(row[0] for row in window) >= arg.before_us
+    return Cleared(deleted, None if len(window) < arg.limit or young else window[-1][2])
 
 
 async def clear_all(store: Store, before_us: int | None = None) -> int:

@@ -36,6 +36,8 @@ class EndItem(Struct, kw_only=True):
     stored_us: int
     cpu_us: int | None = None
     peak_rss_bytes: int | None = None
+    # With a state in which somebody has to look at it (``rules.signature``): the group of its failure.
+    dead_letter: str | None = None
     not_before_us: int | None = None
     # The attempt ended with the loss of its node: counts towards ``lost_count`` (C16).
     lost: bool = False
@@ -63,7 +65,7 @@ class Refusal(StrEnum):
 
 
 _RUNS = "executions.state = 'running'"
-# The common end: completed, with a result and both times. No value is NULL, none is computed.
+# The common end: completed in the node's own process, with a result and both times. No value is NULL, none is computed.
 _COMPLETE = bulk_update(
     tables.executions,
     ("id", "token"),
@@ -74,7 +76,18 @@ _COMPLETE = bulk_update(
 _END = bulk_update(
     tables.executions,
     ("id", "token"),
-    ("state", "result", "error", "started_us", "finished_us", "stored_us", "lost_count"),
+    (
+        "state",
+        "result",
+        "error",
+        "started_us",
+        "finished_us",
+        "stored_us",
+        "cpu_us",
+        "peak_rss_bytes",
+        "dead_letter",
+        "lost_count",
+    ),
     how={"started_us": "coalesce({v}, executions.started_us)", "lost_count": "executions.lost_count + {v}"},
     where=_RUNS,
 )
@@ -131,8 +144,8 @@ def _end_all(tx: Tx, items: list[EndItem]) -> bool:
     archived: list[tuple[Any, ...]] = []
     for i in items:
         state = i.state
-        if state is State.COMPLETED and i.result is not None and i.started_us is not None and i.finished_us is not None:
-            completed.append((i.id, i.token, i.result.decode(), i.started_us, i.finished_us, i.stored_us))
+        if state is State.COMPLETED and _is_common(i):
+            completed.append((i.id, i.token, rows.text(i.result), i.started_us, i.finished_us, i.stored_us))
         elif state not in TRANSITIONS[State.RUNNING]:
             raise AssertionError(f"a running execution cannot become {state}")
         elif TRANSITIONS[state]:
@@ -151,7 +164,8 @@ def _end_all(tx: Tx, items: list[EndItem]) -> bool:
         else:
             documents = (rows.text(i.result), rows.text(i.error))
             times = (i.started_us, i.finished_us, i.stored_us)
-            ended.append((i.id, i.token, state.value, *documents, *times, int(i.lost)))
+            used = (i.cpu_us, i.peak_rss_bytes)
+            ended.append((i.id, i.token, state.value, *documents, *times, *used, i.dead_letter, int(i.lost)))
         if i.archive:
             archived.append((i.id, *_attempt_values(i)))
     with tx.attempt() as trial:
@@ -159,6 +173,16 @@ def _end_all(tx: Tx, items: list[EndItem]) -> bool:
             raise Undo
         tx.bulk(_ARCHIVE, archived)
     return trial.kept
+
+
+def _is_common(i: EndItem) -> bool:
+    return (
+        i.result is not None
+        and i.started_us is not None
+        and i.finished_us is not None
+        and i.cpu_us is None
+        and i.peak_rss_bytes is None
+    )
 
 
 def _attempt_values(over: EndItem | Attempt) -> tuple[Any, ...]:
@@ -241,6 +265,7 @@ def _cancelled(item: EndItem) -> EndItem:
         state=State.CANCELLED,
         finished_us=item.stored_us if item.finished_us is None else item.finished_us,
         not_before_us=None,
+        dead_letter=None,
         archive=False,
         burn=True,
     )
@@ -264,6 +289,9 @@ def _tell_ends(tx: Tx, items: list[EndItem]) -> None:
             data["not_before_us"] = i.not_before_us
             events.append(Event("execution.retry_scheduled", i.id, data))
         else:
+            if i.dead_letter is not None:
+                data["dead_letter"] = i.dead_letter
+                tx.count_letters(i.handler_id, 1)
             events.append(Event("execution.finished", i.id, data))
             key = (i.handler_id, state)
             counts[key] = counts.get(key, 0) + 1

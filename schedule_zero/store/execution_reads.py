@@ -17,7 +17,7 @@ from schedule_zero.model import Attempt, Execution, Origin, State
 from schedule_zero.store import tables
 from schedule_zero.store.execution_rows import ATTEMPT_COLUMNS, COLUMNS, attempt, execution
 from schedule_zero.store.statements import Query, Seek, ends
-from schedule_zero.store.tx import CLEARED, STORED_NOW, Page, parse_seq
+from schedule_zero.store.tx import CLEARED, LETTERS, STORED_NOW, Page, parse_seq
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -255,7 +255,7 @@ def stats(conn: Connection) -> Stats:
         if bucket == CLEARED:
             cleared += n if state == "created" else 0
             continue
-        if bucket != STORED_NOW:
+        if bucket != STORED_NOW or state == LETTERS:
             continue
         mine = handlers.setdefault(handler_id, HandlerStats(by_state={"open": 0}))
         if state == "created":

@@ -17,6 +17,7 @@ from schedule_zero.model import Event, Execution, Origin, State
 from schedule_zero.rules.birth import start_by_us
 from schedule_zero.store import execution_rows as rows
 from schedule_zero.store import tables
+from schedule_zero.store.dead_letters import take_letters
 from schedule_zero.store.execution_clearing import Clear, Cleared, clear, clear_all
 from schedule_zero.store.execution_ends import LOOK, EndItem, Refusal, classify, end, record_stale
 from schedule_zero.store.execution_reads import (
@@ -90,6 +91,8 @@ class Insert(Struct, kw_only=True):
 
     rows: list[Execution]
     idem: IdempotencyRecord | None = None
+    # Dead letters that are dealt with by this.
+    settles: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -186,6 +189,8 @@ def insert(tx: Tx, args: list[Insert]) -> list[IdempotentReplay | Joined | Sched
         answers.append(answer)
         if answer is None:
             born += arg.rows
+            if arg.settles:
+                take_letters(tx, arg.settles)
             keys.accept(arg.idem)
         elif isinstance(answer, Joined):
             born += [row for row in arg.rows if row.id not in answer.instead]

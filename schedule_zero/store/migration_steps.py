@@ -89,8 +89,33 @@ def how_jobs_are_run(conn: Connection) -> None:
     )
 
 
+def requeues(conn: Connection) -> None:
+    """4 → 5: dead letters go by their group; requeueing many at a rate. What failed before is no dead letter."""
+    _run(
+        conn,
+        "DROP INDEX ix_executions_dead",
+        "CREATE INDEX ix_executions_dead ON executions (dead_letter, seq) WHERE dead_letter IS NOT NULL",
+        """CREATE TABLE requeues (
+            id {name} NOT NULL, dead_letter {name}, handler_id {name}, job_method {name}, up_to_seq BIGINT NOT NULL,
+            at_letter {name} NOT NULL, at_seq BIGINT NOT NULL, rate_per_s FLOAT NOT NULL, patch TEXT, options TEXT,
+            total BIGINT NOT NULL, created BIGINT NOT NULL, refused BIGINT NOT NULL, note TEXT, state {name} NOT NULL,
+            created_us BIGINT NOT NULL, "by" TEXT, PRIMARY KEY (id))""",
+    )
+
+
+def node_operations(conn: Connection) -> None:
+    """5 → 6: cordon, drain and quarantine of nodes, with who, when and why; before there was only a drain."""
+    _run(
+        conn,
+        "ALTER TABLE nodes ADD COLUMN operation TEXT",
+        f"""UPDATE nodes SET operation = '{{{{"kind":"drain","since_us":{SystemClock().wall_us()}}}}}'
+            WHERE draining <> 0""",
+        "ALTER TABLE nodes DROP COLUMN draining",
+    )
+
+
 def unique_by_state(conn: Connection) -> None:
-    """4 → 5: who holds a unique key now is found without walking all that ever had it."""
+    """6 → 7: who holds a unique key now is found without walking all that ever had it."""
     _run(
         conn,
         "DROP INDEX ix_executions_unique",

@@ -13,14 +13,23 @@ from sqlalchemy import Connection, insert, inspect, select, update
 from schedule_zero.errors import ConfigError
 from schedule_zero.store.migration_steps import (
     how_jobs_are_run,
+    node_operations,
     policies_and_history,
+    requeues,
     thawed_by,
     unique_by_state,
 )
 from schedule_zero.store.tables import meta, metadata
 
 # STEPS[n] takes version n + 1 to n + 2.
-STEPS: tuple[Callable[[Connection], None], ...] = (policies_and_history, thawed_by, how_jobs_are_run, unique_by_state)
+STEPS: tuple[Callable[[Connection], None], ...] = (
+    policies_and_history,
+    thawed_by,
+    how_jobs_are_run,
+    requeues,
+    node_operations,
+    unique_by_state,
+)
 LATEST = 1 + len(STEPS)
 
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import delete, insert, select, update
 
-from schedule_zero.model import Event, Node, NodeState
+from schedule_zero.model import Event, Node, NodeOperation, NodeState, OperationKind
 from schedule_zero.store import tables
 from schedule_zero.store.statements import Query
 from schedule_zero.store.tx import Tx
@@ -18,34 +18,44 @@ if TYPE_CHECKING:
 
 N = tables.nodes.c
 
-# Both attribute and column names.
+# Both attribute and column names; ``operation`` is changed by ``operate`` alone.
 _FIELDS = (
-    "node_id", "instance", "epoch", "state", "handlers", "slots", "draining", "version", "host", "pid", "identity",
+    "node_id", "instance", "epoch", "state", "handlers", "slots", "version", "host", "pid", "identity",
     "first_seen_us", "last_seen_us",
 )  # fmt: skip
-_ALL = Query(select(*(N[name] for name in _FIELDS)).order_by(N.node_id))
+_READ = (*_FIELDS, "operation")
+_ALL = Query(select(*(N[name] for name in _READ)).order_by(N.node_id))
+_DONE = {
+    OperationKind.CORDON: "node.cordoned",
+    OperationKind.DRAIN: "node.drained",
+    OperationKind.QUARANTINE: "node.quarantined",
+}
+_decode_operation = msgspec.json.Decoder(NodeOperation).decode
 
 
-class SetState(Struct, kw_only=True):
-    node_id: str
-    state: NodeState
-    now_us: int
-    # None leaves it as it is.
-    draining: bool | None = None
-    # Only if the node is still this instance; None: any.
-    instance: str | None = None
+class Operate(Struct, kw_only=True):
+    """Cordon, drain, quarantine or (None) release ``node``."""
+
+    # As the server knows it: should the store not know it, it is written as it is.
+    node: Node
+    operation: NodeOperation | None
+    # Who releases it, and why.
+    by: str = ""
+    note: str = ""
+    # The server's own word: only where none of an operator's is in force.
+    own: bool = False
 
 
 def upsert(tx: Tx, args: list[Node]) -> list[None]:
-    """Write the node; ``first_seen_us`` stays if it was known. Emits ``node.<state>`` if state or instance changed."""
+    """Write the node; ``first_seen_us`` and ``operation`` stay if it was known.
+
+    Emits ``node.<state>`` if state or instance changed.
+    """
     for node in args:
         known = tx.execute(select(N.state, N.instance, N.first_seen_us).where(N.node_id == node.node_id)).one_or_none()
-        values: dict[str, Any] = {name: getattr(node, name) for name in _FIELDS}
-        values["state"] = node.state.value
-        values["handlers"] = msgspec.json.encode(node.handlers).decode()
-        values["draining"] = int(node.draining)
+        values = _values(node)
         if known is None:
-            tx.execute(insert(tables.nodes).values(**values))
+            tx.execute(insert(tables.nodes).values(**values, operation=_encode(node.operation)))
         else:
             values["first_seen_us"] = known.first_seen_us
             tx.execute(update(tables.nodes).where(N.node_id == node.node_id).values(**values))
@@ -54,22 +64,46 @@ def upsert(tx: Tx, args: list[Node]) -> list[None]:
     return [None] * len(args)
 
 
-def set_state(tx: Tx, args: list[SetState]) -> list[bool]:
-    """Change state and ``last_seen_us``; whether there was such a node. Emits ``node.<state>`` if the state changed."""
+def operate(tx: Tx, args: list[Operate]) -> list[bool]:
+    """Whether it was done: False if it was the server's own word, and an operator's is in force.
+
+    Emits ``node.cordoned``, ``node.drained``, ``node.quarantined`` or ``node.released`` if anything changed.
+    """
     answers = []
     for arg in args:
-        known = tx.execute(select(N.state, N.instance).where(N.node_id == arg.node_id)).one_or_none()
-        found = known is not None and arg.instance in (None, known.instance)
-        answers.append(found)
-        if known is None or not found:
+        node_id, operation = arg.node.node_id, arg.operation
+        known = tx.execute(select(N.operation).where(N.node_id == node_id)).one_or_none()
+        before = None if known is None else _decode(known.operation)
+        done = not arg.own or before is None or before.kind is OperationKind.QUARANTINE
+        answers.append(done)
+        if not done or before == operation:
             continue
-        values: dict[str, Any] = {"state": arg.state.value, "last_seen_us": arg.now_us}
-        if arg.draining is not None:
-            values["draining"] = int(arg.draining)
-        tx.execute(update(tables.nodes).where(N.node_id == arg.node_id).values(**values))
-        if known.state != arg.state.value:
-            tx.emit(Event(f"node.{arg.state.value}", arg.node_id, {"instance": known.instance}))
+        if known is None:
+            tx.execute(insert(tables.nodes).values(**_values(arg.node), operation=_encode(operation)))
+        else:
+            tx.execute(update(tables.nodes).where(N.node_id == node_id).values(operation=_encode(operation)))
+        if operation is None:
+            data: dict[str, Any] = {"by": arg.by, "note": arg.note}
+            tx.emit(Event("node.released", node_id, data))
+        else:
+            data = {"by": operation.by, "note": operation.note, "until_us": operation.until_us}
+            tx.emit(Event(_DONE[operation.kind], node_id, data))
     return answers
+
+
+def _values(node: Node) -> dict[str, Any]:
+    values: dict[str, Any] = {name: getattr(node, name) for name in _FIELDS}
+    values["state"] = node.state.value
+    values["handlers"] = msgspec.json.encode(node.handlers).decode()
+    return values
+
+
+def _encode(operation: NodeOperation | None) -> str | None:
+    return None if operation is None else msgspec.json.encode(operation).decode()
+
+
+def _decode(text: str | None) -> NodeOperation | None:
+    return None if text is None else _decode_operation(text)
 
 
 def forget(tx: Tx, args: list[str]) -> list[bool]:
@@ -87,9 +121,9 @@ def all(conn: Connection) -> list[Node]:  # noqa: A001 - read as nodes.all(conn)
     """Every node that is remembered, by id."""
     nodes = []
     for row in _ALL.rows(conn):
-        values = dict(zip(_FIELDS, row, strict=True))
+        values = dict(zip(_READ, row, strict=True))
         values["state"] = NodeState(values["state"])
         values["handlers"] = msgspec.json.decode(values["handlers"], type=list[str])
-        values["draining"] = bool(values["draining"])
+        values["operation"] = _decode(values["operation"])
         nodes.append(Node(**values))
     return nodes

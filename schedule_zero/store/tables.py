@@ -130,7 +130,7 @@ _partial("ix_executions_due", executions, "not_before_us", where=IS_TIMED)
 # "What has waited for too long?", "who has this key?", "what failed like this?"
 _partial("ix_executions_start_by", executions, "start_by_us", where=IS_EXPIRING)
 _partial("ix_executions_unique", executions, "unique_key", "state", "seq", where=IS_UNIQUE)
-_partial("ix_executions_dead", executions, "handler_id", "job_method", "dead_letter", "seq", where=IS_DEAD_LETTER)
+_partial("ix_executions_dead", executions, "dead_letter", "seq", where=IS_DEAD_LETTER)
 
 attempts = Table(
     "attempts",
@@ -237,6 +237,31 @@ server_runs = Table(
     Column("stopped_us", BigInteger),
 )
 
+# Dead letters that are requeued at a rate: which, how far, and how. Those up to (``at_letter``, ``at_seq``) are done.
+requeues = Table(
+    "requeues",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("dead_letter", Name),
+    Column("handler_id", Name),
+    Column("job_method", Name),
+    # No letter that came later: what fails again is not requeued again.
+    Column("up_to_seq", BigInteger, nullable=False),
+    Column("at_letter", Name, nullable=False),
+    Column("at_seq", BigInteger, nullable=False),
+    Column("rate_per_s", Float, nullable=False),
+    Column("patch", Text),
+    Column("options", Text),
+    Column("total", BigInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False),
+    # Why the first of those that were refused was.
+    Column("note", Text),
+    Column("state", Name, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("by", Text),
+)
+
 freezes = Table(
     "freezes",
     metadata,
@@ -312,13 +337,14 @@ nodes = Table(
     Column("state", Text, nullable=False),
     Column("handlers", Text, nullable=False),
     Column("slots", Integer, nullable=False),
-    Column("draining", SmallInteger, nullable=False),
     Column("version", Text, nullable=False),
     Column("host", Text, nullable=False),
     Column("pid", BigInteger, nullable=False),
     Column("identity", Text, nullable=False),
     Column("first_seen_us", BigInteger, nullable=False),
     Column("last_seen_us", BigInteger, nullable=False),
+    # Why it gets no new work: ``model.NodeOperation`` as JSON.
+    Column("operation", Text),
 )
 
 api_tokens = Table(

@@ -36,6 +36,8 @@ Verb: TypeAlias = "Callable[[Tx, list[A]], Sequence[R | ScheduleZeroError]]"
 
 HOUR_US = 3_600_000_000
 STORED_NOW = 0
+# Beside the states: how many dead letters wait.
+LETTERS = "dead_letter"
 CLEARED = -1
 
 
@@ -166,6 +168,10 @@ class Tx:
     def count_cleared(self, handler_id: str, state: str, n: int, run_us: int = 0) -> None:
         self._add((STORED_NOW, handler_id, state), -n, -run_us)
         self._add((CLEARED, handler_id, state), n, run_us)
+
+    def count_letters(self, handler_id: str, n: int) -> None:
+        """Keep the number of dead letters that wait; ``n`` is negative where they are dealt with."""
+        self._add((STORED_NOW, handler_id, LETTERS), n, 0)
 
     def _add(self, key: tuple[int, str, str], n: int, run_us: int) -> None:
         had = self.counts.get(key, (0, 0))

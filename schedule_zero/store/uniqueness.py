@@ -139,8 +139,8 @@ class Claims:
 
 def _holder(row: Execution, *, begun: bool = True) -> Holder:
     state = row.state if begun or row.state is not State.RUNNING else State.PENDING
-    # The executions of a backfill are as many pieces of work.
-    group_id = None if row.origin is Origin.BACKFILL else row.group_id
+    # Those of a backfill, or of a requeue, are as many pieces of work.
+    group_id = None if row.origin in (Origin.BACKFILL, Origin.RETRY) else row.group_id
     return Holder(row.id, state, row.created_us, row.options, group_id)
 
 

@@ -16,6 +16,7 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.errors import StoreUnavailable, WrongState
 from schedule_zero.model import Backfill, Execution, Origin, Schedule, new_id
+from schedule_zero.ops.pace import Pace
 from schedule_zero.rules.birth import equip
 from schedule_zero.rules.options import Source, options_said
 from schedule_zero.rules.policies import policies_of
@@ -90,8 +91,7 @@ class Backfills:
         self._freezes = freezes
         self._backlog = dispatcher.backlog
         self._bell = asyncio.Event()
-        # id → when it last created any, and what it may create by now.
-        self._allowance: dict[str, tuple[float, float]] = {}
+        self._pace = Pace()
 
     def changed(self) -> None:
         self._bell.set()
@@ -116,19 +116,14 @@ class Backfills:
             # The timer, which keeps them, may not have begun yet.
             await self._freezes.load()
         found = await self._store.read(backfills.running)
-        self._allowance = {row.id: self._allowance[row.id] for row in found if row.id in self._allowance}
+        self._pace.keep(row.id for row in found)
         if self._freezes.at(self._clock.wall_us()) is None:
             for row in found:
                 await self._step(row)
         return bool(found)
 
     async def _step(self, row: Backfill) -> None:
-        now_s = self._clock.mono_s()
-        then_s, saved = self._allowance.get(row.id, (now_s, 1.0))
-        # Never more than a second's worth at once, or one.
-        allowance = min(saved + (now_s - then_s) * row.rate_per_s, max(1.0, row.rate_per_s))
-        size = min(BATCH, int(allowance))
-        self._allowance[row.id] = (now_s, allowance - size)
+        size = self._pace.take(row.id, row.rate_per_s, self._clock.mono_s(), BATCH)
         at_us = row.next_us
         if size < 1 or at_us is None:
             return
@@ -140,7 +135,6 @@ class Backfills:
         room = self._backlog.room(schedule.handler_id)
         if room < size:
             # What is waiting is enough for now; nothing of the range is left out.
-            self._allowance[row.id] = (now_s, allowance - max(0, room))
             size = room
             if size < 1:
                 return

@@ -123,11 +123,12 @@ class Exchange(HTTPMessageDelegate):
             self._write_problem(self._refusal)
             self._connection.finish()
         else:
-            if not self._unsafe:
+            waits = self._match is not None and self._match.route.waits
+            if waits:
                 # A write goes on to its end, whoever hears of it; a long poll ends with its client.
                 self._connection.set_close_callback(self._client_gone)
             self._task = asyncio.get_running_loop().create_task(self._run())
-            self._api.running[self._task] = not self._unsafe
+            self._api.running[self._task] = waits
 
     def on_connection_close(self) -> None:
         self._stop_body_timer()

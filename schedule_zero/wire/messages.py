@@ -12,6 +12,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from schedule_zero.job_options import Isolation
 from schedule_zero.model import AttemptOutcome, JobError, JobMethod
 
 PREFIX = b"SZ1"
@@ -25,6 +26,7 @@ Text = Annotated[str, Meta(max_length=4096)]
 Token = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Micros = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Bytes = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 # The bounds also keep NaN out: no comparison with it holds.
 RetryAfter = Annotated[float, Meta(ge=0, le=86_400 * 365)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
@@ -79,6 +81,9 @@ class Heartbeat(_Message, tag="HEARTBEAT"):
     seq: Count
     running: Count = 0
     outbox: Count = 0
+    # For people: how long the last HB_ACK took, and this node's wall clock. Nothing depends on them (C12).
+    rtt_us: Micros | None = None
+    wall_us: Micros | None = None
 
 
 class Credit(_Message, tag="CREDIT"):
@@ -138,6 +143,9 @@ class ResultItem(Struct, kw_only=True, omit_defaults=True):
     # The job asked for another attempt not before this many seconds, or for none at all.
     retry_after_s: RetryAfter | None = None
     give_up: bool = False
+    # What its process and the processes that it started used, where it had one of its own.
+    cpu_us: Micros | None = None
+    peak_rss_bytes: Bytes | None = None
 
 
 class Result(_Message, tag="RESULT"):
@@ -203,6 +211,11 @@ class DispatchItem(Struct, kw_only=True, omit_defaults=True):
     heartbeat_timeout_s: float | None = None
     # The server's wall time: not to be started after it, but given back (REJECT, ``too_late``).
     start_by_us: int | None = None
+    # ``process``: in a worker process, which may use no more than this.
+    isolation: Isolation = Isolation.NONE
+    memory_mb: int | None = None
+    cpu_percent: int | None = None
+    cpu_s: float | None = None
 
 
 class Dispatch(_Message, tag="DISPATCH"):
@@ -231,10 +244,14 @@ class ResultAck(_Message, tag="RESULT_ACK"):
 
 
 class ServerDrain(_Message, tag="SERVER_DRAIN"):
-    """An operator drains this node (``on``), or takes it back into service."""
+    """Take no new work and hand back what has not started (``on``), or take work again.
+
+    ``deadline_s`` from now what still runs is to be handed back too. The node forgets this with its session.
+    """
 
     s: Id
     on: bool = True
+    deadline_s: float | None = None
 
 
 class Goaway(_Message, tag="GOAWAY"):

@@ -154,6 +154,7 @@ async def test_nodes_are_shown_drained_and_taken_back(api, start_node):
     assert (node["node_id"], node["state"], node["slots"], node["draining"]) == ("n1", "online", 3, False)
     assert node["handlers"] == ["demo"]
     assert (await api.post("/api/nodes/n1/drain")).json()["draining"] is True
+    assert (await api.get("/api/nodes/n1")).json()["draining"] is True
     assert (await api.post("/api/nodes/n1/resume")).json()["draining"] is False
     assert (await api.post("/api/nodes/nothing/drain")).status_code == 404
 

@@ -127,6 +127,7 @@ async def test_schedule_takes_the_policies(command):
         "schedule", "demo.noop", "--cron", "0 9 * * *", "--timezone", "Europe/Berlin", "--id", "s",
         "--overlap", "buffer_one", "--catch-up", "all", "--catch-up-max", "7", "--coalesce", "--max-fires", "9",
         "--max-failures", "3", "--jitter", "1m", "--jitter-spread", "hash", "--catch-up-window", "2h",
+        "--keep", "7d", "--keep-last", "50",
         "-o", "json",
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
@@ -134,6 +135,7 @@ async def test_schedule_takes_the_policies(command):
     assert made["policies"] == {
         "overlap": "buffer_one", "catch_up": "all", "catch_up_max": 7, "coalesce": True, "max_fires": 9,
         "max_failures": 3, "jitter_s": 60.0, "jitter": "hash", "catch_up_window_s": 7200.0,
+        "keep_s": 604_800.0, "keep_last": 50,
     }  # fmt: skip
     assert made["trigger"]["timezone"] == "Europe/Berlin"
     shown = (await command("schedules", "s")).stdout

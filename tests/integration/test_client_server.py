@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import anyio
@@ -206,6 +207,15 @@ async def test_handlers_and_nodes_are_shown(client):
     assert (node.node_id, node.state, node.slots) == ("n1", "online", 4)
     assert (await client.drain_node("n1")).draining
     assert not (await client.resume_node("n1")).draining
+    cordoned = (await client.cordon_node("n1", "new disk")).operation
+    assert cordoned is not None
+    assert (cordoned.kind, cordoned.note, cordoned.by, cordoned.until) == ("cordon", "new disk", "admin", None)
+    drained = (await client.drain_node("n1", deadline_s=60.0)).operation
+    assert drained is not None
+    assert drained.until is not None
+    assert drained.until - drained.since == timedelta(seconds=60)
+    assert (await client.node("n1")).operation == drained
+    assert (await client.release_node("n1")).operation is None
 
 
 async def test_events_follow_what_is_committed_and_can_be_replayed(client):
@@ -352,9 +362,15 @@ async def test_the_other_commands(client, command):
         return "0/4" in (await command("nodes")).stdout
 
     await eventually(idle)
-    assert (await command("nodes", "drain", "n1")).stdout == "n1: draining\n"
-    assert "online, draining" in (await command("nodes", "list")).stdout
+    assert (await command("nodes", "drain", "n1", "--wait")).stdout == "n1: online, drained\n"
+    assert "online, drained" in (await command("nodes", "list")).stdout
     assert (await command("nodes", "resume", "n1")).exit_code == 0
+    done = await command("nodes", "cordon", "n1", "nobody", "--note", "new disk")
+    assert (done.stdout, done.exit_code) == ("n1: online, cordoned\n", 3)
+    listed = (await command("nodes")).stdout
+    assert "online, cordoned" in listed
+    assert re.search(r"since .* by admin: new disk", listed)
+    assert (await command("nodes", "release", "n1")).stdout == "n1: takes work again\n"
     assert (await command("preview", "--every", "90s", "-n", "2")).exit_code == 0
     done = await command("preview", "--trigger", '{"type": "startup"}')
     assert done.stdout == "at each start of the server\n  no time is known beforehand\n"

@@ -10,13 +10,15 @@ import pytest
 import structlog.testing
 from msgspec import structs
 
+from schedule_zero.clock import SystemClock
 from schedule_zero.config import HandlerRule
 from schedule_zero.dispatch import effects as fx
+from schedule_zero.dispatch import recording
 from schedule_zero.dispatch.peers import PATIENCE
-from schedule_zero.errors import NotFound
+from schedule_zero.errors import NotFound, StoreUnavailable
 from schedule_zero.job_options import JobOptions
-from schedule_zero.model import AttemptOutcome, JobMethod, NodeState, State
-from schedule_zero.store import executions, handlers
+from schedule_zero.model import AttemptOutcome, JobMethod, NodeOperation, NodeState, OperationKind, State
+from schedule_zero.store import executions, handlers, nodes
 from schedule_zero.wire import messages as m
 from tests.integration.dispatch_bed import CONFIG, NOOP, Peer, running_bed
 from tests.support import eventually
@@ -382,37 +384,138 @@ async def test_a_method_that_is_not_allowed_is_ignored_and_the_rest_is_served(tm
 # --- drain --------------------------------------------------------------------------------------------------
 
 
-async def test_drain_and_resume_of_a_node(bed):
+async def operate(bed, kind, *, until_us=None, node_id="n1"):
+    operation = kind and NodeOperation(kind=OperationKind(kind), since_us=1, until_us=until_us, note="why", by="ann")
+    return await bed.dispatcher.operate(node_id, operation, by="ann", note="why")
+
+
+async def test_drain_and_release_of_a_node(bed):
     with Peer(bed, "n1") as one, Peer(bed, "n2") as two:
         await one.ready()
         await bed.submit(2)
         items = await one.work(2)
         await two.ready()
-        view = await bed.dispatcher.drain("n1")
+        view = await operate(bed, "drain")
         assert view.draining
         assert (await one.wait(m.ServerDrain)).on
         one.send(m.Reject(s=one.s, items=[m.RejectedItem(token=item.token, reason="draining") for item in items]))
         again = await two.work(2)
         assert [item.attempt for item in again] == [1, 1]
-        view = await bed.dispatcher.resume("n1")
+        view = await operate(bed, None)
         assert not view.draining
         assert not (await one.wait(m.ServerDrain)).on
 
 
-async def test_drain_of_nobody_is_not_found(bed):
+async def test_no_operation_on_a_node_that_nobody_knows(bed):
     with pytest.raises(NotFound, match="'nobody'"):
-        await bed.dispatcher.drain("nobody")
+        await operate(bed, "drain", node_id="nobody")
 
 
-async def test_a_drain_is_in_force_after_a_restart_of_the_server(tmp_path):
+async def test_an_operation_that_could_not_be_stored_was_not_done(bed):
+    with Peer(bed, "n1") as node:
+        await node.ready()
+        await bed.store.close()
+        with pytest.raises(StoreUnavailable):
+            await operate(bed, "cordon")
+        assert bed.dispatcher.node("n1").operation is None
+
+
+@pytest.mark.parametrize("kind", ["cordon", "drain"])
+async def test_an_operation_is_in_force_after_a_restart_of_the_server_and_with_it_what_is_left(tmp_path, kind):
+    far_us = SystemClock().wall_us() + 3_600_000_000
     async with running_bed(tmp_path) as bed:
         with Peer(bed) as node:
             await node.ready()
-            await bed.dispatcher.drain("n1")
+            await operate(bed, kind, until_us=far_us if kind == "drain" else None)
     async with running_bed(tmp_path) as bed:
         with Peer(bed) as node:
             await node.hello()
-            assert (await node.wait(m.ServerDrain)).on
+            if kind == "drain":
+                told = await node.wait(m.ServerDrain)
+                assert told.on
+                assert told.deadline_s is not None
+                assert 3500 < told.deadline_s < 3600
+            view = bed.dispatcher.node("n1")
+            assert (view.operation.kind, view.operation.note, view.operation.by) == (kind, "why", "ann")
+
+
+QUARANTINE = structs.replace(CONFIG, dispatch=structs.replace(CONFIG.dispatch, quarantine_failures=2))
+
+
+async def quarantined(bed, one, two):
+    """All fails on ``one`` that did well on ``two``."""
+    await two.ready()
+    await bed.submit()
+    two.report(*await two.work(1))
+    two.send(m.Credit(s=two.s, window=0))
+    await eventually(lambda: bed.dispatcher.node("n2").window == 0)
+    await one.ready(2)
+    await bed.submit(2)
+    for item in await one.work(2):
+        one.report(item, outcome=AttemptOutcome.FAILED)
+    await eventually(lambda: bed.dispatcher.stats.nodes_quarantined == 1)
+
+
+async def stored_operation(bed):
+    return await bed.store.read(lambda conn: nodes.all(conn)[0].operation)
+
+
+async def test_a_quarantine_is_stored_and_in_force_after_a_restart(tmp_path):
+    async with running_bed(tmp_path, config=QUARANTINE) as bed:
+        with Peer(bed, "n1") as one, Peer(bed, "n2") as two:
+            await quarantined(bed, one, two)
+            assert (await one.wait(m.ServerDrain)).on
+            await eventually(lambda: stored_operation(bed))
+    async with running_bed(tmp_path, config=QUARANTINE) as bed:
+        assert bed.dispatcher.node("n1").operation.kind is OperationKind.QUARANTINE
+
+
+async def test_c13_a_quarantine_that_could_not_be_stored_is_in_force_and_stored_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "OPERATE_AGAIN_S", 0.05)
+    real, failed = nodes.operate, []
+
+    def full(tx, args):
+        failed.append(args)
+        raise OSError("disk full")
+
+    monkeypatch.setattr(nodes, "operate", full)
+    async with running_bed(tmp_path, config=QUARANTINE) as bed:
+        with Peer(bed, "n1") as one, Peer(bed, "n2") as two:
+            await quarantined(bed, one, two)
+            await eventually(lambda: len(failed) > 1)
+            assert bed.dispatcher.node("n1").operation.kind is OperationKind.QUARANTINE
+            assert await stored_operation(bed) is None
+            monkeypatch.setattr(nodes, "operate", real)
+            stored = await eventually(lambda: stored_operation(bed))
+            assert stored == bed.dispatcher.node("n1").operation
+
+
+@pytest.mark.parametrize("kind", [None, "cordon"])
+async def test_an_operators_word_in_the_moment_of_a_quarantine_is_the_last(tmp_path, monkeypatch, kind):
+    async with running_bed(tmp_path, config=QUARANTINE) as bed:
+        with Peer(bed, "n1") as one, Peer(bed, "n2") as two:
+            # The quarantine reaches the store right behind it, before its commit is told.
+            real, said = bed.store.submit, []
+
+            def submit(verb, arg, done):
+                if verb is nodes.operate and arg.own and not said:
+                    said.append(asyncio.ensure_future(operate(bed, kind)))
+                    asyncio.get_running_loop().call_soon(real, verb, arg, done)
+                else:
+                    real(verb, arg, done)
+
+            monkeypatch.setattr(bed.store, "submit", submit)
+            await quarantined(bed, one, two)
+            await eventually(lambda: said and said[0].done())
+
+            def kind_of(operation):
+                return None if operation is None else operation.kind
+
+            async def agreed():
+                stored = kind_of(await stored_operation(bed))
+                return stored == kind_of(bed.dispatcher.node("n1").operation) == kind
+
+            await eventually(agreed)
 
 
 # --- C17: garbage ---------------------------------------------------------------------------------------------

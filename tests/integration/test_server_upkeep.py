@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from schedule_zero.config import RetentionConfig
 from schedule_zero.store import events
-from tests.integration.conftest import running_server, with_config
+from tests.integration.conftest import api_client, running_server, with_config
 
 pytestmark = pytest.mark.anyio
 
@@ -64,3 +64,31 @@ async def test_old_idempotency_keys_are_all_forgotten_in_one_turn(tmp_path):
         await chore(server, "idempotency").run_once()
         [(left,)] = await server.store.read(lambda conn: conn.execute(text("SELECT count(*) FROM idempotency")).all())
         assert left == 0
+
+
+async def test_executions_that_were_kept_long_enough_are_deleted_and_counted(tmp_path):
+    config = with_config(retention=RetentionConfig(completed_s=3600, completed_rows=10))
+    async with running_server(tmp_path / "server", config) as server:
+        rows = (
+            "INSERT INTO executions"
+            " (id, handler_id, job_method, state, priority, origin, created_us, stored_us, params)"
+            " SELECT :created_us || '-' || x, 'demo', 'noop', 'completed', 5, 'submit', :created_us, :created_us, '{}'"
+            " FROM n"
+        )
+        now_us = server.clock.wall_us()
+        await fill(server, rows, 450, now_us - 2 * HOUR_US)
+        await fill(server, rows, 30, now_us)
+
+        def count(tx, args):
+            tx.count("demo", "completed", 480)
+            tx.count("demo", "created", 480)
+            return [None]
+
+        await server.store.write(count, None)
+        await chore(server, "retention").run_once()
+
+        stats = await server.service.executions.stats()
+        assert (stats.total, stats.lifetime, stats.by_state["completed"]) == (10, 480, 10)
+        async with api_client(server) as api:
+            shown = (await api.get("/metrics")).text
+        assert "schedulezero_executions_pruned_total 470.0" in shown

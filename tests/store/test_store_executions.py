@@ -247,6 +247,33 @@ async def test_a_completed_attempt_is_recorded_with_its_times(store: Store) -> N
     assert (row.started_us, row.finished_us, row.stored_us, row.node_id) == (T0 + 10, T0 + 20, T0 + 30, "n1")
 
 
+async def test_what_a_process_used_is_recorded_of_each_attempt(store: Store) -> None:
+    await insert(store, running("a", 1), running("b", 2), running("c", 3))
+
+    await store.write(
+        executions.end,
+        [
+            end_item("a", 1, cpu_us=1500, peak_rss_bytes=5 << 40),
+            end_item("b", 2, State.FAILED, cpu_us=7),
+            end_item("c", 3, State.RETRY_SCHEDULED, not_before_us=T0 + 9, archive=True, cpu_us=8, peak_rss_bytes=9),
+        ],
+    )
+
+    used = {}
+    for id_ in "abc":
+        row = await get(store, id_)
+        used[id_] = (row.state, row.result, row.cpu_us, row.peak_rss_bytes)
+    assert used == {
+        "a": (State.COMPLETED, b"null", 1500, 5 << 40),
+        "b": (State.FAILED, None, 7, None),
+        "c": (State.RETRY_SCHEDULED, None, None, None),
+    }
+    detail = await store.read(lambda conn: executions.get(conn, "c"))
+    assert detail is not None
+    [attempt] = detail.attempts
+    assert (attempt.cpu_us, attempt.peak_rss_bytes) == (8, 9)
+
+
 async def test_a_result_with_an_old_token_is_refused(store: Store) -> None:
     await insert(store, running("a", 2))
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from schedule_zero.errors import AlreadyExists
 from schedule_zero.job_options import JobOptions
-from schedule_zero.model import Handler, JobMethod, Node, NodeState, Role
+from schedule_zero.model import Handler, JobMethod, Node, NodeOperation, NodeState, OperationKind, Role
 from schedule_zero.store import Store, events, handlers, node_keys, nodes, tokens
 from tests.store.builders import T0, execution, insert, journal
 from tests.support import ManualClock
@@ -117,27 +118,59 @@ async def test_several_handlers_are_declared_together(store: Store) -> None:
 # --- nodes ------------------------------------------------------------------------------------------
 
 
-async def test_a_node_comes_back_as_it_was_written_and_keeps_when_it_was_first_seen(store: Store) -> None:
-    await store.write(nodes.upsert, node())
-    await store.write(nodes.upsert, node(instance="i2", draining=True, first_seen_us=T0 + 5, last_seen_us=T0 + 5))
+def operation(kind: OperationKind = OperationKind.DRAIN, **fields: Any) -> NodeOperation:
+    return NodeOperation(**{"kind": kind, "since_us": T0, "note": "new disk", "by": "ann", **fields})
 
-    assert await store.read(nodes.all) == [node(instance="i2", draining=True, last_seen_us=T0 + 5)]
+
+async def test_a_node_comes_back_as_it_was_written_and_keeps_when_it_was_first_seen(store: Store) -> None:
+    await store.write(nodes.upsert, node(operation=operation()))
+    await store.write(nodes.upsert, node(instance="i2", first_seen_us=T0 + 5, last_seen_us=T0 + 5))
+
+    # What was done to it is not undone by its coming back.
+    assert await store.read(nodes.all) == [node(instance="i2", operation=operation(), last_seen_us=T0 + 5)]
     assert await journal(store) == [("node.online", "n1"), ("node.online", "n1")]
 
 
-async def test_a_node_s_state_changes_only_for_the_instance_that_is_meant(store: Store) -> None:
+async def operate(store: Store, done: NodeOperation | None, **fields: Any) -> bool:
+    return await store.write(nodes.operate, nodes.Operate(node=node(), operation=done, **fields))
+
+
+async def test_what_is_done_to_a_node_is_kept_with_who_did_it_and_why(store: Store) -> None:
     await store.write(nodes.upsert, node())
+    for kind in OperationKind:
+        done = operation(kind, until_us=T0 + 9, times=2)
+        assert await operate(store, done)
+        assert (await store.read(nodes.all))[0].operation == done
+    assert await operate(store, None, by="bob", note="works again")
 
-    def lost(**fields: Any) -> nodes.SetState:
-        return nodes.SetState(**{"node_id": "n1", "state": NodeState.LOST, "now_us": T0 + 1, **fields})
+    assert await store.read(nodes.all) == [node()]
+    kinds = [kind for kind, _ in await journal(store)]
+    assert kinds == ["node.online", "node.cordoned", "node.drained", "node.quarantined", "node.released"]
+    rows = await store.read(lambda conn: events.read_after(conn, 0, 100))
+    data = [event.data for _, group in rows for event in group][-2:]
+    assert data == [{"by": "ann", "note": "new disk", "until_us": T0 + 9}, {"by": "bob", "note": "works again"}]
 
-    assert not await store.write(nodes.set_state, lost(instance="other"))
-    assert not await store.write(nodes.set_state, lost(node_id="nobody"))
-    assert await store.write(nodes.set_state, lost(instance="i1"))
-    assert await store.write(nodes.set_state, lost(draining=True))
 
-    assert await store.read(nodes.all) == [node(state=NodeState.LOST, draining=True, last_seen_us=T0 + 1)]
-    assert await journal(store) == [("node.online", "n1"), ("node.lost", "n1")]
+async def test_what_the_server_does_itself_never_undoes_an_operators_word(store: Store) -> None:
+    cordon, quarantine = operation(OperationKind.CORDON), operation(OperationKind.QUARANTINE, by="")
+    await store.write(nodes.upsert, node())
+    await operate(store, cordon)
+
+    for own in (quarantine, None):
+        assert not await operate(store, own, own=True)
+        assert (await store.read(nodes.all))[0].operation == cordon
+    await operate(store, None)
+    for own in (quarantine, msgspec.structs.replace(quarantine, times=2), None):
+        assert await operate(store, own, own=True)
+        assert (await store.read(nodes.all))[0].operation == own
+
+
+async def test_the_same_twice_is_one_event_and_a_node_that_the_store_does_not_know_is_written(store: Store) -> None:
+    assert await operate(store, operation())
+    assert await operate(store, operation())
+
+    assert await store.read(nodes.all) == [node(operation=operation())]
+    assert await journal(store) == [("node.drained", "n1")]
 
 
 async def test_a_forgotten_node_is_gone(store: Store) -> None:

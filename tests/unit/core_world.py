@@ -13,7 +13,7 @@ from schedule_zero.config import DispatchConfig
 from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.core import Core
 from schedule_zero.dispatch.membership import TICK_S
-from schedule_zero.model import AttemptOutcome, Execution, NodeState, State
+from schedule_zero.model import AttemptOutcome, Execution, NodeOperation, NodeState, OperationKind, State
 from schedule_zero.rules.states import TERMINAL, may_become
 from schedule_zero.store.executions import Refusal
 from schedule_zero.wire import messages as m
@@ -43,6 +43,10 @@ class Record:
     result: bytes | None = None
     started_us: int | None = None
     start_by_us: int | None = None
+    cpu_us: int | None = None
+    peak_rss_bytes: int | None = None
+    # token → (cpu_us, peak_rss_bytes) of archived attempts
+    used: dict[int, tuple[int | None, int | None]] = field(default_factory=dict)
     # token → outcome of archived attempts
     attempts: dict[int, AttemptOutcome] = field(default_factory=dict)
     tokens: list[int] = field(default_factory=list)
@@ -123,8 +127,13 @@ class Ledger:
                 continue
             assert item.attempt == record.attempt
             assert item.archive or item.state in TERMINAL
+            # Somebody has to look at these, and at no others.
+            assert (item.dead_letter is not None) == (item.state in (State.FAILED, State.TIMEOUT, State.DEAD))
             if item.archive:
                 record.attempts[item.token] = item.outcome
+                record.used[item.token] = (item.cpu_us, item.peak_rss_bytes)
+            if item.state in TERMINAL:
+                record.cpu_us, record.peak_rss_bytes = item.cpu_us, item.peak_rss_bytes
             record.become(item.state)
             record.lost += item.lost
             record.attempt -= not item.burn
@@ -301,6 +310,8 @@ class World:
         self.store_down = False
         self.notes: list = []
         self.node_changes: list = []
+        # What the server itself did to nodes.
+        self.operated: list = []
         self.refills: list = []
         # Moments by which something has to be started, as the core told them.
         self.expiries: list[int] = []
@@ -431,6 +442,8 @@ class World:
                     self.cancel(execution_id)
             case fx.NodeChanged(node, reason):
                 self.node_changes.append((node.node_id, node.state, reason))
+            case fx.NodeOperated(node, why):
+                self.operated.append((node.node_id, node.operation, why))
             case fx.Note(event, fields):
                 self.notes.append((event, fields))
             case fx.ExpiresAt(wall_us):
@@ -446,6 +459,18 @@ class World:
         if any(us <= now_us for us in self.expiries):
             self.expiries = [us for us in self.expiries if us > now_us]
             self.ledger.misfire(now_us)
+
+    def operate(self, node_id: str, kind: str | None, *, deadline_s: float | None = None, note: str = "") -> None:
+        """What the dispatcher does once an operator's word is committed; None releases."""
+        now = self.now
+        until_us = None if deadline_s is None else now.wall_us + round(deadline_s * 1e6)
+        operation = None
+        if kind is not None:
+            operation = NodeOperation(
+                kind=OperationKind(kind), since_us=now.wall_us, until_us=until_us, note=note, by="ann"
+            )
+        self.core.operate(node_id, operation, now)
+        self.settle()
 
     def release_due(self) -> None:
         self.core.committed(self.ledger.release_due(self.now.wall_us), self.now)

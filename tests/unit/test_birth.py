@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedule_zero.job_options import JobOptions, Priority, Strategy
-from schedule_zero.model import Execution
-from schedule_zero.rules.birth import PLAIN, LaneSpec, equip, lane_of, lane_text
+from schedule_zero.model import Execution, Origin, State
+from schedule_zero.rules.birth import PLAIN, LaneSpec, again, equip, lane_of, lane_text
 from schedule_zero.rules.keys import MAX_KEY, fields_of, fill_in
 from schedule_zero.rules.options import NO_OPTIONS, Source, aged_us, options_of, shown
 
@@ -114,3 +114,52 @@ def test_what_is_kept_leaves_defaults_out_and_what_is_shown_has_them_all():
 @given(st.integers(-1000, 1000), st.integers(0, 999))
 def test_a_minute_of_waiting_is_worth_one_step_of_priority(priority, steps):
     assert aged_us(priority, 0) == aged_us(priority + steps, steps * MINUTE_US)
+
+
+# --- again --------------------------------------------------------------------------------------------
+
+KEYED = JobOptions(
+    priority=9, concurrency_key="c:{customer}", require=("gpu",), queue_timeout_s=60.0, unique_key="u:{customer}"
+)
+
+
+def test_what_is_made_again_has_the_options_keys_and_lane_of_the_old_one_and_deadlines_of_its_own():
+    old = born(KEYED, params=b'{"customer":"ann"}', schedule_id="s", idempotency_key="k")
+    new = again(old, 5_000)
+    assert (new.parent_id, new.origin, new.state) == (old.id, Origin.RETRY, State.PENDING)
+    same = ("priority", "options", "lane", "concurrency_key", "unique_key", "schedule_id", "idempotency_key", "params")
+    assert [getattr(new, name) for name in same] == [getattr(old, name) for name in same]
+    assert (old.start_by_us, new.start_by_us) == (1_000 + MINUTE_US, 5_000 + MINUTE_US)
+
+
+def test_other_parameters_fill_its_keys_anew():
+    new = again(born(KEYED, params=b'{"customer":"ann"}'), 5_000, params=b'{"customer":"bob"}')
+    assert (new.concurrency_key, new.unique_key) == ("c:bob", "etl.load:u:bob")
+
+
+def test_options_that_are_to_be_others_win_and_the_rest_keeps_its_source():
+    old = born(JobOptions(priority=9), JobOptions(max_attempts=3, timeout_s=5))
+    new = again(old, 5_000, narrow=JobOptions(max_attempts=7, idempotent=False))
+    told = msgspec.json.decode(shown(new.options))
+    assert (told["priority"], told["max_attempts"], told["timeout_s"], told["on_lost"]) == (9, 7, 5, "fail")
+    assert told["sources"] == {
+        "priority": "submission", "timeout_s": "method", "max_attempts": "submission", "on_lost": "submission",
+    }  # fmt: skip
+
+
+def test_one_without_options_is_made_again_without_any():
+    new = again(born(), 5_000)
+    assert (new.options, new.lane, new.priority) == (None, None, 5)
+
+
+def test_one_of_a_broadcast_stays_with_its_node():
+    old = born(params=b"{}")
+    old.lane = lane_text(LaneSpec(node="n7"))
+    assert lane_of(again(old, 5_000).lane).node == "n7"
+    assert lane_of(again(old, 5_000, narrow=JobOptions(weight=2)).lane) == LaneSpec(node="n7", weight=2)
+
+
+def test_one_that_is_to_start_later_is_scheduled():
+    new = again(born(KEYED, params=b'{"customer":"ann"}'), 5_000, not_before_us=9_000, group_id="g")
+    assert (new.state, new.not_before_us, new.group_id) == (State.SCHEDULED, 9_000, "g")
+    assert new.start_by_us == 9_000 + MINUTE_US

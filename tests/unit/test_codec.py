@@ -138,6 +138,47 @@ def test_an_oversize_body_is_refused_before_it_is_decoded():
         codec.decode_node(frames, max_bytes=100)
 
 
+def hello(**fields):
+    base = {"protocol": 1, "node_id": "n", "instance": "i", "epoch": 1, "state_key": "k", "handlers": [], "slots": 1}
+    return {"t": "HELLO", **base, **fields}
+
+
+def accept(count):
+    return {"t": "ACCEPT", "s": "x", "items": [{"token": 1}] * count}
+
+
+# The largest that is taken, and what is one too many.
+LIMITS = {
+    "node id": (lambda n: hello(node_id="x" * n), 128),
+    "session id": (lambda n: {"t": "BYE", "s": "x" * n}, 64),
+    "items of a batch": (accept, 5_000),
+    "tokens": (lambda n: {"t": "PROGRESS", "s": "x", "token": n}, 2**53 - 1),
+    "text": (lambda n: {"t": "PROGRESS", "s": "x", "token": 1, "text": "x" * n}, 4096),
+    "window": (lambda n: {"t": "CREDIT", "s": "x", "window": n}, 1_000_000),
+    "percent": (lambda n: {"t": "PROGRESS", "s": "x", "token": 1, "percent": float(n)}, 100),
+    "attempts held": (lambda n: hello(running=[{"id": "e", "token": 1}] * n), 100_000),
+    "handlers": (lambda n: hello(handlers=[{"handler_id": "h", "methods": []}] * n), 1000),
+    "labels": (lambda n: hello(labels={str(number): "" for number in range(n)}), 64),
+    "round trip": (lambda n: {"t": "HEARTBEAT", "s": "x", "seq": 1, "rtt_us": n}, 2**53 - 1),
+    "a node's clock": (lambda n: {"t": "HEARTBEAT", "s": "x", "seq": 1, "wall_us": n}, 2**53 - 1),
+}
+
+
+@pytest.mark.parametrize("what", LIMITS)
+def test_the_limit_itself_is_taken_and_one_more_is_not(what):
+    make, most = LIMITS[what]
+    codec.decode_node([b"SZ1", body(**make(most))])
+    with pytest.raises(ProtocolError):
+        codec.decode_node([b"SZ1", body(**make(most + 1))])
+
+
+def test_a_body_may_have_as_many_bytes_as_the_limit_and_not_one_more():
+    data = body(t="PROGRESS", s="x", token=1, text="x" * 500)
+    codec.decode_node([b"SZ1", data], max_bytes=len(data))
+    with pytest.raises(ProtocolError, match=f"at most {len(data) - 1} bytes, got {len(data)}"):
+        codec.decode_node([b"SZ1", data], max_bytes=len(data) - 1)
+
+
 def test_a_newer_peer_may_say_more():
     assert codec.decode_node([b"SZ1", body(t="BYE", s="x", later={"a": [1]})]) == m.Bye(s="x")
 

@@ -121,7 +121,7 @@ def test_c17_events_about_unknown_peers_and_nodes_do_nothing(world):
     world.core.bye(b"nobody", "s", world.now)
     world.core.leaving(b"nobody", "s", world.now)
     world.core.cancel("nobody", 1, world.now)
-    assert world.core.drain("nobody", on=True, now=world.now) is None
+    assert world.core.operate("nobody", None, world.now) is None
     assert world.core.execution_of(b"nobody", "s", 1, world.now) is None
 
 
@@ -241,8 +241,7 @@ def test_after_a_restart_a_restarted_node_takes_over_at_once(world):
 
 def test_after_a_restart_an_operators_drain_is_still_in_force(world):
     node = world.node()
-    world.core.drain("n1", on=True, now=world.now)
-    world.settle()
+    world.operate("n1", "drain")
     world.restart()
     node.inbox.clear()
     node.hello().credit(10)
@@ -366,16 +365,14 @@ def test_a_drained_node_gets_no_new_work_and_goes_on_with_what_it_runs(world):
     node = world.node()
     [execution_id] = world.run()
     [item] = node.work()
-    world.core.drain("n1", on=True, now=world.now)
-    world.settle()
+    world.operate("n1", "drain")
     assert [message.on for message in node.got(m.ServerDrain)] == [True]
     world.run()
     assert node.work() == []
     node.report(item)
     assert state(world, execution_id) is State.COMPLETED
     assert node.work() == []
-    world.core.drain("n1", on=False, now=world.now)
-    world.settle()
+    world.operate("n1", None)
     assert len(node.work()) == 1
 
 
@@ -403,7 +400,7 @@ def test_an_attempt_whose_start_was_committed_after_the_drain_goes_elsewhere(wor
     [row] = world.rows()
     world.core.place([row], world.now)
     world.ledger.insert([row])
-    world.core.drain("n1", on=True, now=world.now)
+    world.operate("n1", "drain")
     world.core.committed([row], world.now)
     world.settle()
     assert node.work() == []

@@ -66,7 +66,9 @@ class Process:
     sent_s: float = -100.0
     jobs: dict[int, Job] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
-    leaving: bool = False
+    # An operator's drain, known until the session ends, and when what runs is handed back.
+    drained: bool = False
+    hand_back_s: float = float("inf")
 
 
 class Machine:
@@ -76,6 +78,8 @@ class Machine:
         self.sim = sim
         self.node_id = node_id
         self.epoch = 0
+        # Everything fails here for a while, whatever it is.
+        self.sick_until_s = 0.0
         # token → result, on disk
         self.outbox: dict[int, m.ResultItem] = {}
         self.process = self.boot()
@@ -106,7 +110,11 @@ class Machine:
                 outcome = sim.random.choices(
                     [AttemptOutcome.COMPLETED, AttemptOutcome.FAILED, AttemptOutcome.TIMEOUT], [8, 2, 1]
                 )[0]
-                self.finish(job, outcome)
+                self.finish(job, AttemptOutcome.FAILED if self.sick_until_s > now_s else outcome)
+        if process.hand_back_s <= now_s:
+            for job in process.jobs.values():
+                self.finish(job, AttemptOutcome.HANDED_BACK)
+            process.jobs.clear()
         if process.lease_until_s < now_s:
             # It stops believing: what runs is stopped, and says so later if asked.
             for job in process.jobs.values():
@@ -168,6 +176,7 @@ class Machine:
             return
         if isinstance(message, m.Welcome):
             process.s = message.s
+            process.drained, process.hand_back_s = False, float("inf")
             process.lease_until_s = max(process.lease_until_s, process.hello_s + message.lease_s)
             return
         if isinstance(message, m.ErrorMessage | m.Deny):
@@ -190,6 +199,9 @@ class Machine:
                     elif token not in self.outbox and token not in process.seen:
                         process.seen.add(token)
                         self.reject(token, "not_held")
+            case m.ServerDrain(on=on, deadline_s=deadline_s):
+                process.drained = on
+                process.hand_back_s = float("inf") if deadline_s is None else now_s + deadline_s
             case m.ResultAck():
                 for token in (*message.recorded, *message.duplicate, *message.superseded, *message.unknown):
                     self.outbox.pop(token, None)
@@ -206,7 +218,7 @@ class Machine:
                 self.reject(item.token, "fenced")
                 continue
             process.seen.add(item.token)
-            if rng.random() < 0.05:
+            if process.drained or rng.random() < 0.05:
                 self.reject(item.token, "draining")
                 continue
             self.sim.began.append((item.id, item.token, process.instance))
@@ -221,7 +233,13 @@ class Simulation:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.world = World(window=self.random.choice([4, 20, 100]), window_bytes=self.random.choice([3, 40, 10_000]))
+        self.world = World(
+            window=self.random.choice([4, 20, 100]),
+            window_bytes=self.random.choice([3, 40, 10_000]),
+            quarantine_failures=self.random.choice([0, 3, 10]),
+            quarantine_losses=self.random.choice([0, 2, 5]),
+            quarantine_s=5.0,
+        )
         self.world.perform = self.perform
         self.links: dict[bytes, Machine] = {}
         self.processes: list[Process] = []
@@ -341,10 +359,14 @@ class Simulation:
             for peer in list(self.links):
                 self.cut(self.links[peer].process)
             self.world.restart()
+        elif kind < 0.76:
+            machine.sick_until_s = self.world.mono_s + rng.choice([10.0, 40.0])
         elif kind < 0.9 and self.world.ledger.records:
             self.world.cancel(rng.choice(list(self.world.ledger.records)))
         else:
-            self.world.core.drain(machine.node_id, on=rng.random() < 0.4, now=self.world.now)
+            kind = rng.choice(["cordon", "drain", None, None])
+            deadline_s = rng.choice([None, 0.0, 4.0]) if kind == "drain" else None
+            self.world.operate(machine.node_id, kind, deadline_s=deadline_s)
 
     # --- the run ----------------------------------------------------------------------------------
 
@@ -360,17 +382,21 @@ class Simulation:
                 self.submit()
             if self.storm and rng.random() < 0.12:
                 self.trouble()
-            while self.queue and self.queue[0][0] <= world.mono_s:
-                heapq.heappop(self.queue)[2]()
-                world.settle()
-            for machine in self.machines:
-                machine.step(world.mono_s)
-            self.write()
-            world.core.tick(world.now)
-            world.core.committed(world.ledger.release_due(world.now.wall_us), world.now)
+            self.turn()
+
+    def turn(self) -> None:
+        world = self.world
+        while self.queue and self.queue[0][0] <= world.mono_s:
+            heapq.heappop(self.queue)[2]()
             world.settle()
-            world.expire()
-            self.check()
+        for machine in self.machines:
+            machine.step(world.mono_s)
+        self.write()
+        world.core.tick(world.now)
+        world.core.committed(world.ledger.release_due(world.now.wall_us), world.now)
+        world.settle()
+        world.expire()
+        self.check()
 
     def settled(self) -> bool:
         return all(value in TERMINAL for value in self.world.ledger.states().values()) and not any(
@@ -380,9 +406,12 @@ class Simulation:
     def heal(self) -> None:
         self.storm = False
         for machine in self.machines:
-            machine.process.frozen_until_s = 0.0
+            machine.process.frozen_until_s = machine.sick_until_s = 0.0
             machine.reboot()
-            self.world.core.drain(machine.node_id, on=False, now=self.world.now)
+            if machine.node_id in self.world.core.nodes and not self.world.core.nodes[machine.node_id].quarantined:
+                self.world.operate(machine.node_id, None)
+            # In the storm messages overtook each other within a connection, which they don't: begin anew.
+            self.cut(machine.process)
 
     def check(self) -> None:
         now_s = self.world.mono_s
@@ -392,6 +421,21 @@ class Simulation:
                 for job in process.jobs.values():
                     assert job.id not in believed, f"{job.id} on {believed[job.id]} and {process.instance} at {now_s}"
                     believed[job.id] = process.instance
+
+    def released_by_itself(self) -> bool:
+        """With work to prove it, a node that does well again is in service again."""
+        for _ in range(400):
+            nodes = self.world.core.nodes.values()
+            if not any(node.operation for node in nodes):
+                return True
+            self.submit_to_completion()
+        return False
+
+    def submit_to_completion(self) -> None:
+        self.submit()
+        for _ in range(40):
+            self.world.mono_s += STEP_S
+            self.turn()
 
     def check_end(self) -> None:
         open_ = {key: value for key, value in self.world.ledger.states().items() if value not in TERMINAL}
@@ -412,6 +456,7 @@ def test_whatever_happens_one_lease_one_end_and_no_token_twice(seed):
     simulation = Simulation(seed)
     simulation.run()
     simulation.check_end()
+    assert simulation.released_by_itself(), "a quarantine never ended"
     completed = sum(record.state is State.COMPLETED for record in simulation.world.ledger.records.values())
     assert completed > 20
 

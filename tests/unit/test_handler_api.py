@@ -258,7 +258,10 @@ def test_keyword_arguments_take_what_is_not_named() -> None:
     ("params", "said"),
     [
         (b'{"a":"text"}', r"Expected `int`, got `str` - at `\$\.a`"),
+        (b'{"a":null}', r"Expected `int`, got `null` - at `\$\.a`"),
         (b"{}", "missing required field `a`"),
+        (b"", "truncated"),
+        (b"null", "Expected `object`, got `null`"),
         (b'{"a":1,"b":2}', "unknown field `b`"),
         (b"[1]", "Expected `object`"),
         (b"{", "truncated"),

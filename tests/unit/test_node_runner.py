@@ -599,7 +599,7 @@ async def test_at_the_drain_deadline_everything_is_handed_back(rig: Make) -> Non
     await eventually(lambda: r.jobs.running == 3)
     r.runner.stop_running(StopReason.DRAIN)
     await r.ended(2)
-    assert r.runner.give_up_running() == 1
+    assert r.runner.give_up_running(process_ends=True) == 1
     for ended in await r.ended(3):
         assert ended.outcome is not None
         assert ended.outcome.kind == "handed_back"

@@ -125,6 +125,24 @@ def test_each_role_may_do_what_the_ones_below_it_may(guard, role, access):
             guard.admit(route(access), headers, LOCAL)
 
 
+@pytest.mark.parametrize("access", [Access.VIEWER, Access.OPERATOR, Access.ADMIN, Access.PROBE])
+def test_a_worker_may_run_jobs_and_nothing_else(guard, access):
+    headers = {"Authorization": f"Bearer {Role.WORKER}"}
+    assert guard.admit(route(Access.WORKER), headers, LOCAL).role is Role.WORKER
+    with pytest.raises(Forbidden):
+        guard.admit(route(access), headers, LOCAL)
+
+
+@pytest.mark.parametrize(("role", "may"), [(Role.VIEWER, False), (Role.OPERATOR, True), (Role.ADMIN, True)])
+def test_who_may_run_jobs(guard, role, may):
+    headers = {"Authorization": f"Bearer {role}"}
+    if may:
+        assert guard.admit(route(Access.WORKER), headers, LOCAL).role is role
+    else:
+        with pytest.raises(Forbidden):
+            guard.admit(route(Access.WORKER), headers, LOCAL)
+
+
 @pytest.mark.parametrize(
     "header", [None, "", "Bearer", "Bearer ", "Basic admin", "admin", "Bearer nonsense", "Bearer " + "x" * 10_000]
 )

@@ -47,7 +47,12 @@ class ExecutionRecord(Record, kw_only=True):
     stored_at: Moment | None
     # From started_at to finished_at.
     duration_ms: float | None
+    # What its last attempt used, where that ran in a process of its own.
+    cpu_ms: float | None
+    peak_rss_bytes: int | None
     cancel_requested: bool
+    # The group of its failure, until somebody deals with it.
+    dead_letter: str | None
     result: Raw
     error: Raw
     # Payloads left out of a list because of their size; the execution itself shows them.
@@ -64,6 +69,9 @@ class AttemptRecord(Record, kw_only=True):
     dispatched_at: Moment | None
     started_at: Moment | None
     finished_at: Moment | None
+    # What its process used, where it had one of its own.
+    cpu_ms: float | None
+    peak_rss_bytes: int | None
     error: Raw
 
 
@@ -263,11 +271,18 @@ def _execution_fields(execution: Execution) -> dict[str, Any]:
         "finished_at": rfc3339(finished_us),
         "stored_at": rfc3339(execution.stored_us),
         "duration_ms": None if started_us is None or finished_us is None else (finished_us - started_us) / 1000,
+        "cpu_ms": _ms(execution.cpu_us),
+        "peak_rss_bytes": execution.peak_rss_bytes,
         "cancel_requested": execution.cancel_requested,
+        "dead_letter": execution.dead_letter,
         "result": raw(execution.result),
         "error": raw(execution.error),
         "omitted": [],
     }
+
+
+def _ms(us: int | None) -> float | None:
+    return None if us is None else us / 1000
 
 
 def _attempts(view: ExecutionView) -> list[AttemptRecord]:
@@ -285,6 +300,8 @@ def _attempts(view: ExecutionView) -> list[AttemptRecord]:
                 dispatched_at=rfc3339(current.dispatched_us),
                 started_at=rfc3339(current.started_us),
                 finished_at=rfc3339(current.finished_us),
+                cpu_ms=_ms(current.cpu_us),
+                peak_rss_bytes=current.peak_rss_bytes,
                 # While it runs, the execution still shows the error of the attempt before.
                 error=NULL if outcome is None else raw(current.error),
             )
@@ -310,5 +327,7 @@ def _attempt_record(attempt: Attempt) -> AttemptRecord:
         dispatched_at=rfc3339(attempt.dispatched_us),
         started_at=rfc3339(attempt.started_us),
         finished_at=rfc3339(attempt.finished_us),
+        cpu_ms=_ms(attempt.cpu_us),
+        peak_rss_bytes=attempt.peak_rss_bytes,
         error=raw(attempt.error),
     )

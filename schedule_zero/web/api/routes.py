@@ -9,6 +9,9 @@ from schedule_zero.web.api import (
     calendar_schemas,
     calendars,
     compat,
+    dead_letter_records,
+    dead_letter_schemas,
+    dead_letters,
     events,
     execution_records,
     executions,
@@ -16,6 +19,8 @@ from schedule_zero.web.api import (
     foresight_records,
     freezes,
     handlers,
+    job_records,
+    jobs,
     ledger,
     ledger_records,
     nodes,
@@ -28,7 +33,7 @@ from schedule_zero.web.api import (
 )
 from schedule_zero.web.api.routing import Access, OneOrMany, Route, RouteTable
 
-PUBLIC, PROBE = Access.PUBLIC, Access.PROBE
+PUBLIC, PROBE, WORKER = Access.PUBLIC, Access.PROBE, Access.WORKER
 VIEWER, OPERATOR, ADMIN = Access.VIEWER, Access.OPERATOR, Access.ADMIN
 
 SUBMIT = OneOrMany(schemas.SubmitBody, schemas.SubmitManyBody, "executions")
@@ -56,6 +61,22 @@ ROUTES: tuple[Route, ...] = (
           {200: execution_records.Cancelled, 202: execution_records.Cancelled}),
     Route("POST", "/api/executions/{id}/retry", OPERATOR, executions.retry, "Run the same work again",
           {201: execution_records.Created}, idempotency=True, errors=(409, 429)),
+    # --- dead letters ---
+    Route("GET", "/api/dead-letters", VIEWER, dead_letters.search, "Failures that nobody has dealt with, in groups",
+          {200: dead_letter_records.DeadLetterGroups}, query=dead_letter_schemas.GroupsQuery),
+    Route("GET", "/api/dead-letters/executions", VIEWER, dead_letters.executions, "The executions of a group of them",
+          {200: dead_letter_records.DeadLetterPage}, query=dead_letter_schemas.LettersQuery),
+    Route("POST", "/api/dead-letters/requeue", OPERATOR, dead_letters.requeue, "Run dead letters again",
+          {200: dead_letter_records.Counted, 201: dead_letter_records.Requeued, 202: dead_letter_records.RequeueRecord},
+          body=dead_letter_schemas.RequeueBody, idempotency=True, errors=(404, 409)),
+    Route("POST", "/api/dead-letters/discard", OPERATOR, dead_letters.discard, "Put dead letters aside",
+          {200: dead_letter_records.Discarded}, body=dead_letter_schemas.DiscardBody),
+    Route("GET", "/api/requeues", VIEWER, dead_letters.requeues, "Dead letters that are run again at a rate",
+          {200: dead_letter_records.RequeuePage}, query=schemas.PageQuery),
+    Route("GET", "/api/requeues/{id}", VIEWER, dead_letters.show_requeue, "How far a requeue is",
+          {200: dead_letter_records.RequeueRecord}),
+    Route("POST", "/api/requeues/{id}/cancel", OPERATOR, dead_letters.cancel_requeue, "Requeue no more of them",
+          {200: dead_letter_records.RequeueRecord}, errors=(409,)),
     # --- schedules ---
     Route("POST", "/api/schedules", OPERATOR, schedules.create, "Create one schedule, or many in one transaction",
           {201: schedule_records.SchedulesCreated}, body=CREATE, bulk=True, idempotency=True, errors=(404, 409)),
@@ -143,10 +164,22 @@ ROUTES: tuple[Route, ...] = (
           {200: system_records.Handlers}),
     Route("GET", "/api/nodes", VIEWER, nodes.search, "All nodes, connected or not",
           {200: system_records.Nodes}),
-    Route("POST", "/api/nodes/{id}/drain", OPERATOR, nodes.drain, "Give a node no new work",
-          {200: system_records.NodeRecord}),
-    Route("POST", "/api/nodes/{id}/resume", OPERATOR, nodes.resume, "Give a node work again",
-          {200: system_records.NodeRecord}),
+    Route("GET", "/api/nodes/{id}", VIEWER, nodes.show, "One node", {200: system_records.NodeRecord}),
+    Route("POST", "/api/nodes/{id}/cordon", OPERATOR, nodes.cordon, "Give a node no new work",
+          {200: system_records.NodeRecord}, body=schemas.NodeBody, body_required=False),
+    Route("POST", "/api/nodes/{id}/drain", OPERATOR, nodes.drain, "Empty a node, and give it no new work",
+          {200: system_records.NodeRecord}, body=schemas.DrainBody, body_required=False),
+    Route("POST", "/api/nodes/{id}/release", OPERATOR, nodes.release, "Give a node work again",
+          {200: system_records.NodeRecord}, body=schemas.NodeBody, body_required=False),
+    Route("POST", "/api/nodes/{id}/resume", OPERATOR, nodes.resume, "The same as release, by its earlier name",
+          {200: system_records.NodeRecord}, body=schemas.NodeBody, body_required=False),
+    # --- bots: nodes that speak HTTP ---
+    Route("POST", "/api/jobs/claim", WORKER, jobs.claim, "Take jobs to run; waits for some if asked to",
+          {200: job_records.ClaimRecord}, body=job_records.ClaimBody, bulk=True, polls=True, errors=(409, 429)),
+    Route("POST", "/api/jobs/{id}/heartbeat", WORKER, jobs.heartbeat, "Keep the lease of a job that runs",
+          {200: job_records.HeartbeatRecord}, body=job_records.HeartbeatBody, errors=(409,)),
+    Route("POST", "/api/jobs/{id}/result", WORKER, jobs.result, "Say how a job ended, or give it back",
+          {200: job_records.ResultRecord}, body=job_records.ResultBody, bulk=True, errors=(409,)),
     # --- the earlier ScheduleZero's writes ---
     Route("POST", "/api/schedule", OPERATOR, compat.schedule, "Create one schedule",
           {201: schedule_records.Scheduled}, body=schemas.EarlierScheduleBody, idempotency=True, errors=(404, 409)),

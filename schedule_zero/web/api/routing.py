@@ -21,13 +21,16 @@ Endpoint = Callable[[ApiRequest], Awaitable[Response | EventStream]]
 PARAMETER = "{id}"
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]{0,127}(?!\n)$"
 # What ids of a noun look like; anything else can't exist, and never reaches the store.
-ID_PATTERNS = {"executions": r"^[0-9a-hjkmnp-tv-z]{26}(?!\n)$"}
-ID_WORDS = {"executions": "26 digits and lower-case letters, without i, l, o and u"}
+_ULID, _ULID_WORDS = r"^[0-9a-hjkmnp-tv-z]{26}(?!\n)$", "26 digits and lower-case letters, without i, l, o and u"
+ID_PATTERNS = {"executions": _ULID, "jobs": _ULID}
+ID_WORDS = {"executions": _ULID_WORDS, "jobs": _ULID_WORDS}
 
 
 class Access(StrEnum):
     """Who may call a route: a token of at least that role, or …"""
 
+    # Runs jobs over HTTP, and sees nothing else.
+    WORKER = "worker"
     VIEWER = "viewer"
     OPERATOR = "operator"
     ADMIN = "admin"
@@ -37,10 +40,11 @@ class Access(StrEnum):
     PUBLIC = "public"
 
 
-# What each role may call; each includes the ones before it.
+# What each role may call. A worker is beside the ladder: operators and admins include it, viewers do not.
 _ALLOWED: dict[Role, frozenset[Access]] = {
+    Role.WORKER: frozenset({Access.PUBLIC, Access.WORKER}),
     Role.VIEWER: frozenset({Access.PUBLIC, Access.PROBE, Access.VIEWER}),
-    Role.OPERATOR: frozenset({Access.PUBLIC, Access.PROBE, Access.VIEWER, Access.OPERATOR}),
+    Role.OPERATOR: frozenset({Access.PUBLIC, Access.PROBE, Access.WORKER, Access.VIEWER, Access.OPERATOR}),
     Role.ADMIN: frozenset(Access),
 }
 
@@ -87,6 +91,8 @@ class Route(Struct, frozen=True):
     headers: tuple[str, ...] = ()
     # Error statuses beside those that every route of its kind may answer with.
     errors: tuple[int, ...] = ()
+    # It ends when its client goes: a long poll, though it is no GET.
+    polls: bool = False
 
     @property
     def noun(self) -> str:
@@ -109,6 +115,11 @@ class Route(Struct, frozen=True):
     def unsafe(self) -> bool:
         """Whether it may change something."""
         return self.method not in ("GET", "HEAD")
+
+    @property
+    def waits(self) -> bool:
+        """Whether it may be ended at any time: when its client goes, or the server stops."""
+        return self.polls or not self.unsafe
 
 
 class Match(Struct, frozen=True):

@@ -282,6 +282,22 @@ class PauseBody(Body, frozen=True, kw_only=True):
     until: Annotated[Moment | None, Meta(description="When it goes on by itself.")] = None
 
 
+class NodeBody(Body, frozen=True, kw_only=True):
+    """Why a node is taken out of service, or back."""
+
+    note: Note | None = None
+
+
+class DrainBody(Body, frozen=True, kw_only=True):
+    """A node is to be empty."""
+
+    note: Note | None = None
+    deadline_s: (
+        Annotated[float, Meta(ge=0, le=86_400 * 365, description="After so long what still runs is handed back, too.")]
+        | None
+    ) = None
+
+
 class SkipBody(Body, frozen=True, kw_only=True):
     """Fires to be left out."""
 
@@ -465,6 +481,9 @@ class TokenBody(Body, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(min_length=1, max_length=100)]
     role: Role
+    expires_s: (
+        Annotated[float, Meta(gt=0, le=86_400 * 3650, description="It is refused after so many seconds.")] | None
+    ) = None
 
 
 class NodeKeyBody(Body, frozen=True, kw_only=True):

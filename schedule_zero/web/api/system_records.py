@@ -49,8 +49,20 @@ class Handlers(Record, kw_only=True):
     count: Count
 
 
+class OperationRecord(Record, kw_only=True):
+    """Why a node gets no new work. ``kind``: ``cordon``, ``drain`` or ``quarantine``; ``by``: null is the server."""
+
+    kind: str
+    since: Moment | None
+    # Of a drain the deadline, of a quarantine when the node is on probation.
+    until: Moment | None
+    note: str | None
+    by: str | None
+    probation: bool
+
+
 class NodeRecord(Record, kw_only=True):
-    """One node and its live session."""
+    """One node and its live session. ``clock_skew_s`` is how far its clock is ahead of the server's."""
 
     id: str
     node_id: str
@@ -60,7 +72,10 @@ class NodeRecord(Record, kw_only=True):
     running: int
     window: int
     draining: bool
+    operation: OperationRecord | None
     heartbeat_age_s: float | None
+    round_trip_s: float | None
+    clock_skew_s: float | None
     version: str
     host: str
     pid: int
@@ -78,6 +93,7 @@ class TokenRecord(Record, kw_only=True):
     name: str
     role: Role
     created_at: Moment | None
+    expires_at: Moment | None
     revoked_at: Moment | None
 
 
@@ -202,12 +218,29 @@ def node_record(node: NodeView) -> NodeRecord:
         running=node.running,
         window=node.window,
         draining=node.draining,
+        operation=_operation_record(node),
         heartbeat_age_s=node.heartbeat_age_s,
+        round_trip_s=node.round_trip_s,
+        clock_skew_s=node.clock_skew_s,
         version=node.version,
         host=node.host,
         pid=node.pid,
         instance=node.instance,
         connected_at=rfc3339(node.connected_us),
+    )
+
+
+def _operation_record(node: NodeView) -> OperationRecord | None:
+    operation = node.operation
+    if operation is None:
+        return None
+    return OperationRecord(
+        kind=operation.kind,
+        since=rfc3339(operation.since_us),
+        until=rfc3339(operation.until_us),
+        note=operation.note or None,
+        by=operation.by or None,
+        probation=node.probation,
     )
 
 
@@ -225,6 +258,7 @@ def _token_fields(token: ApiToken) -> dict[str, Any]:
         "name": token.name,
         "role": token.role,
         "created_at": rfc3339(token.created_us),
+        "expires_at": rfc3339(token.expires_us),
         "revoked_at": rfc3339(token.revoked_us),
     }
 

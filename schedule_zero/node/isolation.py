@@ -1,0 +1,522 @@
+"""Worker processes for isolated jobs: warm, one job at a time each, watched, limited, and ended with all they started.
+
+Everything happens on the loop's thread. The runner gives an attempt its slot, and then it is here:
+
+    start ──► waiting for a worker ──► running ──Done──► ended, the worker is idle again (or worn: replaced)
+                 │      │                 ├──the worker is dead──► ended: what killed it, see below
+                 │      └─it can't be started──► ended: WorkerNotStarted
+                 └──stop──► ended            └──stop──► stopping ──Done, or dead after a grace──► ended
+
+A worker:  starting ──Ready──► idle ⇄ busy ──worn──► quitting ──► dead      any of these ──killed, crashed──► dead
+
+**What ends a job from outside**, the first counts, and each ends with its worker dead:
+
+* *asked to stop* (cancel, timeout, drain, the end of the lease): the job is told, its process group and whatever else
+  descends from it gets SIGTERM, and after a grace SIGKILL. The outcome says who asked.
+* *over a limit*: SIGKILL at once. Looked at ``LOOK_S`` apart: resident memory and CPU time of the worker and all that
+  descends from it. A job that completed before it was looked at has completed.
+* *a crash*, ``os._exit``, the kernel short of memory: ``WorkerDied``, with the signal or the exit code. The node lives,
+  so this is a failure of the job, not a lost attempt.
+
+``cpu_percent`` ends nothing: who is over it stands still (SIGSTOP) until the time has come in which it may.
+
+**Workers** are started when there is a job and none is idle. The first start takes as long as loading the handlers
+does; afterwards one is kept warm: what died or is worn is replaced in the background, once for each job, so that
+handlers which can't be loaded any more are not tried for ever. A worker is worn after ``MAX_JOBS``, when it has grown
+by ``MAX_GROWTH``, when its job left processes behind, and after any signal. Those that nobody needs end after a while.
+
+The node killed: the kernel kills the workers with it, ``worker_guard`` what they had started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import structlog
+
+from schedule_zero.model import AttemptOutcome
+from schedule_zero.node import outcome, processes
+from schedule_zero.node.attempt import LiveAttempt, stopped
+from schedule_zero.node.context import ReportProgress, StopReason
+from schedule_zero.node.outcome import Outcome
+from schedule_zero.node.worker_frames import (
+    Alive,
+    Begin,
+    Broken,
+    Done,
+    FromWorker,
+    Logged,
+    Quit,
+    Ready,
+    Run,
+    Stop,
+    Told,
+)
+from schedule_zero.node.worker_process import Death, Guard, WorkerProcess
+
+log = structlog.get_logger(__name__)
+
+# From SIGTERM to SIGKILL. After a timeout there was time enough already; and when the lease is over the server waits
+# for one second (``dispatch.lease_margin_s``) before another node may begin.
+GRACE_S = 5.0
+SHORT_GRACE_S = {StopReason.TIMEOUT: 1.0, StopReason.SILENCE: 1.0, StopReason.LEASE: 0.5}
+START_S = 60.0
+QUIT_S = 5.0
+# How often a job with limits is looked at, one that is throttled, and any other.
+LOOK_S, LOOK_THROTTLED_S, LOOK_UNLIMITED_S = 0.05, 0.02, 1.0
+# CPU time that a throttled job may save up.
+BURST_S = 0.1
+MAX_JOBS = 1_000
+MAX_GROWTH = 64 << 20
+# Idle workers but one end after so long, the last one later.
+IDLE_S, LAST_IDLE_S = 60.0, 900.0
+HOUSEKEEPING_S = 15.0
+
+
+class _Job:
+    """One attempt in one worker."""
+
+    __slots__ = (
+        "attempt", "base_cpu_us", "breach", "cpu_us", "credit_us", "hit", "kill_timer", "look_s", "looked_s", "paused",
+        "peak_rss_bytes", "stopping", "worker",
+    )  # fmt: skip
+
+    def __init__(self, attempt: LiveAttempt, worker: WorkerProcess, now_s: float) -> None:
+        item = attempt.item
+        self.attempt = attempt
+        self.worker = worker
+        self.cpu_us = 0
+        self.peak_rss_bytes = worker.rss_bytes
+        # What the tree had used before; known where it is needed.
+        self.base_cpu_us: int | None = None
+        self.look_s = LOOK_UNLIMITED_S
+        if item.cpu_s is not None or item.cpu_percent is not None:
+            self.base_cpu_us = processes.usage(processes.tree(worker.pid)).cpu_us
+        if item.cpu_percent is not None:
+            self.look_s = LOOK_THROTTLED_S
+        elif item.cpu_s is not None or item.memory_mb is not None:
+            self.look_s = LOOK_S
+        self.looked_s = now_s
+        self.credit_us = 0.0
+        self.paused = False
+        self.stopping = False
+        # Processes that it has started were signalled.
+        self.hit = False
+        # The limit that it is being killed for.
+        self.breach = ""
+        self.kill_timer: asyncio.TimerHandle | None = None
+
+    def used(self) -> str:
+        peak, cpu = self.peak_rss_bytes / (1 << 20), self.cpu_us / 1e6
+        return f"it used up to {peak:.1f} MiB of memory, and {cpu:.2f} s of CPU time"
+
+
+class WorkerPool:
+    """``attach`` once; then ``start``, ``stop``, ``kill`` attempts, each of which ends once; ``close`` at the end."""
+
+    def __init__(self, targets: Sequence[str], *, node_id: str, state_dir: Path, result_limit: int) -> None:
+        self._begin = Begin(
+            targets=list(targets),
+            node_id=node_id,
+            state_dir=str(state_dir),
+            result_limit=result_limit,
+            log_level=_log_level(),
+        )
+        self._loop = asyncio.get_running_loop()
+        self._guard = Guard()
+        self._waiting: deque[LiveAttempt] = deque()
+        self._jobs: dict[WorkerProcess, _Job] = {}
+        self._starting: dict[WorkerProcess, str] = {}
+        # The one that was used last is used next.
+        self._idle: list[WorkerProcess] = []
+        self._quitting: dict[WorkerProcess, asyncio.TimerHandle] = {}
+        self._closing = False
+        # While closing: the last worker is.
+        self._gone = asyncio.Event()
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._chores_timer: asyncio.TimerHandle | None = None
+        self._enter: Callable[[LiveAttempt], bool] = lambda _: False
+        self._ended: Callable[[LiveAttempt, Outcome], None] = lambda _, __: None
+        self._report: ReportProgress = lambda _, __, ___: None
+        self._heard: Callable[[LiveAttempt], None] = lambda _: None
+        # For tests and the log.
+        self.started = 0
+
+    def attach(
+        self,
+        *,
+        enter: Callable[[LiveAttempt], bool],
+        ended: Callable[[LiveAttempt, Outcome], None],
+        report: ReportProgress,
+        heard: Callable[[LiveAttempt], None],
+    ) -> None:
+        """``enter`` is called when an attempt has a worker, and says whether it may start."""
+        self._enter, self._ended, self._report, self._heard = enter, ended, report, heard
+
+    # --- for the runner ----------------------------------------------------------------------------------
+
+    @property
+    def workers(self) -> list[WorkerProcess]:
+        """All that live."""
+        return [*self._starting, *self._idle, *self._jobs, *self._quitting]
+
+    def start(self, attempt: LiveAttempt) -> None:
+        self._waiting.append(attempt)
+        if self._idle:
+            self._free(self._idle.pop())
+        else:
+            self._hire()
+
+    def stop(self, attempt: LiveAttempt, reason: StopReason) -> None:
+        """Ask it to end, and see to it that it does."""
+        if attempt in self._waiting:
+            self._waiting.remove(attempt)
+            self._ended(attempt, stopped(reason, attempt.item))
+            return
+        job = self._job_of(attempt)
+        if job is None:
+            return
+        job.worker.send(Stop(reason=reason))
+        if job.stopping or job.breach:
+            return
+        job.stopping = True
+        self._go_on(job)
+        job.hit = job.worker.signal(signal.SIGTERM)
+        job.kill_timer = self._loop.call_later(SHORT_GRACE_S.get(reason, GRACE_S), job.worker.kill)
+
+    def kill(self, attempt: LiveAttempt) -> None:
+        """At once."""
+        job = self._job_of(attempt)
+        if job is not None:
+            job.worker.kill()
+
+    async def close(self) -> None:
+        """End all workers; those without a job may tear their handlers down."""
+        self._closing = True
+        self._waiting.clear()
+        for timer in (self._look_timer, self._chores_timer):
+            if timer is not None:
+                timer.cancel()
+        for worker in [*self._starting, *self._jobs]:
+            worker.kill()
+        for worker in [*self._idle]:
+            self._quit(worker)
+        if self.workers:
+            await self._gone.wait()
+        self._guard.close()
+
+    # --- workers -----------------------------------------------------------------------------------------
+
+    def _hire(self) -> None:
+        """Start as many workers as there are attempts that wait for one."""
+        while len(self._starting) < len(self._waiting) and not self._closing:
+            try:
+                worker = WorkerProcess(self._begin, self, self._guard)
+            except OSError as error:
+                log.warning("worker_not_started", error=str(error))
+                attempt = self._waiting.popleft()
+                self._ended(attempt, outcome.not_isolated(f"no worker process could be started: {error}"))
+                continue
+            self._new(worker)
+
+    def _keep_warm(self) -> None:
+        """One worker is to be there for the next job."""
+        if self._closing or self._starting or any(not worker.worn for worker in self._idle):
+            return
+        try:
+            self._new(WorkerProcess(self._begin, self, self._guard))
+        except OSError as error:
+            log.warning("worker_not_started", error=str(error))
+
+    def _new(self, worker: WorkerProcess) -> None:
+        self._starting[worker] = ""
+        self.started += 1
+        self._chore_soon()
+
+    def _free(self, worker: WorkerProcess) -> None:
+        """It has nothing to do: the next attempt, or none."""
+        while self._waiting:
+            attempt = self._waiting.popleft()
+            memory_mb = attempt.item.memory_mb
+            if memory_mb is not None and worker.rss_bytes > worker.ready_rss_bytes + MAX_GROWTH:
+                # What others have left in it is not to count for one with a limit.
+                self._waiting.appendleft(attempt)
+                self._retire(worker, "grown")
+                return
+            if not self._enter(attempt):
+                continue
+            job = _Job(attempt, worker, self._loop.time())
+            if memory_mb is not None and worker.rss_bytes > memory_mb << 20:
+                self._end(job, outcome.over_memory(memory_mb, "its process takes more than that before it begins"))
+                continue
+            worker.jobs += 1
+            self._jobs[worker] = job
+            worker.send(Run(item=attempt.item))
+            self._look_in(job.look_s)
+            return
+        worker.idle_since_s = self._loop.time()
+        self._idle.append(worker)
+        self._chore_soon()
+
+    def _retire(self, worker: WorkerProcess, why: str) -> None:
+        """It is not used any more."""
+        log.debug("worker_retired", pid=worker.pid, jobs=worker.jobs, reason=why)
+        worker.worn = why
+        self._quit(worker)
+        self._hire()
+        self._keep_warm()
+
+    def _quit(self, worker: WorkerProcess) -> None:
+        """Let it tear its handlers down."""
+        if worker in self._idle:
+            self._idle.remove(worker)
+        worker.send(Quit())
+        self._quitting[worker] = self._loop.call_later(QUIT_S, worker.kill)
+
+    def _wear(self, worker: WorkerProcess, job: _Job, done: Done) -> str:
+        """Why it is worn after this job; nothing if it isn't."""
+        if job.stopping or job.breach:
+            return "signalled"
+        if done.leftovers:
+            return "processes_left"
+        if done.rss_bytes > worker.first_rss_bytes + MAX_GROWTH:
+            return "grown"
+        return "jobs" if worker.jobs >= MAX_JOBS else ""
+
+    # --- what workers say --------------------------------------------------------------------------------
+
+    def said(self, worker: WorkerProcess, message: FromWorker) -> None:
+        if isinstance(message, Done):
+            self._done(worker, message)
+        elif isinstance(message, Told):
+            job = self._jobs.get(worker)
+            if job is not None and job.attempt.token == message.token:
+                self._heard(job.attempt)
+                self._report(message.token, message.percent, message.text)
+        elif isinstance(message, Alive):
+            job = self._jobs.get(worker)
+            if job is not None and job.attempt.token == message.token:
+                self._heard(job.attempt)
+        elif isinstance(message, Logged):
+            _log(message.line)
+        elif isinstance(message, Broken):
+            if worker in self._starting:
+                self._starting[worker] = message.message
+        elif worker in self._starting:
+            self._ready(worker, message)
+
+    def _ready(self, worker: WorkerProcess, ready: Ready) -> None:
+        del self._starting[worker]
+        worker.ready_rss_bytes = worker.rss_bytes = ready.rss_bytes
+        worker.most_rss_bytes = ready.most_rss_bytes
+        worker.total_cpu_us = ready.total_cpu_us
+        log.debug("worker_ready", pid=worker.pid, after_s=round(self._loop.time() - worker.started_s, 3))
+        self._free(worker)
+
+    def _done(self, worker: WorkerProcess, done: Done) -> None:
+        job = self._jobs.get(worker)
+        if job is None or job.attempt.token != done.token:
+            return
+        self._over(job)
+        worker.rss_bytes, worker.total_cpu_us = done.rss_bytes, done.total_cpu_us
+        if worker.jobs == 1:
+            worker.first_rss_bytes = done.rss_bytes
+        job.cpu_us = max(job.cpu_us, done.cpu_us)
+        job.peak_rss_bytes = max(job.peak_rss_bytes, done.peak_rss_bytes)
+        ended = Outcome(done.kind, done.result, done.error, done.retry_after_s, done.give_up)
+        memory_mb = job.attempt.item.memory_mb
+        if memory_mb is not None and done.error is not None and done.error.type == "MemoryError":
+            ended = outcome.over_memory(memory_mb, job.used(), refused=True)
+        reason = job.attempt.stop.reason
+        too_long = reason is StopReason.TIMEOUT or reason is StopReason.SILENCE
+        if reason is not None and (too_long or job.hit or done.kind is AttemptOutcome.FAILED):
+            # What worked for it was told to end, so that what it makes of that is no result.
+            ended = stopped(reason, job.attempt.item)
+        self._end(job, ended)
+        why = self._wear(worker, job, done)
+        if why:
+            self._retire(worker, why)
+        else:
+            self._free(worker)
+
+    def died(self, worker: WorkerProcess, death: Death) -> None:
+        how = _how(death.status)
+        if worker in self._starting:
+            why = self._starting.pop(worker)
+            if not self._closing:
+                self._not_started(why or f"the worker process {how} while it was starting")
+        elif worker in self._quitting:
+            self._quitting.pop(worker).cancel()
+        elif worker in self._idle:
+            self._idle.remove(worker)
+            log.warning("worker_died", pid=worker.pid, how=how)
+        elif self._closing:
+            # Nobody asked it to stop, so this node could not go on: the attempt is lost with it.
+            self._over(self._jobs[worker])
+        elif worker in self._jobs:
+            self._died_with(self._jobs[worker], how, death)
+            self._hire()
+            self._keep_warm()
+        if self._closing and not self.workers:
+            self._gone.set()
+
+    def _not_started(self, why: str) -> None:
+        log.warning("worker_not_started", error=why)
+        # Each that waits has a start of its own under way.
+        if len(self._waiting) > len(self._starting):
+            ended = outcome.not_isolated(f"its worker process could not be started: {why}")
+            self._ended(self._waiting.popleft(), ended)
+
+    def _died_with(self, job: _Job, how: str, death: Death) -> None:
+        worker, attempt = job.worker, job.attempt
+        self._over(job)
+        job.cpu_us = max(job.cpu_us, death.cpu_us - worker.total_cpu_us)
+        # The kernel's figure is of its whole life, and from before that: it says something only where it has grown.
+        if death.most_rss_bytes > worker.most_rss_bytes:
+            job.peak_rss_bytes = max(job.peak_rss_bytes, death.most_rss_bytes)
+        reason = attempt.stop.reason
+        memory_mb, cpu_s = attempt.item.memory_mb, attempt.item.cpu_s
+        if memory_mb is not None and job.breach == "memory":
+            ended = outcome.over_memory(memory_mb, job.used())
+        elif cpu_s is not None and (job.breach == "cpu" or (reason is None and "SIGXCPU" in how)):
+            ended = outcome.over_cpu(cpu_s, job.used())
+        elif reason is not None:
+            ended = stopped(reason, attempt.item)
+        else:
+            ended = outcome.worker_died(how, job.used())
+            log.warning(
+                "worker_died",
+                pid=worker.pid,
+                how=how,
+                execution_id=attempt.item.id,
+                handler_id=attempt.item.handler_id,
+                job_method=attempt.item.job_method,
+            )
+        self._end(job, ended)
+
+    def _over(self, job: _Job) -> None:
+        del self._jobs[job.worker]
+        if job.kill_timer is not None:
+            job.kill_timer.cancel()
+        self._go_on(job)
+
+    def _end(self, job: _Job, ended: Outcome) -> None:
+        self._ended(job.attempt, ended._replace(cpu_us=max(0, job.cpu_us), peak_rss_bytes=job.peak_rss_bytes))
+
+    def _job_of(self, attempt: LiveAttempt) -> _Job | None:
+        return next((job for job in self._jobs.values() if job.attempt is attempt), None)
+
+    # --- limits ------------------------------------------------------------------------------------------
+
+    def _look_in(self, delay_s: float) -> None:
+        at_s = self._loop.time() + delay_s
+        if self._look_timer is not None:
+            if self._look_timer.when() <= at_s:
+                return
+            self._look_timer.cancel()
+        self._look_timer = self._loop.call_later(delay_s, self._look_around)
+
+    def _look_around(self) -> None:
+        self._look_timer = None
+        now_s = self._loop.time()
+        for job in list(self._jobs.values()):
+            if now_s - job.looked_s >= job.look_s * 0.9:
+                self._look(job, now_s)
+        if self._jobs:
+            self._look_in(min(job.looked_s + job.look_s for job in self._jobs.values()) - now_s)
+
+    def _look(self, job: _Job, now_s: float) -> None:
+        passed_s, job.looked_s = now_s - job.looked_s, now_s
+        now = processes.usage(processes.tree(job.worker.pid))
+        job.peak_rss_bytes = max(job.peak_rss_bytes, now.rss_bytes)
+        before_us = job.cpu_us
+        if job.base_cpu_us is not None:
+            job.cpu_us = max(job.cpu_us, now.cpu_us - job.base_cpu_us)
+        if job.breach or job.stopping:
+            return
+        item = job.attempt.item
+        if item.memory_mb is not None and now.rss_bytes > item.memory_mb << 20:
+            job.breach = "memory"
+        elif item.cpu_s is not None and job.cpu_us > item.cpu_s * 1e6:
+            job.breach = "cpu"
+        if job.breach:
+            job.worker.kill()
+        elif item.cpu_percent is not None:
+            self._throttle(job, item.cpu_percent, passed_s, job.cpu_us - before_us)
+
+    def _throttle(self, job: _Job, percent: int, passed_s: float, used_us: int) -> None:
+        """Let it run while it has credit, which it gets for the time that passes, and pays for its CPU time with."""
+        rate = percent / 100
+        job.credit_us = min(job.credit_us + rate * passed_s * 1e6, rate * BURST_S * 1e6) - used_us
+        if job.credit_us < 0 and not job.paused:
+            job.paused = True
+            job.worker.signal(signal.SIGSTOP)
+        elif job.credit_us >= 0:
+            self._go_on(job)
+
+    def _go_on(self, job: _Job) -> None:
+        if job.paused:
+            job.paused = False
+            job.worker.signal(signal.SIGCONT)
+
+    # --- chores ------------------------------------------------------------------------------------------
+
+    def _chore_soon(self) -> None:
+        if self._chores_timer is None and not self._closing:
+            self._chores_timer = self._loop.call_later(HOUSEKEEPING_S, self._chores)
+
+    def _chores(self) -> None:
+        """Starts that take too long, and workers that nobody needs."""
+        self._chores_timer = None
+        now_s = self._loop.time()
+        for worker in [worker for worker in self._starting if now_s - worker.started_s > START_S]:
+            self._starting[worker] = f"it was not ready after {START_S:g} s"
+            worker.kill()
+        # The one used last stands last, and is kept longest.
+        for worker in [*self._idle]:
+            if now_s - worker.idle_since_s > (LAST_IDLE_S if len(self._idle) == 1 else IDLE_S):
+                self._quit(worker)
+        if self._starting or self._idle:
+            self._chore_soon()
+
+
+def _how(status: int | None) -> str:
+    """In words, what became of a process."""
+    if status is None:
+        return "ended, nobody knows how"
+    if not os.WIFSIGNALED(status):
+        return f"ended with exit code {os.waitstatus_to_exitcode(status)}"
+    number = os.WTERMSIG(status)
+    name = signal.Signals(number).name if number in signal.valid_signals() else str(number)
+    if number == signal.SIGKILL:
+        return "was killed by SIGKILL (by the kernel, if memory was short, or by somebody)"
+    return f"was killed by {name}"
+
+
+def _log_level() -> Literal["debug", "info", "warning", "error"]:
+    level = logging.getLogger().getEffectiveLevel()
+    if level <= logging.DEBUG:
+        return "debug"
+    return "info" if level <= logging.INFO else "warning" if level <= logging.WARNING else "error"
+
+
+_decode_line = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _log(line: bytes) -> None:
+    """Say in this process's log what a worker said in its own."""
+    try:
+        event = _decode_line(line)
+    except msgspec.MsgspecError:
+        event = {"event": line.decode("utf-8", "replace")}
+    level = logging.getLevelNamesMapping().get(str(event.pop("level", "info")).upper(), logging.INFO)
+    name, what = str(event.pop("logger", __name__)), event.pop("event", "")
+    structlog.get_logger(name).log(level, what, **event)

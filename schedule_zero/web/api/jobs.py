@@ -1,0 +1,169 @@
+"""Endpoints for bots: nodes that speak HTTP. They translate; what happens is decided by the dispatcher."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UnsetType
+
+from schedule_zero.clock import rfc3339
+from schedule_zero.errors import InvalidField
+from schedule_zero.model import AttemptOutcome, JobError, JobMethod
+from schedule_zero.service.jobs import ANY_PARAMS, ClaimSpec
+from schedule_zero.web.api.job_records import (
+    ClaimBody,
+    ClaimRecord,
+    ErrorBody,
+    HeartbeatBody,
+    HeartbeatRecord,
+    JobRecord,
+    MethodBody,
+    ResultBody,
+    ResultRecord,
+    ResultStatus,
+)
+from schedule_zero.web.api.records import moment, raw
+from schedule_zero.web.api.request import ApiRequest, Response
+from schedule_zero.web.api.schemas import moment_us
+from schedule_zero.wire.messages import DispatchItem, ResultItem
+
+
+async def claim(request: ApiRequest) -> Response:
+    """Take up to ``batch_size`` jobs; with ``wait_s`` not before there is one, or a cancel, or the time is up."""
+    body: ClaimBody = request.body
+    given = await request.service.jobs.claim(
+        request.principal,
+        ClaimSpec(
+            bot_id=body.bot_id,
+            operations=_operations(body),
+            batch_size=body.batch_size,
+            wait_s=request.wait_s(body.wait_s),
+            instance=None if isinstance(body.instance, UnsetType) else body.instance,
+            epoch=body.epoch,
+            state_key=None if isinstance(body.state_key, UnsetType) else body.state_key,
+            running=None if isinstance(body.running, UnsetType) else frozenset(body.running),
+            leaving=body.leaving,
+            outbox=body.outbox,
+            slots=body.slots,
+            version=body.version,
+            host=body.host,
+            pid=body.pid,
+            labels=body.labels,
+        ),
+    )
+    lease = request.service.jobs.lease()
+    return Response(
+        ClaimRecord(
+            jobs=[job_record(item) for item in given.items],
+            count=len(given.items),
+            cancel=given.cancel,
+            drain=given.draining,
+            lease_s=lease.lease_s,
+            heartbeat_s=lease.heartbeat_s,
+            server_time=moment(lease.now_us),
+            waited_s=round(given.waited_s, 6),
+        )
+    )
+
+
+async def heartbeat(request: ApiRequest) -> Response:
+    """Extend the lease of a claimed job, and hear whether it is to be ended."""
+    body: HeartbeatBody = request.body
+    told = body.percent is not None or body.text
+    beat = await request.service.jobs.heartbeat(
+        request.principal, body.bot_id, request.id, body.token, (body.percent, body.text) if told else None
+    )
+    lease = request.service.jobs.lease()
+    return Response(
+        HeartbeatRecord(
+            cancel=beat.cancel, drain=beat.draining, lease_s=lease.lease_s, server_time=moment(lease.now_us)
+        )
+    )
+
+
+async def result(request: ApiRequest) -> Response:
+    """Say how a claimed job ended; answered when it is committed. A repetition is a duplicate, and changes nothing."""
+    body: ResultBody = request.body
+    jobs = request.service.jobs
+    if body.status is ResultStatus.REJECTED:
+        status = await jobs.reject(request.principal, body.bot_id, request.id, body.token, body.reason)
+        return Response(ResultRecord(status=status))
+    outcome = AttemptOutcome(body.status)
+    item = ResultItem(
+        id=request.id,
+        token=body.token,
+        outcome=outcome,
+        result=_result(body, outcome),
+        error=_error(body, outcome),
+        started_us=moment_us(body.started_at),
+        finished_us=moment_us(body.finished_at),
+        retry_after_s=body.retry_after_s,
+        give_up=body.give_up,
+        cpu_us=body.cpu_us,
+        peak_rss_bytes=body.peak_rss_bytes,
+    )
+    return Response(ResultRecord(status=await jobs.result(request.principal, body.bot_id, item)))
+
+
+def job_record(item: DispatchItem) -> JobRecord:
+    """An attempt as a bot is told of it."""
+    return JobRecord(
+        id=item.id,
+        token=item.token,
+        attempt=item.attempt,
+        handler_id=item.handler_id,
+        job_method=item.job_method,
+        job_params=raw(item.params),
+        timeout_s=item.timeout_s,
+        idempotency_key=item.idempotency_key,
+        schedule_id=item.schedule_id,
+        nominal_time=rfc3339(item.nominal_us),
+        isolation=item.isolation,
+        memory_mb=item.memory_mb,
+        cpu_percent=item.cpu_percent,
+        cpu_s=item.cpu_s,
+    )
+
+
+def _operations(body: ClaimBody) -> dict[str, list[str | JobMethod]]:
+    operations: dict[str, list[str | JobMethod]] = {}
+    for index, operation in enumerate(body.operations):
+        if isinstance(operation, str):
+            handler_id, _, name = operation.rpartition(".")
+            named: list[str | JobMethod] = [name]
+        else:
+            handler_id = operation.handler_id
+            named = [method if isinstance(method, str) else _method(method) for method in operation.methods]
+        if len(handler_id) > 128 or any(isinstance(one, str) and len(one) > 128 for one in named):
+            raise InvalidField(
+                "expected a handler and a method of at most 128 characters each", pointer=f"/operations/{index}"
+            )
+        operations.setdefault(handler_id, []).extend(named)
+    return operations
+
+
+def _method(body: MethodBody) -> JobMethod:
+    schema = ANY_PARAMS if isinstance(body.schema, UnsetType) else msgspec.json.encode(body.schema)
+    return JobMethod(name=body.name, schema=schema, options=body.options, doc=body.doc)
+
+
+def _result(body: ResultBody, outcome: AttemptOutcome) -> bytes | None:
+    if isinstance(body.result, UnsetType):
+        return b"null" if outcome is AttemptOutcome.COMPLETED else None
+    return bytes(body.result)
+
+
+def _error(body: ResultBody, outcome: AttemptOutcome) -> JobError | None:
+    error = body.error
+    if isinstance(error, ErrorBody):
+        return JobError(
+            type=error.type,
+            message=error.message,
+            traceback=error.traceback,
+            category=error.category,
+            bases=tuple(error.bases),
+        )
+    if error is not None:
+        return JobError(type="Error", message=error)
+    if outcome in (AttemptOutcome.FAILED, AttemptOutcome.TIMEOUT):
+        return JobError(type="Error", message=f"the bot said no more than that it ended as {outcome}")
+    return None
