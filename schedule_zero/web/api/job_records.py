@@ -165,6 +165,9 @@ class JobRecord(Record, kw_only=True):
     idempotency_key: str | None
     schedule_id: str | None
     nominal_time: Moment | None
+    # It may be silent for so long; it may not be started after that moment (reject it, with ``too_late``).
+    heartbeat_timeout_s: float | None
+    start_by: Moment | None
     # ``process``: it wants a process of its own, which may use no more than this.
     isolation: Isolation
     memory_mb: int | None

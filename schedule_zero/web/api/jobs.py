@@ -117,6 +117,8 @@ def job_record(item: DispatchItem) -> JobRecord:
         idempotency_key=item.idempotency_key,
         schedule_id=item.schedule_id,
         nominal_time=rfc3339(item.nominal_us),
+        heartbeat_timeout_s=item.heartbeat_timeout_s,
+        start_by=rfc3339(item.start_by_us),
         isolation=item.isolation,
         memory_mb=item.memory_mb,
         cpu_percent=item.cpu_percent,
