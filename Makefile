@@ -61,7 +61,7 @@ fmt: setup ## format, fix what ruff can fix, write the generated pages anew
 	@$(BIN)/python tools/gen_docs.py
 
 .PHONY: bench
-bench: setup var ## W1…W8 of the performance budget against real processes, beside the bare loop
+bench: setup var ## W1…W9 of the performance budget against real processes, beside the bare loop
 	@$(BIN)/python -m benchmarks run $(ARGS)
 
 .PHONY: bench-quick

@@ -1,4 +1,4 @@
-"""The benchmark: W1…W8 of the performance budget against real processes, beside the bare loop as the floor.
+"""The benchmark: W1…W9 of the performance budget against real processes, beside the bare loop as the floor.
 
 ``python -m benchmarks run`` measures, ``profile`` shows where the time goes, ``ceilings`` measures the parts that
 nobody can beat (disk, HTTP framework, codecs). It uses the product as a stranger would: the two commands and the

@@ -21,7 +21,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="The performance budget, measured.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    run = commands.add_parser("run", help="W1…W8 beside the bare loop; exit code 1 when a must is missed")
+    run = commands.add_parser("run", help="W1…W9 beside the bare loop; exit code 1 when a must is missed")
     run.add_argument("--quick", action="store_true", help="smaller sizes and one round, in about a minute")
     run.add_argument("--only", metavar="W1,W2,…", default=",".join(WORKS), help="leave the other works out")
     run.add_argument("--json", type=Path, default=_DEFAULT_OUTPUT, metavar="FILE", help=f"default {_DEFAULT_OUTPUT}")

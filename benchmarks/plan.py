@@ -24,6 +24,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     # One run of W4b per interval; the best one counts.
     sustained_intervals_ms: tuple[int, ...] = (2_000, 1_000, 800)
     sustained_s: float = 12.0
+    # Of W9: how fast jobs print, in megabytes a second, and how often three of them say 6 MB each.
+    log_rate_mb_s: float = 28.0
+    log_rounds: int = 8
     history_rows: int = 1_000_000
     history_rounds: int = 3
     read_repeats: int = 40
@@ -48,6 +51,7 @@ QUICK = Plan(
     due_ahead_s=1.5,
     sustained_intervals_ms=(800,),
     sustained_s=4.0,
+    log_rounds=4,
     history_rows=100_000,
     history_rounds=1,
     read_repeats=20,

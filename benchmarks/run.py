@@ -22,11 +22,11 @@ from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.procs import Deployment, deployment
 from benchmarks.report import Measured, document, judge_all, missed, print_report
 from benchmarks.stats import paired_ratios
-from benchmarks.workloads import cancels, fires, history, jobs, schedules, stored
+from benchmarks.workloads import cancels, fires, history, jobs, logs, schedules, stored
 
 # More than this share of the machine used by others spoils the run.
 BUSY = 0.1
-WORKS = ("W1", "W2", "W3", "W4", "W4b", "W5", "W7", "W8", "W9", "Wiso")
+WORKS = ("W1", "W2", "W3", "W4", "W4b", "W5", "W7", "W8", "W9", "Wcancel", "Wiso")
 
 
 class Run:
@@ -73,14 +73,16 @@ class Run:
                     self.step("W1", lambda: jobs.bulk(deployed, measured, jobs=plan.bulk_jobs))
             if "W2" in self.works:
                 self.step("W2", lambda: self._singles(deployed))
+            if "W9" in self.works:
+                self.step("W9", lambda: self._logs(deployed))
             if "Wiso" in self.works:
                 self.step("Wiso", lambda: jobs.isolated(deployed, measured, jobs=plan.single_jobs))
             if "W3" in self.works:
                 self.step("W3", lambda: self._schedules(deployed))
             if "W4" in self.works:
                 self.step("W4", lambda: self._lateness(deployed))
-            if "W9" in self.works:
-                self.step("W9", lambda: cancels.confirmed(deployed, measured, jobs=plan.cancelled_jobs))
+            if "Wcancel" in self.works:
+                self.step("Wcancel", lambda: cancels.confirmed(deployed, measured, jobs=plan.cancelled_jobs))
         if "W4b" in self.works:
             with deployment(folder / "sustained") as (deployed, cold_s):
                 measured.add("w6_first_job_s", cold_s)
@@ -113,6 +115,11 @@ class Run:
     def _singles(self, deployed: Deployment) -> None:
         jobs.one_by_one(deployed, self.measured, jobs=self.plan.single_jobs)
         jobs.sixteen_callers(deployed, self.measured, jobs=self.plan.single_jobs * 4)
+
+    def _logs(self, deployed: Deployment) -> None:
+        plan = self.plan
+        rate, singles = plan.log_rate_mb_s, plan.single_jobs
+        logs.talking(deployed, self.measured, rounds=plan.log_rounds, megabytes_per_s=rate, jobs=singles)
 
     def _schedules(self, deployed: Deployment) -> None:
         plan = self.plan

@@ -70,6 +70,10 @@ class DispatchConfig(_Section, frozen=True):
 class LimitsConfig(_Section, frozen=True):
     params_bytes: Annotated[int, Meta(ge=64, le=64 << 20)] = 256 << 10
     result_bytes: Annotated[int, Meta(ge=64, le=64 << 20)] = 1 << 20
+    # A larger one goes in chunks and is stored aside, up to so many bytes; 0: it is refused.
+    big_result_bytes: Annotated[int, Meta(ge=0, le=4 << 30)] = 64 << 20
+    # What one attempt may log; 0: no logs are taken.
+    log_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 8 << 20
     bulk: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
     # Executions that are not over; above it nothing more is accepted (429).
     backlog: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 1_000_000

@@ -268,6 +268,8 @@ class Execution(Struct, kw_only=True, gc=False):
     # What its failure has in common with others, while it waits for somebody to look at it.
     dead_letter: str | None = None
     result: bytes | None = None
+    # Of a result that is stored aside; ``result`` is None then.
+    result_bytes: int | None = None
     error: bytes | None = None
 
 

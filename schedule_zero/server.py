@@ -53,6 +53,7 @@ from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
+from schedule_zero.service.logs import LogService
 from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.system import SystemService
@@ -71,6 +72,8 @@ log = structlog.get_logger(__name__)
 
 # How exactly the end of a server that was killed is known.
 LIFE_S = 10.0
+# How often, and from which age on, parts of results that belong to none are deleted.
+SWEEP_S = 3600.0
 # How often it is seen to whether an audit of all schedules is due.
 AUDIT_LOOK_S = 60.0
 # How old the number of dead letters in the metrics may be.
@@ -136,6 +139,7 @@ class Server:
         )
         self.service = Service(
             executions=executions,
+            logs=LogService(store=self.store, dispatcher=self.dispatcher),
             dead_letters=dead_letters,
             jobs=JobService(
                 store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.dispatch, access=access
@@ -285,6 +289,9 @@ class Server:
                 store_idempotency.Prune(before_us=self.clock.wall_us() - round(retention.idempotency_s * 1e6)),
             )
 
+        async def sweep_results() -> int:
+            return await self.service.executions.sweep_results(SWEEP_S)
+
         return [
             Chore(name="events", every_s=60.0, run_once=partial(until_done, prune_events)),
             Chore(name="idempotency", every_s=60.0, run_once=partial(until_done, prune_idempotency)),
@@ -293,6 +300,7 @@ class Server:
                 every_s=min(AUDIT_LOOK_S, self.config.audit.every_s),
                 run_once=self.audit_rounds.run_if_due,
             ),
+            Chore(name="results", every_s=SWEEP_S, run_once=partial(until_done, sweep_results)),
             Chore(name="life", every_s=LIFE_S, run_once=self._seen),
             Chore(name="retention", every_s=RETENTION_S, run_once=self.retention.run_once),
             Chore(name="dead_letters", every_s=LETTERS_S, run_once=self.service.dead_letters.refresh),

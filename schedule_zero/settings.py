@@ -349,10 +349,11 @@ def _contradictions(config: ServerConfig) -> Iterator[tuple[tuple[str, ...], str
     if config.http.port and (config.http.host, config.http.port) == (config.zmq.host, config.zmq.port):
         paths = ("zmq.port", "zmq.host", "http.port", "http.host")
         yield paths, f"expected another port than http.port, got {config.zmq.port} for both"
-    least = max(config.limits.params_bytes, config.limits.result_bytes) + 65_536
+    logs = 512 << 10 if config.limits.log_bytes or config.limits.big_result_bytes else 0
+    least = max(config.limits.params_bytes, config.limits.result_bytes, logs) + 65_536
     if (got := config.zmq.max_message_bytes) < least:
         paths = ("zmq.max_message_bytes", "limits.params_bytes", "limits.result_bytes")
-        why = "the larger of limits.params_bytes and limits.result_bytes, and 64 KiB"
+        why = "the larger of limits.params_bytes and limits.result_bytes, 512 KiB at least, and 64 KiB"
         yield paths, f"expected at least {least} ({why}), got {got}"
     if (got := config.http.max_body_bytes) < (least := config.limits.params_bytes):
         paths = ("http.max_body_bytes", "limits.params_bytes")

@@ -1,4 +1,4 @@
-"""W9: a running job is cancelled, and its node confirms."""
+"""Wcancel: a running job is cancelled, and its node confirms."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def confirmed(deployed: Deployment, measured: Measured, *, jobs: int) -> None:
             latencies.append(time.perf_counter() - begin)
             if shown["status"] != "cancelled":
                 raise AssertionError(f"a cancelled job ended as {shown['status']}")
-    measured.add("w9_cancel_p50_s", percentile(latencies, 50))
-    measured.add("w9_cancel_p99_s", percentile(latencies, 99))
+    measured.add("wcancel_p50_s", percentile(latencies, 50))
+    measured.add("wcancel_p99_s", percentile(latencies, 99))

@@ -9,6 +9,7 @@ import click
 from schedule_zero.cli.api import Caller, main, segment, with_caller
 from schedule_zero.cli.app import EXIT_FAILURE
 from schedule_zero.cli.arguments import Duration, Moment
+from schedule_zero.cli.client_logs import progress_words
 from schedule_zero.cli.output import Column, moment, show_fields, show_json, show_table, show_value
 from schedule_zero.cli.terminal import json_text, say
 from schedule_zero.cli.waiting import wait_for
@@ -110,7 +111,8 @@ def _show(caller: Caller, record: dict[str, Any]) -> None:
     if caller.json:
         show_json(record)
         return
-    show_fields(record, FIELDS)
+    progress = record.get("progress")
+    show_fields(record | ({"progress": progress_words(progress)} if progress else {}), FIELDS)
     options = record["options"]
     if options["sources"]:
         say("\noptions")
@@ -119,11 +121,26 @@ def _show(caller: Caller, record: dict[str, Any]) -> None:
     if len(record.get("attempts", ())) > 1:
         say("\nattempts")
         show_table(record["attempts"], ATTEMPTS, none="")
-    if record["status"] == "completed":
+    if record["status"] == "completed" and record.get("result_bytes"):
+        say(f"\nresult  {record['result_bytes']} bytes: schedule-zero result {record['id']}")
+    elif record["status"] == "completed":
         say("\nresult")
         show_value(record.get("result"))
     elif error := record.get("error"):
         say(f"\nerror  {error.get('type', '')}: {error.get('message', '')}\n{error.get('traceback', '')}".rstrip())
+
+
+@main.command()
+@click.argument("id")
+@with_caller
+def result(caller: Caller, id: str) -> None:
+    """Print what a completed execution returned, however large: text as it is, anything else as JSON."""
+    with caller.client() as client:
+        value = client.result(id)
+    if caller.json:
+        show_json(value)
+    else:
+        show_value(value)
 
 
 @main.command()

@@ -67,7 +67,7 @@ def run(
             execution_id = late.data["execution_id"]
             (record,) = wait_for(client, [execution_id], timeout_s=wait_s, waited_s=quick_s)
             try:
-                value = record.value()
+                value = client.result(execution_id) if record.result_bytes else record.value()
             except JobFailed as failed:
                 _job_failed(failed, caller)
         except JobFailed as failed:

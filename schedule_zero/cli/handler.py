@@ -212,6 +212,8 @@ def _http_access(server: str | None, token: str | None, token_file: Path | None,
             "no token: give --token-file or SCHEDULE_ZERO_TOKEN; make one on the server with "
             "schedule-zero-server token create NAME --role worker"
         )
+    if not access.read_token().isascii():
+        raise click.UsageError("the token has characters that no token has")
     return access
 
 

@@ -26,6 +26,7 @@ class Ran(Struct):
     execution_id: str
     message: str = ""
     result: Any = None
+    result_bytes: int | None = None
     error: JobError | None = None
 
 

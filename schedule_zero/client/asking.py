@@ -71,6 +71,9 @@ class Asking:
                 f"{method} {path}: HTTP {reply.status}, but not the server's answer: {error}", hint="is the URL right?"
             ) from None
 
+    def whole_result(self, execution_id: str) -> Flow[Any]:
+        return (yield from self.ask("GET", f"/api/executions/{segment(execution_id)}/result", ANYTHING))
+
     def until_over(self, execution_id: str, wait_s: float | None) -> Flow[ExecutionRecord]:
         until_s = None if wait_s is None else self.clock.mono_s() + wait_s
         while True:

@@ -9,14 +9,17 @@ import os
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import aclosing
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from schedule_zero.client import target
 from schedule_zero.client.events import Event, EventStream
 from schedule_zero.client.flow import CONNECT_S, Failure, Flow, Outcome, Patience, Reply, Request, Sleep
+from schedule_zero.client.log_verbs import Follow, following, log_lines
+from schedule_zero.client.records import LogLine
 from schedule_zero.client.verbs import Verbs
 from schedule_zero.clock import Clock, SystemClock
 from schedule_zero.errors import BadRequest
@@ -77,6 +80,10 @@ class _Connection(Verbs):
             "transport": self._transport,
         }
 
+    def _following(self, execution_id: str, wanted: Follow) -> EventStream:
+        path, query = following(execution_id, wanted)
+        return EventStream((), (), None, self.patience, self.clock, self.random, path=path, query=query)
+
     def _arguments(self, request: Request, answer_s: float) -> dict[str, Any]:
         import httpx
 
@@ -136,9 +143,30 @@ class Client(_Connection):
         Connects again by itself and continues where it was. Raises only where the first connection fails, or the
         server refuses. Close the iterator, or leave it to the garbage collector.
         """
+        return self._streamed(EventStream(topics, kinds, since, self.patience, self.clock, self.random))
+
+    def follow(self, execution_id: str, **wanted: Unpack[Follow]) -> Generator[Event, None, None]:
+        """The log of an execution as it grows: ``log`` events with lines, ``progress``, and ``end`` as the last.
+
+        Connects again by itself, as ``events`` does; NotFound where there is no such execution.
+        """
+        for event in self._streamed(self._following(execution_id, wanted)):
+            yield event
+            if event.kind == "end":
+                return
+
+    def follow_logs(self, execution_id: str, **wanted: Unpack[Follow]) -> Generator[LogLine, None, None]:
+        """The lines of an execution as it says them, attempt after attempt; ends when it is over.
+
+        ``attempt``: begin with that one (else the newest); ``first``: with that line; ``tail``: with the last so many;
+        ``grep``: only lines with this text in them.
+        """
+        for event in self.follow(execution_id, **wanted):
+            yield from log_lines(event)
+
+    def _streamed(self, stream: EventStream) -> Generator[Event, None, None]:
         import httpx
 
-        stream = EventStream(topics, kinds, since, self.patience, self.clock, self.random)
         while True:
             outcome: Reply | Failure
             try:
@@ -209,10 +237,30 @@ class AsyncClient(_Connection):
         self, *, topics: Sequence[str] = (), kinds: Sequence[str] = (), since: str | None = None
     ) -> AsyncGenerator[Event, None]:
         """As ``Client.events``."""
+        stream = self._streamed(EventStream(topics, kinds, since, self.patience, self.clock, self.random))
+        async with aclosing(stream):
+            async for event in stream:
+                yield event
+
+    async def follow(self, execution_id: str, **wanted: Unpack[Follow]) -> AsyncGenerator[Event, None]:
+        """As ``Client.follow``."""
+        async with aclosing(self._streamed(self._following(execution_id, wanted))) as stream:
+            async for event in stream:
+                yield event
+                if event.kind == "end":
+                    return
+
+    async def follow_logs(self, execution_id: str, **wanted: Unpack[Follow]) -> AsyncGenerator[LogLine, None]:
+        """As ``Client.follow_logs``."""
+        async with aclosing(self.follow(execution_id, **wanted)) as stream:
+            async for event in stream:
+                for line in log_lines(event):
+                    yield line
+
+    async def _streamed(self, stream: EventStream) -> AsyncGenerator[Event, None]:
         import anyio
         import httpx
 
-        stream = EventStream(topics, kinds, since, self.patience, self.clock, self.random)
         while True:
             outcome: Reply | Failure
             try:

@@ -35,9 +35,13 @@ class EventStream:
         patience: Patience,
         clock: Clock,
         random: Callable[[], float],
+        *,
+        path: str = "/api/events",
+        query: tuple[tuple[str, str], ...] = (),
     ) -> None:
+        self._path = path
         names = {"topics": topics, "kinds": kinds}
-        self._query = tuple((name, ",".join(values)) for name, values in names.items() if values)
+        self._query = query + tuple((name, ",".join(values)) for name, values in names.items() if values)
         self._parser = EventParser(since)
         self._patience = patience
         self._clock = clock
@@ -50,7 +54,7 @@ class EventStream:
         """The request of the next connection: it continues after the last event."""
         last = self._parser.last_id
         headers = (("accept", "text/event-stream"), *((("last-event-id", last),) if last else ()))
-        return Request("GET", "/api/events", self._query, headers=headers)
+        return Request("GET", self._path, self._query, headers=headers)
 
     def connected(self) -> None:
         self._parser.restart()

@@ -101,6 +101,8 @@ class ExecutionRecord(Record, frozen=True):
     # The group of its failure, until somebody deals with it.
     dead_letter: str | None = None
     result: Any = None
+    # Of a large result: ``result`` is None then, and ``client.result(id)`` gets it.
+    result_bytes: int | None = None
     error: JobError | None = None
     omitted: list[str] = []
     job_params: dict[str, Any] = {}
@@ -117,6 +119,31 @@ class ExecutionRecord(Record, frozen=True):
         if self.status is State.COMPLETED:
             return self.result
         raise job_failed(self.id, self.status, self.error, f"{self.handler_id}.{self.job_method}")
+
+
+class LogLine(Record, frozen=True):
+    """A line of a log. ``stream``: ``stdout``, ``stderr``, ``log`` (its logger) or ``node`` (words of its node)."""
+
+    # 0: the first line of this attempt.
+    line: int
+    text: str
+    at: datetime | None = None
+    stream: str = "stdout"
+    level: str | None = None
+    # Only in a stream, which goes from one to the next.
+    attempt: int = 0
+
+
+class LogPage(Record, frozen=True):
+    """Lines of one attempt's log, in order. ``next``: where to go on, None at the end of what there is."""
+
+    id: str
+    attempt: int
+    lines: list[LogLine]
+    total_lines: int
+    # There will be no more of them.
+    complete: bool
+    next: int | None = None
 
 
 class RunResult(Record, frozen=True):

@@ -15,6 +15,7 @@ from schedule_zero.client.calendar_verbs import CalendarVerbs
 from schedule_zero.client.dead_letter_verbs import DeadLetterVerbs
 from schedule_zero.client.flow import Flow
 from schedule_zero.client.ledger_verbs import LedgerVerbs
+from schedule_zero.client.log_verbs import LogVerbs
 from schedule_zero.client.node_verbs import NodeVerbs
 from schedule_zero.client.policy_verbs import PolicyVerbs
 from schedule_zero.client.records import ExecutionRecord, Job, Page, ScheduleRecord
@@ -24,7 +25,7 @@ from schedule_zero.job_options import Options
 from schedule_zero.model import new_id
 
 
-class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, NodeVerbs):
+class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, LogVerbs, NodeVerbs):
     """The methods of both clients. What each returns here, ``Client`` returns; ``AsyncClient`` returns a coroutine."""
 
     # --- jobs -------------------------------------------------------------------------------------
@@ -53,11 +54,17 @@ class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, NodeVerbs)
         if ran.status == "accepted":
             left_s = until_s - self.clock.mono_s()
             over = yield from self.until_over(ran.execution_id, left_s)
-            return records.RunResult(execution_id=over.id, result=over.value())
+            value = over.value()
+            if over.result_bytes:
+                value = yield from self.whole_result(over.id)
+            return records.RunResult(execution_id=over.id, result=value)
         if ran.status != "success":
             error = ran.error or records.JobError()
             raise JobFailed(ran.message, execution_id=ran.execution_id, type=error.type, traceback=error.traceback)
-        return records.RunResult(execution_id=ran.execution_id, result=ran.result, message=ran.message)
+        value = ran.result
+        if ran.result_bytes:
+            value = yield from self.whole_result(ran.execution_id)
+        return records.RunResult(execution_id=ran.execution_id, result=value, message=ran.message)
 
     @verb
     def submit(
@@ -101,6 +108,11 @@ class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, NodeVerbs)
     def wait(self, execution_id: str, wait_s: float | None = None) -> Flow[ExecutionRecord]:
         """Wait until an execution is over, however it ended. Raises WaitTimeout after ``wait_s`` (None: never)."""
         return (yield from self.until_over(execution_id, wait_s))
+
+    @verb
+    def result(self, execution_id: str) -> Flow[Any]:
+        """What a completed execution returned, however large. Raises Conflict (``wrong_state``) for any other."""
+        return (yield from self.whole_result(execution_id))
 
     @verb
     def execution(self, execution_id: str) -> Flow[ExecutionRecord]:

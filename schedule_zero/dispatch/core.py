@@ -49,7 +49,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from schedule_zero.config import DispatchConfig, HandlerRule
+from schedule_zero.config import DispatchConfig, HandlerRule, LimitsConfig
 from schedule_zero.dispatch.effects import Collector, Effect, Now
 from schedule_zero.dispatch.endings import Endings, not_before
 from schedule_zero.dispatch.health import Health
@@ -88,6 +88,7 @@ class Core:
         rules: Mapping[str, HandlerRule] | None = None,
         result_bytes: int = 1 << 20,
         server_version: str = "",
+        limits: LimitsConfig | None = None,
     ) -> None:
         self._out = out = Collector()
         self.nodes: dict[str, LiveNode] = {}
@@ -104,6 +105,7 @@ class Core:
             out,
             new_session_id=new_session_id,
             server_version=server_version,
+            limits=limits,
         )
         self.sessions: dict[bytes, Session] = membership.sessions
         self.lanes = placing.lanes
@@ -275,6 +277,11 @@ class Core:
         session = self._membership.session(peer, s, now)
         att = None if session is None else session.node.attempts.get(token)
         return None if att is None or att.phase not in (SENT, ACCEPTED) else att.row
+
+    def node_of(self, peer: bytes, s: str, now: Now) -> str | None:
+        """Whose session this is."""
+        session = self._membership.session(peer, s, now)
+        return None if session is None else session.node.node_id
 
     def cancel(self, node_id: str, token: int, now: Now) -> None:
         """The store has flagged a running execution; bring it to its one end (C21)."""

@@ -25,15 +25,18 @@ from schedule_zero.dispatch.curve import CurveKeys
 from schedule_zero.dispatch.due import ends_expired, wakes
 from schedule_zero.dispatch.http_peers import HttpPeers
 from schedule_zero.dispatch.inbound import Inbound
+from schedule_zero.dispatch.log_intake import LogIntake
 from schedule_zero.dispatch.membership import TICK_S
 from schedule_zero.dispatch.recording import Recorder
 from schedule_zero.dispatch.registry import Registry
+from schedule_zero.dispatch.result_intake import ResultIntake
 from schedule_zero.dispatch.router import Router, Sent
 from schedule_zero.dispatch.sessions import LiveAttempt, LiveNode
 from schedule_zero.dispatch.views import DispatchStats, NodeView, ProgressView, node_view
 from schedule_zero.errors import NotFound
 from schedule_zero.model import Execution, Handler, Node, NodeOperation, NodeState, OperationKind
 from schedule_zero.ops.backlog import Backlog
+from schedule_zero.rules.eta import eta_s
 from schedule_zero.store import Store, executions, handlers, nodes
 from schedule_zero.store.executions import CancelAnswer
 from schedule_zero.wire import messages as m
@@ -80,6 +83,7 @@ class Dispatcher:
             rules=declarations,
             result_bytes=config.limits.result_bytes,
             server_version=package_version("schedule-zero"),
+            limits=config.limits,
         )
         self._recorder = recorder = Recorder(
             core=core,
@@ -92,11 +96,23 @@ class Dispatcher:
             params_bytes=config.limits.params_bytes,
         )
         self.handover, self.run_time = recorder.handover, recorder.run_time
+        self.logs = LogIntake(
+            submit=recorder.submit, send=self._send, stats=self.stats, limit_bytes=config.limits.log_bytes
+        )
+        self._results = ResultIntake(
+            store=store,
+            submit=recorder.submit,
+            spawn=recorder.spawn,
+            send=self._send,
+            limit_bytes=config.limits.big_result_bytes,
+        )
         self._inbound = Inbound(
             core=core,
             registry=self.registry,
             curve=curve,
             recorder=recorder,
+            logs=self.logs,
+            results=self._results,
             send=self._send,
             stats=self.stats,
             clock=clock,
@@ -208,6 +224,8 @@ class Dispatcher:
             return
         self._stopping = True
         self._core.close()
+        self.logs.close()
+        self._results.close()
         self._due.stop()
         self._expiry.stop()
         self.http.close()
@@ -272,7 +290,11 @@ class Dispatcher:
 
     def progress(self, execution_id: str) -> ProgressView | None:
         """What a running execution last said of its progress."""
-        return self._recorder.progress.get(execution_id)
+        trail = self._recorder.progress.get(execution_id)
+        if trail is None:
+            return None
+        left_s = eta_s(trail, self._clock.wall_us())
+        return ProgressView(percent=trail.percent, text=trail.text, at_us=trail.at_us, eta_s=left_s)
 
     # --- nodes: for the API -------------------------------------------------------------------------
 

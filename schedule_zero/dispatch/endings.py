@@ -91,6 +91,7 @@ class Endings:
                     outcome=COMPLETED,
                     state=STATE_COMPLETED,
                     result=result,
+                    result_bytes=item.result_bytes or None,
                     started_us=started_us,
                     finished_us=finished_us,
                     stored_us=now.wall_us,

@@ -39,25 +39,21 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from msgspec import Struct, field
 from msgspec.structs import replace
 
 from schedule_zero.clock import Clock
 from schedule_zero.config import DispatchConfig
 from schedule_zero.dispatch.core import REPORTABLE, Core
 from schedule_zero.dispatch.effects import Now
+from schedule_zero.dispatch.http_claims import Ask, Beat, Bot, Claims, Given, Held
 from schedule_zero.dispatch.inbound import Inbound
 from schedule_zero.dispatch.membership import STALL_S, TICK_S
 from schedule_zero.dispatch.sessions import (
     ACCEPTED,
-    COUNTED,
     ENDING,
     HELD,
-    PLACED,
     SENT,
-    STARTING,
     LiveAttempt,
     LiveNode,
     Session,
@@ -68,7 +64,6 @@ from schedule_zero.errors import (
     DuplicateNode,
     StoreUnavailable,
     TooManyRequests,
-    Unauthenticated,
     Unavailable,
 )
 from schedule_zero.wire import messages as m
@@ -79,82 +74,12 @@ INSTANCE = "http:"
 HOARD_S = 1.0
 # A bot without attempts that has said nothing for so long is signed off.
 IDLE_S = 60.0
-# A claim whose time is up waits for so long at most for what is on the way to it.
-SETTLE_S = 5.0
 # The store has so long for a declaration or a result.
 ANSWER_S = 10.0
-# Claims of one bot that wait at a time, and bots that are known at a time.
-MAX_CLAIMS = 100
+# Bots that are known at a time.
 MAX_BOTS = 10_000
-# One answer holds no more parameters than this, unless a single attempt has more.
-MAX_ANSWER_BYTES = 8 << 20
 
 RECORDED = "recorded"
-
-
-class Ask(Struct, kw_only=True):
-    """One claim."""
-
-    # Its ``instance`` begins with INSTANCE; ``running`` and ``outbox`` are filled in here.
-    hello: m.Hello
-    # Handlers of which it names some methods only: what else is known of them stays known.
-    adds: frozenset[str] = frozenset()
-    want: int
-    wait_s: float = 0.0
-    # Whether its token is still good, when it has waited.
-    allowed: Callable[[], bool] = lambda: True
-    # Every token that the bot holds, if it says so.
-    running: frozenset[int] | None = None
-    # It takes no more work, and is signed off once it holds nothing.
-    leaving: bool = False
-
-
-class Given(Struct, kw_only=True):
-    """The answer to a claim."""
-
-    items: list[m.DispatchItem]
-    # Tokens of attempts that are to be ended.
-    cancel: list[int]
-    # An operator gives this bot no new work.
-    draining: bool
-    waited_s: float
-
-
-class Beat(Struct):
-    """The answer to a heartbeat."""
-
-    cancel: bool
-    draining: bool
-
-
-class _Held(Struct):
-    lease_end_s: float
-    cancel: bool = False
-
-
-class _Claim(Struct, eq=False):
-    want: int
-    allowed: Callable[[], bool]
-    done: asyncio.Future[list[m.DispatchItem]]
-
-
-class _Bot(Struct, eq=False):
-    node_id: str
-    peer: bytes
-    heard_s: float
-    # A lease ran out since it was heard last: its silence means something, though it holds nothing now.
-    doubtful: bool = False
-    # One HELLO at a time; its answer: None for WELCOME.
-    hello: asyncio.Lock = field(default_factory=asyncio.Lock)
-    answer: asyncio.Future[m.Deny | None] | None = None
-    # What the session was opened with; None: the next claim has to say HELLO.
-    handlers: list[m.HandlerDeclaration] | None = None
-    # Sent by the core, taken by no claim yet, with the moment of its coming.
-    ready: dict[int, tuple[m.DispatchItem, float]] = field(default_factory=dict)
-    held: dict[int, _Held] = field(default_factory=dict)
-    claims: list[_Claim] = field(default_factory=list)
-    results: dict[int, list[asyncio.Future[str]]] = field(default_factory=dict)
-    handing_out: bool = False
 
 
 class HttpPeers:
@@ -168,16 +93,14 @@ class HttpPeers:
         self._config = config
         self._clock = clock
         self._changed = changed
+        self._claims = Claims(core=core, inbound=inbound, config=config, clock=clock, changed=changed)
+        # Something was committed or read.
+        self.settle = self._claims.settle
         # No ZeroMQ peer can choose a routing id that begins with this.
         self._prefix = b"\0http" + secrets.token_bytes(16)
-        self._bots: dict[str, _Bot] = {}
-        self.peers: dict[bytes, _Bot] = {}
-        # Claims whose time is up while something is on the way to them.
-        self._late: dict[_Claim, _Bot] = {}
+        self._bots: dict[str, Bot] = {}
+        self.peers: dict[bytes, Bot] = {}
         self._last_tick_s: float | None = None
-
-    def _now(self) -> Now:
-        return Now(self._clock.mono_s(), self._clock.wall_us())
 
     # --- what the service asks ----------------------------------------------------------------------
 
@@ -190,22 +113,24 @@ class HttpPeers:
         async with bot.hello:
             if not self._is_joined(bot, ask.hello):
                 await self._join(bot, ask)
-        now = self._now()
+        now = self._claims.now()
         self._heard(bot, now, outbox=ask.hello.outbox)
         over = self._named(bot, ask, now)
         node = self._core.nodes[bot.node_id]
         items: list[m.DispatchItem] = []
         if ask.running is not None:
             # What it names is what it holds now: nobody listens to an older claim of it any more.
-            self._finish_all(bot, [])
+            self._claims.finish_all(bot, [])
         began_s = now.mono_s
         if ask.leaving:
             self._leave(bot, node)
         elif ask.want:
-            items = await self._wait(bot, ask)
+            items = await self._claims.wait(bot, ask)
         cancel = [token for token, held in bot.held.items() if held.cancel]
         waited_s = self._clock.mono_s() - began_s
-        return Given(items=items, cancel=cancel + over, draining=node.drained, waited_s=waited_s)
+        return Given(
+            items=items, cancel=cancel + over, draining=node.drained, drain_s=self._drain_s(bot), waited_s=waited_s
+        )
 
     def heartbeat(
         self, node_id: str, execution_id: str, token: int, progress: tuple[float | None, str] | None
@@ -217,14 +142,14 @@ class HttpPeers:
         bot, att = found
         if att.phase not in HELD and att.phase != ENDING:
             return None
-        now = self._now()
+        now = self._claims.now()
         self._heard(bot, now)
-        held = bot.held.setdefault(token, _Held(0.0))
+        held = bot.held.setdefault(token, Held(0.0))
         held.lease_end_s = now.mono_s + self._config.lease_s
         if att.phase == SENT:
-            self._say(bot, m.Accept(s="", items=[m.AcceptedItem(token=token)]))
+            self._claims.say(bot, m.Accept(s="", items=[m.AcceptedItem(token=token)]))
         if progress is not None:
-            self._say(bot, m.Progress(s="", token=token, percent=progress[0], text=progress[1]))
+            self._claims.say(bot, m.Progress(s="", token=token, percent=progress[0], text=progress[1]))
         return Beat(cancel=att.row.cancel_requested, draining=att.node.drained)
 
     async def report(self, node_id: str, item: m.ResultItem) -> str | None:
@@ -238,11 +163,11 @@ class HttpPeers:
         bot, att = found
         if att.phase not in REPORTABLE and att.phase != ENDING:
             raise Unavailable("the server is just deciding about this attempt; ask again")
-        self._heard(bot, self._now())
+        self._heard(bot, self._claims.now())
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         bot.results.setdefault(item.token, []).append(answer)
         if att.phase != ENDING:
-            self._with_closed_window(bot, m.Result(s="", items=[item]))
+            self._claims.with_closed_window(bot, m.Result(s="", items=[item]))
         try:
             async with asyncio.timeout(ANSWER_S):
                 return await answer
@@ -261,27 +186,27 @@ class HttpPeers:
         if found is None or found[1].phase not in (SENT, ACCEPTED):
             return False
         bot, _ = found
-        self._heard(bot, self._now())
+        self._heard(bot, self._claims.now())
         bot.held.pop(token, None)
-        self._with_closed_window(bot, m.Reject(s="", items=[m.RejectedItem(token=token, reason=reason)]))
+        self._claims.with_closed_window(bot, m.Reject(s="", items=[m.RejectedItem(token=token, reason=reason)]))
         return True
 
     # --- sessions -----------------------------------------------------------------------------------
 
-    def _bot(self, node_id: str) -> _Bot:
+    def _bot(self, node_id: str) -> Bot:
         bot = self._bots.get(node_id)
         if bot is None:
             if len(self._bots) >= MAX_BOTS:
                 raise TooManyRequests(f"{MAX_BOTS} bots are connected; no more are taken")
-            bot = _Bot(node_id, self._prefix + node_id.encode(), self._clock.mono_s())
+            bot = Bot(node_id, self._prefix + node_id.encode(), self._clock.mono_s())
             self._bots[node_id] = self.peers[bot.peer] = bot
         return bot
 
-    def _is_joined(self, bot: _Bot, hello: m.Hello) -> bool:
+    def _is_joined(self, bot: Bot, hello: m.Hello) -> bool:
         session = self._core.sessions.get(bot.peer)
         return session is not None and session.node.instance.id == hello.instance and bot.handlers == hello.handlers
 
-    async def _join(self, bot: _Bot, ask: Ask) -> None:
+    async def _join(self, bot: Bot, ask: Ask) -> None:
         hello = replace(ask.hello, running=self._believed(bot.node_id, ask.hello.instance))
         bot.answer = answer = asyncio.get_running_loop().create_future()
         self._inbound.hello(bot.peer, "", hello, adds=ask.adds)
@@ -307,15 +232,13 @@ class HttpPeers:
             if att.instance is node.instance and att.phase in HELD
         ]
 
-    def _adopt(self, bot: _Bot, believed: Iterable[m.Held]) -> None:
+    def _adopt(self, bot: Bot, believed: Iterable[m.Held]) -> None:
         """A new session: what the bot may hold has a whole lease from now, or the one that it had."""
         fresh_s = self._clock.mono_s() + self._config.lease_s
         before = bot.held
-        bot.held = {
-            one.token: before.get(one.token) or _Held(fresh_s) for one in believed if one.token not in bot.ready
-        }
+        bot.held = {one.token: before.get(one.token) or Held(fresh_s) for one in believed if one.token not in bot.ready}
 
-    def _find(self, node_id: str, execution_id: str, token: int) -> tuple[_Bot, LiveAttempt] | None:
+    def _find(self, node_id: str, execution_id: str, token: int) -> tuple[Bot, LiveAttempt] | None:
         """The bot that holds this attempt; its session is brought back if it was lost (or the server restarted)."""
         node = self._core.nodes.get(node_id)
         if node is None or not node.instance.id.startswith(INSTANCE):
@@ -330,7 +253,7 @@ class HttpPeers:
             return None
         return bot, att
 
-    def _revive(self, bot: _Bot, node: LiveNode) -> None:
+    def _revive(self, bot: Bot, node: LiveNode) -> None:
         """It spoke of an attempt that it holds: it is the process that we know. What it serves its next claim says."""
         hello = m.Hello(
             protocol=m.PROTOCOL_VERSION,
@@ -347,22 +270,20 @@ class HttpPeers:
             pid=node.pid,
         )
         bot.handlers = None
-        self._core.hello(bot.peer, hello, (), self._now())
+        self._core.hello(bot.peer, hello, (), self._claims.now())
         self._changed()
         if node.session is None:
             raise Draining
         self._adopt(bot, hello.running)
 
-    def _leave(self, bot: _Bot, node: LiveNode) -> None:
-        self._finish_all(bot, [])
-        self._give_back(bot, list(bot.ready), "draining")
-        self._say(bot, m.NodeDrain(s=""))
+    def _leave(self, bot: Bot, node: LiveNode) -> None:
+        self._claims.finish_all(bot, [])
+        self._claims.give_back(bot, list(bot.ready), "draining")
+        self._claims.say(bot, m.NodeDrain(s=""))
         if not bot.held and not node.attempts:
-            self._say(bot, m.Bye(s=""))
+            self._claims.say(bot, m.Bye(s=""))
 
-    # --- claims -------------------------------------------------------------------------------------
-
-    def _named(self, bot: _Bot, ask: Ask, now: Now) -> list[int]:
+    def _named(self, bot: Bot, ask: Ask, now: Now) -> list[int]:
         """Extend the leases of what it names; deliver again what it should hold. Returns what is not its any more."""
         if ask.running is None:
             return []
@@ -381,140 +302,16 @@ class HttpPeers:
         attempts = self._core.nodes[bot.node_id].attempts
         return [token for token in sorted(ask.running) if token not in attempts]
 
-    async def _wait(self, bot: _Bot, ask: Ask) -> list[m.DispatchItem]:
-        if len(bot.claims) >= MAX_CLAIMS:
-            raise TooManyRequests(f"{MAX_CLAIMS} claims of {bot.node_id!r} are waiting already")
-        loop = asyncio.get_running_loop()
-        claim = _Claim(ask.want, ask.allowed, loop.create_future())
-        bot.claims.append(claim)
-        self._open_window(bot)
-        timer = loop.call_later(ask.wait_s, self._time_is_up, bot, claim)
-        try:
-            return await claim.done
-        except asyncio.CancelledError:
-            if claim.done.done() and not claim.done.cancelled() and claim.done.exception() is None:
-                # Its client went in the very moment: nothing of this was delivered.
-                self._give_back(bot, [item.token for item in claim.done.result()], "overcommitted")
-            raise
-        finally:
-            timer.cancel()
-            self._late.pop(claim, None)
-            if claim in bot.claims:
-                bot.claims.remove(claim)
-            self._open_window(bot)
-
-    def _time_is_up(self, bot: _Bot, claim: _Claim) -> None:
-        self._hand_out(bot)
-        if claim.done.done():
-            return
-        if self._is_quiet(bot):
-            self._finish(bot, claim, [])
-        elif claim not in self._late:
-            self._late[claim] = bot
-            asyncio.get_running_loop().call_later(SETTLE_S, self._finish, bot, claim, [])
-
-    def _is_quiet(self, bot: _Bot) -> bool:
-        """Whether nothing is on the way to it: no start that is being committed, no backlog that is being read."""
-        node = self._core.nodes.get(bot.node_id)
-        if node is None:
-            return True
-        on_the_way = any(att.phase in (PLACED, STARTING) for att in node.attempts.values())
-        return not on_the_way and not any(lane.refilling for lane in node.lanes)
-
-    def settle(self) -> None:
-        """Something was committed or read: answer the claims that only waited for that."""
-        for claim, bot in list(self._late.items()):
-            self._time_is_up(bot, claim)
-
-    def _open_window(self, bot: _Bot) -> None:
-        """Let the core send what the waiting claims ask for, and nothing else."""
-        session = self._core.sessions.get(bot.peer)
-        if session is None:
-            return
-        want = sum(claim.want for claim in bot.claims)
-        if want or session.ready:
-            # Not ``node.held``: that counts what is on the way already, to these very claims.
-            attempts = session.node.attempts
-            taken = sum(token in attempts and attempts[token].phase in COUNTED for token in bot.held)
-            self._say(bot, m.Credit(s="", window=taken + want))
-
-    def _with_closed_window(self, bot: _Bot, message: m.Result | m.Reject) -> None:
-        """A place that becomes free is no place that a claim has asked for."""
-        session = self._core.sessions.get(bot.peer)
-        if session is not None and session.ready:
-            self._say(bot, m.Credit(s="", window=0))
-        self._say(bot, message)
-        self._open_window(bot)
-
-    def _hand_out(self, bot: _Bot) -> None:
-        """Give what is ready to the claims, the oldest first. One that has something is answered at once."""
-        bot.handing_out = False
-        now = self._now()
-        while bot.ready and bot.claims:
-            claim = bot.claims[0]
-            if not claim.allowed():
-                self._finish(bot, claim, Unauthenticated("the token was revoked, or has expired"))
-                continue
-            items: list[m.DispatchItem] = []
-            size = 0
-            for item, _ in bot.ready.values():
-                if len(items) == claim.want or (items and size + len(item.params) > MAX_ANSWER_BYTES):
-                    break
-                items.append(item)
-                size += len(item.params)
-            held = _Held(now.mono_s + self._config.lease_s)
-            for item in items:
-                del bot.ready[item.token]
-                bot.held[item.token] = replace(held)
-            # Its start, as far as the server knows. The result may say it better.
-            taken = [m.AcceptedItem(token=item.token, started_us=now.wall_us) for item in items]
-            self._say(bot, m.Accept(s="", items=taken))
-            self._finish(bot, claim, items)
-        self._open_window(bot)
-
-    def _finish(self, bot: _Bot, claim: _Claim, outcome: list[m.DispatchItem] | Exception) -> None:
-        if claim in bot.claims:
-            bot.claims.remove(claim)
-        self._late.pop(claim, None)
-        if claim.done.done():
-            return
-        if isinstance(outcome, Exception):
-            claim.done.set_exception(outcome)
-        else:
-            claim.done.set_result(outcome)
-
-    def _finish_all(self, bot: _Bot, outcome: list[m.DispatchItem] | Exception) -> None:
-        for claim in list(bot.claims):
-            self._finish(bot, claim, outcome)
-
-    def _give_back(self, bot: _Bot, tokens: list[int], reason: str) -> None:
-        if not tokens:
-            return
-        for token in tokens:
-            bot.ready.pop(token, None)
-            bot.held.pop(token, None)
-        self._with_closed_window(
-            bot, m.Reject(s="", items=[m.RejectedItem(token=token, reason=reason) for token in tokens])
-        )
-
     # --- to and from the core -------------------------------------------------------------------------
 
-    def _say(self, bot: _Bot, message: Any) -> None:
-        """What a node would send; nothing where the session is over."""
-        session = self._core.sessions.get(bot.peer)
-        if session is not None:
-            message.s = session.s
-            self._inbound.events[type(message)](bot.peer, message, self._now())
-            self._changed()
-
-    def _heard(self, bot: _Bot, now: Now, outbox: int | None = None) -> None:
+    def _heard(self, bot: Bot, now: Now, outbox: int | None = None) -> None:
         bot.heard_s = now.mono_s
         bot.doubtful = False
         self._beat(bot, outbox)
 
-    def _beat(self, bot: _Bot, outbox: int | None = None) -> None:
+    def _beat(self, bot: Bot, outbox: int | None = None) -> None:
         node = self._core.nodes[bot.node_id]
-        self._say(bot, m.Heartbeat(s="", seq=1, outbox=node.outbox if outbox is None else outbox))
+        self._claims.say(bot, m.Heartbeat(s="", seq=1, outbox=node.outbox if outbox is None else outbox))
 
     def receive(self, peer: bytes, message: m.ServerMessage) -> None:
         """What the core sends to a bot."""
@@ -527,7 +324,7 @@ class HttpPeers:
             if not bot.handing_out:
                 # Together with all else that this turn brings.
                 bot.handing_out = True
-                asyncio.get_running_loop().call_soon(self._hand_out, bot)
+                asyncio.get_running_loop().call_soon(self._claims.hand_out, bot)
         elif isinstance(message, m.ResultAck):
             for verdict in (RECORDED, "duplicate", "superseded", "unknown"):
                 for token in getattr(message, verdict):
@@ -538,23 +335,25 @@ class HttpPeers:
         elif isinstance(message, m.Cancel):
             self._cancel(bot, message.tokens)
         elif isinstance(message, m.ServerDrain):
-            self._finish_all(bot, [])
+            deadline_s = message.deadline_s if message.on else None
+            bot.drain_end_s = None if deadline_s is None else self._clock.mono_s() + deadline_s
+            self._claims.finish_all(bot, [])
         elif isinstance(message, m.Goaway):
-            self._finish_all(bot, Draining())
+            self._claims.finish_all(bot, Draining())
         elif isinstance(message, m.Welcome | m.Deny) and bot.answer is not None and not bot.answer.done():
             bot.answer.set_result(message if isinstance(message, m.Deny) else None)
 
-    def _cancel(self, bot: _Bot, tokens: list[int]) -> None:
+    def _cancel(self, bot: Bot, tokens: list[int]) -> None:
         news = False
         for token in tokens:
             held = bot.held.get(token)
             if held is None:
                 # Nobody has it. (A claim that comes too late for it can't get it any more.)
-                self._give_back(bot, [token], "not_held")
+                self._claims.give_back(bot, [token], "not_held")
             elif not held.cancel:
                 held.cancel = news = True
         if news:
-            self._finish_all(bot, [])
+            self._claims.finish_all(bot, [])
 
     def unrecorded(self, attempts: Iterable[LiveAttempt]) -> None:
         """The store could not commit their starts or ends."""
@@ -565,7 +364,7 @@ class HttpPeers:
                 continue
             answers = bot.results.pop(att.token, None)
             if answers is None:
-                self._finish_all(bot, failed())
+                self._claims.finish_all(bot, failed())
                 continue
             for answer in answers:
                 if not answer.done():
@@ -575,7 +374,7 @@ class HttpPeers:
 
     def tick(self) -> None:
         """Twice a second: leases that are over, attempts that nobody came for, bots that are gone."""
-        now = self._now()
+        now = self._claims.now()
         last_s, self._last_tick_s = self._last_tick_s, now.mono_s
         if last_s is not None and now.mono_s - last_s > STALL_S:
             # We stood still, and what bots said in the meantime waits to be read.
@@ -590,7 +389,7 @@ class HttpPeers:
             else:
                 self._look_at(bot, session, now)
 
-    def _look_at(self, bot: _Bot, session: Session, now: Now) -> None:
+    def _look_at(self, bot: Bot, session: Session, now: Now) -> None:
         attempts = session.node.attempts
         for token in [token for token in bot.held if token not in attempts]:
             del bot.held[token]
@@ -601,21 +400,24 @@ class HttpPeers:
                 del bot.held[token]
             bot.doubtful = True
             self._core.lease_over(bot.node_id, over, now)
-            self._open_window(bot)
+            self._claims.open_window(bot)
         hoarded = [token for token, (_, since_s) in bot.ready.items() if now.mono_s - since_s > HOARD_S]
-        self._give_back(bot, hoarded, "overcommitted")
+        self._claims.give_back(bot, hoarded, "overcommitted")
         if bot.claims:
             self._beat(bot)
         elif not bot.held and not bot.ready and not bot.results and not bot.doubtful:
             if now.mono_s - bot.heard_s < IDLE_S:
                 self._beat(bot)
             elif not attempts and not bot.hello.locked():
-                self._say(bot, m.Bye(s=""))
+                self._claims.say(bot, m.Bye(s=""))
 
-    def _forget(self, bot: _Bot) -> None:
+    def _drain_s(self, bot: Bot) -> float | None:
+        return None if bot.drain_end_s is None else max(0.0, bot.drain_end_s - self._clock.mono_s())
+
+    def _forget(self, bot: Bot) -> None:
         """Its session is over: the core sees to its attempts."""
         gone = Unavailable("the server has ended this bot's session; claim again")
-        self._finish_all(bot, gone)
+        self._claims.finish_all(bot, gone)
         for answer in [answer for answers in bot.results.values() for answer in answers]:
             if not answer.done():
                 answer.set_exception(gone)
@@ -628,7 +430,7 @@ class HttpPeers:
     def close(self) -> None:
         """The server stops: nobody is kept waiting."""
         for bot in self._bots.values():
-            self._finish_all(bot, Draining())
+            self._claims.finish_all(bot, Draining())
 
 
 def _refused(denial: m.Deny) -> Exception:

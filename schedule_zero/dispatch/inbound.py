@@ -11,12 +11,15 @@ from schedule_zero.clock import Clock
 from schedule_zero.dispatch.core import Core
 from schedule_zero.dispatch.curve import CurveKeys
 from schedule_zero.dispatch.effects import Now
+from schedule_zero.dispatch.log_intake import LogIntake
 from schedule_zero.dispatch.peers import Peers
 from schedule_zero.dispatch.recording import Recorder
 from schedule_zero.dispatch.registry import Registry
-from schedule_zero.dispatch.views import DispatchStats, ProgressView
+from schedule_zero.dispatch.result_intake import ResultIntake
+from schedule_zero.dispatch.views import DispatchStats
 from schedule_zero.errors import ProtocolError
 from schedule_zero.model import Handler
+from schedule_zero.rules.eta import advance
 from schedule_zero.store import handlers
 from schedule_zero.wire import messages as m
 from schedule_zero.wire.codec import MAX_HELLO_BYTES, decode_node
@@ -37,6 +40,8 @@ class Inbound:
         registry: Registry,
         curve: CurveKeys,
         recorder: Recorder,
+        logs: LogIntake,
+        results: ResultIntake,
         send: Callable[[bytes, m.ServerMessage], None],
         stats: DispatchStats,
         clock: Clock,
@@ -46,6 +51,8 @@ class Inbound:
         self._registry = registry
         self._curve = curve
         self._recorder = recorder
+        self._logs = logs
+        self._results = results
         self._send = send
         self._stats = stats
         self._clock = clock
@@ -56,7 +63,9 @@ class Inbound:
             m.Credit: core.credit,
             m.Accept: core.accept,
             m.Reject: core.reject,
-            m.Result: core.result,
+            m.Result: self._result,
+            m.ResultChunk: self._result_chunk,
+            m.Log: self._log,
             m.Progress: self._note_progress,
             m.NodeDrain: lambda peer, message, now: core.leaving(peer, message.s, now),
             m.Bye: lambda peer, message, now: core.bye(peer, message.s, now),
@@ -169,13 +178,46 @@ class Inbound:
         log.warning("node_denied", node_id=hello.node_id, code=denial.code, reason=denial.reason)
         self._send(peer, denial)
 
+    def _result(self, peer: bytes, message: m.Result, now: Now) -> None:
+        large = False
+        for item in message.items:
+            if item.log_lines:
+                self._logs.ended(item)
+            if item.result_bytes:
+                large = True
+        if large:
+            message = self._without_large(peer, message)
+        self._core.result(peer, message, now)
+
+    def _without_large(self, peer: bytes, message: m.Result) -> m.Result:
+        """The results that can be recorded now; the others come to the core when their chunks are known to be here."""
+
+        def checked(result: m.Result) -> None:
+            self._core.result(peer, result, self._now())
+            self._recorder.changed()
+
+        for item in message.items:
+            if item.result_bytes:
+                self._results.check(peer, message.s, item, checked)
+        return m.Result(s=message.s, items=[item for item in message.items if not item.result_bytes])
+
+    def _result_chunk(self, peer: bytes, message: m.ResultChunk, now: Now) -> None:
+        node_id = self._core.node_of(peer, message.s, now)
+        if node_id is not None:
+            self._results.chunk(peer, node_id, message)
+
+    def _log(self, peer: bytes, message: m.Log, now: Now) -> None:
+        node_id = self._core.node_of(peer, message.s, now)
+        if node_id is not None:
+            self._logs.message(peer, node_id, message)
+
     def _note_progress(self, peer: bytes, message: m.Progress, now: Now) -> None:
         row = self._core.execution_of(peer, message.s, message.token, now)
         if row is None:
             return
         # The newest last, so that the oldest is the first to go.
         progress = self._recorder.progress
-        progress.pop(row.id, None)
-        progress[row.id] = ProgressView(percent=message.percent, text=message.text, at_us=now.wall_us)
+        progress[row.id] = advance(progress.pop(row.id, None), message.percent, message.text, now.wall_us)
         if len(progress) > MAX_PROGRESS:
             del progress[next(iter(progress))]
+        self._logs.wake(row.id)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from schedule_zero.config import DispatchConfig
+from schedule_zero.config import DispatchConfig, LimitsConfig
 from schedule_zero.dispatch.effects import Collector, NodeChanged, NodeForgotten, Now
 from schedule_zero.dispatch.endings import Endings
 from schedule_zero.dispatch.operations import Operations
@@ -71,6 +71,7 @@ class Membership:
         *,
         new_session_id: Callable[[], str],
         server_version: str,
+        limits: LimitsConfig | None = None,
     ) -> None:
         self._config = config
         self._placing = placing
@@ -79,6 +80,7 @@ class Membership:
         self._out = out
         self._new_session_id = new_session_id
         self._server_version = server_version
+        self._limits = limits or LimitsConfig()
         self._last_tick_s: float | None = None
         self.nodes = nodes
         self.sessions: dict[bytes, Session] = {}
@@ -165,6 +167,9 @@ class Membership:
                 heartbeat_s=config.heartbeat_s,
                 lease_s=config.lease_s,
                 server_version=self._server_version,
+                log_bytes=self._limits.log_bytes,
+                result_bytes=self._limits.result_bytes,
+                big_result_bytes=self._limits.big_result_bytes,
             ),
         )
         over = [held.token for held in hello.running if not _believed(node, held.token)]
@@ -190,10 +195,12 @@ class Membership:
                 node.instance.over = True
             node.instance = Instance(hello.instance, hello.epoch, identity, now.mono_s)
             node.held = 0
+            node.leaving = False
             # The new one may well have what the old one lacked.
             node.failing.clear()
-        # Also for the same process: over HTTP one may sign off, and come back.
-        node.instance.over = node.leaving = False
+        elif node.instance.over:
+            # The same process: over HTTP one may sign off, and come back.
+            node.instance.over = node.leaving = False
         return node
 
     def session(self, peer: bytes, s: str, now: Now) -> Session | None:

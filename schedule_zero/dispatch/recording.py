@@ -16,9 +16,10 @@ from schedule_zero.clock import Clock
 from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.core import Core
 from schedule_zero.dispatch.sessions import LiveAttempt
-from schedule_zero.dispatch.views import DispatchStats, ProgressView
+from schedule_zero.dispatch.views import DispatchStats
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.ops.histogram import Histogram
+from schedule_zero.rules.eta import Trail
 from schedule_zero.store import Store, executions, handlers, nodes
 from schedule_zero.store.execution_window import fill_window
 from schedule_zero.store.executions import CancelAnswer, CancelOutcome, Refusal
@@ -61,7 +62,7 @@ class Recorder:
         self.handover = Histogram()
         self.run_time = Histogram()
         # Execution id → what its current attempt last said; forgotten when that ends.
-        self.progress: dict[str, ProgressView] = {}
+        self.progress: dict[str, Trail] = {}
         # Writes whose outcome isn't known yet; the event exists while somebody waits for none.
         self._in_flight = 0
         self._idle: asyncio.Event | None = None
@@ -163,7 +164,7 @@ class Recorder:
             self._core.classified(effect.peer, effect.s, effect.items, verdicts, self._now())
             self.changed()
 
-        self._spawn(look_up(), "dispatch.classify")
+        self.spawn(look_up(), "dispatch.classify")
 
     def refill(self, effect: fx.Refill) -> None:
         key = (effect.handler_id, effect.job_method)
@@ -178,9 +179,9 @@ class Recorder:
             self._core.refilled(key, rows, self._now(), more=more)
             self.changed()
 
-        self._spawn(read(), "dispatch.refill")
+        self.spawn(read(), "dispatch.refill")
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """A read: rare, and per batch, never per execution."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._reads.add(task)

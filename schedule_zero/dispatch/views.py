@@ -40,6 +40,8 @@ class ProgressView(Struct, kw_only=True):
     percent: float | None
     text: str
     at_us: int
+    # Seconds until 100 %, by how it came forward; None while that can't be said.
+    eta_s: float | None = None
 
 
 class DispatchStats(Struct):
@@ -64,6 +66,11 @@ class DispatchStats(Struct):
     peers_dropped: int = 0
     # Messages whose key was not that of their session, or not in force.
     wrong_keys: int = 0
+    # Of jobs' logs, stored; and messages of them that found too many waiting.
+    log_lines: int = 0
+    log_bytes: int = 0
+    logs_refused: int = 0
+    log_lines_left_out: int = 0
     # A message or an outcome that our own code could not handle.
     internal_errors: int = 0
 

@@ -42,6 +42,7 @@ class LiveAttempt:
         "interrupted",
         "isolated",
         "item",
+        "log_lines",
         "method",
         "outcome",
         "phase",
@@ -71,6 +72,8 @@ class LiveAttempt:
         self.start_by_s = start_by_s
         # When its job last showed that it goes on; the start counts.
         self.heard_s = received_s
+        # How many lines its log has, once it is over.
+        self.log_lines = 0
         # Monotonic; from the timeout, counted from the start.
         self.deadline_s: float | None = None
         self.task: asyncio.Task[Outcome] | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from schedule_zero.clock import from_us
 
@@ -86,10 +86,29 @@ class StopSignal:
         return self.look()
 
 
+class Lines(Protocol):
+    """The log of one attempt."""
+
+    def write(self, code: str, text: str) -> bool: ...
+
+
+class Book(Protocol):
+    """Where the logs of attempts are: in a node ``log_book``, in a worker process what sends them to its node."""
+
+    # Of the attempts that have said something.
+    logs: dict[int, Any]
+
+    def open(self, execution_id: str, token: int) -> Lines | None: ...
+
+    def say(self, token: int, code: str, text: str) -> bool: ...
+
+    def end(self, token: int) -> int: ...
+
+
 class JobContext:
     """One attempt, seen from inside the job. Get it with ``current_job()``."""
 
-    __slots__ = ("_alive", "_deadline_us", "_item", "_log", "_report", "_stop", "node_id")
+    __slots__ = ("_alive", "_book", "_deadline_us", "_item", "_log", "_report", "_stop", "lines", "node_id")
 
     def __init__(
         self,
@@ -98,6 +117,7 @@ class JobContext:
         deadline_us: int | None,
         stop: StopSignal,
         report: ReportProgress,
+        book: Book | None = None,
         alive: Callable[[], None] | None = None,
     ) -> None:
         # Where the job has promised to give signs of going on.
@@ -107,6 +127,9 @@ class JobContext:
         self._stop = stop
         self._report = report
         self._log: Any = None
+        self._book = book
+        # Its log, once it has said something.
+        self.lines: Lines | None = None
         self.node_id = node_id
 
     @property
@@ -188,17 +211,19 @@ class JobContext:
 
     @property
     def log(self) -> Any:
-        """A structlog logger that carries the ids of this attempt."""
+        """A structlog logger. Its lines go to the log of this attempt, and with its ids to the log of the node."""
         if self._log is None:
-            import structlog
+            from schedule_zero.node.job_logger import make
 
-            self._log = structlog.get_logger("schedule_zero.job").bind(
-                execution_id=self.execution_id,
-                attempt=self.attempt,
-                handler_id=self.handler_id,
-                job_method=self.job_method,
-            )
+            self._log = make(self)
         return self._log
+
+    def say(self, code: str, text: str) -> bool:
+        """For ``print`` and loggers, see ``capture``: add to this attempt's log. False: no log takes it."""
+        lines = self.lines
+        if lines is None and self._book is not None:
+            lines = self.lines = self._book.open(self._item.id, self._item.token)
+        return lines is not None and lines.write(code, text)
 
     @property
     def client(self) -> Client:

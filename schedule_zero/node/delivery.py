@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 from msgspec import Raw, Struct
 
+from schedule_zero.model import AttemptOutcome, JobError
 from schedule_zero.node.attempt import LiveAttempt
 from schedule_zero.node.lease import ServerTime
 from schedule_zero.wire.messages import Result, ResultItem
@@ -30,9 +31,12 @@ class EncodedResult(Struct, tag_field="t", tag=Result.__struct_config__.tag, kw_
 
 class _Token(Struct):
     token: int
+    id: str = ""
+    result_bytes: int = 0
 
 
 _token_decoder = msgspec.msgpack.Decoder(_Token)
+_item_decoder = msgspec.msgpack.Decoder(ResultItem)
 
 
 def token_of(record: bytes) -> int:
@@ -41,6 +45,20 @@ def token_of(record: bytes) -> int:
         return _token_decoder.decode(record).token
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from None
+
+
+def big_of(record: bytes) -> tuple[str, int]:
+    """The execution of an encoded ResultItem, and the size of the result that is kept beside it (0: there is none)."""
+    item = _token_decoder.decode(record)
+    return item.id, item.result_bytes
+
+
+def without_result(record: bytes, reason: str) -> bytes:
+    """The same attempt as a failure: its result is not to be had any more."""
+    item = _item_decoder.decode(record)
+    item.outcome, item.result, item.result_bytes = AttemptOutcome.FAILED, None, 0
+    item.error = JobError(type="ResultLost", message=reason)
+    return _encode_item(item)
 
 
 def encode_result(attempt: LiveAttempt, time: ServerTime) -> tuple[int, bytes]:
@@ -60,6 +78,8 @@ def encode_result(attempt: LiveAttempt, time: ServerTime) -> tuple[int, bytes]:
         finished_us=None if finished_s is None else time.at_us(finished_s),
         retry_after_s=ended.retry_after_s,
         give_up=ended.give_up,
+        log_lines=attempt.log_lines,
+        result_bytes=ended.result_bytes,
         cpu_us=ended.cpu_us,
         peak_rss_bytes=ended.peak_rss_bytes,
     )
@@ -76,6 +96,8 @@ class Delivery:
         self._in_flight: deque[tuple[float, list[int]]] = deque()
         # What was in the outbox at HELLO and is not acknowledged: until then the session is syncing.
         self._at_hello: set[int] = set()
+        # Not to be sent yet: their results go before them, in chunks.
+        self._held: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._records)
@@ -90,13 +112,29 @@ class Delivery:
         """These are on disk: they may be sent."""
         for token, record in results:
             self._records[token] = record
-            self._unsent.append(token)
+            if token not in self._held:
+                self._unsent.append(token)
+
+    def hold(self, token: int) -> None:
+        """Send this one only when it is released."""
+        self._held.add(token)
+
+    def release(self, token: int) -> None:
+        """Its result is there: it may be sent."""
+        if token in self._held:
+            self._held.discard(token)
+            self.resend(token)
 
     def opened(self) -> None:
         """A new session: everything is to be sent again, and first."""
         self._in_flight.clear()
-        self._unsent = deque(self._records)
+        self._unsent = deque(token for token in self._records if token not in self._held)
         self._at_hello = set(self._records)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether some results could not be sent yet."""
+        return bool(self._unsent)
 
     @property
     def synced(self) -> bool:
@@ -111,8 +149,8 @@ class Delivery:
             while self._unsent and len(items) < BATCH_ITEMS and size < BATCH_BYTES:
                 token = self._unsent.popleft()
                 record = self._records.get(token)
-                if record is None:
-                    continue  # acknowledged meanwhile
+                if record is None or token in self._held:
+                    continue  # acknowledged meanwhile, or to be sent later
                 if items and size + len(record) > BATCH_BYTES:
                     self._unsent.appendleft(token)
                     break
@@ -126,7 +164,7 @@ class Delivery:
 
     def resend(self, token: int) -> None:
         """The server asked for this attempt again: its result was lost on the way."""
-        if token in self._records:
+        if token in self._records and token not in self._held:
             self._unsent.append(token)
 
     def overdue(self, now_s: float) -> int:
@@ -142,6 +180,7 @@ class Delivery:
         """The server has these for good; returns the ones that were waiting for it."""
         known = [token for token in tokens if self._records.pop(token, None) is not None]
         self._at_hello.difference_update(known)
+        self._held.difference_update(known)
         while self._in_flight and not any(token in self._records for token in self._in_flight[0][1]):
             self._in_flight.popleft()
         return known

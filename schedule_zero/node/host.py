@@ -18,6 +18,7 @@ import zmq
 import schedule_zero
 from schedule_zero.clock import Clock, SystemClock
 from schedule_zero.errors import ConfigError
+from schedule_zero.node import capture
 from schedule_zero.node.attempt import Phase
 from schedule_zero.node.context import CLIENT
 from schedule_zero.node.drain import GRACE_S
@@ -88,9 +89,11 @@ class Node:
                 await set_up(handler)
                 ready.append(handler)
             self._assemble(identity, context)
+            capture.install()
             try:
                 await self._serve(stop)
             finally:
+                capture.uninstall()
                 if self._isolation is not None:
                     await self._isolation.close()
                 self.work.close()

@@ -26,20 +26,19 @@ Dispatch, Cancel, ResultAck and ServerDrain, and its Credit, Reject, Progress an
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import structlog
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from schedule_zero.clock import Clock, rfc3339, to_us
-from schedule_zero.config import is_loopback
+from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.errors import Denied, DuplicateNode
 from schedule_zero.model import AttemptOutcome, JobError
 from schedule_zero.node.delivery import EncodedResult
+from schedule_zero.node.http_requests import Over, Reply, Requests, checked, decoded, moment_us
 from schedule_zero.node.lease import Lease, ServerTime
 from schedule_zero.node.link import BACKOFF_MAX_S, DEFAULT_LEASE_S, End, Owner, back_off_s
 from schedule_zero.node.settings import HttpAccess
@@ -57,14 +56,11 @@ from schedule_zero.wire.messages import (
     ResultAck,
     ResultItem,
     ServerDrain,
+    Welcome,
 )
-
-if TYPE_CHECKING:
-    import httpx
 
 log = structlog.get_logger(__name__)
 
-CONNECT_S = 5.0
 # Beyond what the server is asked to wait.
 ANSWER_S = 10.0
 MAX_CLAIM = 1000
@@ -90,19 +86,11 @@ class _Claimed(Struct):
     jobs: list[_Job]
     cancel: list[int]
     drain: bool
+    drain_s: float | None
     lease_s: float
     heartbeat_s: float
     server_time: str
     waited_s: float
-
-
-class _Error(Struct):
-    code: str = ""
-    message: str = ""
-
-
-class _Problem(Struct):
-    error: _Error = msgspec.field(default_factory=_Error)
 
 
 class _Beaten(Struct):
@@ -110,25 +98,7 @@ class _Beaten(Struct):
 
 
 _decode_claimed = msgspec.json.Decoder(_Claimed).decode
-_decode_problem = msgspec.json.Decoder(_Problem).decode
 _decode_beaten = msgspec.json.Decoder(_Beaten).decode
-
-
-class _Reply(Struct):
-    status: int
-    # Of our server's problem document; "" for an answer of somebody else.
-    code: str
-    message: str
-    retry_after_s: float
-    body: bytes
-
-
-class _Over(Exception):
-    """The end of a session."""
-
-    def __init__(self, end: End) -> None:
-        super().__init__(end.reason)
-        self.end = end
 
 
 class HttpLink:
@@ -145,9 +115,7 @@ class HttpLink:
         self._lease = lease
         self._time = time
         self._owner = owner
-        # For tests.
-        self._transport = transport
-        self._http: httpx.AsyncClient | None = None
+        self._requests = Requests(access, transport)
         self._lease_s = DEFAULT_LEASE_S
         self._hello: Hello | None = None
         self._operations = Raw(b"[]")
@@ -195,7 +163,7 @@ class HttpLink:
     async def run(self) -> None:
         """Until cancelled; raises Denied if the server wants nothing to do with this node."""
         failures = 0
-        self._http = self._client()
+        self._requests.open()
         try:
             while True:
                 before = self.sessions
@@ -209,7 +177,7 @@ class HttpLink:
                 self._tell(end, delay_s, lost=self.sessions > before)
                 await asyncio.sleep(delay_s)
         finally:
-            await self._http.aclose()
+            await self._requests.close()
 
     def _tell(self, end: End, delay_s: float, *, lost: bool) -> None:
         if end.reason in ("unauthenticated", "forbidden"):
@@ -239,7 +207,7 @@ class HttpLink:
                 while self._rejects:
                     await self._next_aside()
                 await self._claim(0)
-        except (_Over, TimeoutError):
+        except (Over, TimeoutError):
             log.info("goodbye_not_heard", server=self._access.url)
 
     # --- one session -------------------------------------------------------------------------------------
@@ -250,7 +218,7 @@ class HttpLink:
             self._hello = hello
             self._operations = Raw(_encode([_operation(one) for one in hello.handlers]))
             answer = await self._claim(0)
-        except _Over as over:
+        except Over as over:
             return over.end
         self._open()
         self._take(answer)
@@ -275,8 +243,12 @@ class HttpLink:
         self.session = f"http-{self.sessions}"
         self._refused = ""
         self._window = 0
+        # Like all that a session says.
+        self._drained = False
         log.info("server_connected", server=self._access.url, server_version=None)
-        self._owner.opened()
+        # Over HTTP go no logs, and no results in chunks.
+        lease_s = self._lease_s
+        self._owner.opened(Welcome(s=self.session, server_us=0, heartbeat_s=self.heartbeat_s, lease_s=lease_s))
 
     # --- claims ------------------------------------------------------------------------------------------
 
@@ -355,18 +327,18 @@ class HttpLink:
             "labels": hello.labels,
         }
         sent_s = self._clock.mono_s()
-        reply = await self._post("/api/jobs/claim", body, wait_s + ANSWER_S)
+        reply = await self._requests.post("/api/jobs/claim", body, wait_s + ANSWER_S)
         if reply.status == HTTPStatus.CONFLICT and reply.code == "duplicate_node":
             raise DuplicateNode(f"the server refused this node: {reply.message}")
         if reply.status == HTTPStatus.FORBIDDEN and reply.code == "denied":
             raise Denied(f"the server refused this node: {reply.message}")
-        answer: _Claimed = _answer(reply, _decode_claimed)
+        answer: _Claimed = decoded(reply, _decode_claimed)
         now_s = self._clock.mono_s()
         self.heartbeat_s = max(0.01, answer.heartbeat_s)
         self._lease_s = answer.lease_s
         self._lease.extend(sent_s, answer.lease_s)
         # While it let us wait nothing travelled.
-        self._time.sample(min(sent_s + answer.waited_s, now_s), now_s, _us(answer.server_time))
+        self._time.sample(min(sent_s + answer.waited_s, now_s), now_s, moment_us(answer.server_time))
         return answer
 
     def _take(self, answer: _Claimed) -> None:
@@ -376,7 +348,7 @@ class HttpLink:
             return
         if answer.drain != self._drained:
             self._drained = answer.drain
-            self._owner.receive(ServerDrain(s=session, on=answer.drain))
+            self._owner.receive(ServerDrain(s=session, on=answer.drain, deadline_s=answer.drain_s))
         if answer.jobs:
             self._ids.update((job.token, job.id) for job in answer.jobs)
             self._owner.receive(Dispatch(s=session, items=[_item(job) for job in answer.jobs]))
@@ -408,10 +380,10 @@ class HttpLink:
             return ResultAck(s=s, superseded=tokens)
         if reply.status == HTTPStatus.NOT_FOUND and reply.code == "not_found":
             return ResultAck(s=s, unknown=tokens)
-        _checked(reply)
+        checked(reply)
         return ResultAck(s=s, recorded=tokens)
 
-    async def _post_result(self, item: ResultItem) -> _Reply:
+    async def _post_result(self, item: ResultItem) -> Reply:
         error = item.error
         body = {
             "bot_id": self._owner_id(),
@@ -435,7 +407,7 @@ class HttpLink:
         for name, us in (("started_at", item.started_us), ("finished_at", item.finished_us)):
             if us is not None:
                 body[name] = rfc3339(us)
-        return await self._post(f"/api/jobs/{item.id}/result", body, ANSWER_S * 2)
+        return await self._requests.post(f"/api/jobs/{item.id}/result", body, ANSWER_S * 2)
 
     def _owner_id(self) -> str:
         return "" if self._hello is None else self._hello.node_id
@@ -454,9 +426,9 @@ class HttpLink:
         if self._rejects:
             token, reason = next(iter(self._rejects.items()))
             body = {"bot_id": self._owner_id(), "token": token, "status": "rejected", "reason": reason}
-            reply = await self._post(f"/api/jobs/{self._ids[token]}/result", body, ANSWER_S)
+            reply = await self._requests.post(f"/api/jobs/{self._ids[token]}/result", body, ANSWER_S)
             if reply.code not in ("lease_lost", "not_found"):
-                _checked(reply)
+                checked(reply)
             self._rejects.pop(token, None)
             self._ids.pop(token, None)
             return
@@ -469,96 +441,28 @@ class HttpLink:
             "percent": progress.percent,
             "text": progress.text,
         }
-        reply = await self._post(f"/api/jobs/{self._ids[token]}/heartbeat", body, ANSWER_S)
-        if reply.code in ("lease_lost", "not_found") or _answer(reply, _decode_beaten).cancel:
+        reply = await self._requests.post(f"/api/jobs/{self._ids[token]}/heartbeat", body, ANSWER_S)
+        if reply.code in ("lease_lost", "not_found") or decoded(reply, _decode_beaten).cancel:
             self._owner.receive(Cancel(s=self.session or "", tokens=[token]))
-
-    # --- requests ------------------------------------------------------------------------------------------
-
-    def _client(self) -> httpx.AsyncClient:
-        import httpx
-
-        url = httpx.URL(self._access.url)
-        return httpx.AsyncClient(
-            base_url=url,
-            # Making a TLS context costs 100 ms, and over http:// there is no TLS to verify.
-            verify=url.scheme == "https",
-            # A proxy of the environment can't reach this machine's loopback.
-            trust_env=not is_loopback(url.host),
-            limits=httpx.Limits(max_connections=10, keepalive_expiry=30.0),
-            transport=self._transport,
-        )
-
-    async def _post(self, path: str, body: dict[str, Any], answer_s: float) -> _Reply:
-        import httpx
-
-        if self._http is None:
-            raise AssertionError("a request outside run()")
-        headers = {"content-type": "application/json", "authorization": f"Bearer {self._access.read_token()}"}
-        timeout = httpx.Timeout(answer_s, connect=CONNECT_S)
-        try:
-            response = await self._http.post(path, content=_encode(body), headers=headers, timeout=timeout)
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise _Over(End("unreachable", f"{type(error).__name__}: {error}"[:200])) from None
-        code, message = "", ""
-        if response.status_code >= HTTPStatus.BAD_REQUEST:
-            try:
-                problem = _decode_problem(response.content).error
-                code, message = problem.code, problem.message
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                # Not our server's: a proxy's page.
-                message = f"HTTP {response.status_code} without a reason that this node understands"
-        return _Reply(response.status_code, code, message, _retry_after_s(response), response.content)
 
 
 # What repeating won't make better.
 _MALFORMED = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
-def _checked(reply: _Reply) -> None:
-    """Raises ``_Over`` for whatever is no success."""
-    if HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
-        return
-    if reply.status == HTTPStatus.UNAUTHORIZED:
-        raise _Over(End("unauthenticated", reply.message))
-    if reply.status == HTTPStatus.FORBIDDEN:
-        raise _Over(End("forbidden", reply.message))
-    raise _Over(End(f"http_{reply.status}", reply.message[:200], reply.retry_after_s))
-
-
-def _answer(reply: _Reply, decode: Any) -> Any:
-    _checked(reply)
-    try:
-        return decode(reply.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _Over(End("not_understood", f"is it a ScheduleZero server? {error}"[:200])) from None
-
-
 def _end_of(task: asyncio.Task[None]) -> End:
     """How the loop ended; what is no end of a session is raised."""
     error = task.exception()
-    if isinstance(error, _Over):
+    if isinstance(error, Over):
         return error.end
     if error is not None:
         raise error
     raise AssertionError("a loop without an end has ended")
 
 
-def _retry_after_s(response: httpx.Response) -> float:
-    said = response.headers.get("retry-after", "")
-    return min(float(said), BACKOFF_MAX_S) if said.isascii() and said.isdigit() else 0.0
-
-
-def _us(moment: str) -> int:
-    try:
-        return to_us(datetime.fromisoformat(moment))
-    except ValueError:
-        raise _Over(End("not_understood", f"{moment[:50]!r} is no moment")) from None
-
-
 def _item(job: _Job) -> DispatchItem:
-    nominal_us = None if job.nominal_time is None else _us(job.nominal_time)
-    start_by_us = None if job.start_by is None else _us(job.start_by)
+    nominal_us = None if job.nominal_time is None else moment_us(job.nominal_time)
+    start_by_us = None if job.start_by is None else moment_us(job.start_by)
     return replace(job, params=bytes(job.job_params), nominal_us=nominal_us, start_by_us=start_by_us)
 
 
@@ -570,7 +474,7 @@ def _operation(declared: Any) -> dict[str, Any]:
     return {"handler_id": declared.handler_id, "methods": methods}
 
 
-def _unreportable(item: ResultItem, reply: _Reply) -> ResultItem:
+def _unreportable(item: ResultItem, reply: Reply) -> ResultItem:
     """What is reported in place of a result that the server won't take."""
     return ResultItem(
         id=item.id,

@@ -57,6 +57,7 @@ from schedule_zero.node.worker_frames import (
     Quit,
     Ready,
     Run,
+    Said,
     Stop,
     Told,
 )
@@ -147,6 +148,7 @@ class WorkerPool:
         self._ended: Callable[[LiveAttempt, Outcome], None] = lambda _, __: None
         self._report: ReportProgress = lambda _, __, ___: None
         self._heard: Callable[[LiveAttempt], None] = lambda _: None
+        self._say: Callable[[int, str, str], object] | None = None
         # For tests and the log.
         self.started = 0
 
@@ -157,9 +159,14 @@ class WorkerPool:
         ended: Callable[[LiveAttempt, Outcome], None],
         report: ReportProgress,
         heard: Callable[[LiveAttempt], None],
+        say: Callable[[int, str, str], object] | None = None,
     ) -> None:
         """``enter`` is called when an attempt has a worker, and says whether it may start."""
-        self._enter, self._ended, self._report, self._heard = enter, ended, report, heard
+        self._enter, self._ended, self._report, self._heard, self._say = enter, ended, report, heard, say
+
+    def allow_results(self, limit: int) -> None:
+        """In workers that are started from now on a result may take so many bytes."""
+        self._begin.result_limit = limit
 
     # --- for the runner ----------------------------------------------------------------------------------
 
@@ -305,6 +312,10 @@ class WorkerPool:
             job = self._jobs.get(worker)
             if job is not None and job.attempt.token == message.token:
                 self._heard(job.attempt)
+        elif isinstance(message, Said):
+            job = self._jobs.get(worker)
+            if job is not None and job.attempt.token == message.token and self._say is not None:
+                self._say(message.token, message.code, message.text)
         elif isinstance(message, Logged):
             _log(message.line)
         elif isinstance(message, Broken):

@@ -33,8 +33,10 @@ from schedule_zero.wire.messages import (
     HbAck,
     Heartbeat,
     Hello,
+    LogAck,
     NodeMessage,
     ResultAck,
+    ResultChunkAck,
     ServerDrain,
     ServerMessage,
     Welcome,
@@ -58,7 +60,7 @@ RECEIVE_BURST = 64
 MAX_BAD = 100
 GOODBYE_LINGER_MS = 500
 
-Conversation = Dispatch | Cancel | ResultAck | ServerDrain
+Conversation = Dispatch | Cancel | ResultAck | ResultChunkAck | LogAck | ServerDrain
 
 _encode = msgspec.msgpack.Encoder().encode
 _uniform = secrets.SystemRandom().uniform
@@ -77,7 +79,7 @@ class Owner(Protocol):
         """How many attempts are held, how many results wait in the outbox."""
         ...
 
-    def opened(self) -> None: ...
+    def opened(self, welcome: Welcome) -> None: ...
 
     def closed(self) -> None: ...
 
@@ -243,7 +245,7 @@ class Link:
         self._acked_s = now_s
         self._welcome.set_result(None)
         log.info("server_connected", server=self._address, server_version=welcome.server_version)
-        self._owner.opened()
+        self._owner.opened(welcome)
 
     async def _keep_alive(self) -> End:
         while True:
@@ -345,7 +347,7 @@ class Link:
             if self._bad > MAX_BAD:
                 self._end(End("bad_messages", f"{self._bad} could not be understood"))
             return
-        if isinstance(message, Dispatch | Cancel | ResultAck | ServerDrain):
+        if isinstance(message, Dispatch | Cancel | ResultAck | ResultChunkAck | LogAck | ServerDrain):
             # One of another session is from before a reconnect: nothing stale is believed.
             if message.s == self.session:
                 self._owner.receive(message)

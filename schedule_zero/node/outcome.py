@@ -30,6 +30,8 @@ class Outcome(NamedTuple):
     error: JobError | None = None
     retry_after_s: float | None = None
     give_up: bool = False
+    # Of a result that is kept in a file of its own, instead of ``result``.
+    result_bytes: int = 0
     # What its process used, where it had one of its own.
     cpu_us: int | None = None
     peak_rss_bytes: int | None = None

@@ -27,7 +27,7 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.node import outcome
 from schedule_zero.node.attempt import LiveAttempt, Phase, empty_context, stopped
-from schedule_zero.node.context import JobContext, ReportProgress, StopReason
+from schedule_zero.node.context import Book, JobContext, ReportProgress, StopReason
 from schedule_zero.node.lease import Lease
 from schedule_zero.node.outcome import Outcome
 
@@ -60,6 +60,7 @@ class Runner:
         report: ReportProgress,
         too_late: Callable[[list[int]], None] | None = None,
         alive: Callable[[LiveAttempt], None] | None = None,
+        book: Book | None = None,
         isolation: WorkerPool | None = None,
     ) -> None:
         self.slots = slots
@@ -79,9 +80,13 @@ class Runner:
         self._on_alive = alive
         # Some that wait have a time to be started by.
         self._expiring = False
+        self._book = book
         self._isolation = isolation
         if isolation is not None:
-            isolation.attach(enter=self._enter_isolated, ended=self._isolated_ended, report=report, heard=self._alive)
+            say = None if book is None else book.say
+            isolation.attach(
+                enter=self._enter_isolated, ended=self._isolated_ended, report=report, heard=self._alive, say=say
+            )
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._queue: deque[LiveAttempt] = deque()
@@ -101,6 +106,12 @@ class Runner:
     @property
     def queued(self) -> int:
         return len(self._queue)
+
+    def allow_results(self, limit: int) -> None:
+        """From now on a result may take so many bytes."""
+        self._result_limit = limit
+        if self._isolation is not None:
+            self._isolation.allow_results(limit)
 
     def submit(self, attempts: Iterable[LiveAttempt]) -> None:
         """Take these on, in this order."""
@@ -128,7 +139,7 @@ class Runner:
                 self._queue.remove(attempt)
                 self._close(attempt, outcome.cancelled())
         if waiting:
-            self._deliver(attempt)
+            self._hand_over(attempt)
         else:
             self._ask(attempt, StopReason.CANCEL)
         return True
@@ -270,7 +281,7 @@ class Runner:
             attempt.deadline_s = now_s + timeout_s
             deadline_us = self._clock.wall_us() + round(timeout_s * 1e6)
         alive = None if attempt.item.heartbeat_timeout_s is None else functools.partial(self._alive, attempt)
-        return JobContext(attempt.item, self._node_id, deadline_us, attempt.stop, self._report, alive)
+        return JobContext(attempt.item, self._node_id, deadline_us, attempt.stop, self._report, self._book, alive)
 
     def _alive(self, attempt: LiveAttempt) -> None:
         """From the job's thread."""
@@ -296,7 +307,7 @@ class Runner:
         if late:
             self._returned_late(attempt)
         else:
-            self._deliver(attempt)
+            self._hand_over(attempt)
         self._pump()
 
     # --- worker processes ----------------------------------------------------------------------------------
@@ -325,7 +336,7 @@ class Runner:
         if late:
             self._returned_late(attempt)
         else:
-            self._deliver(attempt)
+            self._hand_over(attempt)
         self._pump_soon()
 
     def _pump_soon(self) -> None:
@@ -375,7 +386,7 @@ class Runner:
         elif late:
             self._on_loop(self._returned_late, attempt)
         else:
-            self._deliver(attempt)
+            self._hand_over(attempt)
         if wake and not self._pump_due:
             self._pump_due = True
             self._on_loop(self._pump)
@@ -398,6 +409,13 @@ class Runner:
         attempt.outcome = ended
         attempt.finished_s = self._clock.mono_s()
         return True
+
+    def _hand_over(self, attempt: LiveAttempt) -> None:
+        """It has its outcome: its log ends, and it is delivered."""
+        book = self._book
+        if book is not None and book.logs:
+            attempt.log_lines = book.end(attempt.token)
+        self._deliver(attempt)
 
     def _running(self) -> list[LiveAttempt]:
         return [attempt for attempt in self.attempts.values() if attempt.phase is Phase.RUNNING]
@@ -433,7 +451,7 @@ class Runner:
                 reason=reason,
                 slots_held=len(self.overdue),
             )
-            self._deliver(attempt)
+            self._hand_over(attempt)
 
     def _returned_late(self, attempt: LiveAttempt) -> None:
         with self._lock:

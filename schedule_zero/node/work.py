@@ -14,14 +14,17 @@ from msgspec import Struct
 
 from schedule_zero.clock import Clock
 from schedule_zero.node.attempt import LiveAttempt, Phase
+from schedule_zero.node.big_results import BigResults
 from schedule_zero.node.context import StopReason
 from schedule_zero.node.credit import CreditWindow
-from schedule_zero.node.delivery import Delivery, EncodedResult, encode_result, token_of
+from schedule_zero.node.delivery import Delivery, EncodedResult, big_of, encode_result, token_of, without_result
 from schedule_zero.node.drain import DrainDeadline, Step
 from schedule_zero.node.identity import Identity
 from schedule_zero.node.isolation import WorkerPool
 from schedule_zero.node.lease import Lease, ServerTime
 from schedule_zero.node.link import Conversation, Line
+from schedule_zero.node.log_book import LogBook
+from schedule_zero.node.log_sender import LogSender
 from schedule_zero.node.mailbox import Mailbox
 from schedule_zero.node.methods import BoundMethod
 from schedule_zero.node.outbox import Durable, Outbox
@@ -39,12 +42,18 @@ from schedule_zero.wire.messages import (
     HandlerDeclaration,
     Held,
     Hello,
+    Log,
+    LogAck,
+    LogChunk,
     NodeDrain,
     Progress,
     Reject,
     RejectedItem,
     ResultAck,
+    ResultChunk,
+    ResultChunkAck,
     ServerDrain,
+    Welcome,
 )
 
 log = structlog.get_logger(__name__)
@@ -113,17 +122,28 @@ class Work:
             on_health=health.post,
             on_broken=broken.post,
         )
+        self.big = BigResults(identity.folder / "results", self.outbox.put)
+        # A larger result is sent in chunks.
+        self._inline_bytes = self._result_limit = result_limit
         self.delivery = Delivery()
         self.credit = CreditWindow(about.slots)
+        self.log_sender = LogSender()
+        self.logs = LogBook(
+            clock=clock,
+            time=time,
+            execution_of=self._execution_of,
+            post=Mailbox[list[LogChunk]](loop, self._logged).post,
+        )
         self.runner = Runner(
             slots=about.slots,
             clock=clock,
             lease=lease,
             node_id=identity.node_id,
             result_limit=result_limit,
-            deliver=self.outbox.put,
+            deliver=self._deliver,
             report=ProgressBoard(loop, self._send_progress).report,
             too_late=lambda tokens: self._reject([RejectedItem(token=token, reason="too_late") for token in tokens]),
+            book=self.logs,
             isolation=isolation,
         )
         self._time = time
@@ -131,7 +151,7 @@ class Work:
         self._fenced = True
         self._refusing: set[str] = set()
         self._operator_drain = DrainDeadline()
-        self._sweep_due = False
+        self._sweep_due = self._logs_due = self._parts_due = False
         self._recent: set[int] = set()
         self._older: set[int] = set()
 
@@ -139,13 +159,16 @@ class Work:
         """Recover the outbox and work for this link."""
         self._link = link
         _, waiting = self.outbox.open(token_of)
-        self.delivery.add(waiting)
+        self.big.recover(token for token, _ in waiting)
+        self.delivery.add(self._with_result(token, record) for token, record in waiting)
         if waiting:
             log.info("outbox_recovered", results=len(waiting))
 
     def close(self) -> None:
         """End the threads; what the outbox has taken is written first."""
         self.runner.close()
+        self.logs.close()
+        self.big.close()
         self.outbox.close()
 
     # --- for the link ------------------------------------------------------------------------------------
@@ -173,8 +196,13 @@ class Work:
     def heartbeat(self) -> tuple[int, int]:
         return len(self.runner.attempts), len(self.delivery)
 
-    def opened(self) -> None:
+    def opened(self, welcome: Welcome) -> None:
         self._fenced = False
+        self.logs.limit_bytes = welcome.log_bytes
+        self._inline_bytes = welcome.result_bytes or self._result_limit
+        self.runner.allow_results(max(self._inline_bytes, welcome.big_result_bytes))
+        self.big.opened()
+        self.log_sender.opened()
         self.delivery.opened()
         self.credit.forget_sent()
         # The server says it again if it still holds; if it doesn't, it would say nothing.
@@ -196,6 +224,10 @@ class Work:
             self._acknowledged(message)
         elif isinstance(message, Cancel):
             self._cancelled(message.tokens)
+        elif isinstance(message, ResultChunkAck):
+            self._part_stored(message)
+        elif isinstance(message, LogAck):
+            self._logs_stored(message)
         else:
             self._drained_by_operator(message)
 
@@ -278,6 +310,9 @@ class Work:
         busy_s = 0.0
         now_s = first_s = self._clock.mono_s()
         for batch in batches:
+            for item in batch:
+                if item.entry.outcome is not None and item.entry.outcome.result_bytes:
+                    self._hold(item.entry.item.id, item.token, item.entry.outcome.result_bytes)
             self.delivery.add((item.token, item.record) for item in batch)
             self.runner.release(item.token for item in batch)
             for item in batch:
@@ -294,6 +329,8 @@ class Work:
         tokens = [*ack.recorded, *ack.duplicate, *ack.superseded, *ack.unknown]
         known = self.delivery.ack(tokens)
         self.outbox.ack(known)
+        for token in known:
+            self.big.forget(token)
         self._remember(known)
         if ack.superseded or ack.unknown:
             log.warning("results_not_taken", superseded=len(ack.superseded), unknown=len(ack.unknown))
@@ -307,6 +344,8 @@ class Work:
         for items in self.delivery.take(self._clock.mono_s()):
             link.send(EncodedResult(s=link.session, items=items))
         self._offer_credit()
+        self._send_parts_soon()
+        self._send_logs_soon()
 
     def _offer_credit(self) -> None:
         link = self._link
@@ -345,6 +384,102 @@ class Work:
         for token, (percent, text) in newest.items():
             if token in self.runner.attempts:
                 link.send(Progress(s=link.session, token=token, percent=percent, text=text))
+
+    # --- big results -------------------------------------------------------------------------------------
+
+    def _deliver(self, attempt: LiveAttempt) -> None:
+        """Any thread: an attempt has its outcome."""
+        result = None if attempt.outcome is None else attempt.outcome.result
+        if result is not None and len(result) > self._inline_bytes:
+            self.big.keep(attempt)
+        else:
+            self.outbox.put(attempt)
+
+    def _with_result(self, token: int, record: bytes) -> tuple[int, bytes]:
+        """A record that was found at start, its result beside it if it is to have one there."""
+        execution_id, size = big_of(record)
+        if size:
+            if self.big.size_of(token) == size:
+                self._hold(execution_id, token, size)
+            else:
+                log.error("big_result_lost", execution_id=execution_id, bytes=size)
+                record = without_result(record, "the file with the result was not there after a restart of the node")
+        return token, record
+
+    def _hold(self, execution_id: str, token: int, size: int) -> None:
+        self.delivery.hold(token)
+        self.big.add(execution_id, token, size)
+
+    def _part_stored(self, ack: ResultChunkAck) -> None:
+        # Where nobody wants it, its RESULT is answered by why.
+        if self.big.ack(ack.token, ack.upto, self._clock.mono_s(), unknown=ack.unknown):
+            self.delivery.release(ack.token)
+        elif ack.token in self.big:
+            self.delivery.hold(ack.token)
+        self.flush()
+
+    def _send_parts_soon(self) -> None:
+        if not self._parts_due and len(self.delivery):
+            self._parts_due = True
+            self._loop.call_soon(self._send_parts)
+
+    def _send_parts(self) -> None:
+        """One at a time: whatever else there is to send has its turn in between."""
+        self._parts_due = False
+        link = self._link
+        if link is None or link.session is None or self.delivery.waiting:
+            return
+        part = self.big.take(self._clock.mono_s())
+        if part is None:
+            return
+        sent = link.send(
+            ResultChunk(
+                s=link.session,
+                id=part.execution_id,
+                token=part.token,
+                offset=part.offset,
+                bytes=part.raw_bytes,
+                total=part.total,
+                body=part.body,
+            )
+        )
+        if sent:
+            self._send_parts_soon()
+
+    # --- logs --------------------------------------------------------------------------------------------
+
+    def _execution_of(self, token: int) -> str | None:
+        attempt = self.runner.attempts.get(token)
+        return None if attempt is None or attempt.phase is Phase.ENDED else attempt.item.id
+
+    def _logged(self, batches: list[list[LogChunk]]) -> None:
+        for chunks in batches:
+            self.log_sender.add(chunks)
+        self.logs.full = self.log_sender.full
+        self._send_logs_soon()
+
+    def _logs_stored(self, ack: LogAck) -> None:
+        if ack.unknown:
+            self.log_sender.forget(ack.unknown)
+        self.log_sender.ack(ack.items)
+        self.logs.full = self.log_sender.full
+        self._send_logs_soon()
+
+    def _send_logs_soon(self) -> None:
+        """In a turn of its own: whatever else there is to send in this one goes first."""
+        if not self._logs_due and not self.log_sender.idle:
+            self._logs_due = True
+            self._loop.call_soon(self._send_logs)
+
+    def _send_logs(self) -> None:
+        self._logs_due = False
+        link = self._link
+        # What results wait for, logs wait for.
+        if link is None or link.session is None or self.delivery.waiting:
+            return
+        items = self.log_sender.take(self._clock.mono_s())
+        if items and link.send(Log(s=link.session, items=items)):
+            self._send_logs_soon()
 
     # --- time passes -----------------------------------------------------------------------------------------
 
@@ -396,6 +531,12 @@ class Work:
         again = self.delivery.overdue(now_s)
         if again:
             log.info("results_resent", results=again)
+        again = self.big.overdue(now_s)
+        if again:
+            log.info("big_results_resent", results=again)
+        again = self.log_sender.overdue(now_s)
+        if again:
+            log.info("logs_resent", chunks=again)
         self.credit.block(len(self.runner.overdue))
         self.flush()
 
@@ -438,6 +579,10 @@ class Work:
         self.flush()
         if self._link is not None and self._link.session is not None:
             await self._until(lambda: not len(self.delivery), flush_s)
+            # Of what jobs said in their last moment, as much as the server takes in that time.
+            await asyncio.to_thread(self.logs.turn)
+            await asyncio.sleep(0)
+            await self._until(lambda: self.log_sender.idle, flush_s)
         if len(self.delivery):
             log.warning("results_kept_in_outbox", results=len(self.delivery))
 

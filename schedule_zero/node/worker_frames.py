@@ -87,6 +87,14 @@ class Alive(_Frame, tag="alive"):
     token: int
 
 
+class Said(_Frame, tag="said"):
+    """What the attempt says, for its log; ``code`` as in ``log_lines``."""
+
+    token: int
+    code: str
+    text: str
+
+
 class Logged(_Frame, tag="logged"):
     """A line of this process's log, as a JSON object."""
 
@@ -112,7 +120,7 @@ class Done(_Frame, tag="done"):
 
 
 ToWorker = Begin | Run | Stop | Quit
-FromWorker = Ready | Broken | Told | Alive | Logged | Done
+FromWorker = Ready | Broken | Told | Alive | Said | Logged | Done
 
 M = TypeVar("M")
 _encode = msgspec.msgpack.Encoder().encode

@@ -30,7 +30,7 @@ from schedule_zero.clock import SystemClock
 from schedule_zero.config import LogConfig
 from schedule_zero.errors import ScheduleZeroError
 from schedule_zero.job_options import Isolation
-from schedule_zero.node import outcome, processes
+from schedule_zero.node import capture, outcome, processes
 from schedule_zero.node.attempt import LiveAttempt
 from schedule_zero.node.context import CLIENT
 from schedule_zero.node.handler import BaseHandler
@@ -49,6 +49,7 @@ from schedule_zero.node.worker_frames import (
     Logged,
     Ready,
     Run,
+    Said,
     Stop,
     Told,
     ToWorker,
@@ -62,6 +63,9 @@ MEMORY_MARGIN = 256 << 20
 CPU_MARGIN_S = 2
 _READ_BYTES = 1 << 18
 MAX_LOG_LINE = 64 << 10
+# Of what the job says: so many characters in one frame, and so many pieces of a line before it is sent unfinished.
+MAX_SAID = 64 << 10
+MAX_PIECES = 100
 
 
 class Line:
@@ -112,6 +116,64 @@ class LogStream(io.TextIOBase):
         for one in text.splitlines():
             self._line.send(Logged(line=one.encode("utf-8", "replace")[:MAX_LOG_LINE]))
         return len(text)
+
+
+class Relay:
+    """What the job says, to the node: whole lines at a time, or what has gathered without a line feed."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self.logs: dict[int, RelayedLog] = {}
+
+    def open(self, _execution_id: str, token: int) -> RelayedLog:
+        log = self.logs[token] = RelayedLog(self._line, token)
+        return log
+
+    def say(self, token: int, code: str, text: str) -> bool:
+        log = self.logs.get(token)
+        return log is not None and log.write(code, text)
+
+    def end(self, token: int) -> int:
+        log = self.logs.pop(token, None)
+        if log is not None:
+            log.end()
+        # The node counts them.
+        return 0
+
+
+class RelayedLog:
+    """Of one attempt; from any thread."""
+
+    def __init__(self, line: Line, token: int) -> None:
+        self._line = line
+        self._token = token
+        self._lock = threading.Lock()
+        self._begun: dict[str, list[str]] = {}
+        self._over = False
+
+    def write(self, code: str, text: str) -> bool:
+        with self._lock:
+            if self._over:
+                return False
+            begun = self._begun.setdefault(code, [])
+            begun.append(text)
+            if text.endswith("\n") or len(begun) > MAX_PIECES:
+                self._send(code, begun)
+            return True
+
+    def end(self) -> None:
+        with self._lock:
+            self._over = True
+            for code, begun in self._begun.items():
+                self._send(code, begun)
+
+    def _send(self, code: str, begun: list[str]) -> None:
+        text = "".join(begun)
+        begun.clear()
+        for start in range(0, len(text), MAX_SAID):
+            # A lone surrogate has no place in a message.
+            part = text[start : start + MAX_SAID].encode("utf-8", "backslashreplace").decode()
+            self._line.send(Said(token=self._token, code=code, text=part))
 
 
 class Meter:
@@ -184,6 +246,7 @@ class Worker:
             deliver=self._deliver,
             report=ProgressBoard(self._loop, self._tell).report,
             alive=self._alive,
+            book=Relay(line),
         )
         # When the node last heard that the current job goes on.
         self._alive_s = -math.inf
@@ -275,6 +338,8 @@ async def serve(line: Line, begin: Begin) -> None:
         _exit(1)
     worker = Worker(line, begin, methods)
     threading.Thread(target=worker.listen, name="listen", daemon=True).start()
+    # From here on it is jobs that speak.
+    capture.install()
     line.send(
         Ready(
             rss_bytes=processes.own_memory()[0],

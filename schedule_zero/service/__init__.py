@@ -19,6 +19,7 @@ from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
+from schedule_zero.service.logs import LogService
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.specs import (
     ExecutionView,
@@ -52,6 +53,7 @@ class Service(Struct, frozen=True, kw_only=True):
     """The verbs by noun."""
 
     executions: ExecutionService
+    logs: LogService
     dead_letters: DeadLetterService
     jobs: JobService
     schedules: ScheduleService

@@ -23,6 +23,7 @@ from schedule_zero.service.params import check_params
 from schedule_zero.service.specs import ExecutionView, IdemKey, Principal, RunNow, SubmitItem, Submitted
 from schedule_zero.store import Store
 from schedule_zero.store import executions as store_executions
+from schedule_zero.store import results as store_results
 from schedule_zero.store.idempotency import IdempotencyRecord, IdempotentReplay
 from schedule_zero.store.tx import Page
 
@@ -220,6 +221,15 @@ class ExecutionService:
             attempts=found.attempts,
             progress=self._dispatcher.progress(execution_id),
         )
+
+    async def result_part(self, execution: Execution, first: int) -> bytes:
+        """From byte ``first`` on, the next part of a result that is stored aside; empty: it isn't there any more."""
+        return await self._store.read(lambda conn: store_results.read(conn, execution.id, execution.token, first))
+
+    async def sweep_results(self, older_than_s: float) -> int:
+        """Delete parts of results that belong to none; of how many attempts."""
+        before_us = self._clock.wall_us() - round(older_than_s * 1e6)
+        return await self._store.write(store_results.sweep, store_results.Sweep(before_us))
 
     async def find(self, wanted: store_executions.Filter) -> Page[Execution]:
         """A page of executions, newest first."""

@@ -15,7 +15,8 @@ from schedule_zero.clock import Clock
 from schedule_zero.config import DispatchConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.dispatch.endings import encode_error
-from schedule_zero.dispatch.http_peers import INSTANCE, Ask, Beat, Given
+from schedule_zero.dispatch.http_claims import Ask, Beat, Given
+from schedule_zero.dispatch.http_peers import INSTANCE
 from schedule_zero.errors import LeaseLost, NotFound
 from schedule_zero.model import Attempt, JobMethod
 from schedule_zero.service.access import AccessService

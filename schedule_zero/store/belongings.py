@@ -16,7 +16,11 @@ from schedule_zero.store.statements import bulk_delete, bulk_select
 from schedule_zero.store.tx import Tx
 
 # (table, the column that names the execution).
-BELONGINGS = ((tables.attempts, "execution_id"),)
+BELONGINGS = (
+    (tables.attempts, "execution_id"),
+    (tables.log_chunks, "execution_id"),
+    (tables.result_chunks, "execution_id"),
+)
 
 FIELDS = ("seq", "id", "handler_id", "state", "started_us", "finished_us", "dead_letter")
 IS_OVER = frozenset(state.value for state in TERMINAL)

@@ -41,7 +41,7 @@ class Cleared(Struct):
 
 
 def clear(tx: Tx, args: list[Clear]) -> list[Cleared]:
-    """One step of deleting terminal executions and their attempts. See ``clear_all``."""
+    """One step of deleting terminal executions, their attempts and their logs. See ``clear_all``."""
     return [_clear_step(tx, arg) for arg in args]
 
 

@@ -14,6 +14,7 @@ from schedule_zero.model import Attempt, AttemptOutcome, Event, State
 from schedule_zero.rules.states import TERMINAL, TRANSITIONS
 from schedule_zero.store import execution_rows as rows
 from schedule_zero.store import tables
+from schedule_zero.store.results import set_sizes
 from schedule_zero.store.statements import Query, bulk_insert, bulk_select, bulk_update
 from schedule_zero.store.tx import Tx, Undo
 
@@ -30,6 +31,8 @@ class EndItem(Struct, kw_only=True):
     # The next state: terminal, ``retry_scheduled`` (with ``not_before_us``) or ``pending``.
     state: State
     result: bytes | None = None
+    # Of a result that is in ``results`` already.
+    result_bytes: int | None = None
     error: bytes | None = None
     started_us: int | None = None
     finished_us: int | None = None
@@ -142,6 +145,7 @@ def _end_all(tx: Tx, items: list[EndItem]) -> bool:
     ended: list[tuple[Any, ...]] = []
     gone_on: list[tuple[Any, ...]] = []
     archived: list[tuple[Any, ...]] = []
+    large: list[tuple[str, int, int]] = []
     for i in items:
         state = i.state
         if state is State.COMPLETED and _is_common(i):
@@ -166,12 +170,16 @@ def _end_all(tx: Tx, items: list[EndItem]) -> bool:
             times = (i.started_us, i.finished_us, i.stored_us)
             used = (i.cpu_us, i.peak_rss_bytes)
             ended.append((i.id, i.token, state.value, *documents, *times, *used, i.dead_letter, int(i.lost)))
+            if i.result_bytes and state is State.COMPLETED:
+                large.append((i.id, i.token, i.result_bytes))
         if i.archive:
             archived.append((i.id, *_attempt_values(i)))
     with tx.attempt() as trial:
         if tx.bulk(_COMPLETE, completed) + tx.bulk(_END, ended) + tx.bulk(_GO_ON, gone_on) != len(items):
             raise Undo
         tx.bulk(_ARCHIVE, archived)
+        if large:
+            set_sizes(tx, large)
     return trial.kept
 
 

@@ -22,7 +22,7 @@ FIELDS = (
     "nominal_us", "not_before_us", "attempt", "token", "node_id", "lost_count", "cancel_requested",
     "dispatched_us", "started_us", "finished_us", "stored_us", "parent_id", "idempotency_key", "options",
     "result", "error", "group_id", "lane", "concurrency_key", "rate_key", "sticky_key", "unique_key", "start_by_us",
-    "cpu_us", "peak_rss_bytes", "dead_letter",
+    "cpu_us", "peak_rss_bytes", "dead_letter", "result_bytes",
 )  # fmt: skip
 COLUMNS = tuple(tables.executions.c[name] for name in FIELDS)
 
@@ -128,6 +128,7 @@ def execution(row: Sequence[Any]) -> Execution:
         cpu_us=row[32],
         peak_rss_bytes=row[33],
         dead_letter=row[34],
+        result_bytes=row[35],
     )
 
 

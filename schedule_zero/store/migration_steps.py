@@ -114,8 +114,24 @@ def node_operations(conn: Connection) -> None:
     )
 
 
+def logs_and_large_results(conn: Connection) -> None:
+    """6 → 7: what attempts say; large results."""
+    blob = "BLOB" if conn.dialect.name == "sqlite" else "BYTEA"
+    _run(
+        conn,
+        f"""CREATE TABLE log_chunks (
+            execution_id {{name}} NOT NULL, token BIGINT NOT NULL, line BIGINT NOT NULL, byte BIGINT NOT NULL,
+            lines INTEGER NOT NULL, bytes INTEGER NOT NULL, last SMALLINT NOT NULL, created_us BIGINT NOT NULL,
+            body {blob} NOT NULL, PRIMARY KEY (execution_id, token, line))""",
+        f"""CREATE TABLE result_chunks (
+            execution_id {{name}} NOT NULL, token BIGINT NOT NULL, first BIGINT NOT NULL, bytes INTEGER NOT NULL,
+            created_us BIGINT NOT NULL, body {blob} NOT NULL, PRIMARY KEY (execution_id, token, first))""",
+        "ALTER TABLE executions ADD COLUMN result_bytes BIGINT",
+    )
+
+
 def unique_by_state(conn: Connection) -> None:
-    """6 → 7: who holds a unique key now is found without walking all that ever had it."""
+    """7 → 8: who holds a unique key now is found without walking all that ever had it."""
     _run(
         conn,
         "DROP INDEX ix_executions_unique",

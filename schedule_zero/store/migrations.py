@@ -13,6 +13,7 @@ from sqlalchemy import Connection, insert, inspect, select, update
 from schedule_zero.errors import ConfigError
 from schedule_zero.store.migration_steps import (
     how_jobs_are_run,
+    logs_and_large_results,
     node_operations,
     policies_and_history,
     requeues,
@@ -28,6 +29,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     how_jobs_are_run,
     requeues,
     node_operations,
+    logs_and_large_results,
     unique_by_state,
 )
 LATEST = 1 + len(STEPS)

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -109,6 +110,8 @@ executions = Table(
     Column("cpu_us", BigInteger),
     Column("peak_rss_bytes", BigInteger),
     Column("dead_letter", Name),
+    # Of a result that is stored in ``result_chunks``.
+    Column("result_bytes", BigInteger),
     Column("idempotency_key", Text),
     Column("options", Text),
     # The large ones last: a filter never has to read past them.
@@ -147,6 +150,38 @@ attempts = Table(
     Column("cpu_us", BigInteger),
     Column("peak_rss_bytes", BigInteger),
     Column("error", Text),
+    sqlite_with_rowid=True,
+)
+
+# What attempts said, as their nodes sent it: see ``wire.log_lines``. A chunk holds whole lines; the first one's number
+# is in the key, so that a range of lines is a range of the key.
+log_chunks = Table(
+    "log_chunks",
+    metadata,
+    Column("execution_id", Name, primary_key=True),
+    Column("token", BigInteger, primary_key=True, autoincrement=False),
+    Column("line", BigInteger, primary_key=True, autoincrement=False),
+    # Bytes of the log before it, and of it: both uncompressed.
+    Column("byte", BigInteger, nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    # 1: the log is complete with it.
+    Column("last", SmallInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_with_rowid=True,
+)
+
+# Results that are too large for ``executions.result``, in pieces: byte ``first`` on, compressed by zlib.
+result_chunks = Table(
+    "result_chunks",
+    metadata,
+    Column("execution_id", Name, primary_key=True),
+    Column("token", BigInteger, primary_key=True, autoincrement=False),
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+    Column("bytes", Integer, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
     sqlite_with_rowid=True,
 )
 

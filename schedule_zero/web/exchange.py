@@ -234,7 +234,9 @@ class Exchange(HTTPMessageDelegate):
             self._connection.finish()
 
     async def _stream(self, stream: EventStream) -> None:
-        self._write_head(200, "text/event-stream", (("X-Accel-Buffering", "no"),))
+        live = stream.length is None
+        headers = ("X-Accel-Buffering", "no") if live else ("Content-Length", str(stream.length))
+        self._write_head(200, stream.content_type, (headers,))
         chunks = stream.chunks
         try:
             if self._method != "HEAD":

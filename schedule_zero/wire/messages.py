@@ -26,11 +26,19 @@ Text = Annotated[str, Meta(max_length=4096)]
 Token = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Micros = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-Bytes = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+# Of what may be more than a Count counts: lines, bytes.
+Size = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Bytes = Size
 # The bounds also keep NaN out: no comparison with it holds.
 RetryAfter = Annotated[float, Meta(ge=0, le=86_400 * 365)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 MAX_BATCH = 5_000
+# Of one chunk of a result, likewise.
+MAX_RESULT_CHUNK = 128 << 10
+ResultBody = Annotated[bytes, Meta(max_length=MAX_RESULT_CHUNK + 4096)]
+# Of one chunk of a log, before it is compressed; and what a body of that may take.
+MAX_LOG_CHUNK = 256 << 10
+LogBody = Annotated[bytes, Meta(max_length=MAX_LOG_CHUNK + 4096)]
 
 
 class _Message(Struct, tag_field="t", kw_only=True, omit_defaults=True):
@@ -143,6 +151,10 @@ class ResultItem(Struct, kw_only=True, omit_defaults=True):
     # The job asked for another attempt not before this many seconds, or for none at all.
     retry_after_s: RetryAfter | None = None
     give_up: bool = False
+    # So many lines has its log in all; some of them may still be on their way.
+    log_lines: Size = 0
+    # The result has so many bytes, and was sent in RESULT_CHUNKs before; ``result`` is None then.
+    result_bytes: Size = 0
     # What its process and the processes that it started used, where it had one of its own.
     cpu_us: Micros | None = None
     peak_rss_bytes: Bytes | None = None
@@ -153,6 +165,47 @@ class Result(_Message, tag="RESULT"):
 
     s: Id
     items: Annotated[list[ResultItem], Meta(max_length=MAX_BATCH)]
+
+
+class ResultChunk(_Message, tag="RESULT_CHUNK"):
+    """A part of a result that is too large for a RESULT; that one follows when all parts are acknowledged."""
+
+    s: Id
+    id: Id
+    token: Token
+    # Where it begins, how many bytes it holds, and how many there are in all.
+    offset: Size
+    bytes: Annotated[int, Meta(ge=1, le=MAX_RESULT_CHUNK)]
+    total: Size
+    # Compressed by zlib.
+    body: ResultBody
+
+
+class LogChunk(Struct, kw_only=True, omit_defaults=True):
+    """Some lines of one attempt's log, in the form of ``log_lines``."""
+
+    id: Id
+    token: Token
+    # Where it begins: lines and (uncompressed) bytes of the log before it.
+    line: Size
+    byte: Size
+    # What it holds.
+    lines: Count
+    bytes: Annotated[int, Meta(ge=0, le=MAX_LOG_CHUNK)]
+    body: LogBody
+    # Lines acknowledged earlier: the node has none of before that any more.
+    acked: Size = 0
+    # Lines that were left out since the chunk before; the log says where.
+    left_out: Size = 0
+    # Nothing follows: the attempt is over.
+    last: bool = False
+
+
+class Log(_Message, tag="LOG"):
+    """Parts of logs, after whatever results and heartbeats there are to send; repeated until LOG_ACK names them."""
+
+    s: Id
+    items: Annotated[list[LogChunk], Meta(max_length=1000)]
 
 
 class NodeDrain(_Message, tag="DRAIN"):
@@ -176,6 +229,11 @@ class Welcome(_Message, tag="WELCOME"):
     heartbeat_s: float
     lease_s: float
     server_version: Text = ""
+    # One attempt's log may take so many bytes; 0: this server takes no logs.
+    log_bytes: Size = 0
+    # A result of more bytes than the first goes in chunks, up to the second; 0: the server doesn't say, takes none.
+    result_bytes: Size = 0
+    big_result_bytes: Size = 0
 
 
 class Deny(_Message, tag="DENY"):
@@ -243,6 +301,32 @@ class ResultAck(_Message, tag="RESULT_ACK"):
     unknown: list[Token] = []
 
 
+class ResultChunkAck(_Message, tag="RESULT_CHUNK_ACK"):
+    """So much of this result is stored; go on from there. ``unknown``: the attempt is not (any more) the node's."""
+
+    s: Id
+    token: Token
+    upto: Size
+    unknown: bool = False
+
+
+class LogAcked(Struct, kw_only=True, omit_defaults=True):
+    """All lines of this attempt before ``lines`` are stored; with ``last``, the log is complete."""
+
+    token: Token
+    lines: Size
+    last: bool = False
+
+
+class LogAck(_Message, tag="LOG_ACK"):
+    """The server has committed these logs, up to there."""
+
+    s: Id
+    items: list[LogAcked] = []
+    # Attempts of which it wants no log: they are not (or no longer) known.
+    unknown: list[Token] = []
+
+
 class ServerDrain(_Message, tag="SERVER_DRAIN"):
     """Take no new work and hand back what has not started (``on``), or take work again.
 
@@ -269,5 +353,17 @@ class ErrorMessage(_Message, tag="ERROR"):
     message: Text
 
 
-NodeMessage = Hello | Heartbeat | Credit | Accept | Reject | Progress | Result | NodeDrain | Bye
-ServerMessage = Welcome | Deny | HbAck | Dispatch | Cancel | ResultAck | ServerDrain | Goaway | ErrorMessage
+NodeMessage = Hello | Heartbeat | Credit | Accept | Reject | Progress | Result | ResultChunk | Log | NodeDrain | Bye
+ServerMessage = (
+    Welcome
+    | Deny
+    | HbAck
+    | Dispatch
+    | Cancel
+    | ResultAck
+    | ResultChunkAck
+    | LogAck
+    | ServerDrain
+    | Goaway
+    | ErrorMessage
+)

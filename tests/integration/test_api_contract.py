@@ -33,9 +33,10 @@ schema = schemathesis.openapi.from_dict(document()).exclude(path="/api/events")
 MORE_THAN_A_SCHEMA = {
     "compat_schedule", "compat_run_now", "schedules_create", "schedules_put", "schedules_restore",
     "schedules_patch", "schedules_delete",
+    "jobs_claim", "jobs_heartbeat", "jobs_result",
     "triggers_preview", "executions_submit", "executions_search",
-    # … that a cursor is one that a page came with.
-    "schedules_search", "schedules_fires", "schedules_all_fires", "backfills_search",
+    # … that a cursor is one that a page came with, that a log is read from a line on or from its end.
+    "logs_read", "schedules_search", "schedules_fires", "schedules_all_fires", "backfills_search",
     # … that a moment has to lie ahead, or back.
     "schedules_pause", "freezes_freeze", "backfills_begin", "foresight_forecast", "ledger_audit", "ledger_versions",
     # … that a date and time lies before the year 9999.

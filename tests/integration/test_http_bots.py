@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from schedule_zero.config import DispatchConfig, HttpConfig
-from schedule_zero.dispatch import http_peers
+from schedule_zero.dispatch import http_claims, http_peers
 from schedule_zero.server import Server
 from tests.integration.conftest import api_client, know_demo, running_server, with_config
 from tests.support import eventually
@@ -667,7 +667,7 @@ async def _already(deadline_s: float) -> None:
 
 
 async def test_more_claims_at_once_than_a_bot_may_have_are_429(bot, api, monkeypatch, server):
-    monkeypatch.setattr(http_peers, "MAX_CLAIMS", 2)
+    monkeypatch.setattr(http_claims, "MAX_CLAIMS", 2)
     waiting = [asyncio.create_task(bot.ask(wait_s=30)) for _ in range(2)]
     await eventually(lambda: (view := node(server)) and view.window == 2)
 

@@ -202,7 +202,11 @@ def test_every_field_of_a_result_travels_over_http_as_well():
     names = {field.encode_name for field in msgspec.structs.fields(ResultItem)}
     shown_as = {"outcome": "status", "started_us": "started_at", "finished_us": "finished_at"}
     there = {field.encode_name for field in msgspec.structs.fields(ResultBody)}
-    assert {shown_as.get(name, name) for name in names} - {"id"} == there - {"bot_id", "reason"}
+    # Over HTTP go no logs, and no results in chunks.
+    assert {shown_as.get(name, name) for name in names} - {"id", "log_lines", "result_bytes"} == there - {
+        "bot_id",
+        "reason",
+    }
 
 
 async def test_a_node_runs_jobs_and_declares_its_methods_with_their_schemas(server, api, node):
@@ -229,7 +233,7 @@ async def test_no_more_jobs_run_at_once_than_there_are_slots_and_all_of_them_run
 
     await eventually(done, within_s=30)
     assert 1 <= node.jobs.most <= slots
-    assert Counter(status for _, status in node.wire.results()) == {200: count}
+    await eventually(lambda: Counter(status for _, status in node.wire.results()) == {200: count})
 
 
 async def test_progress_and_cancel_reach_their_end_while_all_slots_are_busy(server, api, start):
@@ -551,3 +555,14 @@ async def test_a_server_that_denies_the_node_ends_it(start):
     node = await start("http://127.0.0.1:9", token="x", before=denied)
     with pytest.raises(Denied, match="not you"):
         await node.task
+
+
+async def test_a_drain_with_a_deadline_has_what_still_runs_handed_back_in_time(server, api, start):
+    node = await start(server.addresses.http, token=token_of(server))
+    [id_] = await submit(api, job_method="watchful")
+    await eventually(lambda: node.jobs.entered)
+
+    await api.post("/api/nodes/n1/drain", json={"deadline_s": 0.2})
+
+    execution = await becomes(api, id_, "pending")
+    assert execution["attempt"] == 0

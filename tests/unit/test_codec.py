@@ -38,6 +38,8 @@ NODE_MESSAGES = [
             m.ResultItem(id="f", token=2, outcome=AttemptOutcome.FAILED, error=JobError(type="E", message="no")),
         ],
     ),
+    m.ResultChunk(s="s", id="e", token=1, offset=0, bytes=3, total=3, body=b"1 2"),
+    m.Log(s="s", items=[m.LogChunk(id="e", token=1, line=0, byte=0, lines=1, bytes=7, body=b"1 o- x\n", last=True)]),
     m.NodeDrain(s="s"),
     m.Bye(s="s"),
 ]
@@ -48,6 +50,8 @@ SERVER_MESSAGES = [
     m.Dispatch(s="s", items=[m.DispatchItem(id="e", token=1, attempt=1, handler_id="h", job_method="m", params=b"{}")]),
     m.Cancel(s="s", tokens=[1]),
     m.ResultAck(s="s", recorded=[1], superseded=[2]),
+    m.ResultChunkAck(s="s", token=1, upto=3),
+    m.LogAck(s="s", items=[m.LogAcked(token=1, lines=2)], unknown=[3]),
     m.ServerDrain(s="s", on=False),
     m.Goaway(s="s", reason="stop"),
     m.ErrorMessage(code="no_session", message="say HELLO"),

@@ -1,7 +1,7 @@
 """Bots on a network that loses requests and answers, before a store that fails and a server that restarts.
 
 The real core and the real ``HttpPeers``, on a clock that the test moves. Bots do what the page on HTTP workers asks;
-one kind is worse: it forgets jobs without a word. What must hold at every moment: an execution is believed in by at
+one kind is worse, and forgets jobs without a word. What must hold at every moment: an execution is believed in by at
 most one bot (C6), tokens are never used twice, states change only as the table allows. At the end, once everything
 works again: every execution is over (C5), and what a bot has finished is acknowledged (C9).
 """
@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from schedule_zero.dispatch import effects as fx
-from schedule_zero.dispatch.http_peers import INSTANCE, Ask, HttpPeers
+from schedule_zero.dispatch.http_claims import Ask
+from schedule_zero.dispatch.http_peers import INSTANCE, HttpPeers
 from schedule_zero.errors import ScheduleZeroError
 from schedule_zero.model import AttemptOutcome, State
 from schedule_zero.rules.states import TERMINAL

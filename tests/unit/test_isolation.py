@@ -353,7 +353,7 @@ async def test_a_throttled_job_can_be_cancelled_while_it_stands_still(rig: Make)
     r = rig()
     attempt = r.submit("spin", {"seconds": 60}, cpu_percent=1)
     await eventually(lambda: any(job.paused for job in r.pool._jobs.values()), within_s=20)
-    r.runner.give_up_running()
+    r.runner.give_up_running(process_ends=True)
     r.runner.cancel(attempt.token)
     assert (await r.outcome(attempt)).kind is AttemptOutcome.CANCELLED
 
@@ -540,7 +540,7 @@ async def test_a_drain_asks_and_at_its_end_kills_and_hands_back(rig: Make) -> No
     r.runner.stop_running(StopReason.DRAIN)
     assert (await r.outcome(reacts)).kind is AttemptOutcome.HANDED_BACK
     assert attempt.phase is Phase.RUNNING
-    r.runner.give_up_running()
+    r.runner.give_up_running(process_ends=True)
     assert (await r.outcome(attempt)).kind is AttemptOutcome.HANDED_BACK
     await eventually(lambda: not any(map(alive, pids)))
 

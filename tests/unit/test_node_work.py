@@ -32,6 +32,7 @@ from schedule_zero.wire.messages import (
     ResultAck,
     ResultItem,
     ServerDrain,
+    Welcome,
 )
 from tests.support import ManualClock, eventually
 
@@ -113,7 +114,7 @@ class Rig:
         now_s = self.clock.mono_s()
         self.lease.extend(now_s, lease_s)
         self.time.sample(now_s, now_s, self.clock.wall_us() + SERVER_OFFSET_US)
-        self.work.opened()
+        self.work.opened(Welcome(s=self.link.session, server_us=0, heartbeat_s=2, lease_s=lease_s, log_bytes=1 << 20))
 
     def disconnect(self) -> None:
         self.link.session = None

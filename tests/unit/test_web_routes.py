@@ -72,6 +72,9 @@ GET /api/requeues viewer
 GET /api/requeues/{id} viewer
 POST /api/requeues/{id}/cancel operator
 GET /api/executions/{id} viewer
+GET /api/executions/{id}/result viewer
+GET /api/executions/{id}/logs viewer
+GET /api/executions/{id}/logs/follow viewer
 POST /api/executions/{id}/cancel operator
 POST /api/executions/{id}/retry operator
 GET /api/nodes viewer

@@ -88,6 +88,7 @@ def _over(item: SubmitItem, execution: Execution) -> Ran:
             message=f"{job} completed",
             execution_id=execution.id,
             result=raw(execution.result),
+            result_bytes=execution.result_bytes,
             error=NULL,
         )
     reason = _decode_error(execution.error).message if execution.error else ""

@@ -54,8 +54,10 @@ class ExecutionRecord(Record, kw_only=True):
     # The group of its failure, until somebody deals with it.
     dead_letter: str | None
     result: Raw
+    # Of a result that is stored aside, because of its size: ``…/result`` has it.
+    result_bytes: int | None
     error: Raw
-    # Payloads left out of a list because of their size; the execution itself shows them.
+    # Payloads left out because of their size: the execution itself, or ``…/result``, shows them.
     omitted: list[str]
 
 
@@ -159,6 +161,8 @@ class Ran(Record, kw_only=True):
     result: Raw
     # {type, message, traceback} where the job failed.
     error: Raw
+    # Of a result that is too large to stand here: the execution's ``…/result`` has it.
+    result_bytes: int | None = None
 
 
 class HandlerCounts(Record, kw_only=True):
@@ -276,8 +280,9 @@ def _execution_fields(execution: Execution) -> dict[str, Any]:
         "cancel_requested": execution.cancel_requested,
         "dead_letter": execution.dead_letter,
         "result": raw(execution.result),
+        "result_bytes": execution.result_bytes,
         "error": raw(execution.error),
-        "omitted": [],
+        "omitted": ["result"] if execution.result_bytes else [],
     }
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import TypeVar
 
 from msgspec import UNSET, UnsetType
+from tornado.iostream import StreamClosedError
 
-from schedule_zero.errors import InvalidField
+from schedule_zero.errors import InvalidField, WrongState
+from schedule_zero.model import State
 from schedule_zero.store.execution_reads import Filter
 from schedule_zero.store.executions import CancelOutcome
 from schedule_zero.web.api import execution_records as records
-from schedule_zero.web.api.request import ApiRequest, Response, pointing_into, replayed
+from schedule_zero.web.api.request import JSON, ApiRequest, EventStream, Response, pointing_into, replayed
 from schedule_zero.web.api.schemas import (
     CancelManyBody,
     ClearBody,
@@ -75,6 +78,28 @@ async def show(request: ApiRequest) -> Response:
     query: WaitQuery = request.query
     view = await request.service.executions.get(request.id, request.wait_s(query.wait_s))
     return Response(records.execution_detail(view))
+
+
+async def result(request: ApiRequest) -> Response | EventStream:
+    """What the job of a completed execution returned, as JSON, whatever its size."""
+    execution = (await request.service.executions.get(request.id)).execution
+    if execution.state is not State.COMPLETED:
+        raise WrongState(f"execution {execution.id} is {execution.state}; only one that is completed has a result")
+    if not execution.result_bytes:
+        return Response(execution.result or b"null")
+    size = execution.result_bytes
+
+    async def parts() -> AsyncGenerator[bytes, None]:
+        sent = 0
+        while sent < size:
+            part = await request.service.executions.result_part(execution, sent)
+            if not part:
+                # It was cleared meanwhile. The length was said: the client sees that something is missing.
+                raise StreamClosedError
+            sent += len(part)
+            yield part
+
+    return EventStream(parts(), content_type=JSON, length=size)
 
 
 async def stats(request: ApiRequest) -> Response:

@@ -21,7 +21,7 @@ Operation = Annotated[
     Meta(
         min_length=3,
         max_length=257,
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]*\.[A-Za-z0-9_][A-Za-z0-9_:@/-]*(?!\n)$",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]{0,127}\.[A-Za-z0-9_][A-Za-z0-9_:@/-]{0,127}(?!\n)$",
         description="`handler.method`",
     ),
 ]
@@ -182,6 +182,8 @@ class ClaimRecord(Record, kw_only=True):
     count: Count
     cancel: list[int]
     drain: bool
+    # So long from now what still runs may go on; null: as long as it takes.
+    drain_s: float | None
     # What is held is the bot's own for so long after its claim or heartbeat was sent …
     lease_s: float
     # … and it should say so this often.

@@ -6,7 +6,6 @@ import msgspec
 from msgspec import UnsetType
 
 from schedule_zero.clock import rfc3339
-from schedule_zero.errors import InvalidField
 from schedule_zero.model import AttemptOutcome, JobError, JobMethod
 from schedule_zero.service.jobs import ANY_PARAMS, ClaimSpec
 from schedule_zero.web.api.job_records import (
@@ -57,6 +56,7 @@ async def claim(request: ApiRequest) -> Response:
             count=len(given.items),
             cancel=given.cancel,
             drain=given.draining,
+            drain_s=given.drain_s,
             lease_s=lease.lease_s,
             heartbeat_s=lease.heartbeat_s,
             server_time=moment(lease.now_us),
@@ -128,17 +128,13 @@ def job_record(item: DispatchItem) -> JobRecord:
 
 def _operations(body: ClaimBody) -> dict[str, list[str | JobMethod]]:
     operations: dict[str, list[str | JobMethod]] = {}
-    for index, operation in enumerate(body.operations):
+    for operation in body.operations:
         if isinstance(operation, str):
             handler_id, _, name = operation.rpartition(".")
             named: list[str | JobMethod] = [name]
         else:
             handler_id = operation.handler_id
             named = [method if isinstance(method, str) else _method(method) for method in operation.methods]
-        if len(handler_id) > 128 or any(isinstance(one, str) and len(one) > 128 for one in named):
-            raise InvalidField(
-                "expected a handler and a method of at most 128 characters each", pointer=f"/operations/{index}"
-            )
         operations.setdefault(handler_id, []).extend(named)
     return operations
 

@@ -74,9 +74,12 @@ class Response(Struct):
 
 
 class EventStream(Struct):
-    """A response without an end: chunks are sent as they come, until the client goes."""
+    """A response in chunks, sent as they come, until there are no more or the client goes."""
 
     chunks: AsyncGenerator[bytes, None]
+    content_type: str = "text/event-stream"
+    # How many bytes that will be, where it is known.
+    length: int | None = None
 
 
 def replayed(was_replayed: bool) -> tuple[tuple[str, str], ...]:

@@ -186,12 +186,12 @@ class RouteTable:
 
 
 def _split(path: str) -> tuple[str, str, str]:
-    """``/api/<noun>/{id}`` and ``/api/<noun>/{id}/<verb>`` around their id, as templates are kept; else empty."""
+    """``/api/<noun>/{id}`` and ``/api/<noun>/{id}/<verb>…`` around their id, as templates are kept; else empty."""
     parts = path.split("/")
     if len(parts) == 4:
         return f"/{parts[1]}/{parts[2]}/", parts[3], ""
-    if len(parts) == 5:
-        return f"/{parts[1]}/{parts[2]}/", parts[3], f"/{parts[4]}"
+    if len(parts) in (5, 6):
+        return f"/{parts[1]}/{parts[2]}/", parts[3], "/" + "/".join(parts[4:])
     return "", "", ""
 
 
