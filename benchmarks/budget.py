@@ -157,6 +157,7 @@ BUDGET: tuple[Line, ...] = (
     _within("wiso_overhead_s", "Wiso", "isolated job in a warm worker, more than W2's p50", 0.002, 0.001),
     _share("w8_idle_cpu_share", "W8", "100,000 schedules: CPU of the server, idle", 0.02, 0.01),
     _within("w8_list_p95_s", "W8", "100,000 schedules: a page of their list, p95", 0.05, 0.02),
+    _within("wcancel_p99_s", "Wcancel", "a running job is cancelled → its node has confirmed, p99", 0.2, 0.05),
     _at_least("w9_log_mb_per_s", "W9", "MB of log lines through one node, all of them stored", 20, 40),
     _share("w9_p50_growth_share", "W9", "W2's p50 meanwhile: so much longer than in silence", 0.5, 0.25),
 )

@@ -1,4 +1,4 @@
-"""The one handler of the benchmark's own: a job that says when it was entered.
+"""The one handler of the benchmark's own: a job that says when it was entered, and one that never ends by itself.
 
 ``started_at`` of a record is the node's estimate of the server's time, which may be some milliseconds off. On one
 machine there is one wall clock; a job that reads it itself tells the lateness without any estimate.
@@ -6,6 +6,7 @@ machine there is one wall clock; a job that reads it itself tells the lateness w
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import time
@@ -19,13 +20,17 @@ LINE = "2026-01-01 00:00:00,000 INFO  orders.intake request={} customer={} path=
 
 
 class BenchHandler(BaseHandler):
-    """Jobs for W4 and W9."""
+    """Jobs for W4 and Wcancel."""
 
     handler_id = "bench"
 
     def enter(self) -> int:
         """The wall clock at this moment, in microseconds."""
         return time.time_ns() // 1000
+
+    async def hold(self) -> None:
+        """Until it is cancelled."""
+        await asyncio.Event().wait()
 
     def talk(self, megabytes: float, seconds: float) -> int:
         """Print lines of about 150 bytes, so many megabytes in so many seconds; how many bytes that were."""

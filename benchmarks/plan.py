@@ -35,6 +35,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     read_repeats: int = 40
     stored_schedules: int = 100_000
     stored_rounds: int = 3
+    cancelled_jobs: int = 400
     idle_s: float = 10.0
     settle_s: float = 3.0
 
@@ -61,6 +62,7 @@ QUICK = Plan(
     read_repeats=20,
     stored_schedules=20_000,
     stored_rounds=1,
+    cancelled_jobs=200,
     idle_s=4.0,
     settle_s=1.0,
 )

@@ -22,11 +22,11 @@ from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.procs import Deployment, deployment
 from benchmarks.report import Measured, document, judge_all, missed, print_report
 from benchmarks.stats import paired_ratios
-from benchmarks.workloads import fires, history, jobs, logs, policies, schedules, stored
+from benchmarks.workloads import cancels, fires, history, jobs, logs, policies, schedules, stored
 
 # More than this share of the machine used by others spoils the run.
 BUSY = 0.1
-WORKS = ("W1", "P", "W2", "W3", "W4", "W4b", "W5", "W7", "W8", "W9", "Wiso")
+WORKS = ("W1", "P", "W2", "W3", "W4", "W4b", "W5", "W7", "W8", "W9", "Wcancel", "Wiso")
 
 
 class Run:
@@ -84,6 +84,8 @@ class Run:
                 self.step("W3", lambda: self._schedules(deployed))
             if "W4" in self.works:
                 self.step("W4", lambda: self._lateness(deployed))
+            if "Wcancel" in self.works:
+                self.step("Wcancel", lambda: cancels.confirmed(deployed, measured, jobs=plan.cancelled_jobs))
         if "W4b" in self.works:
             with deployment(folder / "sustained") as (deployed, cold_s):
                 measured.add("w6_first_job_s", cold_s)

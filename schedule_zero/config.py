@@ -77,6 +77,8 @@ class LimitsConfig(_Section, frozen=True):
     # What one attempt may log; 0: no logs are taken.
     log_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 8 << 20
     bulk: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
+    # Executions that are not over; above it nothing more is accepted (429).
+    backlog: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 1_000_000
 
 
 class TimingConfig(_Section, frozen=True):
@@ -153,6 +155,8 @@ class HandlerLimits(_Section, frozen=True):
     # Starts of this handler's executions in a time, over all nodes; at most ``rate_burst`` (1) at once.
     rate: Rate | None = None
     rate_burst: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    # Executions of this handler that are not over; above it no more of them are accepted (429).
+    backlog: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
     # Size of a job's parameters as JSON.
     params_bytes: Annotated[int, Meta(ge=2, le=64 << 20)] | None = None
     # The longest that an attempt may run: caps what a job, schedule or submission asks for.

@@ -161,6 +161,12 @@ class InUse(Conflict):
     code = "in_use"
 
 
+class Duplicate(Conflict):
+    """Another execution has this unique key."""
+
+    code = "duplicate"
+
+
 class PreconditionFailed(ScheduleZeroError):
     """It was changed meanwhile: the ETag in If-Match is not the current one."""
 
@@ -228,6 +234,12 @@ class TooManyRequests(Unavailable):
     code = "too_many_requests"
     http_status = 429
     exit_code = 75
+
+
+class BacklogFull(TooManyRequests):
+    """Too much is waiting already: nothing was accepted; try again when some of it is done."""
+
+    code = "backlog_full"
 
 
 # --- what only a client can say ----------------------------------------------------------------------

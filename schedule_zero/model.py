@@ -66,7 +66,10 @@ class SkipReason(StrEnum):
     CATCH_UP_LIMIT = "catch_up_limit"
     DST_GAP = "dst_gap"
     QUARANTINED = "quarantined"
+    # Too much of its handler, or in all, was not over.
     BACKPRESSURE = "backpressure"
+    # Another execution had its unique key.
+    DUPLICATE = "duplicate"
     # Several were due at once, and the schedule wants only the latest of them to run.
     COALESCED = "coalesced"
     # An operator asked to skip it.

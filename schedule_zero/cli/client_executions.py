@@ -146,15 +146,39 @@ def result(caller: Caller, id: str) -> None:
 
 
 @main.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="[ID...]", nargs=-1)
+@click.option("--handler", "handler_id", help="All of this handler.")
+@click.option("--method", "job_method", help="… of this method.")
+@click.option("--schedule", "schedule_id", help="… of this schedule.")
+@click.option("--group", "group_id", help="… of this backfill.")
+@click.option("--node", "node_id", help="… that this node has.")
+@click.option("--status", multiple=True, help="… in this state (may be repeated, or separated by commas).")
+@click.option("--since", type=Moment(), help="… created at this moment or later (-1h, 2030-01-01T00:00:00Z).")
+@click.option("--until", type=Moment(), help="… created at this moment or earlier.")
+@click.option("--dry-run", is_flag=True, help="Only count what these find.")
 @with_caller
-def cancel(caller: Caller, ids: tuple[str, ...]) -> None:
+def cancel(caller: Caller, ids: tuple[str, ...], dry_run: bool, **filters: Any) -> None:
     """Cancel executions: those that wait at once; of those that run, the node is told, and confirms.
 
     An async method is interrupted. A plain one can't be: it has to look at ctx.cancelled. If it takes no notice, the
     execution counts as cancelled after 30 s, but the method goes on and holds its node's slot until it returns. An
     isolated one gets SIGTERM, and SIGKILL after 5 s, with all that it has started.
+
+    \b
+    Examples:
+      schedule-zero cancel 01k8… 01k9…
+      schedule-zero cancel --handler mailer --status pending,scheduled --dry-run
+      schedule-zero cancel --schedule nightly
     """
+    filters["status"] = [state for said in filters["status"] for state in said.split(",") if state] or None
+    named = {name: value for name, value in filters.items() if value is not None}
+    if bool(ids) == bool(named):
+        raise click.UsageError("give IDs, or options that say which, and not both")
+    if named:
+        _cancel_found(caller, named, dry_run=dry_run)
+        return
+    if dry_run:
+        raise click.UsageError("--dry-run counts what the options find")
     said = {
         "cancelled": "cancelled",
         "requested": "its node is told; it ends when the node confirms",
@@ -166,6 +190,17 @@ def cancel(caller: Caller, ids: tuple[str, ...]) -> None:
         lambda client, which: client.request("POST", f"/api/executions/{segment(which)}/cancel", repeatable=True),
         lambda answer: said.get(answer["outcome"], answer["outcome"]),
     )
+
+
+def _cancel_found(caller: Caller, named: dict[str, Any], *, dry_run: bool) -> None:
+    with caller.client() as client:
+        done = client.cancel_many(**named, dry_run=dry_run)
+    if caller.json:
+        show_json({name: getattr(done, name) for name in ("matched", "cancelled", "requested", "left")})
+    elif dry_run:
+        say(f"{done.matched} found, none touched")
+    else:
+        say(f"{done.cancelled} cancelled, {done.requested} end when their nodes confirm, {done.left} left alone")
 
 
 @main.command()

@@ -186,4 +186,5 @@ def error_of(reply: Reply, what: str) -> ScheduleZeroError:
         status=reply.status,
         code=code,
         request_id=problem.get("request_id"),
+        **({"execution_id": problem["execution_id"]} if "execution_id" in problem else {}),
     )

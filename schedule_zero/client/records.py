@@ -412,6 +412,25 @@ class CancelRecord(Record, frozen=True):
     status: State | None = None
 
 
+class CancelledMany(Record, frozen=True):
+    """How many were found: cancelled (they waited), told to end (they run), left alone (over, or begun meanwhile)."""
+
+    matched: int
+    cancelled: int
+    requested: int
+    left: int
+    next_cursor: str | None = None
+
+    def plus(self, other: CancelledMany) -> CancelledMany:
+        """Both together."""
+        return CancelledMany(
+            self.matched + other.matched,
+            self.cancelled + other.cancelled,
+            self.requested + other.requested,
+            self.left + other.left,
+        )
+
+
 def job_failed(execution_id: str, status: str, error: JobError | None, job: str) -> JobFailed:
     """The error for a job that ended without completing."""
     said = f"{error.type}: {error.message}" if error and error.type else (error.message if error else "")

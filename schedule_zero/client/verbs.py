@@ -156,6 +156,50 @@ class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, LogVerbs, 
         return (yield from self.ask("POST", f"/api/executions/{segment(execution_id)}/cancel", records.CancelRecord))
 
     @verb
+    def cancel_many(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        handler_id: str | None = None,
+        job_method: str | None = None,
+        schedule_id: str | None = None,
+        group_id: str | None = None,
+        node_id: str | None = None,
+        status: Sequence[str] | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        dry_run: bool = False,
+    ) -> Flow[records.CancelledMany]:
+        """End many executions: these, or all that are open and fit; with ``dry_run`` they are only counted.
+
+        Where ``status`` leaves ``running`` out, nothing that has started is touched.
+        """
+        filters = {
+            "handler_id": handler_id,
+            "job_method": job_method,
+            "schedule_id": schedule_id,
+            "group_id": group_id,
+            "node_id": node_id,
+            "status": None if status is None else list(status),
+            "since": since,
+            "until": until,
+            "dry_run": dry_run or None,
+        }
+        body = {name: value for name, value in filters.items() if value is not None}
+        if ids is not None:
+            body["ids"] = list(ids)
+        done = records.CancelledMany(0, 0, 0, 0)
+        while True:
+            # Twice does no more than once.
+            step = yield from self.ask(
+                "POST", "/api/executions/cancel", records.CancelledMany, body=body, repeatable=True
+            )
+            done = done.plus(step)
+            if step.next_cursor is None:
+                return done
+            body["cursor"] = step.next_cursor
+
+    @verb
     def retry(self, execution_id: str) -> Flow[str]:
         """Run the same work again; the id of the new execution."""
         made = yield from self.ask(

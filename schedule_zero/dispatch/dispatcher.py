@@ -22,7 +22,7 @@ from schedule_zero.config import HandlerRule, ServerConfig
 from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.core import Core
 from schedule_zero.dispatch.curve import CurveKeys
-from schedule_zero.dispatch.due import DueTimer
+from schedule_zero.dispatch.due import ends_expired, wakes
 from schedule_zero.dispatch.http_peers import HttpPeers
 from schedule_zero.dispatch.inbound import Inbound
 from schedule_zero.dispatch.log_intake import LogIntake
@@ -36,6 +36,7 @@ from schedule_zero.dispatch.views import DispatchStats, NodeView, ProgressView, 
 from schedule_zero.dispatch.waiting import WaitingFor
 from schedule_zero.errors import NotFound
 from schedule_zero.model import Execution, Handler, LaneKey, Node, NodeOperation, NodeState, OperationKind, State
+from schedule_zero.ops.backlog import Backlog
 from schedule_zero.rules.eta import eta_s
 from schedule_zero.store import Store, executions, handlers, nodes, rate_buckets
 from schedule_zero.store.executions import CancelAnswer
@@ -72,6 +73,7 @@ class Dispatcher:
         self._curve = curve
         self._clock = clock
         self.registry = Registry(declarations)
+        self.backlog = Backlog(store.tally, limit=config.limits.backlog, rules=declarations, clock=clock)
         self.stats = DispatchStats()
         # Where nodes connect, once started.
         self.address = ""
@@ -123,7 +125,8 @@ class Dispatcher:
         )
         # As many at once as fit the window, however large they are: they are all in memory for a moment.
         batch = max(1, config.dispatch.window_bytes // config.limits.params_bytes)
-        self._due = DueTimer(store, clock, self.committed, batch=batch)
+        self._due = wakes(store, clock, self.committed, batch=batch)
+        self._expiry = ends_expired(store, clock, self._expired)
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._router: Router | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -148,6 +151,7 @@ class Dispatcher:
             fx.DueAt: lambda effect: self._due.at(effect.wall_us),
             fx.WakeAt: self._wake_at,
             fx.KeepBuckets: recorder.keep_buckets,
+            fx.ExpiresAt: lambda effect: self._expiry.at(effect.wall_us),
             fx.Note: lambda effect: log.warning(effect.event, **effect.fields),
         }
 
@@ -171,6 +175,7 @@ class Dispatcher:
             context.destroy(linger=0)
             raise
         self._due.start()
+        self._expiry.start()
         self._perform()
 
     def _forget_who_served(self, known: list[Node]) -> None:
@@ -213,6 +218,8 @@ class Dispatcher:
         self._core.tick(self._now())
         self.stats.resends = self._core.resent
         self._due.look()
+        self._expiry.look()
+        self.backlog.look()
         self._perform()
 
     async def stop(self, deadline_s: float) -> None:
@@ -226,6 +233,7 @@ class Dispatcher:
         self._due.stop()
         if self._waking is not None:
             self._waking.cancel()
+        self._expiry.stop()
         self.http.close()
         for peer, session in list(self._core.sessions.items()):
             self._send(peer, m.Goaway(s=session.s, reason="the server is stopping"))
@@ -266,6 +274,11 @@ class Dispatcher:
         """The insert of ``rows`` failed: their places are free."""
         self._core.abandoned(rows, self._now())
         self._flush_soon()
+
+    def _expired(self, ids: list[str]) -> None:
+        """They were not started in time. What of them is in the lanes is refused by the store, should it come up."""
+        self.stats.misfired += len(ids)
+        self._core.forget(frozenset(ids))
 
     async def cancel(self, ids: list[str]) -> list[CancelAnswer]:
         """End what waits; tell nodes to end what runs. One answer per id; StoreUnavailable: nothing was changed."""

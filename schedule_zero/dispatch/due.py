@@ -1,13 +1,15 @@
-"""Wakes executions that wait for a moment (``not_before``, a retry's delay) when it has come.
+"""Does something to executions whose moment has come: wakes those that wait for it (``not_before``, a retry's delay),
+ends those that were to be started by then (``start_by``).
 
 One timer for the earliest known moment. It never sleeps long, so that a step of the wall clock is noticed; a
-release that brought a full batch is followed by the next at once.
+step that brought a full batch is followed by the next at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import structlog
 
@@ -15,6 +17,13 @@ from schedule_zero.clock import Clock
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.model import Execution
 from schedule_zero.store import Store, executions
+from schedule_zero.store.execution_expiry import Expire, misfire_expired, next_expiry_us
+from schedule_zero.store.tx import Verb
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -24,16 +33,41 @@ MAX_SLEEP_S = 2.0
 PAUSE_S = 1.0
 
 
-class DueTimer:
-    """Releases what is due and hands it on."""
+def wakes(
+    store: Store, clock: Clock, on_released: Callable[[list[Execution]], None], *, batch: int = BATCH
+) -> MomentTimer[Execution]:
+    """Makes pending what is due, and hands it on."""
+    return MomentTimer(
+        store, clock, executions.release_due, executions.ReleaseDue, executions.next_due_us, on_released, batch=batch
+    )
+
+
+def ends_expired(store: Store, clock: Clock, on_expired: Callable[[list[str]], None]) -> MomentTimer[str]:
+    """Ends what was not started in time, and tells whom."""
+    return MomentTimer(store, clock, misfire_expired, Expire, next_expiry_us, on_expired)
+
+
+class MomentTimer(Generic[T]):
+    """Runs ``verb`` on what is due (``step`` makes its argument of now and a limit) and hands on what it answers."""
 
     def __init__(
-        self, store: Store, clock: Clock, on_released: Callable[[list[Execution]], None], *, batch: int = BATCH
+        self,
+        store: Store,
+        clock: Clock,
+        verb: Verb[Any, list[T]],
+        step: Callable[[int, int], object],
+        next_us: Callable[[Connection], int | None],
+        on_done: Callable[[list[T]], None],
+        *,
+        batch: int = BATCH,
     ) -> None:
+        self._verb = verb
+        self._step = step
+        self._next_us = next_us
         self._store = store
         self._batch = min(batch, BATCH)
         self._clock = clock
-        self._on_released = on_released
+        self._on_done = on_done
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due_us: int | None = None
@@ -41,7 +75,7 @@ class DueTimer:
         self._task: asyncio.Task[int | None] | None = None
 
     def start(self) -> None:
-        """Release what came due while nobody looked, and go on from there."""
+        """Do what came due while nobody looked, and go on from there."""
         self._loop = asyncio.get_running_loop()
         self._release()
 
@@ -83,13 +117,11 @@ class DueTimer:
         self._busy = True
         self._due_us = None
         try:
-            self._store.submit(
-                executions.release_due, executions.ReleaseDue(self._clock.wall_us(), self._batch), self._released
-            )
+            self._store.submit(self._verb, self._step(self._clock.wall_us(), self._batch), self._released)
         except StoreUnavailable as error:
             self._released(error)
 
-    def _released(self, rows: list[Execution] | Exception) -> None:
+    def _released(self, rows: list[T] | Exception) -> None:
         self._busy = False
         if self._loop is None:
             return
@@ -97,11 +129,11 @@ class DueTimer:
             self._again(rows)
             return
         if rows:
-            self._on_released(rows)
+            self._on_done(rows)
         if len(rows) >= self._batch:
             self._release()
         else:
-            self._task = self._loop.create_task(self._store.read(executions.next_due_us), name="dispatch.next_due")
+            self._task = self._loop.create_task(self._store.read(self._next_us), name="dispatch.next_moment")
             self._task.add_done_callback(self._found)
 
     def _found(self, task: asyncio.Task[int | None]) -> None:
@@ -118,6 +150,6 @@ class DueTimer:
 
     def _again(self, error: BaseException) -> None:
         """Look again in a while; until then nothing is known of what is due."""
-        log.warning("release_postponed", reason=str(error)[:200])
+        log.warning("release_postponed", verb=self._verb.__name__, reason=str(error)[:200])
         if self._loop is not None:
             self.at(self._clock.wall_us() + round(PAUSE_S * 1e6))

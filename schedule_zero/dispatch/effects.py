@@ -127,6 +127,12 @@ class KeepBuckets(Struct):
     rows: list[BucketRow]
 
 
+class ExpiresAt(Struct):
+    """An execution has to be started by this moment."""
+
+    wall_us: int
+
+
 class Note(Struct):
     """Something that an operator should see: the event's name and its fields."""
 
@@ -149,6 +155,7 @@ Effect: TypeAlias = (
     | DueAt
     | WakeAt
     | KeepBuckets
+    | ExpiresAt
     | Note
 )
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from schedule_zero.config import DispatchConfig
-from schedule_zero.dispatch.effects import CancelAgain, Classify, Collector, DueAt, Now, RecordStale
+from schedule_zero.dispatch.effects import CancelAgain, Classify, Collector, DueAt, ExpiresAt, Now, RecordStale
 from schedule_zero.dispatch.gates import Gates
 from schedule_zero.dispatch.health import Health
 from schedule_zero.dispatch.sessions import (
@@ -27,6 +27,7 @@ from schedule_zero.dispatch.sessions import (
 )
 from schedule_zero.model import Attempt, AttemptOutcome, Execution, JobError, State
 from schedule_zero.rules import ending as rules
+from schedule_zero.rules.birth import start_by_us
 from schedule_zero.rules.ending import Ending
 from schedule_zero.rules.limits import limits_of
 from schedule_zero.rules.options import options_of
@@ -211,6 +212,8 @@ class Endings:
         not_before_us = None
         if ending.delay_s is not None:
             not_before_us = now.wall_us + round(ending.delay_s * 1e6)
+        if ending.goes_on and row.start_by_us is not None:
+            self._renew(row, ending, not_before_us or now.wall_us, begun=bool(started_us or row.started_us))
         self._out.ends.append(
             EndItem(
                 id=row.id,
@@ -226,6 +229,7 @@ class Endings:
                 cpu_us=used[0],
                 peak_rss_bytes=used[1],
                 not_before_us=not_before_us,
+                start_by_us=row.start_by_us if ending.goes_on else None,
                 lost=ending.lost,
                 archive=archive or ending.goes_on,
                 attempt=row.attempt,
@@ -239,6 +243,11 @@ class Endings:
             )
         )
         self._out.ending.append(att)
+
+    def _renew(self, row: Execution, ending: Ending, due_us: int, *, begun: bool) -> None:
+        """What goes on has its time to be started anew, from when it can be; but not what was given back unstarted."""
+        if ending.burn or begun:
+            row.start_by_us = start_by_us(row, due_us)
 
     # --- what the store said ----------------------------------------------------------------------
 
@@ -283,6 +292,8 @@ class Endings:
             row.lost_count += 1
         if not ending.goes_on:
             return
+        if row.start_by_us is not None:
+            self._out.other.append(ExpiresAt(row.start_by_us))
         if row.cancel_requested:
             # The cancel was committed while this end was under way.
             cancel_again.append(row.id)

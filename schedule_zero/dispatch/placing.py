@@ -11,7 +11,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from schedule_zero.config import DispatchConfig, HandlerRule
-from schedule_zero.dispatch.effects import CancelAgain, Collector, DueAt, Effect, Now, Refill, Send
+from schedule_zero.dispatch.effects import CancelAgain, Collector, DueAt, Effect, ExpiresAt, Now, Refill, Send
 from schedule_zero.dispatch.endings import Endings
 from schedule_zero.dispatch.gates import Gate, Gates
 from schedule_zero.dispatch.lane_book import LaneBook
@@ -32,7 +32,7 @@ from schedule_zero.job_options import Isolation
 from schedule_zero.model import Execution, LaneKey, State
 from schedule_zero.rules.ending import HANDED_BACK_CANCELLED
 from schedule_zero.rules.limits import limits_of, weight_of
-from schedule_zero.rules.options import EffectiveOptions, options_of
+from schedule_zero.rules.options import DEFAULTS, EffectiveOptions, options_of
 from schedule_zero.store.executions import StartItem
 from schedule_zero.wire.messages import Dispatch, DispatchItem
 
@@ -200,13 +200,17 @@ class Placing:
         placed: list[LiveAttempt] = []
         fed: dict[Lane, None] = {}
         due_us: int | None = None
+        expires_us: int | None = None
         cancelled: list[str] = []
         nodes = self._nodes
         for row in rows:
             state = row.state
             if state is RUNNING:
                 placed.append(nodes[row.node_id or ""].attempts[row.token])
-            elif state is PENDING:
+                continue
+            if row.start_by_us is not None and (expires_us is None or row.start_by_us < expires_us):
+                expires_us = row.start_by_us
+            if state is PENDING:
                 if row.cancel_requested:
                     cancelled.append(row.id)
                     continue
@@ -219,6 +223,8 @@ class Placing:
             self._launch_all(placed, now)
         if due_us is not None:
             self._out.other.append(DueAt(due_us))
+        if expires_us is not None:
+            self._out.other.append(ExpiresAt(expires_us))
         if cancelled:
             self._out.other.append(CancelAgain(cancelled))
         for lane in fed:
@@ -415,7 +421,7 @@ class Placing:
             # None of these was sent, so nobody holds a lease on them.
             if att.row.cancel_requested:
                 self._endings.decide(att, HANDED_BACK_CANCELLED, now)
-            elif att.instance is not instance:
+            elif att.instance is not instance or _too_old(att.row, now):
                 self._endings.hand_back(att, now)
             elif takes:
                 att.phase = SENT
@@ -461,11 +467,11 @@ def _pieces(attempts: Iterable[LiveAttempt]) -> Iterator[list[DispatchItem]]:
             continue
         row = att.row
         params = row.params
+        options = DEFAULTS if row.options is None else options_of(row.options)
         if items and (len(items) >= DISPATCH_ITEMS or size + len(params) > DISPATCH_BYTES):
             yield items
             items, size = [], 0
         size += len(params)
-        plain = row.options is None and att.lane.timeout_cap_s is None
         item = DispatchItem(
             id=row.id,
             token=att.token,
@@ -473,15 +479,17 @@ def _pieces(attempts: Iterable[LiveAttempt]) -> Iterator[list[DispatchItem]]:
             handler_id=row.handler_id,
             job_method=row.job_method,
             params=params,
-            timeout_s=None if plain else _timeout_s(row, att.lane),
+            timeout_s=_timeout_s(options.timeout_s, att.lane.timeout_cap_s),
             weight=att.weight,
             idempotency_key=row.idempotency_key,
             schedule_id=row.schedule_id,
             nominal_us=row.nominal_us,
             shard=row.shard,
+            heartbeat_timeout_s=options.heartbeat_timeout_s,
+            start_by_us=row.start_by_us,
         )
         if row.options is not None:
-            _isolate(item, options_of(row.options))
+            _isolate(item, options)
         items.append(item)
     if items:
         yield items
@@ -494,6 +502,11 @@ def _by_priority(row: Execution) -> int:
     return -row.priority
 
 
+def _too_old(row: Execution, now: Now) -> bool:
+    """It was to be started by now, and the commit of its start took too long."""
+    return row.start_by_us is not None and row.start_by_us <= now.wall_us
+
+
 def _isolate(item: DispatchItem, options: EffectiveOptions) -> None:
     """Limits are for a process: without one of its own, a job has none."""
     if options.isolation is not Isolation.NONE:
@@ -501,8 +514,7 @@ def _isolate(item: DispatchItem, options: EffectiveOptions) -> None:
         item.memory_mb, item.cpu_percent, item.cpu_s = options.memory_mb, options.cpu_percent, options.cpu_s
 
 
-def _timeout_s(row: Execution, lane: Lane) -> float | None:
-    asked, cap = options_of(row.options).timeout_s, lane.timeout_cap_s
+def _timeout_s(asked: float | None, cap: float | None) -> float | None:
     if asked is None or cap is None:
         return cap if asked is None else asked
     return min(asked, cap)

@@ -59,6 +59,8 @@ class DispatchStats(Struct):
     results_duplicate: int = 0
     results_stale: int = 0
     attempts_lost: int = 0
+    # Executions that were not started in time.
+    misfired: int = 0
     nodes_lost: int = 0
     nodes_denied: int = 0
     nodes_quarantined: int = 0

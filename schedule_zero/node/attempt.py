@@ -37,6 +37,7 @@ class LiveAttempt:
         "accepted",
         "deadline_s",
         "finished_s",
+        "heard_s",
         "in_thread",
         "interrupted",
         "isolated",
@@ -46,6 +47,7 @@ class LiveAttempt:
         "outcome",
         "phase",
         "received_s",
+        "start_by_s",
         "start_told",
         "started_s",
         "stop",
@@ -54,7 +56,9 @@ class LiveAttempt:
         "weight",
     )
 
-    def __init__(self, item: DispatchItem, method: BoundMethod, received_s: float) -> None:
+    def __init__(
+        self, item: DispatchItem, method: BoundMethod, received_s: float, start_by_s: float | None = None
+    ) -> None:
         self.item = item
         # How many slots it takes.
         self.weight = item.weight
@@ -67,6 +71,10 @@ class LiveAttempt:
         self.outcome: Outcome | None = None
         self.started_s: float | None = None
         self.finished_s: float | None = None
+        # Monotonic, like all of these: not to be started after it.
+        self.start_by_s = start_by_s
+        # When its job last showed that it goes on; the start counts.
+        self.heard_s = received_s
         # How many lines its log has, once it is over.
         self.log_lines = 0
         # Monotonic; from the timeout, counted from the start.
@@ -122,15 +130,17 @@ class LiveAttempt:
         interrupted = self.interrupted or (self.method.is_async and reason is not StopReason.LEASE)
         if not (interrupted or self.stop.noticed):
             return ended
-        return stopped(reason, self.item.timeout_s)
+        return stopped(reason, self.item)
 
 
-def stopped(reason: StopReason, timeout_s: float | None) -> Outcome:
+def stopped(reason: StopReason, item: DispatchItem) -> Outcome:
     """The outcome of an attempt that ended because it was asked to."""
     if reason is StopReason.CANCEL:
         return outcome.cancelled()
     if reason is StopReason.TIMEOUT:
-        return outcome.timed_out(timeout_s)
+        return outcome.timed_out(item.timeout_s)
+    if reason is StopReason.SILENCE:
+        return outcome.fell_silent(item.heartbeat_timeout_s)
     if reason is StopReason.DRAIN:
         return outcome.handed_back("the node was drained before the job was done")
     return outcome.handed_back("the job stopped because the node's lease was over")

@@ -51,6 +51,8 @@ class StopReason(StrEnum):
 
     CANCEL = "cancel"
     TIMEOUT = "timeout"
+    # It gave no sign of going on for longer than its ``heartbeat_timeout_s``.
+    SILENCE = "silence"
     DRAIN = "drain"
     LEASE = "lease"
 
@@ -115,7 +117,7 @@ class Book(Protocol):
 class JobContext:
     """One attempt, seen from inside the job. Get it with ``current_job()``."""
 
-    __slots__ = ("_book", "_deadline_us", "_item", "_log", "_report", "_stop", "lines", "node_id")
+    __slots__ = ("_alive", "_book", "_deadline_us", "_item", "_log", "_report", "_stop", "lines", "node_id")
 
     def __init__(
         self,
@@ -125,7 +127,10 @@ class JobContext:
         stop: StopSignal,
         report: ReportProgress,
         book: Book | None = None,
+        alive: Callable[[], None] | None = None,
     ) -> None:
+        # Where the job has promised to give signs of going on.
+        self._alive = alive
         self._item = item
         self._deadline_us = deadline_us
         self._stop = stop
@@ -196,7 +201,7 @@ class JobContext:
 
     @property
     def stop_reason(self) -> str | None:
-        """``cancel``, ``timeout``, ``drain`` or ``lease``; None while all is well."""
+        """``cancel``, ``timeout``, ``silence``, ``drain`` or ``lease``; None while all is well."""
         return self._stop.reason
 
     def wait_cancelled(self, timeout_s: float) -> bool:
@@ -207,7 +212,16 @@ class JobContext:
         """Tell how far the job is (0 … 100). Cheap: only the newest is sent, a few times a second."""
         if not 0 <= percent <= 100:
             raise ValueError(f"progress must be between 0 and 100, not {percent!r}")
+        self.heartbeat()
         self._report(self._item.token, float(percent), str(text)[:MAX_PROGRESS_TEXT])
+
+    def heartbeat(self) -> None:
+        """Say that the job goes on, where ``heartbeat_timeout_s`` wants to hear that (else it does nothing).
+
+        ``progress`` says it too. From any thread, as often as you like: nothing is sent.
+        """
+        if self._alive is not None:
+            self._alive()
 
     @property
     def log(self) -> Any:

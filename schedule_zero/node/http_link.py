@@ -79,6 +79,7 @@ class _Job(DispatchItem, kw_only=True):
 
     job_params: Raw
     nominal_time: str | None = None
+    start_by: str | None = None
 
 
 class _Claimed(Struct):
@@ -462,7 +463,8 @@ def _end_of(task: asyncio.Task[None]) -> End:
 
 def _item(job: _Job) -> DispatchItem:
     nominal_us = None if job.nominal_time is None else moment_us(job.nominal_time)
-    return replace(job, params=bytes(job.job_params), nominal_us=nominal_us)
+    start_by_us = None if job.start_by is None else moment_us(job.start_by)
+    return replace(job, params=bytes(job.job_params), nominal_us=nominal_us, start_by_us=start_by_us)
 
 
 def _operation(declared: Any) -> dict[str, Any]:

@@ -108,9 +108,10 @@ class IsolatedJob:
         self.cpu_us = max(self.cpu_us, done.cpu_us)
         self.peak_rss_bytes = max(self.peak_rss_bytes, done.peak_rss_bytes)
         reason, item = self.attempt.stop.reason, self.attempt.item
-        if reason is StopReason.TIMEOUT or (reason is not None and (self.hit or done.kind is AttemptOutcome.FAILED)):
+        too_long = reason is StopReason.TIMEOUT or reason is StopReason.SILENCE
+        if reason is not None and (too_long or self.hit or done.kind is AttemptOutcome.FAILED):
             # What worked for it was told to end, so that what it makes of that is no result.
-            return stopped(reason, item.timeout_s)
+            return stopped(reason, item)
         if item.memory_mb is not None and done.error is not None and done.error.type == "MemoryError":
             return outcome.over_memory(item.memory_mb, self.used(), refused=True)
         return Outcome(done.kind, done.result, done.error, done.retry_after_s, done.give_up)
@@ -126,5 +127,5 @@ class IsolatedJob:
         if item.cpu_s is not None and (self.breach == "cpu" or (reason is None and "SIGXCPU" in how)):
             return outcome.over_cpu(item.cpu_s, self.used())
         if reason is not None:
-            return stopped(reason, item.timeout_s)
+            return stopped(reason, item)
         return outcome.worker_died(how, self.used())

@@ -47,6 +47,7 @@ from schedule_zero.node.context import ReportProgress, StopReason
 from schedule_zero.node.isolated_job import IsolatedJob
 from schedule_zero.node.outcome import Outcome
 from schedule_zero.node.worker_frames import (
+    Alive,
     Begin,
     Broken,
     Done,
@@ -66,7 +67,7 @@ log = structlog.get_logger(__name__)
 # From SIGTERM to SIGKILL. After a timeout there was time enough already; and when the lease is over the server waits
 # for one second (``dispatch.lease_margin_s``) before another node may begin.
 GRACE_S = 5.0
-SHORT_GRACE_S = {StopReason.TIMEOUT: 1.0, StopReason.LEASE: 0.5}
+SHORT_GRACE_S = {StopReason.TIMEOUT: 1.0, StopReason.SILENCE: 1.0, StopReason.LEASE: 0.5}
 START_S = 60.0
 QUIT_S = 5.0
 MAX_JOBS = 1_000
@@ -103,6 +104,7 @@ class WorkerPool:
         self._enter: Callable[[LiveAttempt], bool] = lambda _: False
         self._ended: Callable[[LiveAttempt, Outcome], None] = lambda _, __: None
         self._report: ReportProgress = lambda _, __, ___: None
+        self._heard: Callable[[LiveAttempt], None] = lambda _: None
         self._say: Callable[[int, str, str], object] | None = None
         # For tests and the log.
         self.started = 0
@@ -113,10 +115,11 @@ class WorkerPool:
         enter: Callable[[LiveAttempt], bool],
         ended: Callable[[LiveAttempt, Outcome], None],
         report: ReportProgress,
+        heard: Callable[[LiveAttempt], None],
         say: Callable[[int, str, str], object] | None = None,
     ) -> None:
         """``enter`` is called when an attempt has a worker, and says whether it may start."""
-        self._enter, self._ended, self._report, self._say = enter, ended, report, say
+        self._enter, self._ended, self._report, self._heard, self._say = enter, ended, report, heard, say
 
     def allow_results(self, limit: int) -> None:
         """In workers that are started from now on a result may take so many bytes."""
@@ -140,7 +143,7 @@ class WorkerPool:
         """Ask it to end, and see to it that it does."""
         if attempt in self._waiting:
             self._waiting.remove(attempt)
-            self._ended(attempt, stopped(reason, attempt.item.timeout_s))
+            self._ended(attempt, stopped(reason, attempt.item))
             return
         job = self._job_of(attempt)
         if job is None:
@@ -260,7 +263,12 @@ class WorkerPool:
         elif isinstance(message, Told):
             job = self._jobs.get(worker)
             if job is not None and job.attempt.token == message.token:
+                self._heard(job.attempt)
                 self._report(message.token, message.percent, message.text)
+        elif isinstance(message, Alive):
+            job = self._jobs.get(worker)
+            if job is not None and job.attempt.token == message.token:
+                self._heard(job.attempt)
         elif isinstance(message, Said):
             job = self._jobs.get(worker)
             if job is not None and job.attempt.token == message.token and self._say is not None:

@@ -88,6 +88,11 @@ def timed_out(timeout_s: float | None) -> Outcome:
     )
 
 
+def fell_silent(heartbeat_timeout_s: float | None) -> Outcome:
+    message = f"the attempt gave no sign of going on for {heartbeat_timeout_s or 0:g} s (heartbeat_timeout_s)"
+    return Outcome(AttemptOutcome.TIMEOUT, error=_job_error("HeartbeatTimeout", message, "", ErrorCategory.TIMEOUT))
+
+
 def cancelled() -> Outcome:
     return Outcome(AttemptOutcome.CANCELLED, error=_job_error("Cancelled", "the attempt was cancelled", ""))
 

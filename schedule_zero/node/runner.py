@@ -59,6 +59,8 @@ class Runner:
         result_limit: int,
         deliver: Callable[[LiveAttempt], None],
         report: ReportProgress,
+        too_late: Callable[[list[int]], None] | None = None,
+        alive: Callable[[LiveAttempt], None] | None = None,
         book: Book | None = None,
         isolation: WorkerPool | None = None,
     ) -> None:
@@ -73,11 +75,19 @@ class Runner:
         self._result_limit = result_limit
         self._deliver = deliver
         self._report = report
+        # Hears which were not started because it was too late for them.
+        self._too_late = too_late
+        # Hears, in the job's thread, of each sign that it goes on.
+        self._on_alive = alive
+        # Some that wait have a time to be started by.
+        self._expiring = False
         self._book = book
         self._isolation = isolation
         if isolation is not None:
             say = None if book is None else book.say
-            isolation.attach(enter=self._enter_isolated, ended=self._isolated_ended, report=report, say=say)
+            isolation.attach(
+                enter=self._enter_isolated, ended=self._isolated_ended, report=report, heard=self._alive, say=say
+            )
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._queue: deque[LiveAttempt] = deque()
@@ -108,6 +118,8 @@ class Runner:
         """Take these on, in this order."""
         attempts = list(attempts)
         self.attempts.update((attempt.token, attempt) for attempt in attempts)
+        if not self._expiring:
+            self._expiring = any(attempt.start_by_s is not None for attempt in attempts)
         with self._lock:
             self._queue.extend(attempts)
         self._pump()
@@ -181,11 +193,11 @@ class Runner:
 
     def check_deadlines(self, now_s: float) -> float | None:
         """End what took too long; return when to look again, if anything has a deadline."""
-        next_s: float | None = None
+        next_s = self._drop_expired(now_s) if self._expiring else None
         for attempt in self._running():
             reason = attempt.stop.reason
             asked = reason not in (None, StopReason.LEASE)
-            due_s = attempt.deadline_s
+            due_s, why = _deadline(attempt)
             if attempt.isolated and reason is not None:
                 asked, due_s = True, attempt.stop_since_s + PROCESS_GRACE_S
             elif asked and attempt.task is not None:
@@ -196,7 +208,7 @@ class Runner:
                 continue
             if now_s >= due_s:
                 if not asked:
-                    self._ask(attempt, StopReason.TIMEOUT)
+                    self._ask(attempt, why)
                     if attempt.isolated:
                         continue
                 if asked or attempt.task is None:
@@ -205,6 +217,17 @@ class Runner:
                 due_s = now_s + ASYNC_GRACE_S
             next_s = due_s if next_s is None else min(next_s, due_s)
         return next_s
+
+    def _drop_expired(self, now_s: float) -> float | None:
+        """Start nothing that should have been started by now; the next moment of that kind."""
+        with self._lock:
+            late = [attempt for attempt in self._queue if _expired(attempt, now_s)]
+            for attempt in late:
+                self._queue.remove(attempt)
+            waiting = [attempt.start_by_s for attempt in self._queue if attempt.start_by_s is not None]
+        self._forget(late)
+        self._expiring = bool(waiting)
+        return min(waiting, default=None)
 
     def give_up_running(self, *, process_ends: bool) -> int:
         """Report everything that still runs as what it was asked to be, without waiting for it; how many there were.
@@ -260,15 +283,22 @@ class Runner:
     def _enter(self, attempt: LiveAttempt) -> JobContext | None:
         """Stamp the start, in the thread that runs it. None: the lease ended while it waited, it must not start."""
         now_s = self._clock.mono_s()
-        if attempt.stop.reason is StopReason.LEASE or not self._lease.held(now_s):
+        if attempt.stop.reason is StopReason.LEASE or not self._lease.held(now_s) or _expired(attempt, now_s):
             return None
-        attempt.started_s = now_s
+        attempt.started_s = attempt.heard_s = now_s
         timeout_s = attempt.item.timeout_s
         deadline_us = None
         if timeout_s is not None:
             attempt.deadline_s = now_s + timeout_s
             deadline_us = self._clock.wall_us() + round(timeout_s * 1e6)
-        return JobContext(attempt.item, self._node_id, deadline_us, attempt.stop, self._report, self._book)
+        alive = None if attempt.item.heartbeat_timeout_s is None else functools.partial(self._alive, attempt)
+        return JobContext(attempt.item, self._node_id, deadline_us, attempt.stop, self._report, self._book, alive)
+
+    def _alive(self, attempt: LiveAttempt) -> None:
+        """From the job's thread."""
+        attempt.heard_s = self._clock.mono_s()
+        if self._on_alive is not None:
+            self._on_alive(attempt)
 
     def _start_task(self, attempt: LiveAttempt, context: JobContext) -> None:
         task = self._loop.create_task(
@@ -278,11 +308,9 @@ class Runner:
         task.add_done_callback(functools.partial(self._task_done, attempt))
 
     def _task_done(self, attempt: LiveAttempt, task: asyncio.Task[Outcome]) -> None:
-        if task.cancelled():
-            # Cancelled before its first step, or by somebody else while the loop shuts down.
-            ended = stopped(attempt.stop.reason or StopReason.DRAIN, attempt.item.timeout_s)
-        else:
-            ended = task.result()
+        # Cancelled before its first step, or by somebody else while the loop shuts down.
+        early = task.cancelled()
+        ended = stopped(attempt.stop.reason or StopReason.DRAIN, attempt.item) if early else task.result()
         with self._lock:
             self._busy -= attempt.weight
             late = not self._close(attempt, ended)
@@ -347,7 +375,7 @@ class Runner:
         """One attempt from its start to its outcome, in this worker thread. None: it must not start."""
         early = attempt.stop.reason
         if early is not None and early is not StopReason.LEASE:
-            return stopped(early, attempt.item.timeout_s)
+            return stopped(early, attempt.item)
         context = self._enter(attempt)
         return None if context is None else attempt.call(context, self._result_limit)
 
@@ -420,7 +448,7 @@ class Runner:
     def _give_up_on(self, attempt: LiveAttempt, *, process_ends: bool = False) -> None:
         """Report an attempt that does not end by itself. It keeps its slot for as long as it really runs."""
         reason = attempt.stop.reason or StopReason.DRAIN
-        ended = stopped(reason, attempt.item.timeout_s)
+        ended = stopped(reason, attempt.item)
         if not process_ends:
             ended = outcome.still_busy(ended, self._node_id)
         with self._lock:
@@ -453,4 +481,24 @@ class Runner:
         """Let go of attempts that never started and never will."""
         tokens = [attempt.token for attempt in attempts]
         self.release(tokens)
+        if self._expiring and self._too_late is not None:
+            now_s = self._clock.mono_s()
+            late = [attempt.token for attempt in attempts if _expired(attempt, now_s)]
+            if late:
+                self._too_late(late)
         return tokens
+
+
+def _deadline(attempt: LiveAttempt) -> tuple[float | None, StopReason]:
+    """When a running attempt is to be ended, and why: it takes too long, or it is silent for too long."""
+    silence_s, over_s = attempt.item.heartbeat_timeout_s, attempt.deadline_s
+    if silence_s is not None and attempt.started_s is not None:
+        silent_s = attempt.heard_s + silence_s
+        if over_s is None or silent_s < over_s:
+            return silent_s, StopReason.SILENCE
+    return over_s, StopReason.TIMEOUT
+
+
+def _expired(attempt: LiveAttempt, now_s: float) -> bool:
+    """Whether it was to be started before now."""
+    return attempt.start_by_s is not None and now_s >= attempt.start_by_s

@@ -143,6 +143,7 @@ class Work:
             result_limit=result_limit,
             deliver=self._deliver,
             report=ProgressBoard(loop, self._send_progress).report,
+            too_late=lambda tokens: self._reject([RejectedItem(token=token, reason="too_late") for token in tokens]),
             book=self.logs,
             isolation=isolation,
         )
@@ -255,12 +256,16 @@ class Work:
                     known = item.handler_id in self._declared
                     rejected.append(RejectedItem(token=token, reason="unknown_method" if known else "unknown_handler"))
                 else:
-                    fresh[token] = LiveAttempt(item, method, now_s)
+                    fresh[token] = LiveAttempt(item, method, now_s, self._start_by_s(item, now_s))
         if fresh:
             self.runner.submit(fresh.values())
         if rejected:
             self._reject(rejected)
         self._arm_sweep()
+
+    def _start_by_s(self, item: DispatchItem, now_s: float) -> float | None:
+        """The moment by this node's own clock."""
+        return None if item.start_by_us is None else now_s + (item.start_by_us - self._time.at_us(now_s)) / 1e6
 
     def _cancelled(self, tokens: list[int]) -> None:
         unknown = [

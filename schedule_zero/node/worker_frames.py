@@ -81,6 +81,12 @@ class Told(_Frame, tag="told"):
     text: str
 
 
+class Alive(_Frame, tag="alive"):
+    """The job says that it goes on."""
+
+    token: int
+
+
 class Said(_Frame, tag="said"):
     """What the attempt says, for its log; ``code`` as in ``log_lines``."""
 
@@ -114,7 +120,7 @@ class Done(_Frame, tag="done"):
 
 
 ToWorker = Begin | Run | Stop | Quit
-FromWorker = Ready | Broken | Told | Said | Logged | Done
+FromWorker = Ready | Broken | Told | Alive | Said | Logged | Done
 
 M = TypeVar("M")
 _encode = msgspec.msgpack.Encoder().encode

@@ -41,6 +41,7 @@ from schedule_zero.node.progress import Newest, ProgressBoard
 from schedule_zero.node.runner import Runner
 from schedule_zero.node.targets import load_targets
 from schedule_zero.node.worker_frames import (
+    Alive,
     Begin,
     Broken,
     Done,
@@ -244,8 +245,11 @@ class Worker:
             result_limit=begin.result_limit,
             deliver=self._deliver,
             report=ProgressBoard(self._loop, self._tell).report,
+            alive=self._alive,
             book=Relay(line),
         )
+        # When the node last heard that the current job goes on.
+        self._alive_s = -math.inf
 
     def listen(self) -> None:
         """In a thread, until this process ends."""
@@ -280,12 +284,20 @@ class Worker:
             )
             self._send(item.token, ended)
             return
+        self._alive_s = -math.inf
         self._current = attempt = LiveAttempt(item, method, self._clock.mono_s())
         if method.is_async:
             self._loop.call_soon_threadsafe(self._runner.submit, [attempt])
         else:
             # There is one attempt at a time, so nobody else is at the runner, and a turn of the loop is saved.
             self._runner.submit([attempt])
+
+    def _alive(self, attempt: LiveAttempt) -> None:
+        """From the job's thread: however often it says so, the node hears it a few times within its timeout."""
+        now_s = self._clock.mono_s()
+        if now_s - self._alive_s >= min(1.0, (attempt.item.heartbeat_timeout_s or 0.0) / 5):
+            self._alive_s = now_s
+            self._line.send(Alive(token=attempt.token))
 
     def _tell(self, newest: Newest) -> None:
         for token, (percent, text) in newest.items():

@@ -20,6 +20,7 @@ from schedule_zero.rules.options import (
     Source,
     StoredOptions,
     effective,
+    options_of,
     overridden,
     stored_options,
 )
@@ -145,6 +146,12 @@ def dress(row: Execution, wear: Outfit) -> None:
             key = fill_in(template, params)
             # Others may run at once whatever their job; but what is unique is one of its job.
             setattr(row, name, f"{row.handler_id}.{row.job_method}:{key}" if name == "unique_key" else key)
+
+
+def start_by_us(row: Execution, from_us: int) -> int | None:
+    """Until when it has to be started, if it can be from a moment on."""
+    timeout_s = options_of(row.options).queue_timeout_s
+    return None if timeout_s is None else from_us + round(timeout_s * 1e6)
 
 
 assert lane_spec(DEFAULTS) == PLAIN

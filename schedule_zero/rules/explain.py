@@ -208,6 +208,8 @@ def _reason(facts: Facts, fire: Fire, wall: Wall) -> tuple[str, dict[str, Any]]:
             return "its local time did not exist that day, and its trigger leaves such times out (dst_gap: skip)", {}
         case SkipReason.BACKPRESSURE:
             return "too much was waiting already", {}
+        case SkipReason.DUPLICATE:
+            return f"execution {detail} had its unique key", {}
         case _:
             return detail or "the ledger does not say why", {}
 

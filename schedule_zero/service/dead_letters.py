@@ -17,7 +17,7 @@ from schedule_zero.errors import BadRequest, NotFound, ScheduleZeroError, TooLar
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import Execution, Requeue, new_id
 from schedule_zero.rules.options import NO_OPTIONS
-from schedule_zero.service.idempotency import idempotency_record
+from schedule_zero.service.idempotency import idempotency_record, known
 from schedule_zero.service.placed import write_placed
 from schedule_zero.service.requeues import Requeues
 from schedule_zero.service.specs import IdemKey, Principal
@@ -125,6 +125,11 @@ class DeadLetterService:
                 raise
             rows.append(row)
         record = idempotency_record(principal, idem, [], self._clock)
+        backlog = self._dispatcher.backlog
+        refusal = backlog.why_not(rows)
+        if refusal is not None and not await known(self._store, record):
+            backlog.refused += len(rows)
+            raise refusal
         arg = store_requeues.Again(id=deed, rows=rows, by=principal.name, idem=record)
         answer = await write_placed(self._store, self._dispatcher, store_requeues.again, arg, rows)
         if isinstance(answer, IdempotentReplay):

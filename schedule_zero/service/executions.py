@@ -11,13 +11,14 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.config import LimitsConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
-from schedule_zero.errors import BadRequest, NotFound, TooLarge, WrongState
+from schedule_zero.errors import BadRequest, Duplicate, NotFound, TooLarge, WrongState
 from schedule_zero.model import Execution, Group, Origin, State, new_id
 from schedule_zero.ops.events import EventHub
 from schedule_zero.rules.birth import again, equip
 from schedule_zero.rules.options import Source
 from schedule_zero.rules.states import TERMINAL
-from schedule_zero.service.idempotency import idempotency_record
+from schedule_zero.service.cancel_many import CancelledMany, cancel_found, cancel_ids
+from schedule_zero.service.idempotency import idempotency_record, known
 from schedule_zero.service.params import check_options, check_params
 from schedule_zero.service.specs import ExecutionView, IdemKey, Principal, RunNow, SubmitItem, Submitted
 from schedule_zero.store import Store
@@ -28,7 +29,15 @@ from schedule_zero.store.tx import Page
 
 log = structlog.get_logger(__name__)
 
-decode_ids = msgspec.json.Decoder(list[str]).decode
+
+class _Told(msgspec.Struct):
+    """What a repetition is told where a submission was joined to others' executions."""
+
+    ids: list[str]
+    existing: list[str]
+
+
+decode_told = msgspec.json.Decoder(list[str] | _Told).decode
 
 
 class ExecutionService:
@@ -86,9 +95,13 @@ class ExecutionService:
     async def _submit_rows(
         self, principal: Principal, rows: list[Execution], idem: IdemKey | None, settles: tuple[str, ...] = ()
     ) -> Submitted:
-        ids = [row.id for row in rows]
-        stored = await self._insert(rows, idempotency_record(principal, idem, ids, self._clock), settles)
-        return Submitted(ids=ids if stored is None else stored, replayed=stored is not None)
+        record = idempotency_record(principal, idem, [row.id for row in rows], self._clock)
+        try:
+            return await self._insert(rows, record, settles)
+        except Duplicate as error:
+            if len(rows) > 1:
+                error.pointer = f"/executions/{error.data['index']}"
+            raise
 
     def _rows(
         self,
@@ -136,8 +149,8 @@ class ExecutionService:
         self, principal: Principal, group: Group, rows: list[Execution], idem: IdemKey | None
     ) -> str | None:
         """Store a group with its members; returns the id of the first time if this is a replay, else None."""
-        earlier = await self._insert(rows, idempotency_record(principal, idem, [group.id], self._clock), group=group)
-        return None if earlier is None else earlier[0]
+        made = await self._insert(rows, idempotency_record(principal, idem, [group.id], self._clock), group=group)
+        return made.ids[0] if made.replayed else None
 
     async def _insert(
         self,
@@ -145,28 +158,38 @@ class ExecutionService:
         idem: IdempotencyRecord | None,
         settles: tuple[str, ...] = (),
         group: Group | None = None,
-    ) -> list[str] | None:
-        """Insert ``rows`` in one transaction; returns the ids of the first time if this is a replay, else None."""
-        dispatcher = self._dispatcher
+    ) -> Submitted:
+        """Insert ``rows`` in one transaction, or find out that they need not be. BacklogFull, Duplicate."""
+        dispatcher, backlog = self._dispatcher, self._dispatcher.backlog
+        refusal = backlog.why_not(rows)
+        if refusal is not None and not await known(self._store, idem):
+            backlog.refused += len(rows)
+            raise refusal
+        backlog.take(rows)
         dispatcher.place(rows)
-        done: asyncio.Future[list[str] | None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Submitted] = asyncio.get_running_loop().create_future()
 
         def settled(outcome: object) -> None:
             # In the commit's own callback, not after the await: a caller that has gone away
             # must neither lose the work nor keep the credit.
+            backlog.settled(rows)
             if isinstance(outcome, Exception):
                 dispatcher.abandoned(rows)
                 if not done.cancelled():
                     done.set_exception(outcome)
                 return
-            earlier = None
+            answer = Submitted(ids=[row.id for row in rows])
             if isinstance(outcome, IdempotentReplay):
                 dispatcher.abandoned(rows)
-                earlier = decode_ids(outcome.response)
+                answer = _replay(outcome)
+            elif isinstance(outcome, store_executions.Joined):
+                dispatcher.abandoned([row for row in rows if row.id in outcome.instead])
+                dispatcher.committed([row for row in rows if row.id not in outcome.instead])
+                answer = Submitted(ids=outcome.ids, existing=outcome.existing)
             else:
                 dispatcher.committed(rows)
             if not done.cancelled():
-                done.set_result(earlier)
+                done.set_result(answer)
 
         self._store.submit(
             store_executions.insert,
@@ -180,10 +203,11 @@ class ExecutionService:
     ) -> RunNow:
         waiter = self._hub.wait_terminal(row.id)
         try:
-            stored = await self._insert([row], idempotency_record(principal, idem, [row.id], self._clock))
-            if stored is not None:
-                view = await self.get(stored[0], wait_s)
-                return RunNow(execution_id=stored[0], execution=_if_over(view.execution), replayed=True)
+            made = await self._insert([row], idempotency_record(principal, idem, [row.id], self._clock))
+            if made.ids[0] != row.id:
+                view = await self.get(made.ids[0], wait_s)
+                over = _if_over(view.execution)
+                return RunNow(execution_id=made.ids[0], execution=over, replayed=made.replayed)
             await asyncio.wait([waiter], timeout=wait_s)
             if not waiter.done() or waiter.cancelled():
                 return RunNow(execution_id=row.id, execution=None)
@@ -249,11 +273,33 @@ class ExecutionService:
         log.info("execution_cancel", execution_id=execution_id, outcome=answer.outcome, by=principal.name)
         return answer
 
+    async def cancel_many(
+        self, principal: Principal, ids: list[str] | None, wanted: store_executions.Filter, *, dry_run: bool = False
+    ) -> CancelledMany:
+        """The same for many: those ``ids``, or what ``wanted`` finds of what is open."""
+        if ids is not None:
+            if len(ids) > self._limits.bulk:
+                raise TooLarge(f"at most {self._limits.bulk} ids in one request, got {len(ids)}", pointer="/ids")
+            done = await cancel_ids(self._dispatcher, list(dict.fromkeys(ids)))
+        else:
+            now_us = self._clock.wall_us()
+            done = await cancel_found(self._store, self._dispatcher, wanted, now_us=now_us, dry_run=dry_run)
+        if not dry_run:
+            log.info("executions_cancel", matched=done.matched, cancelled=done.cancelled, by=principal.name)
+        return done
+
     async def clear(self, principal: Principal, before_us: int | None = None) -> int:
         """Forget executions that are over (stored before ``before_us``), in small steps; returns how many."""
         cleared = await store_executions.clear_all(self._store, before_us)
         log.info("executions_cleared", count=cleared, by=principal.name)
         return cleared
+
+
+def _replay(outcome: IdempotentReplay) -> Submitted:
+    told = decode_told(outcome.response)
+    if isinstance(told, list):
+        return Submitted(ids=told, replayed=True)
+    return Submitted(ids=told.ids, existing=told.existing, replayed=True)
 
 
 def _if_over(execution: Execution) -> Execution | None:

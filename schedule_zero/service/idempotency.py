@@ -8,7 +8,14 @@ import msgspec
 
 from schedule_zero.clock import Clock
 from schedule_zero.service.specs import IdemKey, Principal
+from schedule_zero.store import Store
 from schedule_zero.store.idempotency import IdempotencyRecord
+from schedule_zero.store.idempotency import get as get_record
+
+
+async def known(store: Store, record: IdempotencyRecord | None) -> bool:
+    """Whether this request was accepted before: then it has its answer, however much is waiting now."""
+    return record is not None and await store.read(lambda conn: get_record(conn, record.key)) is not None
 
 
 def idempotency_record(

@@ -13,12 +13,14 @@ from schedule_zero.store import Store
 
 async def write_placed(store: Store, dispatcher: Dispatcher, verb: Any, arg: Any, rows: Sequence[Execution]) -> Any:
     """The verb's answer; a set is that of the ids it created, anything else says that it created none."""
+    dispatcher.backlog.take(rows)
     dispatcher.place(rows)
     done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def settled(outcome: Any) -> None:
         # In the commit's own callback, not after the await: a caller that has gone away must neither lose the work nor
         # keep the credit.
+        dispatcher.backlog.settled(rows)
         created = outcome if isinstance(outcome, set) else frozenset()
         dispatcher.committed([row for row in rows if row.id in created])
         dispatcher.abandoned([row for row in rows if row.id not in created])

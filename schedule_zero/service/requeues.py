@@ -8,6 +8,7 @@ stays a dead letter, counted in the requeue, with the first reason.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 
 import msgspec
@@ -85,6 +86,10 @@ class Requeues:
         at = (row.at_letter, row.at_seq)
         which = dead_letters.Which(dead_letter=row.dead_letter, handler_id=row.handler_id, job_method=row.job_method)
         letters = await self._store.read(lambda conn: dead_letters.onward(conn, which, at, row.up_to_seq, size))
+        found, letters = letters, self._fitting(letters)
+        if found and not letters:
+            # What is waiting is enough for now.
+            return
         step = requeues.Advance(id=row.id, at=at, next=letters[-1][0] if letters else at, rows=[], done=not letters)
         for _, letter in letters:
             try:
@@ -96,6 +101,16 @@ class Requeues:
         created = await write_placed(self._store, self._dispatcher, requeues.advance, step, step.rows)
         if step.done and created is not None:
             log.info("requeue_completed", requeue_id=row.id, count=row.created, refused=row.refused)
+
+    def _fitting(self, letters: list[tuple[tuple[str, int], Execution]]) -> list[tuple[tuple[str, int], Execution]]:
+        """As many as the limits on what is open leave room for."""
+        backlog, taken = self._dispatcher.backlog, Counter[str]()
+        for place, (_, letter) in enumerate(letters):
+            taken[letter.handler_id] += 1
+            # (An empty name has no limit of its own.)
+            if place >= backlog.room("") or taken[letter.handler_id] > backlog.room(letter.handler_id):
+                return letters[:place]
+        return letters
 
     def replacement(
         self,

@@ -65,6 +65,8 @@ class ScheduleSpec(Struct, kw_only=True):
 class Submitted(Struct, kw_only=True):
     ids: list[str]
     replayed: bool = False
+    # Of the ids, those that were there before: they have the unique keys of what was submitted.
+    existing: list[str] = []
 
 
 class RunNow(Struct, kw_only=True):

@@ -96,6 +96,7 @@ class SystemService:
     def health(self) -> dict[str, Any]:
         """``status`` is ``ok`` or ``degraded``; never a reason to restart the process."""
         ready, checks = self.ready()
+        backlog = self._dispatcher.backlog
         return {
             "status": "ok" if ready else "degraded",
             "service": SERVICE_NAME,
@@ -104,6 +105,7 @@ class SystemService:
             "started_at": rfc3339(self._started_us),
             "now": rfc3339(self._clock.wall_us()),
             "uptime_s": round(self._clock.mono_s() - self._started_s, 1),
+            "backlog": {"open": backlog.open, "limit": backlog.limit, "full": backlog.full},
             "checks": {name: "ok" if message is None else "failed" for name, message in checks.items()},
         }
 

@@ -18,6 +18,7 @@ from schedule_zero.store import executions, tables
 from schedule_zero.store.idempotency import Keys
 from schedule_zero.store.statements import Query, bulk_select, bulk_update
 from schedule_zero.store.tx import IdempotencyRecord, IdempotentReplay, Page, Tx
+from schedule_zero.store.uniqueness import Claims
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -99,18 +100,25 @@ def overlap(conn: Connection, schedule_id: str, from_us: int, to_us: int) -> Con
     return Conflict(said, id=found[0])
 
 
-def advance(tx: Tx, args: list[Advance]) -> list[bool]:
-    """Create the executions and remember how far it is; False (nothing written) if it is not there any more.
+def advance(tx: Tx, args: list[Advance]) -> list[int]:
+    """Create the executions and remember how far it is; how many. 0 (nothing written) if it is not there any more.
 
-    Emits ``execution.created`` and, at its end, ``backfill.completed``.
+    It stops before one whose unique key is taken, and goes on from there the next time: all that were asked for are
+    run. Emits ``execution.created`` and, at its end, ``backfill.completed``.
     """
-    done: list[bool] = []
+    done: list[int] = []
     for arg in args:
-        state = BackfillState.COMPLETED if arg.next_us is None else BackfillState.RUNNING
-        moved = tx.bulk(_ADVANCE, [(arg.id, arg.at_us, arg.next_us, len(arg.executions), state.value)])
-        done.append(bool(moved))
+        born, next_us = arg.executions, arg.next_us
+        if any(row.unique_key is not None for row in born):
+            claims = Claims(tx, born)
+            free = next((n for n, row in enumerate(born) if claims.one(row, wait=True) is not None), len(born))
+            if free < len(born):
+                born, next_us = born[:free], born[free].nominal_us
+        state = BackfillState.COMPLETED if next_us is None else BackfillState.RUNNING
+        moved = bool(born) and tx.bulk(_ADVANCE, [(arg.id, arg.at_us, next_us, len(born), state.value)])
+        done.append(len(born) if moved else 0)
         if moved:
-            executions.insert_born(tx, arg.executions)
+            executions.insert_born(tx, born)
             if state is BackfillState.COMPLETED:
                 tx.emit(Event("backfill.completed", arg.id, {"schedule_id": arg.schedule_id}))
     return done

@@ -50,6 +50,8 @@ class EndItem(Struct, kw_only=True):
     attempt: int
     node_id: str | None = None
     dispatched_us: int | None = None
+    # The execution goes on, and has until then to be started; None: as before.
+    start_by_us: int | None = None
     # False: the attempt was handed back, its number is given back.
     burn: bool = True
     # For the event.
@@ -98,8 +100,12 @@ _END = bulk_update(
 _GO_ON = bulk_update(
     tables.executions,
     ("id", "token"),
-    ("state", "error", "not_before_us", "lost_count", "attempt"),
-    how={"lost_count": "executions.lost_count + {v}", "attempt": "executions.attempt - {v}"},
+    ("state", "error", "not_before_us", "lost_count", "attempt", "start_by_us"),
+    how={
+        "lost_count": "executions.lost_count + {v}",
+        "attempt": "executions.attempt - {v}",
+        "start_by_us": "coalesce({v}, executions.start_by_us)",
+    },
     also="node_id = NULL, dispatched_us = NULL, started_us = NULL, finished_us = NULL, result = NULL",
     where=f"executions.cancel_requested = 0 AND {_RUNS}",
 )
@@ -150,7 +156,16 @@ def _end_all(tx: Tx, items: list[EndItem]) -> bool:
             raise AssertionError(f"a running execution cannot become {state}")
         elif TRANSITIONS[state]:
             gone_on.append(
-                (i.id, i.token, state.value, rows.text(i.error), i.not_before_us, int(i.lost), int(not i.burn))
+                (
+                    i.id,
+                    i.token,
+                    state.value,
+                    rows.text(i.error),
+                    i.not_before_us,
+                    int(i.lost),
+                    int(not i.burn),
+                    i.start_by_us,
+                )
             )
         else:
             documents = (rows.text(i.result), rows.text(i.error))

@@ -323,7 +323,7 @@ def stats(conn: Connection) -> Stats:
 
 # --- lists ------------------------------------------------------------------------------------------
 
-_EQUAL = ("group_id", "schedule_id", "handler_id", "job_method", "node_id")
+_EQUAL = ("schedule_id", "handler_id", "job_method", "node_id", "group_id")
 _CREATED = Seek(tables.executions, "created_us")
 
 

@@ -8,10 +8,13 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import Any
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from schedule_zero.errors import ScheduleZeroError
+from schedule_zero.errors import Duplicate, ScheduleZeroError
 from schedule_zero.model import Event, Execution, Group, Origin, State
+from schedule_zero.rules.birth import start_by_us
 from schedule_zero.store import execution_rows as rows
 from schedule_zero.store import groups, tables
 from schedule_zero.store.dead_letters import take_letters
@@ -38,6 +41,7 @@ from schedule_zero.store.execution_reads import (
 from schedule_zero.store.idempotency import Keys
 from schedule_zero.store.statements import bulk_update
 from schedule_zero.store.tx import IdempotencyRecord, IdempotentReplay, Tx
+from schedule_zero.store.uniqueness import Claims, Joined
 
 __all__ = [
     "CancelAnswer",
@@ -49,6 +53,7 @@ __all__ = [
     "Filter",
     "HandlerStats",
     "Insert",
+    "Joined",
     "Refusal",
     "ReleaseDue",
     "StartItem",
@@ -152,30 +157,41 @@ _START = bulk_update(
     ("id",),
     ("attempt", "token", "node_id", "dispatched_us"),
     also="state = 'running', started_us = NULL, finished_us = NULL",
-    where=f"executions.cancel_requested = 0 AND {_STARTABLE}",
+    # (column5 is the moment in which it was decided.)
+    where="executions.cancel_requested = 0 AND (executions.start_by_us IS NULL OR executions.start_by_us > v.column5)"
+    f" AND {_STARTABLE}",
 )
 _STARTED = bulk_update(tables.executions, ("id", "token"), ("started_us",), where=_RUNS)
 _CANCEL = bulk_update(tables.executions, ("id",), ("finished_us",), also="state = 'cancelled', stored_us = v.column2",
                       where=_WAITING)  # fmt: skip
 _FLAG = bulk_update(tables.executions, ("id",), ("cancel_requested",), where=_RUNS)
 _DUE = bulk_update(tables.executions, ("id",), ("state",), where="executions.state IN ('scheduled', 'retry_scheduled')")
-_UNBLOCK = bulk_update(tables.executions, ("id",), ("state",), where=f"executions.{tables.IS_BLOCKED}")
+_UNBLOCK = bulk_update(tables.executions, ("id",), ("state", "start_by_us"), where=f"executions.{tables.IS_BLOCKED}")
 _handler_of = attrgetter("handler_id")
 
 # --- verbs ------------------------------------------------------------------------------------------
 
 
-def insert(tx: Tx, args: list[Insert]) -> list[IdempotentReplay | ScheduleZeroError | None]:
+def insert(tx: Tx, args: list[Insert]) -> list[IdempotentReplay | Joined | ScheduleZeroError | None]:
     """Write new executions and emit ``execution.created``. A row may be born ``running`` (attempt, token, node_id set).
 
-    Answers None, or ``IdempotentReplay`` if the key was used for the same request (nothing written then);
-    fails with ``IdempotencyMismatch`` if it was used for another.
+    Answers None, or ``IdempotentReplay`` if the key was used for the same request (nothing written then), or
+    ``Joined`` where rows were not written because others had their unique keys; fails with ``IdempotencyMismatch`` if
+    the key was used for another, with ``Duplicate`` (its ``index`` among the rows) if a unique key is taken.
     """
     keys = Keys(tx, [arg.idem for arg in args])
-    answers: list[IdempotentReplay | ScheduleZeroError | None] = []
+    answers: list[IdempotentReplay | Joined | ScheduleZeroError | None] = []
     born: list[Execution] = []
+    unique = [row for arg in args for row in arg.rows if row.unique_key is not None]
+    claims = Claims(tx, unique) if unique else None
     for arg in args:
-        answer = keys.answer(arg.idem)
+        answer: IdempotentReplay | Joined | ScheduleZeroError | None = keys.answer(arg.idem)
+        if answer is None and claims is not None:
+            answer = claims.request(arg.rows)
+            if isinstance(answer, Joined) and arg.group is not None:
+                # A group has all its members, or isn't.
+                holder = next(iter(answer.instead.values()))
+                answer = Duplicate(f"execution {holder} has the unique key of a member", index=0, execution_id=holder)
         answers.append(answer)
         if answer is None:
             born += arg.rows
@@ -184,9 +200,21 @@ def insert(tx: Tx, args: list[Insert]) -> list[IdempotentReplay | ScheduleZeroEr
             keys.accept(arg.idem)
             if arg.group is not None:
                 groups.insert(tx, [arg.group])
+        elif isinstance(answer, Joined):
+            born += [row for row in arg.rows if row.id not in answer.instead]
+            keys.accept(_with_ids(arg.idem, answer))
     insert_born(tx, born)
+    if claims is not None and claims.replaced:
+        cancel_unstarted(tx, [claims.replaced])
     keys.write()
     return answers
+
+
+def _with_ids(idem: IdempotencyRecord | None, joined: Joined) -> IdempotencyRecord | None:
+    """The answer that a repetition gets: not the ids that were to be."""
+    if idem is None:
+        return None
+    return replace(idem, response=msgspec.json.encode({"ids": joined.ids, "existing": joined.existing}))
 
 
 def insert_born(tx: Tx, born: Sequence[Execution]) -> None:
@@ -320,7 +348,9 @@ def unblock(tx: Tx, args: list[str]) -> list[Execution | None]:
         if row is not None:
             later = row.not_before_us is not None and row.not_before_us > tx.now_us
             row.state = State.SCHEDULED if later else State.PENDING
-            if tx.bulk(_UNBLOCK, [(id_, row.state.value)]):
+            # While it had to wait for another one, it could not have been started.
+            row.start_by_us = start_by_us(row, max(row.not_before_us or 0, tx.now_us))
+            if tx.bulk(_UNBLOCK, [(id_, row.state.value, row.start_by_us)]):
                 data = {"handler_id": row.handler_id, "job_method": row.job_method, "state": row.state}
                 tx.emit(Event("execution.unblocked", id_, {**data, "schedule_id": row.schedule_id}))
             else:

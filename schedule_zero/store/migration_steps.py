@@ -157,6 +157,15 @@ def rate_buckets(conn: Connection) -> None:
     )
 
 
+def unique_by_state(conn: Connection) -> None:
+    """9 → 10: who holds a unique key now is found without walking all that ever had it."""
+    _run(
+        conn,
+        "DROP INDEX ix_executions_unique",
+        "CREATE INDEX ix_executions_unique ON executions (unique_key, state, seq) WHERE unique_key IS NOT NULL",
+    )
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

@@ -20,6 +20,7 @@ from schedule_zero.store.migration_steps import (
     requeues,
     routed_and_grouped,
     thawed_by,
+    unique_by_state,
 )
 from schedule_zero.store.tables import meta, metadata
 
@@ -33,6 +34,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     logs_and_large_results,
     routed_and_grouped,
     rate_buckets,
+    unique_by_state,
 )
 LATEST = 1 + len(STEPS)
 

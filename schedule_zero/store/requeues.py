@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import bindparam, insert, select, text
 
-from schedule_zero.errors import NotFound, ScheduleZeroError, WrongState
+from schedule_zero.errors import Duplicate, NotFound, ScheduleZeroError, WrongState
 from schedule_zero.model import Event, Execution, Requeue, RequeueState
 from schedule_zero.store import executions, tables
 from schedule_zero.store.dead_letters import take_letters
@@ -23,6 +23,7 @@ from schedule_zero.store.execution_rows import text as document_text
 from schedule_zero.store.idempotency import Keys
 from schedule_zero.store.statements import Query, bulk_select, bulk_update
 from schedule_zero.store.tx import IdempotencyRecord, IdempotentReplay, Page, Tx
+from schedule_zero.store.uniqueness import Claims
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -100,8 +101,13 @@ def again(tx: Tx, args: list[Again]) -> list[set[str] | IdempotentReplay | Sched
     for arg in args:
         answer: set[str] | IdempotentReplay | ScheduleZeroError | None = keys.answer(arg.idem)
         if answer is None:
-            born = _replace(tx, arg.rows)
-            answer = {row.id for row in born} or WrongState(_dealt_with(arg.rows))
+            free, holder = _free(tx, arg.rows)
+            born = _replace(tx, free)
+            answer = {row.id for row in born} or (
+                WrongState(_dealt_with(arg.rows))
+                if holder is None
+                else Duplicate(f"execution {holder} has the same unique key", execution_id=holder)
+            )
             if born:
                 tx.emit(Event("dead_letters.requeued", arg.id, {"count": len(born), "by": arg.by}))
                 if arg.idem is not None:
@@ -116,6 +122,16 @@ def again(tx: Tx, args: list[Again]) -> list[set[str] | IdempotentReplay | Sched
 def _dealt_with(rows: list[Execution]) -> str:
     named = f"execution {rows[0].parent_id} is" if len(rows) == 1 else f"of {len(rows)} executions, none is"
     return f"{named} a dead letter any more: it was requeued or discarded, or never was one"
+
+
+def _free(tx: Tx, rows: list[Execution]) -> tuple[list[Execution], str | None]:
+    """Those whose unique keys nobody has, and who has one of the others: its letter stays a letter."""
+    if all(row.unique_key is None for row in rows):
+        return rows, None
+    claims = Claims(tx, rows)
+    holders = [claims.one(row, wait=True) for row in rows]
+    free = [row for row, holder in zip(rows, holders, strict=True) if holder is None]
+    return free, next((holder for holder in holders if holder is not None), None)
 
 
 def _replace(tx: Tx, rows: list[Execution]) -> list[Execution]:
@@ -164,7 +180,7 @@ def advance(tx: Tx, args: list[Advance]) -> list[set[str] | None]:
         if not tx.bulk(_ADVANCE, [(arg.id, *arg.at, *arg.next, arg.refused, arg.note, state.value)]):
             answers.append(None)
             continue
-        born = _replace(tx, arg.rows)
+        born = _replace(tx, _free(tx, arg.rows)[0])
         tx.bulk(_COUNT, [(arg.id, len(born))])
         answers.append({row.id for row in born})
         if arg.done:

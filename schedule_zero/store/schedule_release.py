@@ -7,12 +7,24 @@ from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from schedule_zero.model import Event, Execution, Fire, FireOutcome, ScheduleState
+from schedule_zero.model import Event, Execution, Fire, FireOutcome, ScheduleState, SkipReason
 from schedule_zero.store import executions, tables
 from schedule_zero.store import schedule_rows as rows
 from schedule_zero.store.statements import bulk_insert, bulk_select, bulk_update
 from schedule_zero.store.tx import Tx, Undo
+from schedule_zero.store.uniqueness import Claims
+
+
+class Otherwise(Struct, kw_only=True):
+    """What a schedule is after a round in which not all ran that were to run: others had their unique keys."""
+
+    last_fire_us: int | None
+    # It is not finished yet: where it goes on. None: as in the item.
+    next_fire_us: int | None = None
+    state: ScheduleState | None = None
+    resume_us: int | None = None
 
 
 class ReleaseItem(Struct, kw_only=True):
@@ -37,6 +49,8 @@ class ReleaseItem(Struct, kw_only=True):
     plain: bool = True
     fires: list[Fire]
     executions: list[Execution]
+    # With executions that have unique keys.
+    otherwise: Otherwise | None = None
 
 
 class RearmItem(Struct, kw_only=True):
@@ -106,24 +120,74 @@ _IN_LEDGER = bulk_select(
 )
 
 
-def release(tx: Tx, args: list[list[ReleaseItem]]) -> list[dict[str, ReleaseRefusal]]:
+def release(tx: Tx, args: list[list[ReleaseItem]]) -> list[dict[str, ReleaseRefusal | ReleaseItem]]:
     """Ledger rows, executions and the schedules' new times in one transaction (C1); the ids refused, each with why.
 
-    Nothing of a refused item is written. Emits ``execution.created`` for each execution, ``schedule.skipped`` or
+    Nothing of a refused item is written. A fire whose execution's unique key is taken is skipped: the answer has what
+    was written of such an item. Emits ``execution.created`` for each execution, ``schedule.skipped`` or
     ``schedule.missed`` for a fire without one, and ``schedule.finished``/``schedule.quarantined``.
     """
-    items = args[0] if len(args) == 1 else [item for arg in args for item in arg]
-    refused: list[dict[str, ReleaseRefusal]] = [{} for _ in args]
+    asked = args[0] if len(args) == 1 else [item for arg in args for item in arg]
+    answers: list[dict[str, ReleaseRefusal | ReleaseItem]] = [{} for _ in args]
+    items, replaced = _settle_claims(tx, asked)
     if not _release_all(tx, items):
-        items = _sort_out(tx, args, refused)
+        asked = _sort_out(tx, args, answers)
+        items, replaced = _settle_claims(tx, asked)
         if not _release_all(tx, items):
             raise AssertionError("a release was refused that the same transaction had found possible")
     executions.insert_born(tx, [execution for item in items for execution in item.executions])
+    if replaced:
+        executions.cancel_unstarted(tx, [replaced])
+    if items is not asked:
+        written = {id(before): after for before, after in zip(asked, items, strict=True) if before is not after}
+        for arg, answer in zip(args, answers, strict=True):
+            answer |= {item.id: written[id(item)] for item in arg if id(item) in written}
     for item in items:
         if item.state in rows.ENDED:
             tx.emit(Event(rows.STATE_EVENT[item.state], item.id, {"note": item.note}))
         _tell_fires(tx, item.fires)
-    return refused
+    return answers
+
+
+def _settle_claims(tx: Tx, items: list[ReleaseItem]) -> tuple[list[ReleaseItem], list[str]]:
+    """The items as they can be written, given who has their unique keys; and whom they replace. ``items``: all as is.
+
+    The items themselves stay as they are: this transaction may be run again.
+    """
+    unique = [row for item in items if item.otherwise is not None for row in item.executions]
+    if not unique:
+        return items, []
+    claims = Claims(tx, unique)
+    settled = []
+    for item in items:
+        taken = {}
+        if item.otherwise is not None:
+            taken = {row.id: holder for row in item.executions if (holder := claims.one(row)) is not None}
+        settled.append(_without(item, taken, item.otherwise) if taken and item.otherwise is not None else item)
+    return settled, claims.replaced
+
+
+def _without(item: ReleaseItem, taken: dict[str, str], otherwise: Otherwise) -> ReleaseItem:
+    """The item without the executions whose keys are ``taken``: execution → holder."""
+    kept = [row for row in item.executions if row.id not in taken]
+    less = replace(
+        item,
+        executions=kept,
+        fires=[fire if fire.execution_id not in taken else _skipped(fire, taken[fire.execution_id])
+               for fire in item.fires],
+        last_fire_us=kept[-1].nominal_us if kept else otherwise.last_fire_us,
+        # A fixed delay follows the end of the one that runs instead.
+        waits_for=taken.get(item.waits_for or "", item.waits_for),
+    )  # fmt: skip
+    if otherwise.state is not None:
+        less.next_fire_us, less.state, less.resume_us, less.note = (
+            otherwise.next_fire_us, otherwise.state, otherwise.resume_us, None
+        )  # fmt: skip
+    return less
+
+
+def _skipped(fire: Fire, holder: str) -> Fire:
+    return replace(fire, outcome=FireOutcome.SKIPPED, reason=SkipReason.DUPLICATE, execution_id=None, detail=holder)
 
 
 def _tell_fires(tx: Tx, fires: list[Fire]) -> None:
@@ -218,7 +282,9 @@ def _decided(f: Fire) -> tuple[Any, ...]:
     return (f.schedule_id, f.generation, f.nominal_us, f.outcome.value, reason, *what)
 
 
-def _sort_out(tx: Tx, args: list[list[ReleaseItem]], refused: list[dict[str, ReleaseRefusal]]) -> list[ReleaseItem]:
+def _sort_out(
+    tx: Tx, args: list[list[ReleaseItem]], refused: list[dict[str, ReleaseRefusal | ReleaseItem]]
+) -> list[ReleaseItem]:
     """The slow way, item by item: which may be released. Fills ``refused``, one dict per operation."""
     now = {
         row[0]: tuple(row) for row in tx.lookup(rows.LOAD_FENCE, rows.unique(item.id for arg in args for item in arg))

@@ -20,6 +20,7 @@ from schedule_zero.store import schedule_history as history
 from schedule_zero.store import schedule_rows as rows
 from schedule_zero.store.idempotency import Keys
 from schedule_zero.store.schedule_release import (
+    Otherwise,
     RearmItem,
     ReleaseItem,
     ReleaseRefusal,
@@ -40,6 +41,7 @@ __all__ = [
     "Create",
     "Delete",
     "Handover",
+    "Otherwise",
     "Put",
     "PutAnswer",
     "RearmItem",

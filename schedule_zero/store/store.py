@@ -19,6 +19,7 @@ from schedule_zero.errors import ConfigError, StoreUnavailable
 from schedule_zero.store import failures, migrations
 from schedule_zero.store.postgres import PostgresBackend
 from schedule_zero.store.sqlite import SqliteBackend
+from schedule_zero.store.tally import Tally
 from schedule_zero.store.tx import Verb
 from schedule_zero.store.writer import Listener, Operation, StoreStats, Writer
 
@@ -80,6 +81,11 @@ class Store:
         stats = self._writer.stats
         stats.queued = self._writer.queued()
         return stats
+
+    @property
+    def tally(self) -> Tally:
+        """How many executions are not over, as of the last commit."""
+        return self._writer.tally
 
     async def write(self, verb: Verb[A, R], arg: A) -> R:
         """Run one operation; returns after its COMMIT. ``StoreUnavailable``: nothing was changed.

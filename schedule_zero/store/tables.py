@@ -140,7 +140,7 @@ _partial(
 _partial("ix_executions_due", executions, "not_before_us", where=IS_TIMED)
 # "What has waited for too long?", "who has this key?", "what failed like this?"
 _partial("ix_executions_start_by", executions, "start_by_us", where=IS_EXPIRING)
-_partial("ix_executions_unique", executions, "unique_key", "seq", where=IS_UNIQUE)
+_partial("ix_executions_unique", executions, "unique_key", "state", "seq", where=IS_UNIQUE)
 _partial("ix_executions_dead", executions, "dead_letter", "seq", where=IS_DEAD_LETTER)
 
 attempts = Table(

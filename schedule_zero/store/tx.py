@@ -108,7 +108,7 @@ class Tx:
         self.dialect = conn.dialect.name
         self.now_us = now_us
         self.events: list[Event] = []
-        self._counts: dict[tuple[int, str, str], tuple[int, int]] = {}
+        self.counts: dict[tuple[int, str, str], tuple[int, int]] = {}
 
     def emit(self, event: Event) -> None:
         """Add to the journal row of this transaction (``events.extend`` for many)."""
@@ -174,15 +174,15 @@ class Tx:
         self._add((STORED_NOW, handler_id, LETTERS), n, 0)
 
     def _add(self, key: tuple[int, str, str], n: int, run_us: int) -> None:
-        had = self._counts.get(key, (0, 0))
-        self._counts[key] = (had[0] + n, had[1] + run_us)
+        had = self.counts.get(key, (0, 0))
+        self.counts[key] = (had[0] + n, had[1] + run_us)
 
     def finish(self) -> int:
         """For the writer, before COMMIT: write counters and journal. The journal row's seq, 0 if there is nothing to
         tell.
         """
-        if self._counts:
-            self.bulk(_COUNT, [(*key, *value) for key, value in self._counts.items()])
+        if self.counts:
+            self.bulk(_COUNT, [(*key, *value) for key, value in self.counts.items()])
         if not self.events:
             return 0
         mark = "?, ?" if self.dialect == "sqlite" else "%s, %s"

@@ -27,6 +27,7 @@ from schedule_zero.clock import Clock
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.model import Event
 from schedule_zero.store import failures, migrations
+from schedule_zero.store.tally import Counts, Open, Tally
 from schedule_zero.store.tx import Tx
 
 log = structlog.get_logger(__name__)
@@ -100,6 +101,10 @@ class Writer:
 
     def __init__(self, backend: Backend, conn: Connection, *, epoch: int, clock: Clock) -> None:
         self.stats = StoreStats()
+        self.tally = Tally()
+        self.tally.set(Tally.stored(conn))
+        # What the loop has not been told for the tally yet, in order: all that is open, or what a transaction changed.
+        self._tallied: list[Open | Counts] = []
         self.healthy = True
         self.last_error: str | None = None
         self.listeners: list[Listener] = []
@@ -214,6 +219,8 @@ class Writer:
         """Run operations in one transaction. Raises with nothing changed."""
         tx = self._begin()
         committing = False
+        # Otherwise the tally is read anew, and has it.
+        known = True
         seq = 0
         results: list[Any] = []
         try:
@@ -230,7 +237,10 @@ class Writer:
             self._roll_back()
             if not (committing and seq and self._was_committed(seq, error)):
                 raise
+            known = False
         self._succeeded()
+        if known:
+            self._tallied.append(tx.counts)
         return _Committed(results, seq, tx.events)
 
     def _begin(self) -> Tx:
@@ -239,6 +249,8 @@ class Writer:
                 conn = self._backend.connect()
                 try:
                     self._backend.reconnected(conn, self._epoch)
+                    # What the last commit came to may not be known.
+                    self._tallied.append(Tally.stored(conn))
                     self._cursor = conn.connection.cursor()
                 except BaseException:
                     conn.close()
@@ -328,18 +340,28 @@ class Writer:
     def _deliver(self, group: list[Operation], results: Sequence[Any], told: list[tuple[int, Event]]) -> None:
         """One call for the group. (Operations of a loop that is gone may share it with those of its successor.)"""
         newest = group[-1].loop
+        tallied, self._tallied = self._tallied, []
         for loop in dict.fromkeys(operation.loop for operation in group):
             mine = [
                 (operation, result) for operation, result in zip(group, results, strict=True) if operation.loop is loop
             ]
             try:
-                loop.call_soon_threadsafe(self._complete, mine, told if loop is newest else [])
+                if loop is newest:
+                    loop.call_soon_threadsafe(self._complete, mine, told, tallied)
+                else:
+                    loop.call_soon_threadsafe(self._complete, mine, [], [])
             except RuntimeError:
                 # The loop is closed: nobody is left to hear it. What was committed stays committed.
                 log.debug("store_completions_dropped", operations=len(mine))
 
-    def _complete(self, outcomes: list[tuple[Operation, Any]], told: list[tuple[int, Event]]) -> None:
+    def _complete(
+        self,
+        outcomes: list[tuple[Operation, Any]],
+        told: list[tuple[int, Event]],
+        tallied: list[Open | Counts],
+    ) -> None:
         """On the loop: listeners first, so that who awaits a write finds its events told; then completions."""
+        self.tally.follow(tallied)
         if told:
             for listener in self.listeners:
                 try:

@@ -89,6 +89,7 @@ class Backfills:
         self._clock = clock
         self._resolver = resolver
         self._freezes = freezes
+        self._backlog = dispatcher.backlog
         self._bell = asyncio.Event()
         self._pace = Pace()
 
@@ -131,6 +132,12 @@ class Backfills:
             log.error("backfill_without_schedule", backfill_id=row.id, schedule_id=row.schedule_id)
             await self._give_up(row)
             return
+        room = self._backlog.room(schedule.handler_id)
+        if room < size:
+            # What is waiting is enough for now; nothing of the range is left out.
+            size = room
+            if size < 1:
+                return
         try:
             starts_us = await self._store.read(lambda conn: starts_in(conn, schedule, at_us, row.to_us))
             *now, after = await asyncio.to_thread(self._next, schedule, row, at_us, size, starts_us)
@@ -141,6 +148,7 @@ class Backfills:
             await self._give_up(row)
             return
         created = [self._execution(schedule, row.id, nominal_us) for nominal_us in now if nominal_us is not None]
+        self._backlog.take(created)
         self._dispatcher.place(created)
         await self._write(
             backfills.Advance(id=row.id, schedule_id=row.schedule_id, at_us=at_us, next_us=after, executions=created)
@@ -160,12 +168,12 @@ class Backfills:
     async def _write(self, step: backfills.Advance) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def written(outcome: bool | Exception) -> None:
+        def written(outcome: int | Exception) -> None:
             # Called even if nobody waits any more: the dispatcher must hear of it.
-            if outcome is True:
-                self._dispatcher.committed(step.executions)
-            else:
-                self._dispatcher.abandoned(step.executions)
+            born = 0 if isinstance(outcome, Exception) else outcome
+            self._dispatcher.committed(step.executions[:born])
+            self._dispatcher.abandoned(step.executions[born:])
+            self._backlog.settled(step.executions)
             if done.done():
                 return
             if isinstance(outcome, Exception):

@@ -20,11 +20,12 @@ from schedule_zero.rules.jitter import jitter_us
 from schedule_zero.rules.options import Source
 from schedule_zero.rules.overlap import Turn, take_turns
 from schedule_zero.rules.policies import stored_skips
-from schedule_zero.store.schedules import ReleaseItem
+from schedule_zero.store.schedules import Otherwise, ReleaseItem
 from schedule_zero.timing.occasions import DelayTrigger
 
 if TYPE_CHECKING:
     from schedule_zero.dispatch.registry import Registry
+    from schedule_zero.ops.backlog import Backlog
     from schedule_zero.rules.catchup import Decision, Plan
     from schedule_zero.timing.alarm import Alarm
     from schedule_zero.timing.turns import Turns
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
 class ItemMaker:
     """Makes release items. Reads what is open of a schedule where its overlap policy asks."""
 
-    def __init__(self, registry: Registry, turns: Turns) -> None:
+    def __init__(self, registry: Registry, turns: Turns, backlog: Backlog) -> None:
         self._registry = registry
         self._turns = turns
+        self._backlog = backlog
 
     def item(self, alarm: Alarm, now_us: int) -> ReleaseItem:
         """What is to be written of the alarm's plan; without a plan, its quarantine."""
@@ -44,7 +46,8 @@ class ItemMaker:
         assert due_us is not None
         if plan is None:
             return _quarantine(alarm, due_us, now_us)
-        if alarm.ordinary and plan.next_us is not None and len(plan.decisions) == 1 and plan.decisions[0].runs:
+        simple = alarm.ordinary and plan.next_us is not None and len(plan.decisions) == 1 and plan.decisions[0].runs
+        if simple and self._backlog.admit(row.handler_id):
             return self._ordinary(alarm, plan, due_us, now_us)
         fires: list[Fire] = []
         executions: list[Execution] = []
@@ -55,6 +58,9 @@ class ItemMaker:
             fires.append(fire)
             if turn is Turn.SKIP:
                 fire.outcome, fire.reason = FireOutcome.SKIPPED, SkipReason.OVERLAP
+            elif turn is not None and not self._backlog.admit(row.handler_id):
+                fire.outcome, fire.reason = FireOutcome.SKIPPED, SkipReason.BACKPRESSURE
+                self._backlog.skipped += 1
             elif turn is not None:
                 execution = self._execution(alarm, decision.nominal_us, now_us, wait=turn is Turn.WAIT)
                 executions.append(execution)
@@ -69,6 +75,7 @@ class ItemMaker:
             state=row.state,
             fires=fires,
             executions=executions,
+            otherwise=_otherwise(alarm, executions),
         )
         if not alarm.plain or row.resume_us is not None:
             _go_on(alarm, plan, item)
@@ -82,6 +89,7 @@ class ItemMaker:
         execution = self._execution(alarm, decision.nominal_us, now_us, wait=False)
         fire = _fire(alarm, decision, now_us)
         fire.execution_id = execution.id
+        unique = execution.unique_key is not None
         return ReleaseItem(
             id=row.id,
             generation=row.generation,
@@ -92,6 +100,7 @@ class ItemMaker:
             state=row.state,
             fires=[fire],
             executions=[execution],
+            otherwise=Otherwise(last_fire_us=row.last_fire_us) if unique else None,
         )
 
     def _take_turns(self, alarm: Alarm, plan: Plan) -> list[Turn]:
@@ -123,6 +132,11 @@ class ItemMaker:
         return execution
 
 
+def _otherwise(alarm: Alarm, executions: list[Execution]) -> Otherwise | None:
+    unique = any(execution.unique_key is not None for execution in executions)
+    return Otherwise(last_fire_us=alarm.row.last_fire_us) if unique else None
+
+
 def _fire(alarm: Alarm, decision: Decision, now_us: int) -> Fire:
     return Fire(
         schedule_id=alarm.row.id,
@@ -146,6 +160,11 @@ def _go_on(alarm: Alarm, plan: Plan, item: ReleaseItem) -> None:
     if policies.max_fires is None:
         return
     if row.runs + len(item.executions) >= policies.max_fires:
+        if item.otherwise is not None:
+            again = alarm.trigger.next_after(plan.last_us) if plan.finished and alarm.trigger else plan.next_us
+            if again is not None:
+                item.otherwise.next_fire_us, item.otherwise.state = again, item.state
+                item.otherwise.resume_us = item.resume_us
         item.next_fire_us = None
         item.note = f"finished after {policies.max_fires} runs"
         item.state, item.resume_us = ScheduleState.FINISHED, None

@@ -80,7 +80,8 @@ class Rounds:
         self._decided: dict[str, tuple[int, int]] = {}
         self.window = window
         self.turns = turns
-        self._maker = ItemMaker(dispatcher.registry, self.turns)
+        self._backlog = dispatcher.backlog
+        self._maker = ItemMaker(dispatcher.registry, self.turns, self._backlog)
 
     async def take(self) -> list[Alarm]:
         """The alarms of one round, each with its plan (none: it can't be fired). To be given to ``write``."""
@@ -109,8 +110,9 @@ class Rounds:
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._in_flight.append(written)
 
-        def done(outcome: dict[str, ReleaseRefusal] | Exception) -> None:
+        def done(outcome: dict[str, ReleaseRefusal | ReleaseItem] | Exception) -> None:
             # Called even if nobody waits any more (the timer was stopped): the dispatcher must hear of it.
+            self._backlog.settled(executions)
             try:
                 self._written(alarms, items, executions, outcome)
             except Exception as error:  # noqa: BLE001  # the loop raises it; here it would leave the loop waiting
@@ -205,7 +207,7 @@ class Rounds:
         alarms: Sequence[Alarm],
         items: Sequence[ReleaseItem],
         executions: Sequence[Execution],
-        outcome: dict[str, ReleaseRefusal] | Exception,
+        outcome: dict[str, ReleaseRefusal | ReleaseItem] | Exception,
     ) -> None:
         """Tell the dispatcher, and put the alarms back into the window."""
         if isinstance(outcome, Exception):
@@ -219,15 +221,22 @@ class Rounds:
             return
         self._pause_s = 0.0
         if outcome:
-            self._dispatcher.abandoned([execution for execution in executions if execution.schedule_id in outcome])
-            executions = [execution for execution in executions if execution.schedule_id not in outcome]
+            less = {one.id for item in outcome.values() if isinstance(item, ReleaseItem) for one in item.executions}
+            gone = [one for one in executions if one.schedule_id in outcome and one.id not in less]
+            self._dispatcher.abandoned(gone)
+            born = {one.id for one in executions} - {one.id for one in gone}
+            executions = [execution for execution in executions if execution.id in born]
         self._dispatcher.committed(executions)
         fires = 0
-        for alarm, item in zip(alarms, items, strict=True):
-            refusal = outcome.get(item.id) if outcome else None
-            if refusal is not None:
-                self._refused(alarm, item, refusal)
+        for alarm, asked in zip(alarms, items, strict=True):
+            answer = outcome.get(asked.id) if outcome else None
+            if isinstance(answer, ReleaseRefusal):
+                self._refused(alarm, asked, answer)
                 continue
+            item = asked
+            if answer is not None:
+                item = answer
+                self.turns.skipped(item.id)
             fires += len(item.fires)
             alarm.released(item)
             self.window.put(alarm)

@@ -98,6 +98,15 @@ class _Nobody:
     def count(self, schedule_id: str) -> tuple[int, int]:  # noqa: ARG002
         return 0, 0
 
+    @property
+    def backlog(self) -> _Nobody:
+        return self
+
+    def admit(self, handler_id: str) -> bool:  # noqa: ARG002
+        return True
+
+    def settled(self, rows: Sequence[Execution]) -> None: ...
+
     async def refresh(self) -> None: ...
 
     def heard(self, event: Event) -> None: ...

@@ -147,6 +147,11 @@ class Turns:
         open_ = self._open.get(schedule_id, {})
         return len(open_), sum(open_.values())
 
+    def skipped(self, schedule_id: str) -> None:
+        """Its fire was skipped at the last moment: it may wait for the end of one that is not its own."""
+        if schedule_id in self._open:
+            self._to_look(schedule_id)
+
     # --- what follows -----------------------------------------------------------------------------------
 
     def _to_look(self, schedule_id: str, *, failed: bool = False) -> None:

@@ -42,6 +42,8 @@ class Problem(Struct, omit_defaults=True):
     instance: str | UnsetType = UNSET
     errors: list[ProblemItem] | UnsetType = UNSET
     hint: str | UnsetType = UNSET
+    # With ``duplicate``: who has the unique key.
+    execution_id: str | UnsetType = UNSET
 
 
 def problem_of(error: ScheduleZeroError, request_id: str, instance: str) -> Problem:
@@ -65,6 +67,8 @@ def problem_of(error: ScheduleZeroError, request_id: str, instance: str) -> Prob
         item.header = str(error.data["header"])[:MAX_TEXT]
     if item != ProblemItem(detail=message):
         problem.errors = [item]
+    if error.data.get("execution_id"):
+        problem.execution_id = error.data["execution_id"]
     if error.hint:
         problem.hint = error.hint[:MAX_TEXT]
     return problem
@@ -77,7 +81,7 @@ def problem_headers(error: ScheduleZeroError) -> list[tuple[str, str]]:
     if error.http_status == HTTPStatus.METHOD_NOT_ALLOWED:
         return [("Allow", ", ".join(error.data.get("allow", ())))]
     if error.http_status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
-        return [("Retry-After", "1")]
+        return [("Retry-After", str(error.data.get("retry_after_s", 1)))]
     return []
 
 

@@ -275,6 +275,10 @@ class DispatchItem(Struct, kw_only=True, omit_defaults=True):
     nominal_us: int | None = None
     # ``2/8``: part 2, counted from 0, of 8.
     shard: ShardText | None = None
+    # The attempt may be silent (no progress, no heartbeat of the job) for so long.
+    heartbeat_timeout_s: float | None = None
+    # The server's wall time: not to be started after it, but given back (REJECT, ``too_late``).
+    start_by_us: int | None = None
     # ``process``: in a worker process, which may use no more than this.
     isolation: Isolation = Isolation.NONE
     memory_mb: int | None = None

@@ -118,7 +118,7 @@ async def test_what_no_node_may_run_says_so_until_one_may(api, start_node):
     [id_] = (await api.post("/api/executions", json=body)).json()["ids"]
     shown = (await api.get(f"/api/executions/{id_}")).json()
     assert shown["status"] == "pending"
-    assert shown["waiting_for"] == "no node matches require [gpu, zone == eu-1]: n1 lacks gpu, zone == eu-1"
+    assert shown["waiting_for"]["detail"] == "no node matches require [gpu, zone == eu-1]: n1 lacks gpu, zone == eu-1"
     metrics = (await api.get("/metrics")).text
     assert 'schedulezero_lanes_unserved{handler_id="demo"} 1.0' in metrics
 

@@ -6,9 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from schedule_zero.job_options import JobOptions
 from schedule_zero.model import Execution, FireOutcome, Policies, Schedule, ScheduleState, SkipReason, State
+from schedule_zero.rules.birth import outfit
+from schedule_zero.rules.options import Source
 from schedule_zero.rules.policies import stored_policies
 from schedule_zero.store import executions
 from schedule_zero.timing.resolve import Resolver
@@ -242,3 +246,20 @@ async def test_a_pause_of_the_store_postpones_what_follows(bed: Bed, clock: Manu
         assert await rearmed(bed) == clock.wall_us() + DELAY_US
         assert (await bed.get("a")).state is ScheduleState.ACTIVE
         assert [fire.outcome for fire in await bed.ledger("a")] == [EXECUTED]
+
+
+async def test_after_a_skip_for_a_taken_key_it_goes_on(bed: Bed, clock: ManualClock) -> None:
+    """It does not wait for ever for the end of one that it never hears of."""
+    options = msgspec.json.encode(JobOptions(unique_key="k"))
+    mine = outfit(JobOptions(unique_key="k"), JobOptions(), Source.SUBMISSION).options
+    stranger = Execution(id="x", handler_id="demo", job_method="hello", unique_key="demo.hello:k", options=mine)
+    await bed.store.write(executions.insert, executions.Insert(rows=[stranger]))
+    await create(bed, clock, options=options)
+    async with timer_over(bed, clock) as run:
+        await run.fire()
+        fired_us = clock.wall_us()
+
+        assert await rearmed(bed) == fired_us + DELAY_US
+
+    [fire] = await bed.ledger("a")
+    assert (fire.outcome, fire.reason, fire.detail) == (FireOutcome.SKIPPED, SkipReason.DUPLICATE, "x")

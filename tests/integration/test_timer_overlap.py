@@ -92,7 +92,7 @@ class CancellingDispatcher:
 
     def __init__(self, bed: Bed) -> None:
         self._bed = bed
-        self.registry = bed.dispatcher.registry
+        self.registry, self.backlog = bed.dispatcher.registry, bed.dispatcher.backlog
         self.place, self.committed, self.abandoned = (
             bed.dispatcher.place,
             bed.dispatcher.committed,

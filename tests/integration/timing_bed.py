@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from schedule_zero.clock import Clock
+from schedule_zero.clock import Clock, SystemClock
 from schedule_zero.config import StoreConfig, TimingConfig
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import Execution, Fire, Schedule, ScheduleState
+from schedule_zero.ops.backlog import Backlog
 from schedule_zero.store import Store, executions, fires, schedules
 from schedule_zero.store.execution_reads import Filter as ExecutionFilter
+from schedule_zero.store.tally import Tally
 from schedule_zero.timing import Timer, parse_trigger
 from schedule_zero.timing.alarm import Alarm
 from schedule_zero.timing.freezes import FreezeBook
@@ -49,6 +51,7 @@ class NotingDispatcher:
 
     def __init__(self) -> None:
         self.registry = Methods()
+        self.backlog = Backlog(Tally(), limit=1_000_000, rules={}, clock=SystemClock())
         self.calls: list[tuple[str, list[str]]] = []
         self.on_place: Callable[[Sequence[Execution]], None] | None = None
 

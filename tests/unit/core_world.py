@@ -47,6 +47,7 @@ class Record:
     dispatched_us: int | None = None
     # token → when it was given to a node.
     dispatched: dict[int, int] = field(default_factory=dict)
+    start_by_us: int | None = None
     cpu_us: int | None = None
     peak_rss_bytes: int | None = None
     # token → (cpu_us, peak_rss_bytes) of archived attempts
@@ -84,6 +85,7 @@ class Record:
             cancel_requested=self.cancel_requested,
             not_before_us=self.not_before_us,
             started_us=self.started_us,
+            start_by_us=self.start_by_us,
         )
 
 
@@ -102,7 +104,7 @@ class Ledger:
         for row in rows:
             assert row.id not in self.records
             record = self.records[row.id] = Record(row, row.state, history=[row.state])
-            record.not_before_us = row.not_before_us
+            record.not_before_us, record.start_by_us = row.not_before_us, row.start_by_us
             if row.state is State.RUNNING:
                 self._run(record, row.attempt, row.token, row.node_id)
                 record.dispatched_us = record.dispatched[row.token] = row.dispatched_us
@@ -120,7 +122,8 @@ class Ledger:
         for item in items:
             record = self.records[item.id]
             waiting = record.state in (State.PENDING, State.SCHEDULED, State.RETRY_SCHEDULED)
-            if not waiting or record.cancel_requested:
+            expired = record.start_by_us is not None and record.start_by_us <= item.dispatched_us
+            if not waiting or record.cancel_requested or expired:
                 refused.add(item.id)
                 continue
             record.become(State.RUNNING)
@@ -149,6 +152,7 @@ class Ledger:
             record.lost += item.lost
             record.attempt -= not item.burn
             record.not_before_us = item.not_before_us
+            record.start_by_us = item.start_by_us or record.start_by_us
             record.result, record.error = item.result, item.error
         return refused
 
@@ -174,6 +178,13 @@ class Ledger:
             return "requested", record.node_id, record.token
         record.become(State.CANCELLED)
         return "cancelled", None, 0
+
+    def misfire(self, now_us: int) -> None:
+        """What the timer does when a moment has come of which the core has told."""
+        for record in self.records.values():
+            waits = record.state in (State.SCHEDULED, State.PENDING, State.RETRY_SCHEDULED)
+            if waits and record.start_by_us is not None and record.start_by_us <= now_us:
+                record.become(State.MISFIRED)
 
     def release_due(self, now_us: int) -> list[Execution]:
         due = []
@@ -331,6 +342,8 @@ class World:
         # When the core wants to be woken; the token buckets on record.
         self.wake_s: float | None = None
         self.buckets: dict = {}
+        # Moments by which something has to be started, as the core told them.
+        self.expiries: list[int] = []
         self.core = self._new_core()
 
     def _new_core(self) -> Core:
@@ -394,6 +407,7 @@ class World:
                 peer.heartbeat()
             self.core.tick(self.now)
             self.settle()
+            self.expire()
 
     def restart(self) -> None:
         """The server process is killed and started again."""
@@ -409,6 +423,7 @@ class World:
         }
         self.wake_s = None
         self.core.restore(known, running, sorted(waiting, key=str), self.now, list(self.buckets.values()))
+        self.expiries = [record.start_by_us for record in self.ledger.records.values() if record.start_by_us]
         assert all(node.state is not NodeState.ONLINE for node in self.core.nodes.values())
         self.settle()
 
@@ -474,10 +489,19 @@ class World:
                 self.wake_s = mono_s
             case fx.KeepBuckets(rows):
                 self.buckets.update({(row.kind, row.name): row for row in rows})
+            case fx.ExpiresAt(wall_us):
+                self.expiries.append(wall_us)
             case fx.DueAt(_) | fx.NodeForgotten(_):
                 pass
             case _:
                 raise AssertionError(effect)
+
+    def expire(self) -> None:
+        """The timer: it knows of no moment but those that the core told, and those that it found at the start."""
+        now_us = self.now.wall_us
+        if any(us <= now_us for us in self.expiries):
+            self.expiries = [us for us in self.expiries if us > now_us]
+            self.ledger.misfire(now_us)
 
     def operate(self, node_id: str, kind: str | None, *, deadline_s: float | None = None, note: str = "") -> None:
         """What the dispatcher does once an operator's word is committed; None releases."""

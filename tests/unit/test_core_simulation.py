@@ -22,7 +22,7 @@ from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.sessions import COUNTED
 from schedule_zero.job_options import JobOptions, OnLost, Strategy
 from schedule_zero.model import AttemptOutcome, State
-from schedule_zero.rules.birth import LaneSpec, equip, lane_of, lane_text
+from schedule_zero.rules.birth import LaneSpec, equip, lane_of, lane_text, start_by_us
 from schedule_zero.rules.limits import rate_of
 from schedule_zero.rules.options import NO_OPTIONS, Source
 from schedule_zero.rules.routing import match
@@ -39,6 +39,8 @@ OPTIONS = [
     msgspec.json.encode(JobOptions(max_attempts=3, retry_delay_s=1.0)),
     msgspec.json.encode(JobOptions(on_lost=OnLost.FAIL)),
     msgspec.json.encode(JobOptions(max_attempts=2, retry_delay_s=0.0)),
+    msgspec.json.encode(JobOptions(queue_timeout_s=3.0)),
+    msgspec.json.encode(JobOptions(queue_timeout_s=0.3, max_attempts=3, retry_delay_s=1.0)),
 ]
 # Where it may run. A node's zone stays, whether it has a GPU is another matter at each start.
 SPECS = [
@@ -372,6 +374,8 @@ class Simulation:
         else:
             for row in rows:
                 row.lane, row.sticky_key = lane_text(rng.choice(SPECS)), rng.choice("abc")
+        for row in rows:
+            row.start_by_us = start_by_us(row, self.world.now.wall_us)
         self.world.core.place(rows, self.world.now)
         if rng.random() < 0.1:
             self.world.core.abandoned(rows, self.world.now)
@@ -454,6 +458,7 @@ class Simulation:
         world.core.tick(world.now)
         world.core.committed(world.ledger.release_due(world.now.wall_us), world.now)
         world.settle()
+        world.expire()
         self.check()
 
     def settled(self) -> bool:
@@ -570,6 +575,14 @@ def test_whatever_happens_no_limit_is_exceeded_and_nothing_waits_for_ever(seed):
     simulation.run()
     simulation.check_end()
     simulation.check_rates()
+
+
+def test_some_came_too_late_to_be_started():
+    simulation = Simulation(3)
+    simulation.run()
+    misfired = [record for record in simulation.world.ledger.records.values() if record.state is State.MISFIRED]
+    assert misfired
+    assert any(record.tokens for record in misfired), "one that had been tried before"
 
 
 def test_the_same_seed_gives_the_same_run():

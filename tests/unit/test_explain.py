@@ -426,6 +426,11 @@ CASES: dict[str, tuple[Facts, Answer, str]] = {
             "(dst_gap: skip)."
         ),
     ),
+    "duplicate": (
+        skipped(SkipReason.DUPLICATE, detail="01x"),
+        Answer.SKIPPED,
+        f"{DUE}, and was skipped: execution 01x had its unique key.",
+    ),
     "backpressure": (
         skipped(SkipReason.BACKPRESSURE),
         Answer.SKIPPED,

@@ -63,6 +63,7 @@ POST /api/executions operator
 GET /api/executions/stats viewer
 GET /api/executions/errors viewer
 POST /api/executions/clear admin
+POST /api/executions/cancel operator
 GET /api/dead-letters viewer
 GET /api/dead-letters/executions viewer
 POST /api/dead-letters/requeue operator

@@ -124,6 +124,12 @@ class Ids(Record, kw_only=True):
     ids: list[str]
 
 
+class Submitted(Ids, kw_only=True):
+    """``existing``: those of the ids that were there before, and have the unique keys of what was submitted."""
+
+    existing: list[str]
+
+
 class Cleared(Record, kw_only=True):
     status: str
     cleared: Count
@@ -135,6 +141,8 @@ class Created(Record, kw_only=True):
     id: str
     execution_id: str
     status: str = "success"
+    # It was there before, and has the unique key.
+    existing: bool = False
 
 
 class Cancelled(Record, kw_only=True):
@@ -143,6 +151,20 @@ class Cancelled(Record, kw_only=True):
     id: str
     outcome: CancelOutcome
     status: State | None
+
+
+class CancelledMany(Record, kw_only=True):
+    """How many were found, and what became of them; `next_cursor` where there may be more."""
+
+    matched: Count
+    # They waited, and are over.
+    cancelled: Count
+    # They run: their nodes are told, and confirm.
+    requested: Count
+    # They were over, began meanwhile, or don't exist.
+    left: Count
+    dry_run: bool
+    next_cursor: str | None
 
 
 class Ran(Record, kw_only=True):

@@ -15,6 +15,7 @@ from schedule_zero.store.executions import CancelOutcome
 from schedule_zero.web.api import execution_records as records
 from schedule_zero.web.api.request import JSON, ApiRequest, EventStream, Response, pointing_into, replayed
 from schedule_zero.web.api.schemas import (
+    CancelManyBody,
     ClearBody,
     ErrorsQuery,
     ExecutionsQuery,
@@ -39,7 +40,8 @@ async def submit(request: ApiRequest) -> Response:
     items = [one.item() for one in body.executions] if isinstance(body, SubmitManyBody) else [body.item()]
     with pointing_into("/executions/0", when=many and len(items) == 1):
         submitted = await request.service.executions.submit(request.principal, items, request.idempotency_key())
-    return Response(records.Ids(ids=submitted.ids), status=202, headers=replayed(submitted.replayed))
+    ids = records.Submitted(ids=submitted.ids, existing=submitted.existing)
+    return Response(ids, status=202, headers=replayed(submitted.replayed))
 
 
 async def search(request: ApiRequest) -> Response:
@@ -132,11 +134,46 @@ async def cancel(request: ApiRequest) -> Response:
     return Response(records.cancelled(result), status=202 if result.outcome is CancelOutcome.REQUESTED else 200)
 
 
+async def cancel_many(request: ApiRequest) -> Response:
+    """End many: by their ids, or all that is open and fits."""
+    body: CancelManyBody = request.body
+    filters = ("handler_id", "job_method", "schedule_id", "group_id", "node_id", "status", "since", "until")
+    named = [name for name in filters if getattr(body, name) is not None]
+    if body.ids is not None and (named or body.cursor is not None):
+        raise InvalidField(f"give ids, or {' and '.join(named) or 'a filter'}, not both", pointer="/ids")
+    if body.ids is None and not named:
+        raise InvalidField(f"expected ids, or at least one of {', '.join(filters)}", pointer="")
+    if body.ids is not None and body.dry_run:
+        raise InvalidField("dry_run counts what a filter finds; ids are counted already", pointer="/dry_run")
+    wanted = Filter(
+        handler_id=body.handler_id,
+        job_method=body.job_method,
+        schedule_id=body.schedule_id,
+        group_id=body.group_id,
+        node_id=body.node_id,
+        states=body.status or [],
+        since_us=moment_us(body.since),
+        until_us=moment_us(body.until),
+        cursor=body.cursor,
+    )
+    done = await request.service.executions.cancel_many(request.principal, body.ids, wanted, dry_run=body.dry_run)
+    return Response(
+        records.CancelledMany(
+            matched=done.matched,
+            cancelled=done.cancelled,
+            requested=done.requested,
+            left=done.left,
+            dry_run=body.dry_run,
+            next_cursor=done.next_cursor,
+        )
+    )
+
+
 async def retry(request: ApiRequest) -> Response:
     """A new execution of the same work."""
     submitted = await request.service.executions.retry(request.principal, request.id, request.idempotency_key())
     return Response(
-        records.Created(id=submitted.ids[0], execution_id=submitted.ids[0]),
+        records.Created(id=submitted.ids[0], execution_id=submitted.ids[0], existing=bool(submitted.existing)),
         status=201,
         headers=(("Location", f"/api/executions/{submitted.ids[0]}"), *replayed(submitted.replayed)),
     )

@@ -176,6 +176,9 @@ class JobRecord(Record, kw_only=True):
     shard: str | None
     # How many of the bot's places it takes; its claims count jobs, whatever they weigh.
     weight: int
+    # It may be silent for so long; it may not be started after that moment (reject it, with ``too_late``).
+    heartbeat_timeout_s: float | None
+    start_by: Moment | None
     # ``process``: it wants a process of its own, which may use no more than this.
     isolation: Isolation
     memory_mb: int | None

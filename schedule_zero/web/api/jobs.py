@@ -120,6 +120,8 @@ def job_record(item: DispatchItem) -> JobRecord:
         nominal_time=rfc3339(item.nominal_us),
         shard=item.shard,
         weight=item.weight,
+        heartbeat_timeout_s=item.heartbeat_timeout_s,
+        start_by=rfc3339(item.start_by_us),
         isolation=item.isolation,
         memory_mb=item.memory_mb,
         cpu_percent=item.cpu_percent,

@@ -47,7 +47,8 @@ TEXT, EVENTS, CALENDAR = "text/plain", "text/event-stream", "text/calendar"
 ROUTES: tuple[Route, ...] = (
     # --- executions ---
     Route("POST", "/api/executions", OPERATOR, executions.submit, "Submit one execution, or many at once",
-          {202: execution_records.Ids}, body=SUBMIT, bulk=True, idempotency=True, errors=(404,)),
+          {202: execution_records.Submitted}, body=SUBMIT, bulk=True, idempotency=True,
+          errors=(404, 409, 429)),
     Route("GET", "/api/executions", VIEWER, executions.search, "Executions, newest first",
           {200: execution_records.ExecutionPage}, query=schemas.ExecutionsQuery),
     Route("GET", "/api/executions/stats", VIEWER, executions.stats, "Executions by state and by handler",
@@ -56,6 +57,8 @@ ROUTES: tuple[Route, ...] = (
           {200: execution_records.ErrorPage}, query=schemas.ErrorsQuery),
     Route("POST", "/api/executions/clear", ADMIN, executions.clear, "Forget executions that are over",
           {200: execution_records.Cleared}, body=schemas.ClearBody, body_required=False),
+    Route("POST", "/api/executions/cancel", OPERATOR, executions.cancel_many, "Cancel many executions",
+          {200: execution_records.CancelledMany}, body=schemas.CancelManyBody, bulk=True),
     Route("GET", "/api/executions/{id}", VIEWER, executions.show, "One execution; waits for its end if asked to",
           {200: execution_records.ExecutionDetail}, query=schemas.WaitQuery),
     Route("GET", "/api/executions/{id}/result", VIEWER, executions.result, "What a completed execution returned",
@@ -67,7 +70,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/executions/{id}/cancel", OPERATOR, executions.cancel, "Cancel an execution",
           {200: execution_records.Cancelled, 202: execution_records.Cancelled}),
     Route("POST", "/api/executions/{id}/retry", OPERATOR, executions.retry, "Run the same work again",
-          {201: execution_records.Created}, idempotency=True, errors=(409,)),
+          {201: execution_records.Created}, idempotency=True, errors=(409, 429)),
     # --- groups ---
     Route("POST", "/api/groups", OPERATOR, groups.create, "Run a job on every matching node, or in parts",
           {202: group_records.GroupCreated}, body=schemas.GroupBody, idempotency=True, errors=(404, 409)),
@@ -114,7 +117,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/schedules/{id}/resume", OPERATOR, schedules.resume, "Resume a schedule",
           {200: schedule_records.ScheduleRecord}, errors=(409,)),
     Route("POST", "/api/schedules/{id}/run", OPERATOR, schedules.run, "Run a schedule's job once, now",
-          {202: execution_records.Created}, idempotency=True),
+          {202: execution_records.Created}, idempotency=True, errors=(409, 429)),
     Route("GET", "/api/schedules/{id}/fires", VIEWER, schedules.fires, "The ledger of a schedule, newest first",
           {200: schedule_records.FirePage}, query=schemas.FiresQuery),
     Route("GET", "/api/schedules/{id}/audit", VIEWER, ledger.audit, "Whether the ledger has a row for each due time",
@@ -201,7 +204,7 @@ ROUTES: tuple[Route, ...] = (
           {201: schedule_records.Scheduled}, body=schemas.EarlierScheduleBody, idempotency=True, errors=(404, 409)),
     Route("POST", "/api/run_now", OPERATOR, compat.run_now, "Run a job now and wait for its result",
           {200: execution_records.Ran, 202: execution_records.Ran}, body=schemas.RunNowBody, idempotency=True,
-          errors=(404,)),
+          errors=(404, 409, 429)),
     # --- events ---
     Route("GET", "/api/events", VIEWER, events.stream, "What is committed, as it is committed (server-sent events)",
           {200: EVENTS}, query=schemas.EventsQuery, headers=("Last-Event-ID",)),

@@ -160,7 +160,7 @@ async def run(request: ApiRequest) -> Response:
     """Run a schedule's job once, now; its times stay as they are."""
     submitted = await request.service.schedules.run(request.principal, request.id, request.idempotency_key())
     return Response(
-        Created(id=submitted.ids[0], execution_id=submitted.ids[0]),
+        Created(id=submitted.ids[0], execution_id=submitted.ids[0], existing=bool(submitted.existing)),
         status=202,
         headers=(("Location", f"/api/executions/{submitted.ids[0]}"), *replayed(submitted.replayed)),
     )

@@ -192,6 +192,25 @@ class ClearBody(Body, frozen=True, kw_only=True):
     before: Annotated[Moment | None, Meta(description="Only those created before this moment.")] = None
 
 
+class CancelManyBody(Body, frozen=True, kw_only=True):
+    """Which executions to cancel: `ids`, or everything open that all the other fields say; at least one of them."""
+
+    ids: Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(min_length=1)] | None = None
+    handler_id: Name | None = None
+    job_method: Name | None = None
+    schedule_id: Name | None = None
+    group_id: Annotated[Name | None, Meta(description="What was made together: a backfill's id.")] = None
+    node_id: Name | None = None
+    status: Annotated[
+        list[State] | None,
+        Meta(description="Only in these states. Without `running`, nothing that has started is touched."),
+    ] = None
+    since: Annotated[Moment | None, Meta(description="Created at this moment or later.")] = None
+    until: Annotated[Moment | None, Meta(description="Created at this moment or earlier.")] = None
+    cursor: Annotated[Cursor | None, Meta(description="`next_cursor` of the answer before.")] = None
+    dry_run: Annotated[bool, Meta(description="Only count.")] = False
+
+
 class ExecutionsQuery(Query, frozen=True, kw_only=True):
     limit: Limit = DEFAULT_LIMIT
     cursor: Cursor | UnsetType = UNSET

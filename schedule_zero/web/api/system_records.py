@@ -150,6 +150,14 @@ class Version(Record, kw_only=True):
     version: str
 
 
+class BacklogRecord(Record, kw_only=True):
+    """Executions that are not over, and how many may be. `full`: the limits that are reached, `all` or handlers."""
+
+    open: Count
+    limit: Count
+    full: list[str]
+
+
 class Health(Record, kw_only=True):
     """``status`` is ``ok`` or ``degraded``; ``checks`` says what is the matter; ``now`` is the server's clock."""
 
@@ -160,6 +168,7 @@ class Health(Record, kw_only=True):
     started_at: Moment
     now: Moment
     uptime_s: float
+    backlog: BacklogRecord
     checks: dict[str, str]
 
 
