@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+import anyio
 import httpx
 import pytest
+import structlog
+from click.testing import CliRunner
 from msgspec import structs
 
+from schedule_zero.cli.client import main
 from schedule_zero.clock import Clock
 from schedule_zero.config import HttpConfig, ServerConfig, StoreConfig, ZmqConfig
 from schedule_zero.model import Handler, JobMethod
@@ -127,3 +133,20 @@ def know_demo(server: Server) -> None:
 def known_demo(server: Server) -> None:
     """The handler ``demo`` is known, and none of its nodes is connected."""
     know_demo(server)
+
+
+@pytest.fixture
+def command_line(server, monkeypatch, tmp_path):
+    """``schedule-zero``, as a user of this server's state directory runs it: ``await command_line("submit", …)``."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("SCHEDULE_ZERO_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SCHEDULE_ZERO_STATE_DIR", str(server.state_dir))
+    # The server of this process must not write between the lines of the command.
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+
+    async def run(*args: str, **settings):
+        return await anyio.to_thread.run_sync(partial(CliRunner().invoke, main, list(args), **settings))
+
+    yield run
+    structlog.reset_defaults()

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-from functools import partial
 from pathlib import Path
 
-import anyio
 import pytest
-import structlog
-from click.testing import CliRunner
 
 from schedule_zero import errors
-from schedule_zero.cli.client import main
 from schedule_zero.client import AsyncClient
 from schedule_zero.config import LimitsConfig
 from tests.integration.conftest import know_demo, running_server, with_config
@@ -29,19 +23,9 @@ async def client(server, known_demo):
 
 
 @pytest.fixture
-def command(client, server, monkeypatch, tmp_path):
+def command(client, command_line):
     """``schedule-zero``, as a user of this server's state directory runs it."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("SCHEDULE_ZERO_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("SCHEDULE_ZERO_STATE_DIR", str(server.state_dir))
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-
-    async def run(*args, **settings):
-        return await anyio.to_thread.run_sync(partial(CliRunner().invoke, main, list(args), **settings))
-
-    yield run
-    structlog.reset_defaults()
+    return command_line
 
 
 async def test_many_are_cancelled_by_a_filter_over_as_many_requests_as_it_takes(client, monkeypatch):

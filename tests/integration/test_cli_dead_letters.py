@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from functools import partial
 
 import anyio
 import pytest
-import structlog
-from click.testing import CliRunner
 
 from schedule_zero import errors
 from schedule_zero.cli import client_dead_letters
-from schedule_zero.cli.client import main
 from schedule_zero.client import AsyncClient, Client
 from schedule_zero.model import RequeueState
 from tests.integration.test_api_dead_letters import GROUP, children, put_letters
@@ -29,19 +24,13 @@ async def client(server, known_demo):
 
 
 @pytest.fixture
-def command(client, server, monkeypatch, tmp_path):
+def command(client, command_line):
     """``schedule-zero dead-letters``, as a user of this server's state directory runs it."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("SCHEDULE_ZERO_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("SCHEDULE_ZERO_STATE_DIR", str(server.state_dir))
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
 
     async def run(*args, **settings):
-        return await anyio.to_thread.run_sync(partial(CliRunner().invoke, main, ["dead-letters", *args], **settings))
+        return await command_line("dead-letters", *args, **settings)
 
-    yield run
-    structlog.reset_defaults()
+    return run
 
 
 # --- verbs --------------------------------------------------------------------------------------------
