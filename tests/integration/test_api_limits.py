@@ -28,7 +28,9 @@ def echo(size: int, **more: object) -> dict:
 
 @pytest.fixture
 async def site(tmp_path: Path):
-    config = with_config(limits=LimitsConfig(params_bytes=PARAMS, result_bytes=RESULT, bulk=1_500))
+    config = with_config(
+        limits=LimitsConfig(params_bytes=PARAMS, result_bytes=RESULT, big_result_bytes=RESULT, bulk=1_500)
+    )
     async with running_server(tmp_path / "server", config) as server, api_client(server) as api:
         know_demo(server)
         yield server, api

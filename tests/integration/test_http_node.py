@@ -193,7 +193,7 @@ def view(server: Server, node_id: str = "n1"):
 
 def test_every_field_of_a_dispatch_travels_over_http_as_well():
     names = {field.encode_name for field in msgspec.structs.fields(DispatchItem)}
-    shown_as = {"params": "job_params", "nominal_us": "nominal_time"}
+    shown_as = {"params": "job_params", "nominal_us": "nominal_time", "start_by_us": "start_by"}
     there = {field.encode_name for field in msgspec.structs.fields(JobRecord)}
     assert {shown_as.get(name, name) for name in names} == there
 

@@ -204,21 +204,25 @@ async def test_parameters_at_the_limit_reach_the_job_whole(server, start_node, a
     assert record["result"] == json.loads(params_of(most))
 
 
-async def test_a_result_may_have_as_many_bytes_as_the_limit_and_not_one_more(server, api, tmp_path):
-    most = server.config.limits.result_bytes
-    async with node_with(server, tmp_path / "n", "Gauge", result_bytes=most):
-        [fits] = await submit(api, "gauge", "text", {"size": most})
-        [over] = await submit(api, "gauge", "text", {"size": most + 1})
+async def test_a_result_may_have_as_many_bytes_as_the_limit_and_not_one_more(tmp_path):
+    config = with_config(limits=LimitsConfig(result_bytes=LIMIT, big_result_bytes=LIMIT))
+    async with (
+        running_server(tmp_path / "server", config) as server,
+        api_client(server) as api,
+        node_with(server, tmp_path / "n", "Gauge", result_bytes=LIMIT),
+    ):
+        [fits] = await submit(api, "gauge", "text", {"size": LIMIT})
+        [over] = await submit(api, "gauge", "text", {"size": LIMIT + 1})
 
         assert (await ended(api, fits))["status"] == "completed"
         record = await ended(api, over)
         assert (record["status"], record["error"]["type"]) == ("failed", "ResultTooLarge")
-        assert str(most) in record["error"]["message"]
+        assert str(LIMIT) in record["error"]["message"]
 
 
 async def test_a_node_that_allows_more_than_its_server_costs_its_job_and_nothing_else(tmp_path):
     """The two limits are two settings: what only the node would take is refused by the server, and the node goes on."""
-    config = with_config(limits=LimitsConfig(result_bytes=LIMIT))
+    config = with_config(limits=LimitsConfig(result_bytes=LIMIT, big_result_bytes=LIMIT))
     async with (
         running_server(tmp_path / "server", config) as server,
         api_client(server) as api,

@@ -589,7 +589,7 @@ async def test_a_window_reads_past_what_it_is_told_to_leave_out(store: Store) ->
 
     async def found(**without: tuple[str, ...]) -> tuple[str, bool]:
         rows, more = await store.read(
-            lambda conn: fill_window(conn, "demo", "noop", 9, 10_000, 5_000, Without(**without))
+            lambda conn: fill_window(conn, ("demo", "noop", None), 9, 10_000, 5_000, Without(**without))
         )
         return "".join(row.id for row in rows), more
 

@@ -162,7 +162,7 @@ LIMITS = {
     "percent": (lambda n: {"t": "PROGRESS", "s": "x", "token": 1, "percent": float(n)}, 100),
     "attempts held": (lambda n: hello(running=[{"id": "e", "token": 1}] * n), 100_000),
     "handlers": (lambda n: hello(handlers=[{"handler_id": "h", "methods": []}] * n), 1000),
-    "labels": (lambda n: hello(labels={str(number): "" for number in range(n)}), 64),
+    "labels": (lambda n: hello(labels={f"l{number}": "" for number in range(n)}), 64),
     "round trip": (lambda n: {"t": "HEARTBEAT", "s": "x", "seq": 1, "rtt_us": n}, 2**53 - 1),
     "a node's clock": (lambda n: {"t": "HEARTBEAT", "s": "x", "seq": 1, "wall_us": n}, 2**53 - 1),
 }

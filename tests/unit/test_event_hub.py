@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schedule_zero.model import Event
-from schedule_zero.ops.events import EXECUTION_FINISHED, EventHub
+from schedule_zero.ops.events import EventHub
 
 pytestmark = pytest.mark.anyio
 
@@ -14,7 +14,7 @@ async def test_a_waiter_is_woken_by_the_end_of_its_own_execution() -> None:
     hub = EventHub()
     mine, other = hub.wait_terminal("a"), hub.wait_terminal("b")
 
-    hub.publish([(1, Event("execution.created", "a")), (1, Event(EXECUTION_FINISHED, "a"))])
+    hub.publish([(1, Event("execution.created", "a")), (1, Event("execution.finished", "a"))])
 
     assert mine.done()
     assert not other.done()
@@ -24,7 +24,7 @@ async def test_a_forgotten_waiter_leaves_nothing_behind() -> None:
     hub = EventHub()
     first, second = hub.wait_terminal("a"), hub.wait_terminal("a")
     hub.forget("a", first)
-    hub.publish([(1, Event(EXECUTION_FINISHED, "a"))])
+    hub.publish([(1, Event("execution.finished", "a"))])
     hub.forget("a", second)
 
     assert not first.done()

@@ -25,6 +25,9 @@ PATTERNS = {
     r"^[A-Za-z_][A-Za-z0-9_.]*(?!\n)$": "an exception's class such as ConnectionError, or a category such as transient",
     r"^([^{}\x00-\x1f]|\{([A-Za-z_][A-Za-z0-9_]*|\*)\})+(?!\n)$": "text with {parameter} in it such as user:{id}",
     r"^[1-9][0-9]{0,8}/[smhd](?!\n)$": "so many in a second, minute, hour or day, such as 10/s",
+    r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]{0,127}\.[A-Za-z0-9_][A-Za-z0-9_:@/-]{0,127}(?!\n)$": "handler.method",
+    r"^[!-~]+(?!\n)$": "ASCII characters without spaces",
+    r"^[A-Za-z_][A-Za-z0-9_./-]*(?!\n)$": "a label's name such as zone",
     r"^[0-9]{1,18}(-[0-9]{1,9})?(?!\n)$": "the id of an event such as 1234-5",
 }
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}")
