@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schedule_zero.job_options import Priority
@@ -63,6 +63,7 @@ def test_of_equals_who_holds_less_is_next():
     assert fairest([holds_long_jobs, holds_little], T0_US) == 1
 
 
+@settings(max_examples=30)
 @given(
     st.lists(st.integers(-20, 20), min_size=2, max_size=5),
     st.sampled_from([100_000, 1_000_000, 20_000_000]),
