@@ -116,6 +116,10 @@ class EventHub:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def is_awaited(self, execution_id: str) -> bool:
+        """Whether somebody waits for the end of this execution."""
+        return execution_id in self._waiters
+
     @property
     def subscribers(self) -> int:
         return len(self._subscriptions)

@@ -96,14 +96,14 @@ async def test_a_key_is_free_when_the_job_is_done_and_its_places_on_nodes_too(ap
         assert await status(api, id_) == "completed"
 
 
-async def test_run_now_waits_for_the_existing_one(api, start_node):
+async def test_run_now_waits_for_the_existing_one(server, api, start_node):
     await start_node("n1", "tests.integration.jobs:SlowHandler")
     body = {"handler_id": "slow", "job_method": "held", "options": {"unique_key": "one"}}
     [first] = (await post(api, body)).json()["ids"]
     again = asyncio.create_task(
         api.post("/api/run_now", json={**body, "options": {"unique_key": "one", "on_duplicate": "return_existing"}})
     )
-    await eventually(lambda: api.get(f"/api/executions/{first}"))
+    await eventually(lambda: server.hub.is_awaited(first))
     from tests.integration.jobs import GATE
 
     GATE.set()
