@@ -690,7 +690,10 @@ async def test_a_method_that_is_only_named_is_declared_with_any_parameters(api, 
     [id_] = await submit(api, handler_id="billing.eu", job_method="invoice", job_params={"n": [1]})
     await submit(api, handler_id="mail", job_method="send", job_params={})
 
-    jobs = await bot.claim(5)
+    jobs = await bot.claim(5, wait_s=10)
+    if len(jobs) < 2:
+        # A claim comes with what there is; the other method's backlog is read by itself.
+        jobs += await bot.claim(5, wait_s=10)
     assert {(job["handler_id"], job["job_method"]) for job in jobs} == {("billing.eu", "invoice"), ("mail", "send")}
     assert id_ in {job["id"] for job in jobs}
 
