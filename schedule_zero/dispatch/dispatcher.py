@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version as package_version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 import zmq
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 __all__ = ["DispatchStats", "Dispatcher", "NodeView", "ProgressView"]
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 # After a socket closed somewhere: libzmq forgets the peer a little later than it tells of it.
 PROBE_EVERY_S = 0.1
@@ -282,18 +284,7 @@ class Dispatcher:
 
     async def cancel(self, ids: list[str]) -> list[CancelAnswer]:
         """End what waits; tell nodes to end what runs. One answer per id; StoreUnavailable: nothing was changed."""
-        done: asyncio.Future[list[CancelAnswer]] = asyncio.get_running_loop().create_future()
-
-        def answered(answers: list[CancelAnswer] | Exception) -> None:
-            if done.done():
-                return
-            if isinstance(answers, Exception):
-                done.set_exception(answers)
-            else:
-                done.set_result(answers)
-
-        self._recorder.cancel(ids, answered)
-        return await done
+        return await _answer(partial(self._recorder.cancel, ids))
 
     def progress(self, execution_id: str) -> ProgressView | None:
         """What a running execution last said of its progress."""
@@ -334,18 +325,8 @@ class Dispatcher:
         NotFound; StoreUnavailable: nothing was changed.
         """
         node = self._known(node_id).record()
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def answered(result: bool | Exception) -> None:
-            if done.done():
-                return
-            if isinstance(result, Exception):
-                done.set_exception(result)
-            else:
-                done.set_result(None)
-
-        self._recorder.operate(nodes.Operate(node=node, operation=operation, by=by, note=note), answered)
-        await done
+        wanted = nodes.Operate(node=node, operation=operation, by=by, note=note)
+        await _answer(partial(self._recorder.operate, wanted))
         if operation is None:
             log.info("node_released", node_id=node_id, by=by, note=note)
         elif operation.kind is OperationKind.DRAIN:
@@ -472,6 +453,22 @@ class Dispatcher:
             self.stats.nodes_quarantined += 1
             log.warning("node_quarantined", node_id=node_id, reason=effect.why, times=operation.times)
         self._recorder.node_operated(node_id, effect.why)
+
+
+async def _answer(ask: Callable[[Callable[[T | Exception], None]], None]) -> T:
+    """What the store answers to ``ask``, which tells it to a callback; raises what it could not do."""
+    done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def answered(result: T | Exception) -> None:
+        if done.done():
+            return
+        if isinstance(result, Exception):
+            done.set_exception(result)
+        else:
+            done.set_result(result)
+
+    ask(answered)
+    return await done
 
 
 _Loaded = tuple[list[Handler], list[Node], list[Execution], list[LaneKey], list[rate_buckets.BucketRow]]

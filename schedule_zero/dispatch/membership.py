@@ -103,10 +103,8 @@ class Membership:
                 pid=one.pid,
                 first_seen_us=one.first_seen_us,
                 last_seen_us=one.last_seen_us,
-                labels=one.labels,
-                told=one.facts,
-                facts={**one.labels, **one.facts, "node": one.node_id},
             )
+            node.know(one.labels, one.facts)
             self._operations.restore(node, now)
 
     def holder(self, node_id: str, now: Now) -> LiveNode:
@@ -158,8 +156,7 @@ class Membership:
         node.round_trip_s = node.clock_skew_s = None
         node.instance.lease_end_s = now.mono_s + self._config.lease_s
         # A label or fact may be another one than the last time: who may run what is decided anew.
-        node.labels, node.told = dict(hello.labels), dict(hello.facts)
-        node.facts = {**node.labels, **node.told, "node": node.node_id}
+        node.know(hello.labels, hello.facts)
         node.slots, node.version, node.host, node.pid = hello.slots, hello.version, hello.host, hello.pid
         node.lanes = self._placing.book.lanes_for(node, list(served))
         node.handlers = sorted({declared.handler_id for declared in hello.handlers})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
@@ -147,6 +148,11 @@ class LiveNode(Struct, eq=False):
     pid: int = 0
     last_seen_us: int = 0
     first_seen_us: int = 0
+
+    def know(self, labels: Mapping[str, str], told: Mapping[str, str]) -> None:
+        """What it was labelled with, and what it tells of itself."""
+        self.labels, self.told = dict(labels), dict(told)
+        self.facts = {**self.labels, **self.told, "node": self.node_id}
 
     def refresh(self) -> None:
         session = self.session

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from schedule_zero.errors import StoreUnavailable
+
+TICK_S = 0.25
 
 
 class Pace:
@@ -23,3 +28,23 @@ class Pace:
         size = min(most, int(allowance))
         self._left[id_] = (now_s, allowance - size)
         return size
+
+
+async def keep_going(
+    bell: asyncio.Event, run_once: Callable[[], Awaitable[bool]], postponed: Callable[[StoreUnavailable], None]
+) -> None:
+    """Step by step while there is something to do, else when ``bell`` rings; for ever.
+
+    ``postponed`` hears of a store that can't be written: the step is tried again.
+    """
+    while True:
+        bell.clear()
+        try:
+            busy = await run_once()
+        except StoreUnavailable as error:
+            postponed(error)
+            busy = True
+        if busy:
+            await asyncio.sleep(TICK_S)
+        else:
+            await bell.wait()

@@ -20,7 +20,7 @@ from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import BadRequest, NotFound, StoreUnavailable, TooLarge, WrongState
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import Execution, Requeue
-from schedule_zero.ops.pace import Pace
+from schedule_zero.ops.pace import Pace, keep_going
 from schedule_zero.rules.birth import again
 from schedule_zero.rules.options import options_said
 from schedule_zero.service.params import check_params
@@ -30,7 +30,6 @@ from schedule_zero.store import Store, dead_letters, requeues
 
 log = structlog.get_logger(__name__)
 
-TICK_S = 0.25
 # Executions of one requeue in one transaction.
 BATCH = 500
 
@@ -51,17 +50,7 @@ class Requeues:
 
     async def run(self) -> None:
         """Create what is to be created, for ever."""
-        while True:
-            self._bell.clear()
-            try:
-                busy = await self.run_once()
-            except StoreUnavailable as error:
-                log.warning("requeues_postponed", reason=str(error)[:200])
-                busy = True
-            if busy:
-                await asyncio.sleep(TICK_S)
-            else:
-                await self._bell.wait()
+        await keep_going(self._bell, self.run_once, _postponed)
 
     async def run_once(self) -> bool:
         """One step of each running requeue; whether there are any."""
@@ -139,3 +128,7 @@ class Requeues:
         )
         check_params(self._dispatcher.registry, self._limits, row.handler_id, row.job_method, row.params)
         return row
+
+
+def _postponed(error: StoreUnavailable) -> None:
+    log.warning("requeues_postponed", reason=str(error)[:200])

@@ -16,7 +16,7 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.errors import StoreUnavailable, WrongState
 from schedule_zero.model import Backfill, Execution, Origin, Schedule, new_id
-from schedule_zero.ops.pace import Pace
+from schedule_zero.ops.pace import Pace, keep_going
 from schedule_zero.rules.birth import equip
 from schedule_zero.rules.options import Source, options_said
 from schedule_zero.rules.policies import policies_of
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-TICK_S = 0.25
 # Executions of one backfill in one transaction.
 BATCH = 500
 MAX_TOTAL = 100_000
@@ -98,17 +97,7 @@ class Backfills:
 
     async def run(self) -> None:
         """Create what is to be created, for ever."""
-        while True:
-            self._bell.clear()
-            try:
-                busy = await self.run_once()
-            except StoreUnavailable as error:
-                log.warning("backfills_postponed", reason=str(error)[:200])
-                busy = True
-            if busy:
-                await asyncio.sleep(TICK_S)
-            else:
-                await self._bell.wait()
+        await keep_going(self._bell, self.run_once, _postponed)
 
     async def run_once(self) -> bool:
         """One step of each running backfill; whether there are any."""
@@ -208,3 +197,7 @@ def _as_it_was(conn: Connection, row: Backfill) -> Schedule | None:
         return current
     kept = schedule_history.get(conn, row.schedule_id, row.generation, row.version)
     return None if kept is None else kept.schedule
+
+
+def _postponed(error: StoreUnavailable) -> None:
+    log.warning("backfills_postponed", reason=str(error)[:200])
