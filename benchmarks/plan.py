@@ -14,9 +14,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     floor_jobs: int = 20_000
     floor_batches: tuple[int, ...] = (50, 200, 500)
     bulk_jobs: int = 20_000
-    # W1 again, under each policy and without, so often in each round.
+    # W1 again, under each policy and without, so often in each deployment.
     policy_jobs: int = 10_000
-    policy_pairs: int = 3
+    policy_rounds: int = 10
     single_jobs: int = 500
     single_schedules: int = 3_000
     bulk_schedules: int = 20_000
@@ -48,7 +48,7 @@ QUICK = Plan(
     floor_batches=(50, 500),
     bulk_jobs=10_000,
     policy_jobs=5_000,
-    policy_pairs=3,
+    policy_rounds=8,
     single_jobs=200,
     single_schedules=1_000,
     bulk_schedules=5_000,

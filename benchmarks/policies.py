@@ -21,13 +21,14 @@ POLICIES: dict[str, dict[str, Any]] = {
     "rate_limit": {"rate_limit": "1000000/s", "rate_burst": 100_000},
     "rate_key": {"rate_limit": "1000000/s", "rate_burst": 100_000, "rate_key": "k:{k}"},
     "weight": {"weight": 2},
+    "unique": {"unique_key": "n:{n}"},
 }
-# How many different keys there are.
+# How many different ``k`` there are; ``n`` is another one for each job.
 KEYS = 1_000
 
 
 def _method(name: str, options: dict[str, Any]) -> Callable[..., Any]:
-    def noop(self: Any, k: int = 0) -> None:
+    def noop(self: Any, k: int = 0, n: int = 0) -> None:
         """Nothing."""
 
     noop.__name__ = noop.__qualname__ = name

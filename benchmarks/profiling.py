@@ -16,10 +16,11 @@ from pathlib import Path
 from msgspec import Struct
 from rich.console import Console
 
+from benchmarks.policies import PLAIN, POLICIES
 from benchmarks.procs import Deployment, Process, deployment
 from benchmarks.report import Measured
 from benchmarks.run import working_folder
-from benchmarks.workloads import fires, jobs, schedules
+from benchmarks.workloads import fires, jobs, policies, schedules
 
 _PY_SPY = Path(sys.executable).parent / "py-spy"
 _WIDTH = 66
@@ -38,6 +39,13 @@ def _singles(deployed: Deployment) -> None:
 
 def _sixteen(deployed: Deployment) -> None:
     jobs.sixteen_callers(deployed, Measured(), jobs=2_000)
+
+
+def _with_policy(name: str) -> Callable[[Deployment], None]:
+    def work(deployed: Deployment) -> None:
+        policies.bulk(deployed, name, jobs=20_000)
+
+    return work
 
 
 def _schedules(deployed: Deployment) -> None:
@@ -64,6 +72,7 @@ PROFILED: dict[str, Callable[[Deployment], None]] = {
     "w4": _interval,
     "w4-due": _due,
     "w4b": _sustained,
+    **{f"w1-{name}": _with_policy(name) for name in (PLAIN, *POLICIES)},
 }
 
 

@@ -72,8 +72,7 @@ class Run:
                 if "W1" in self.works:
                     self.step("W1", lambda: jobs.bulk(deployed, measured, jobs=plan.bulk_jobs))
             if "P" in self.works:
-                for _ in range(plan.policy_pairs):
-                    self.step("P", lambda: policies.overhead(deployed, measured, jobs=plan.policy_jobs))
+                self.step("P", lambda: self._policies(deployed))
             if "W2" in self.works:
                 self.step("W2", lambda: self._singles(deployed))
             if "W9" in self.works:
@@ -114,6 +113,10 @@ class Run:
         measured.add("floor_8_callers_per_s", 2_000 / bare.run(2_000, batch=1, window=8))
         one_by_one = bare.one_by_one(100)
         measured.add("floor_one_by_one_p50_s", sorted(one_by_one)[len(one_by_one) // 2])
+
+    def _policies(self, deployed: Deployment) -> None:
+        plan = self.plan
+        policies.overhead(deployed, self.measured, jobs=plan.policy_jobs, rounds=plan.policy_rounds)
 
     def _singles(self, deployed: Deployment) -> None:
         jobs.one_by_one(deployed, self.measured, jobs=self.plan.single_jobs)

@@ -93,7 +93,7 @@ Condition = Annotated[str, Meta(min_length=1, max_length=256)]
 Rate = Annotated[str, Meta(max_length=32, pattern=r"^[1-9][0-9]{0,8}/[smhd](?!\n)$")]
 
 
-class JobOptions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class JobOptions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, cache_hash=True):
     """How a job is to be run. Set on the method, the schedule or the submission; the narrower wins.
 
     ``None`` means "not said here"; ``rules.options.effective`` fills in the defaults.

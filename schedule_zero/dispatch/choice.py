@@ -130,6 +130,9 @@ class Choice:
     def places(self, wanted: int) -> list[LiveNode]:
         """Up to ``wanted`` places for executions that are all the same to the strategy."""
         seats = [seat for seat in self._seats.values() if room_of(seat.node) > 0]
+        if len(seats) == 1:
+            node = seats[0].node
+            return [node] * min(wanted, room_of(node))
         if len(seats) > 1 and self.strategy is Strategy.ROUND_ROBIN:
             return self._in_turn(seats, wanted)
         if self.strategy is Strategy.LEAST_LOADED:

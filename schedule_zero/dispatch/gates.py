@@ -193,17 +193,16 @@ class Gates:
         for gate in held:
             gate.running += 1
         att.gates = held
-        if now is not None and (lane.limit is not None or (limits is not None and limits.rate is not None)):
-            att.spent = tuple([self._spend(bucket, rate, now) for bucket, rate in self._buckets_of(att, limits)])
+        if now is not None:
+            for bucket, rate in self._buckets_of(att, limits):
+                att.spent += (self._spend(bucket, rate, now),)
 
-    def _buckets_of(self, att: LiveAttempt, limits: Limits | None) -> list[tuple[Bucket, Rate]]:
-        found: list[tuple[Bucket, Rate]] = []
-        limit = att.lane.limit
-        if limit is not None and limit.bucket is not None and limit.rate is not None:
-            found.append((limit.bucket, limit.rate))
-        if limits is not None and limits.rate is not None:
-            found.append((self._bucket_of(att.row, att.lane, limits.rate), limits.rate))
-        return found
+    def _buckets_of(self, att: LiveAttempt, limits: Limits | None) -> tuple[tuple[Bucket, Rate], ...]:
+        limit, rate = att.lane.limit, None if limits is None else limits.rate
+        found = () if rate is None else ((self._bucket_of(att.row, att.lane, rate), rate),)
+        if limit is None or limit.bucket is None or limit.rate is None:
+            return found
+        return (*found, (limit.bucket, limit.rate))
 
     def _spend(self, bucket: Bucket, rate: Rate, now: Now) -> tuple[Bucket, int, int]:
         before = bucket.full_ns

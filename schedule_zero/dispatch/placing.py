@@ -32,7 +32,7 @@ from schedule_zero.job_options import Isolation
 from schedule_zero.model import Execution, LaneKey, State
 from schedule_zero.rules.ending import HANDED_BACK_CANCELLED
 from schedule_zero.rules.limits import limits_of, weight_of
-from schedule_zero.rules.options import DEFAULTS, EffectiveOptions, options_of
+from schedule_zero.rules.options import DEFAULTS, options_of
 from schedule_zero.store.executions import StartItem
 from schedule_zero.wire.messages import Dispatch, DispatchItem
 
@@ -488,8 +488,10 @@ def _pieces(attempts: Iterable[LiveAttempt]) -> Iterator[list[DispatchItem]]:
             heartbeat_timeout_s=options.heartbeat_timeout_s,
             start_by_us=row.start_by_us,
         )
-        if row.options is not None:
-            _isolate(item, options)
+        if options.isolation is not Isolation.NONE:
+            # Limits are for a process: without one of its own, a job has none.
+            item.isolation = options.isolation
+            item.memory_mb, item.cpu_percent, item.cpu_s = options.memory_mb, options.cpu_percent, options.cpu_s
         items.append(item)
     if items:
         yield items
@@ -505,13 +507,6 @@ def _by_priority(row: Execution) -> int:
 def _too_old(row: Execution, now: Now) -> bool:
     """It was to be started by now, and the commit of its start took too long."""
     return row.start_by_us is not None and row.start_by_us <= now.wall_us
-
-
-def _isolate(item: DispatchItem, options: EffectiveOptions) -> None:
-    """Limits are for a process: without one of its own, a job has none."""
-    if options.isolation is not Isolation.NONE:
-        item.isolation = options.isolation
-        item.memory_mb, item.cpu_percent, item.cpu_s = options.memory_mb, options.cpu_percent, options.cpu_s
 
 
 def _timeout_s(asked: float | None, cap: float | None) -> float | None:

@@ -92,9 +92,11 @@ def lane_of(text: str | None) -> LaneSpec:
 
 def equip(row: Execution, narrow: JobOptions, method: JobOptions, source: Source) -> None:
     """Give a fresh execution what follows from its options; ``row`` has its parameters and its times."""
-    # Most say nothing: cheaper to see than to look up.
-    if narrow == NO_OPTIONS and method == NO_OPTIONS:
-        return
+    # Most say nothing: cheaper to see than to look up. (And what is the same object need not be hashed again.)
+    if narrow == NO_OPTIONS:
+        if method == NO_OPTIONS:
+            return
+        narrow = NO_OPTIONS
     dress(row, outfit(narrow, method, source))
 
 

@@ -21,23 +21,20 @@ _canonical = msgspec.json.Encoder(order="sorted").encode
 
 def fill_in(template: str, params: dict[str, Any]) -> str:
     """The key. Never fails: any value has a JSON form, it came as one."""
-    if "{" not in template:
-        return template
-    parts = list(_parts(template))
-    # Every second one is a name.
-    for at in range(1, len(parts), 2):
-        name = parts[at]
+    key, fields = _split(template)
+    for name, after in fields:
         said = params if name == "*" else params.get(name)
-        parts[at] = said if isinstance(said, str) else _canonical(said).decode()
-    key = "".join(parts)
+        key += (said if type(said) is str else _canonical(said).decode()) + after
     if len(key) <= MAX_KEY:
         return key
     return f"{key[: MAX_KEY - 65]}#{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 @lru_cache(maxsize=4096)
-def _parts(template: str) -> tuple[str, ...]:
-    return tuple(_FIELD.split(template))
+def _split(template: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """What stands before the first field, and the name of each with what stands after it."""
+    first, *rest = _FIELD.split(template)
+    return first, tuple(zip(rest[::2], rest[1::2], strict=True))
 
 
 def fields_of(template: str) -> set[str]:
