@@ -132,6 +132,10 @@ def _of_rate(bucket: Bucket, rate: Rate, what: str, now: Now) -> WaitingFor:
     wait_us = max(next_ns(bucket.full_ns, rate) - now.ns, 0) // 1_000
     return WaitingFor(
         reason=Reason.RATE,
-        detail=f"{what} may start {rate.text}: the next one in {wait_us / 1e6:.3g} s",
+        detail=f"{what} may start {rate.text}: the next one in {_in_words(wait_us / 1e6)}",
         until_us=now.wall_us + wait_us,
     )
+
+
+def _in_words(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds < 600 else f"{seconds / 60:.0f} min"
