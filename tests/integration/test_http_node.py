@@ -202,11 +202,7 @@ def test_every_field_of_a_result_travels_over_http_as_well():
     names = {field.encode_name for field in msgspec.structs.fields(ResultItem)}
     shown_as = {"outcome": "status", "started_us": "started_at", "finished_us": "finished_at"}
     there = {field.encode_name for field in msgspec.structs.fields(ResultBody)}
-    # Over HTTP go no logs, and no results in chunks.
-    assert {shown_as.get(name, name) for name in names} - {"id", "log_lines", "result_bytes"} == there - {
-        "bot_id",
-        "reason",
-    }
+    assert {shown_as.get(name, name) for name in names} - {"id"} == there - {"bot_id", "reason"}
 
 
 async def test_a_node_runs_jobs_and_declares_its_methods_with_their_schemas(server, api, node):
