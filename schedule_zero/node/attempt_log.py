@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from schedule_zero.wire.log_lines import code_of
+from schedule_zero.wire.log_lines import code_of, lines_of
 from schedule_zero.wire.messages import MAX_LOG_CHUNK, LogChunk
 
 # What is said within this time has the same time.
@@ -233,9 +233,7 @@ class AttemptLog:
         """Whole lines, the last without its line feed."""
         if _has_long_line(text):
             text = "\n".join(_cut(text))
-        prefix = f"{self._wall_us(at_s)} {code} ".encode()
-        lines = text.encode("utf-8", "backslashreplace")
-        encoded = b"%b%b\n" % (prefix, lines.replace(b"\n", b"\n" + prefix))
+        encoded = lines_of(self._wall_us(at_s), code, text)
         room = self._limit - self._total
         if len(encoded) > room and not self._filled:
             fits = encoded.rfind(b"\n", 0, max(0, room)) + 1
@@ -254,7 +252,7 @@ class AttemptLog:
 
     def _say(self, at_s: float, text: str) -> None:
         """A line of the node's own; it is not held to the limit."""
-        self._put(f"{self._wall_us(at_s)} {_NODE} {text}\n".encode())
+        self._put(lines_of(self._wall_us(at_s), _NODE, text))
 
     def _flush_partial(self) -> None:
         partial, self._partial = self._partial, {}

@@ -203,9 +203,10 @@ class Work:
         self.logs.limit_bytes = welcome.log_bytes
         self._inline_bytes = welcome.result_bytes or self._result_limit
         self.runner.allow_results(max(self._inline_bytes, welcome.big_result_bytes))
-        self.big.opened()
         self.log_sender.opened()
         self.delivery.opened()
+        for token in self.big.opened(welcome.big_result_bytes):
+            self.delivery.release(token)
         self.credit.forget_sent()
         # The server says it again if it still holds; if it doesn't, it would say nothing.
         self._end_operator_drain()

@@ -9,6 +9,7 @@ from msgspec import Raw, Struct
 from schedule_zero.dispatch.waiting import WaitingFor
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import NO_POLICIES, Attempt, Execution, Policies, Role, Schedule
+from schedule_zero.store.node_keys import ANY
 
 EMPTY_PARAMS = Raw(b"{}")
 
@@ -21,6 +22,9 @@ class Principal(Struct, frozen=True, kw_only=True):
     token_id: str
     # From this moment on the token is refused.
     expires_us: int | None = None
+    # As a worker it is this bot, and runs jobs of these handlers. ``*``: any.
+    bot_id: str = ANY
+    handlers: tuple[str, ...] = (ANY,)
 
 
 class IdemKey(Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, insert, inspect, select, update
 
 from schedule_zero.errors import ConfigError
 from schedule_zero.store.migration_steps import (
+    bound_tokens,
     how_jobs_are_run,
     logs_and_large_results,
     node_operations,
@@ -35,6 +36,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     routed_and_grouped,
     rate_buckets,
     unique_by_state,
+    bound_tokens,
 )
 LATEST = 1 + len(STEPS)
 

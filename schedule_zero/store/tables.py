@@ -440,6 +440,8 @@ api_tokens = Table(
     Column("name", Text, nullable=False),
     Column("role", Text, nullable=False),
     Column("hash", Text, nullable=False, unique=True),
+    Column("bot_id", Text, nullable=False, server_default="*"),
+    Column("handlers", Text, nullable=False, server_default='["*"]'),
     Column("created_us", BigInteger, nullable=False),
     Column("expires_us", BigInteger),
     Column("revoked_us", BigInteger),
