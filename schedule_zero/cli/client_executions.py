@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -26,6 +27,15 @@ COLUMNS: list[Column] = [
     ("TOOK", lambda record: _took(record.get("duration_ms"))),
     ("ERROR", lambda record: (record.get("error") or {}).get("message", "")),
 ]
+
+
+def _reached(record: Mapping[str, Any]) -> str | None:
+    """How far it is; or came, if it is over."""
+    progress = record.get("progress")
+    words = progress_words(progress) if progress else None
+    return f"reached {words}" if words and record.get("finished_at") else words
+
+
 FIELDS = (
     "id", "status", "handler_id", "job_method", "job_params", "schedule_id", "origin", "parent_id", "group_id", "shard",
     "priority",
@@ -40,6 +50,7 @@ ATTEMPTS: list[Column] = [
     ("FINISHED", moment("finished_at")),
     ("CPU", lambda attempt: _took(attempt.get("cpu_ms"))),
     ("MEMORY", lambda attempt: _mib(attempt.get("peak_rss_bytes"))),
+    ("PROGRESS", _reached),
     ("ERROR", lambda attempt: (attempt.get("error") or {}).get("message", "")),
 ]
 
@@ -113,8 +124,8 @@ def _show(caller: Caller, record: dict[str, Any]) -> None:
     if caller.json:
         show_json(record)
         return
-    progress = record.get("progress")
-    show_fields(record | ({"progress": progress_words(progress)} if progress else {}), FIELDS)
+    progress = _reached(record)
+    show_fields(record | ({"progress": progress} if progress else {}), FIELDS)
     options = record["options"]
     if options["sources"]:
         say("\noptions")

@@ -145,6 +145,9 @@ class AttemptLog:
                 self._settle()
             return True
 
+    def flush(self) -> None:
+        """There is nothing to do: what was said is on its way, and what is no whole line has to wait for its end."""
+
     def end(self) -> int:
         """The attempt is over: what was left unfinished becomes lines. How many lines there are in all."""
         with self._lock:

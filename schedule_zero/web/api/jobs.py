@@ -16,6 +16,7 @@ from schedule_zero.web.api.job_records import (
     HeartbeatRecord,
     JobRecord,
     MethodBody,
+    ProgressBody,
     ResultBody,
     ResultRecord,
     ResultStatus,
@@ -23,7 +24,7 @@ from schedule_zero.web.api.job_records import (
 from schedule_zero.web.api.records import moment, raw
 from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.api.schemas import moment_us
-from schedule_zero.wire.messages import DispatchItem, ResultItem
+from schedule_zero.wire.messages import DispatchItem, LastProgress, ResultItem
 
 
 async def claim(request: ApiRequest) -> Response:
@@ -101,8 +102,15 @@ async def result(request: ApiRequest) -> Response:
         give_up=body.give_up,
         cpu_us=body.cpu_us,
         peak_rss_bytes=body.peak_rss_bytes,
+        progress=_progress(body.progress),
     )
     return Response(ResultRecord(status=await jobs.result(request.principal, body.bot_id, item)))
+
+
+def _progress(body: ProgressBody | None) -> LastProgress | None:
+    if body is None:
+        return None
+    return LastProgress(percent=body.percent, text=body.text, at_us=moment_us(body.at))
 
 
 def job_record(item: DispatchItem) -> JobRecord:
