@@ -62,6 +62,8 @@ from schedule_zero.node.worker_voice import Descriptors, Relay, Teller
 MEMORY_MARGIN = 256 << 20
 CPU_MARGIN_S = 2
 _READ_BYTES = 1 << 18
+# What an operation on a descriptor ends with that somebody else has closed.
+CLOSED = (errno.EBADF, errno.ENOTSOCK)
 MAX_LOG_LINE = 64 << 10
 
 
@@ -111,7 +113,7 @@ class Line:
 
 def end_at_once(error: OSError | None = None) -> NoReturn:
     """The node is gone, and nobody waits for what is done here."""
-    if error is not None and error.errno in (errno.EBADF, errno.ENOTSOCK):
+    if error is not None and error.errno in CLOSED:
         # Not the node: the job has closed what it found. What it has started the node ends.
         os._exit(LINE_LOST_CODE)
     os.killpg(0, signal.SIGKILL)
@@ -347,7 +349,12 @@ def main(fd: int, out: int, err: int, parent: int) -> None:
     begin = line.receive()
     assert isinstance(begin, Begin)
     logs.configure(LogConfig(level=begin.log_level, format="json"), stream=cast("TextIO", LogStream(line)))
-    asyncio.run(serve(line, begin, (out, err)))
+    try:
+        asyncio.run(serve(line, begin, (out, err)))
+    except OSError as error:
+        if error.errno in CLOSED:
+            end_at_once(error)
+        raise
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:

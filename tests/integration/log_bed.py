@@ -149,6 +149,11 @@ class TalkHandler(BaseHandler):
                 os.closerange(0, 1000)
 
     @job(isolation="process")
+    async def closes_all(self) -> None:
+        os.closerange(0, 1000)
+        await asyncio.sleep(20)
+
+    @job(isolation="process")
     def closes_descriptors(self) -> int:
         print("before")
         os.close(1)

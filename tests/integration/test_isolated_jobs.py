@@ -108,4 +108,5 @@ async def test_the_command_shows_cpu_and_memory_of_each_attempt(client, command)
     shown = await command("executions", crashed)
     [heading] = [line for line in shown.output.splitlines() if line.startswith("TRY")]
     assert heading.split()[-4:] == ["CPU", "MEMORY", "PROGRESS", "ERROR"]
-    assert shown.output.count(" MiB  the job's process ended") == 2
+    rows = [line for line in shown.output.splitlines() if " MiB  " in line and "the job's process ended" in line]
+    assert len(rows) == 2

@@ -482,6 +482,12 @@ async def test_the_last_words_of_a_worker_are_in_the_log_of_its_job(api, node, h
     assert all(any(text in line for line in texts) for text in trace)
 
 
+async def test_an_async_job_that_closes_all_descriptors_is_told_so(api, node):
+    ended = await over(api, await submit(api, "closes_all"))
+    assert (ended["status"], ended["error"]["type"]) == ("failed", "WorkerDied")
+    assert "closed descriptors that it had not opened" in ended["error"]["message"]
+
+
 async def test_a_job_may_close_its_descriptors_and_the_next_one_has_them_again(api, node):
     first = await submit(api, "closes_descriptors")
     ended = await over(api, first)
