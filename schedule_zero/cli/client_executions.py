@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -26,6 +27,15 @@ COLUMNS: list[Column] = [
     ("TOOK", lambda record: _took(record.get("duration_ms"))),
     ("ERROR", lambda record: _error_words(record.get("error"))),
 ]
+
+
+def _reached(record: Mapping[str, Any]) -> str | None:
+    """How far it is; or came, if it is over."""
+    progress = record.get("progress")
+    words = progress_words(progress) if progress else None
+    return f"reached {words}" if words and record.get("finished_at") else words
+
+
 FIELDS = (
     "id", "status", "cancel_requested", "handler_id", "job_method", "job_params", "schedule_id", "origin", "parent_id",
     "group_id", "shard",
@@ -41,6 +51,7 @@ ATTEMPTS: list[Column] = [
     ("FINISHED", moment("finished_at")),
     ("CPU", lambda attempt: _took(attempt.get("cpu_ms"))),
     ("MEMORY", lambda attempt: _mib(attempt.get("peak_rss_bytes"))),
+    ("PROGRESS", _reached),
     ("ERROR", lambda attempt: _error_words(attempt.get("error"))),
 ]
 
@@ -119,10 +130,10 @@ def _show(caller: Caller, record: dict[str, Any]) -> None:
     if caller.json:
         show_json(record)
         return
-    progress = record.get("progress")
+    progress = _reached(record)
     # Only where it says something: the node has not confirmed yet, or the job's own end came first.
     asked = {"cancel_requested": record.get("cancel_requested") or None}
-    show_fields(record | asked | ({"progress": progress_words(progress)} if progress else {}), FIELDS)
+    show_fields(record | asked | ({"progress": progress} if progress else {}), FIELDS)
     options = record["options"]
     if options["sources"]:
         say("\noptions")

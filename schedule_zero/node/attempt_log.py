@@ -22,6 +22,8 @@ from schedule_zero.wire.messages import MAX_LOG_CHUNK, LogChunk
 
 # What is said within this time has the same time.
 TICK_S = 0.001
+# A longer text is taken in parts.
+MAX_TEXT = 256 << 10
 # A longer line is cut into several.
 MAX_LINE = 16 << 10
 # So much of the end of a log that is too long is kept.
@@ -121,6 +123,12 @@ class AttemptLog:
 
     def write(self, code: str, text: str) -> bool:
         """Take what was said. False: this log has ended."""
+        if len(text) > MAX_TEXT:
+            # All at once, the steps below would keep every other thread of the node waiting.
+            return all(self._write(code, text[at : at + MAX_TEXT]) for at in range(0, len(text), MAX_TEXT))
+        return self._write(code, text)
+
+    def _write(self, code: str, text: str) -> bool:
         now_s = self._mono_s()
         with self._lock:
             if self.ended:
@@ -144,6 +152,9 @@ class AttemptLog:
                 # It is full, but how many of these lines still fit is known only of their bytes.
                 self._settle()
             return True
+
+    def flush(self) -> None:
+        """There is nothing to do: what was said is on its way, and what is no whole line has to wait for its end."""
 
     def end(self) -> int:
         """The attempt is over: what was left unfinished becomes lines. How many lines there are in all."""

@@ -54,6 +54,7 @@ from schedule_zero.wire.messages import (
     Dispatch,
     DispatchItem,
     Hello,
+    LastProgress,
     Log,
     NodeDrain,
     NodeMessage,
@@ -430,6 +431,7 @@ class HttpLink:
             "retry_after_s": item.retry_after_s,
             "cpu_us": item.cpu_us,
             "peak_rss_bytes": item.peak_rss_bytes,
+            "progress": None if item.progress is None else _reached(item.progress),
         }
         if item.result is not None:
             body["result"] = Raw(item.result)
@@ -527,6 +529,13 @@ def _operation(declared: Any) -> dict[str, Any]:
     return {"handler_id": declared.handler_id, "methods": methods}
 
 
+def _reached(progress: LastProgress) -> dict[str, Any]:
+    told: dict[str, Any] = {"percent": progress.percent, "text": progress.text}
+    if progress.at_us is not None:
+        told["at"] = rfc3339(progress.at_us)
+    return told
+
+
 def _unreportable(item: ResultItem, reply: Reply) -> ResultItem:
     """What is reported in place of a result that the server won't take."""
     return ResultItem(
@@ -539,6 +548,7 @@ def _unreportable(item: ResultItem, reply: Reply) -> ResultItem:
         started_us=item.started_us,
         finished_us=item.finished_us,
         log_lines=item.log_lines,
+        progress=item.progress,
         # It has run; what it would return next time is no shorter.
         give_up=True,
     )

@@ -175,6 +175,15 @@ def bound_tokens(conn: Connection) -> None:
     )
 
 
+def progress_is_kept(conn: Connection) -> None:
+    """11 → 12: how far attempts had come when they ended."""
+    _run(
+        conn,
+        "ALTER TABLE executions ADD COLUMN progress TEXT",
+        "ALTER TABLE attempts ADD COLUMN progress TEXT",
+    )
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

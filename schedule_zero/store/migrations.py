@@ -17,6 +17,7 @@ from schedule_zero.store.migration_steps import (
     logs_and_large_results,
     node_operations,
     policies_and_history,
+    progress_is_kept,
     rate_buckets,
     requeues,
     routed_and_grouped,
@@ -37,6 +38,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     rate_buckets,
     unique_by_state,
     bound_tokens,
+    progress_is_kept,
 )
 LATEST = 1 + len(STEPS)
 

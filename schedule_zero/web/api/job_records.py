@@ -136,6 +136,14 @@ class ErrorBody(Body, frozen=True, kw_only=True):
     bases: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=10)] = field(default_factory=list)
 
 
+class ProgressBody(Body, frozen=True, kw_only=True):
+    """What a job said last of how far it is. ``at``: absent, it is now."""
+
+    percent: Annotated[float, Meta(ge=0, le=100)] | None = None
+    text: Text = ""
+    at: GivenMoment | UnsetType = UNSET
+
+
 class ResultBody(Body, frozen=True, kw_only=True):
     """How a claimed job ended."""
 
@@ -157,6 +165,9 @@ class ResultBody(Body, frozen=True, kw_only=True):
     # What the job's process and those that it started used.
     cpu_us: Micros | None = None
     peak_rss_bytes: Bytes | None = None
+    progress: Annotated[
+        ProgressBody | None, Meta(description="Kept with the attempt; without it, what a heartbeat told last is.")
+    ] = None
     reason: Annotated[
         Text, Meta(description="Of a rejection: `unknown_method` is not given to this bot again until it claims anew.")
     ] = ""

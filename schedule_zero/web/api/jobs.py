@@ -21,6 +21,7 @@ from schedule_zero.web.api.job_records import (
     LogRecord,
     LogStream,
     MethodBody,
+    ProgressBody,
     ResultBody,
     ResultPartBody,
     ResultPartRecord,
@@ -31,7 +32,7 @@ from schedule_zero.web.api.records import moment, raw
 from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.api.schemas import moment_us
 from schedule_zero.wire.log_lines import code_of
-from schedule_zero.wire.messages import DispatchItem, ResultItem
+from schedule_zero.wire.messages import DispatchItem, LastProgress, ResultItem
 
 
 async def claim(request: ApiRequest) -> Response:
@@ -115,6 +116,7 @@ async def result(request: ApiRequest) -> Response:
         result_bytes=body.result_bytes,
         cpu_us=body.cpu_us,
         peak_rss_bytes=body.peak_rss_bytes,
+        progress=_progress(body.progress),
     )
     return Response(ResultRecord(status=await jobs.result(request.principal, body.bot_id, item)))
 
@@ -140,6 +142,12 @@ async def log(request: ApiRequest) -> Response:
     )
     line, last = await request.service.jobs.log(request.principal, body.bot_id, part)
     return Response(LogRecord(line=line, last=last))
+
+
+def _progress(body: ProgressBody | None) -> LastProgress | None:
+    if body is None:
+        return None
+    return LastProgress(percent=body.percent, text=body.text, at_us=moment_us(body.at))
 
 
 def job_record(item: DispatchItem) -> JobRecord:
