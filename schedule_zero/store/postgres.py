@@ -9,7 +9,7 @@ from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from schedule_zero.errors import ConfigError, StoreLocked, StoreUnavailable
-from schedule_zero.store import failures, migrations
+from schedule_zero.store import failures, migrations, tables
 
 # "SZ" and the lock's purpose; the schema's oid keeps servers in different schemas apart.
 _LOCK = text("SELECT pg_try_advisory_lock(21338, (SELECT oid::int FROM pg_namespace WHERE nspname = current_schema()))")
@@ -47,6 +47,7 @@ class PostgresBackend:
         try:
             if not conn.execute(_LOCK).scalar_one():
                 raise StoreLocked(f"another server uses {self.where}")
+            tables.for_postgresql()
             migrations.migrate(conn, begin=self.begin, where=self.where)
         except BaseException:
             conn.close()
