@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from schedule_zero.dispatch.gates import Bucket, Gate, Gates
 from schedule_zero.dispatch.lane_book import NAMED_NODES, LaneBook
@@ -77,7 +78,19 @@ def waiting_for(row: Execution, book: LaneBook, gates: Gates, now: Now) -> Waiti
     if not any(node.fits(weight, lane) for node in nodes):
         slots = "slot" if weight == 1 else f"{weight} slots"
         return WaitingFor(reason=Reason.SLOT, detail=f"no node that may run it has {slots} free")
-    return WaitingFor(reason=Reason.TURN, detail="what is more important, or has waited longer, goes first")
+    return _behind(lane, gates, now) or WaitingFor(reason=Reason.TURN, detail="what is more important, or has waited longer, goes first")
+
+
+def _behind(lane: Lane, gates: Gates, now: Now) -> WaitingFor | None:
+    """What holds the first one of the lane, and so all behind it."""
+    if not lane.count:
+        return None
+    first = lane.peek()
+    gate = gates.shut(first, lane, now.ns)
+    if gate is None or not gate.holds_lane:
+        return None
+    held = _of_gate(first, gate, now)
+    return replace(held, detail=f"execution {first.id} goes first, and waits: {held.detail}")
 
 
 def _nobody_open(nodes: Sequence[LiveNode]) -> str:

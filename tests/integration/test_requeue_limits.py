@@ -56,7 +56,8 @@ async def test_of_many_under_one_unique_key_one_goes_and_the_rest_stay_letters(a
 
     over = await ends(api, (await requeue(api, 202, all=True, rate_per_s=1000))["id"])
 
-    assert (over["state"], over["created"]) == ("completed", 1)
+    assert (over["state"], over["created"], over["refused"]) == ("completed", 1, 4)
+    assert "has the unique key of a dead letter" in over["note"]
     assert [len(await children(server, id_)) for id_ in old].count(1) == 1
     assert [group["count"] for group in await groups(api)] == [4]
     assert server.store.tally.total == 1
