@@ -170,6 +170,19 @@ def truncate(path: Path, size: int) -> None:
     os.truncate(path, size)
 
 
+def swap_rows(path: Path) -> None:
+    """In the last leaf of a table with two rows or more: each page still reads well, but they stand in wrong order."""
+    pages = bytearray(path.read_bytes())
+    leaf, cells = 0x0D, 8
+    for at in range(len(pages) - 4096, 0, -4096):
+        if pages[at] == leaf and int.from_bytes(pages[at + 3 : at + 5]) >= 2:
+            first, second = slice(at + cells, at + cells + 2), slice(at + cells + 2, at + cells + 4)
+            pages[first], pages[second] = pages[second], pages[first]
+            path.write_bytes(pages)
+            return
+    raise AssertionError("no table with two rows in one page")
+
+
 DAMAGE = {
     "the header is gone": lambda path: overwrite(path, 0, b"\0" * 100),
     "it is text": lambda path: path.write_text("hello\n" * 1000),
@@ -179,6 +192,7 @@ DAMAGE = {
     "a page in the middle is noise": lambda path: overwrite(
         path, path.stat().st_size // 2 // 4096 * 4096, b"\xa5" * 4096
     ),
+    "two rows have changed places": swap_rows,
     "the schema is noise": lambda path: overwrite(path, 100, b"\xa5" * 3000),
 }
 
