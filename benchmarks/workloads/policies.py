@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from statistics import median
 
 import msgspec
@@ -21,9 +22,12 @@ def overhead(deployed: Deployment, measured: Measured, *, jobs: int, rounds: int
     A single run of so few jobs is off by a tenth either way.
     """
     seen: dict[str, list[Timed]] = {name: [] for name in (PLAIN, *POLICIES)}
+    turn = deque(seen)
     for _ in range(rounds):
-        for name, runs in seen.items():
-            runs.append(bulk(deployed, name, jobs=jobs))
+        for name in turn:
+            seen[name].append(bulk(deployed, name, jobs=jobs))
+        # Nobody is always the first, nor always behind the same one.
+        turn.rotate(1)
     plain = seen.pop(PLAIN)
     for name, runs in seen.items():
         seconds = median(run.seconds for run in runs) / median(run.seconds for run in plain)

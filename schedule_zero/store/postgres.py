@@ -9,7 +9,7 @@ from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from schedule_zero.errors import ConfigError, StoreLocked, StoreUnavailable
-from schedule_zero.store import failures, migrations
+from schedule_zero.store import failures, migrations, tables
 
 # "SZ" and the lock's purpose; the schema's oid keeps servers in different schemas apart.
 _LOCK = text("SELECT pg_try_advisory_lock(21338, (SELECT oid::int FROM pg_namespace WHERE nspname = current_schema()))")
@@ -47,6 +47,7 @@ class PostgresBackend:
         try:
             if not conn.execute(_LOCK).scalar_one():
                 raise StoreLocked(f"another server uses {self.where}")
+            tables.for_postgresql()
             migrations.migrate(conn, begin=self.begin, where=self.where)
         except BaseException:
             conn.close()
@@ -67,6 +68,10 @@ class PostgresBackend:
         found = migrations.get_meta(conn, "epoch")
         if found != str(epoch):
             raise StoreUnavailable(f"another server has used {self.where} meanwhile (its epoch {found}, ours {epoch})")
+
+    def tidy(self, *_: object) -> bool:
+        """It has its own processes for that."""
+        return True
 
     def close(self) -> None:
         """The lock went with the connection."""

@@ -12,14 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Dialect, Select, Table, bindparam, func, select
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import Connection, Select, Table, bindparam, func, select
 
 # A batch of n rows becomes its binary digits: at most 9 steps, and few enough shapes to stay in sqlite3's statement
 # cache.
 CHUNKS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
-
-_POSTGRES: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 class Bulk:
@@ -27,7 +24,7 @@ class Bulk:
 
     def __init__(self, table: Table, columns: Sequence[str], head: str, tail: str) -> None:
         self.columns = tuple(columns)
-        self._types = [table.c[name].type.compile(_POSTGRES).split(" COLLATE")[0] for name in columns]
+        self._table = table
         self._head = head
         self._tail = tail
         self._sql: dict[tuple[str, int], str] = {}
@@ -41,11 +38,18 @@ class Bulk:
                 values = ", ".join(["(" + ", ".join("?" * len(self.columns)) + ")"] * rows)
             else:
                 # PostgreSQL settles the type of a VALUES column by its rows: the casts of the first one are enough.
-                first = "(" + ", ".join(f"%s::{kind}" for kind in self._types) + ")"
+                first = "(" + ", ".join(f"%s::{kind}" for kind in self._postgres_types()) + ")"
                 other = "(" + ", ".join(["%s"] * len(self.columns)) + ")"
                 values = ", ".join([first] + [other] * (rows - 1))
             text = self._sql[key] = f"{self._head}{values}{self._tail}"
         return text
+
+    def _postgres_types(self) -> list[str]:
+        # Not at the top: with SQLite the other dialect's 3 MB stay on the disk.
+        from sqlalchemy.dialects import postgresql
+
+        dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+        return [self._table.c[name].type.compile(dialect).split(" COLLATE")[0] for name in self.columns]
 
 
 def bulk_insert(table: Table, columns: Sequence[str], on_conflict: str = "") -> Bulk:
