@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from schedule_zero.config import StoreConfig
@@ -13,7 +14,8 @@ from schedule_zero.errors import NotFound
 from schedule_zero.model import AttemptOutcome, State
 from schedule_zero.store import Store, executions, schedules
 from schedule_zero.store.executions import EndItem
-from schedule_zero.testbed import final
+from schedule_zero.testbed import check, final
+from schedule_zero.testbed.history import FAULTS, TERMS, Fault, FaultKind, Terms, append
 from tests.store import builders as make
 from tests.support import ManualClock, nothing_owed
 
@@ -26,7 +28,7 @@ def where(config: StoreConfig, folder: Path) -> str | Path:
 
 async def fill(store: Store) -> None:
     """A fire that ran, one that is running, an attempt that was lost, a failure, a deleted schedule."""
-    row = make.schedule("s")
+    row = make.schedule("s", created_us=make.T0 - 1, updated_us=make.T0 - 1)
     await store.write(schedules.create, schedules.Create(rows=[row, make.schedule("gone")]))
     await store.write(schedules.release, [make.release_item(row, "fired")])
     await make.insert(store, make.running("lost", 7), make.running("failed", 8), make.running("done", 9))
@@ -59,6 +61,25 @@ async def test_everything_that_the_checker_asks_about_is_read(
     assert [(row.schedule.id, row.executed, row.missed) for row in dead.schedules] == [("s", 1, 0)]
     assert [(version.schedule.id, version.deleted) for version in dead.versions] == [("gone", True)]
     assert (dead.damage, dead.ended_again, dead.revived, dead.removed) == ([], [], [], 0)
+
+
+async def test_the_command_judges_a_folder_and_its_store(
+    sqlite_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await fill(sqlite_store)
+    await sqlite_store.close()
+    folder, store = tmp_path / "run", tmp_path
+    folder.mkdir()
+    terms = Terms(settled=False, ledgered=(), until_us=make.T0)
+
+    (folder / TERMS).write_bytes(msgspec.json.encode(terms))
+    assert check.main([str(folder), "--store", str(store)]) == 1
+    assert "C8 unexplained_loss: execution lost" in capsys.readouterr().out
+
+    append(folder / FAULTS, Fault(fault=FaultKind.KILL, target="node:n1", begin_us=make.T0))
+    assert check.main([str(folder), "--store", str(store), "--json"]) == 0
+    report = msgspec.json.decode(capsys.readouterr().out)
+    assert (report["counts"], report["seen"]["executions"]) == ({}, 4)
 
 
 async def test_reading_a_dead_server_s_file_changes_nothing_of_it(sqlite_store: Store, tmp_path: Path) -> None:
