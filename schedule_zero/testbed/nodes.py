@@ -26,15 +26,9 @@ MOST_LATE = 10_000
 def check_nodes(m: Matched, report: Report) -> None:
     """Everything that is to be said of nodes."""
     _noticed(m, report)
-    runs: dict[str, list[Run]] = {}
-    for several in m.runs.values():
-        for run in several:
-            runs.setdefault(run.node_id, []).append(run)
-    for mine in runs.values():
-        mine.sort(key=_start)
-    for node_id, mine in runs.items():
+    for node_id, mine in m.by_node.items():
         _one_holder(m, node_id, mine, report)
-    _starts(m, runs, report)
+    _starts(m, report)
     _declared(m, report)
 
 
@@ -90,7 +84,7 @@ def _one_holder(m: Matched, node_id: str, runs: list[Run], report: Report) -> No
 # --- nobody waits beside an idle node ---------------------------------------------------------------------
 
 
-def _starts(m: Matched, runs: dict[str, list[Run]], report: Report) -> None:
+def _starts(m: Matched, report: Report) -> None:
     """What waited longer than is right had no idle node to go to (C5), also while another one was slow (C20)."""
     if m.trouble.has(FaultKind.CLOCK):
         return
@@ -109,7 +103,7 @@ def _starts(m: Matched, runs: dict[str, list[Run]], report: Report) -> None:
             late.append((due_us, run))
     if not late:
         return
-    idle = {node_id: _idle(mine) for node_id, mine in runs.items()}
+    idle = {node_id: _idle(mine) for node_id, mine in m.by_node.items()}
     events: dict[str, list[NodeEvent]] = {}
     for event in m.final.node_events:
         events.setdefault(event.node_id, []).append(event)
@@ -177,10 +171,6 @@ def _idle(runs: list[Run]) -> tuple[list[int], list[int]]:
 
 def _holds(fault: Fault, us: int) -> bool:
     return fault.begin_us <= us and (fault.end_us is None or fault.end_us >= us)
-
-
-def _start(run: Run) -> int:
-    return run.start_ns
 
 
 # --- what nodes declared -------------------------------------------------------------------------------------

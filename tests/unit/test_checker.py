@@ -643,6 +643,19 @@ def test_a_node_that_is_out_of_service_is_not_idle() -> None:
     assert "C5 late" not in report.counts, report.text()
 
 
+def test_a_deadly_job_explains_no_loss_of_its_node_s_next_life() -> None:
+    model = Model(8)
+    row = model.row(T0 + 165 * S)
+    other = model.row(T0 + 164 * S)
+    model.run(other, T0 + 164 * S + 1000, T0 + 164 * S + 2000, node="n1")
+    model.over(other, "completed", T0 + 164 * S + 2000)
+    model.run(row, T0 + 165 * S + 1000, None, node="n1")
+    model.archive(row, "lost", T0 + 167 * S)
+    model.completes(row, T0 + 185 * S)
+    report = check(model.evidence(), model.final)
+    assert report.counts == {"C8 unexplained_loss": 1}, report.text()
+
+
 def test_a_run_that_was_not_waited_for_may_leave_things_open() -> None:
     model = Model(9)
     model.row(T0 + 60 * S)
