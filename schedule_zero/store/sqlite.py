@@ -204,6 +204,9 @@ class SqliteBackend:
                 f"cache_size = -{WRITER_CACHE_KIB}",
                 "temp_store = MEMORY",
                 "foreign_keys = OFF",
+                # Debian's SQLite overwrites what is deleted with zeros, all of it once more through the log: 64 MiB of
+                # a result 267 ms, 28 ms without. As SQLite comes, nothing is overwritten; this way, what costs nothing.
+                "secure_delete = FAST",
                 "mmap_size = 0",
             ):
                 raw.execute(f"PRAGMA {pragma}")
