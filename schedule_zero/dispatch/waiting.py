@@ -78,7 +78,8 @@ def waiting_for(row: Execution, book: LaneBook, gates: Gates, now: Now) -> Waiti
     if not any(node.fits(weight, lane) for node in nodes):
         slots = "slot" if weight == 1 else f"{weight} slots"
         return WaitingFor(reason=Reason.SLOT, detail=f"no node that may run it has {slots} free")
-    return _behind(lane, gates, now) or WaitingFor(reason=Reason.TURN, detail="what is more important, or has waited longer, goes first")
+    behind = _behind(lane, gates, now)
+    return behind or WaitingFor(reason=Reason.TURN, detail="what is more important, or has waited longer, goes first")
 
 
 def _behind(lane: Lane, gates: Gates, now: Now) -> WaitingFor | None:
