@@ -23,8 +23,8 @@ from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import InvalidField, NoMatchingNode, NotFound, TooLarge
 from schedule_zero.model import Execution, Group, GroupKind, GroupState, new_id
 from schedule_zero.ops.events import EventHub
-from schedule_zero.rules.birth import LaneSpec, lane_of, lane_text
-from schedule_zero.rules.grouping import shard_text
+from schedule_zero.rules.birth import pinned
+from schedule_zero.rules.grouping import ALL_AWAY, BROADCAST_QUEUE_S, shard_text
 from schedule_zero.rules.options import options_of
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.specs import IdemKey, Principal, SubmitItem
@@ -34,8 +34,6 @@ from schedule_zero.store.tx import Page
 
 log = structlog.get_logger(__name__)
 
-# How long a member of a broadcast waits for its node, where nobody said.
-BROADCAST_QUEUE_S = 3600.0
 # So many members are named in the answer that tells of a repetition.
 NAMED_MEMBERS = 10_000
 
@@ -81,13 +79,11 @@ class GroupService:
         key = (first.handler_id, first.job_method, first.lane)
         node_ids = self._dispatcher.takers(key)
         if not node_ids:
-            why = self._dispatcher.why_nobody(key) or "every node that matches is out of service or stopping"
+            why = self._dispatcher.why_nobody(key) or ALL_AWAY
             raise NoMatchingNode(f"there is no node for this broadcast: {why}")
         rows = self._members(item, len(node_ids))
         for row, node_id in zip(rows, node_ids, strict=True):
-            spec = lane_of(row.lane)
-            # Which of several nodes gets it is not a question any more.
-            row.lane = lane_text(LaneSpec(require=spec.require, weight=spec.weight, node=node_id))
+            row.lane = pinned(row, node_id)
         return await self._make(principal, GroupKind.BROADCAST, rows, idem)
 
     async def shards(
