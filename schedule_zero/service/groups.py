@@ -71,7 +71,9 @@ class GroupService:
 
     # --- make -------------------------------------------------------------------------------------
 
-    async def broadcast(self, principal: Principal, item: SubmitItem, idem: IdemKey | None = None) -> GroupView:
+    async def broadcast(
+        self, principal: Principal, item: SubmitItem, idem: IdemKey | None = None, *, schedule_id: str | None = None
+    ) -> GroupView:
         """One execution on each node that matches now. UnknownHandler … as for a submission; NoMatchingNode."""
         first = self._first(item)
         if options_of(first.options).queue_timeout_s is None:
@@ -81,19 +83,25 @@ class GroupService:
         if not node_ids:
             why = self._dispatcher.why_nobody(key) or ALL_AWAY
             raise NoMatchingNode(f"there is no node for this broadcast: {why}")
-        rows = self._members(item, len(node_ids))
+        rows = self._members(item, len(node_ids), schedule_id)
         for row, node_id in zip(rows, node_ids, strict=True):
             row.lane = pinned(row, node_id)
         return await self._make(principal, GroupKind.BROADCAST, rows, idem)
 
     async def shards(
-        self, principal: Principal, item: SubmitItem, count: int, idem: IdemKey | None = None
+        self,
+        principal: Principal,
+        item: SubmitItem,
+        count: int,
+        idem: IdemKey | None = None,
+        *,
+        schedule_id: str | None = None,
     ) -> GroupView:
         """``count`` executions, each of which knows which part it is. TooLarge, and as for a submission."""
         if count > self._limits.bulk:
             raise TooLarge(f"at most {self._limits.bulk} executions in one request, got {count}", pointer="/shards")
         self._first(item)
-        rows = self._members(item, count)
+        rows = self._members(item, count, schedule_id)
         for index, row in enumerate(rows):
             row.shard = shard_text(index, count)
         return await self._make(principal, GroupKind.SHARDS, rows, idem)
@@ -108,14 +116,14 @@ class GroupService:
             )
         return row
 
-    def _members(self, item: SubmitItem, count: int) -> list[Execution]:
+    def _members(self, item: SubmitItem, count: int, schedule_id: str | None) -> list[Execution]:
         size = len(bytes(item.job_params)) * count
         if size > self._max_bytes:
             raise TooLarge(
                 f"at most {self._max_bytes} bytes of parameters in one request, got {size} for {count} members",
                 pointer="/job_params",
             )
-        return self._executions.rows([item] * count)
+        return self._executions.rows([item] * count, schedule_id)
 
     async def _make(
         self, principal: Principal, kind: GroupKind, rows: list[Execution], idem: IdemKey | None
@@ -126,6 +134,7 @@ class GroupService:
             kind=kind,
             handler_id=first.handler_id,
             job_method=first.job_method,
+            schedule_id=first.schedule_id,
             total=len(rows),
             created_us=first.created_us,
             by=principal.name,

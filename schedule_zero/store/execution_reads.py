@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import BigInteger, ColumnElement, Subquery, Text, bindparam, case, func, literal_column, or_, select, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Subquery,
+    Text,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+)
 
 from schedule_zero.model import Attempt, Execution, GroupState, LaneKey, Origin, State
 from schedule_zero.rules.grouping import MEMBERS
@@ -209,7 +221,7 @@ PARTS_ROWS = 500
 
 
 def open_of_schedules(conn: Connection, schedule_id: str | None = None) -> list[tuple[str, str, State]]:
-    """(schedule, execution or its group, state) of what is not over, oldest first: of one schedule, or of all tracked ones.
+    """(schedule, execution or group, state) of what is not over, oldest first: of one schedule, or of all tracked ones.
 
     Those that are blocked are there even if nobody tracks their schedule any more, those of backfills never.
     """
@@ -235,19 +247,22 @@ def ended_runs_of_schedule(conn: Connection, schedule_id: str, limit: int, *, af
     while more and len(found) < limit:
         rows = _PARTS_ENDED.rows(conn, wanted=schedule_id, below=below, most=PARTS_ROWS)
         more = len(rows) == PARTS_ROWS
-        for seq, id_, unit, state, ended_us in rows:
-            below = seq
+        for below, id_, unit, state, stored_us in rows:  # noqa: B007  # the last one's is where the next page begins
             if unit in seen:
                 continue
             seen.add(unit)
-            if unit != id_:
-                group = groups.get(conn, unit)
-                if group is None or group.state in (GroupState.RUNNING, GroupState.CANCELLED):
-                    continue
-                state, ended_us = group.state.value, group.finished_us
-            if (ended_us or 0) > after_us:
-                found.append(State(state))
+            ended = _group_end(conn, unit) if unit != id_ else (State(state), stored_us or 0)
+            if ended is not None and ended[1] > after_us:
+                found.append(ended[0])
     return found[:limit]
+
+
+def _group_end(conn: Connection, group_id: str) -> tuple[State, int] | None:
+    """As what a group ended, and when; None: it says nothing about the job (yet)."""
+    group = groups.get(conn, group_id)
+    if group is None or group.state in (GroupState.RUNNING, GroupState.CANCELLED):
+        return None
+    return State(group.state.value), group.finished_us or 0
 
 
 _RUN_TIMES = (

@@ -45,9 +45,7 @@ _OPEN_MEMBERS = Query(
     .where(text(tables.IS_GROUPED), E.group_id == bindparam("wanted"), text(f"executions.{tables.IS_OPEN}"))
     .order_by(E.seq)
 )
-_STARTED = Query(
-    select(E.id).where(text(tables.IS_GROUPED), E.group_id == bindparam("wanted"), E.attempt > 0).limit(1)
-)
+_STARTED = Query(select(E.id).where(text(tables.IS_GROUPED), E.group_id == bindparam("wanted"), E.attempt > 0).limit(1))
 _MEMBERS = Query(
     select(E.id).where(text(tables.IS_GROUPED), E.group_id == bindparam("wanted")).order_by(E.seq).limit(
         bindparam("most")

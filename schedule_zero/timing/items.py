@@ -172,7 +172,8 @@ class ItemMaker:
                 execution.not_before_us, execution.state = start_us, State.SCHEDULED
         if wait:
             execution.state = State.BLOCKED
-        equip(execution, options or alarm.options, self._registry.options(row.handler_id, row.job_method), Source.SCHEDULE)
+        method = self._registry.options(row.handler_id, row.job_method)
+        equip(execution, options or alarm.options, method, Source.SCHEDULE)
         return execution
 
 
