@@ -12,7 +12,6 @@ import pytest
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import (
     CatchUp,
-    Execution,
     FireOutcome,
     Group,
     GroupKind,
@@ -425,10 +424,8 @@ async def test_only_what_a_schedule_made_counts_as_its_runs(bed: Bed) -> None:
     """A backfill's and a requeue's id are ``group_id`` too: those are as many runs as executions."""
     await create(bed, overlap=Overlap.SKIP)
     rows = [
-        Execution(
-            id=f"r{i}", handler_id="demo", job_method="hello", schedule_id="a", group_id="g", origin=Origin(origin)
-        )
-        for i, origin in enumerate(("run_now", "run_now", "retry", "retry", "backfill"))
+        execution(f"r{i}", schedule_id="a", group_id="g", origin=origin)
+        for i, origin in enumerate((*[Origin.RUN_NOW] * 2, *[Origin.RETRY] * 2, Origin.BACKFILL))
     ]
     await bed.store.write(executions.insert, executions.Insert(rows=rows))
     found = await bed.store.read(executions.open_of_schedules)
