@@ -285,10 +285,21 @@ class Execution(Struct, kw_only=True, gc=False):
     # Of a result that is stored aside; ``result`` is None then.
     result_bytes: int | None = None
     error: bytes | None = None
+    # How far its last attempt came (``Reached`` as JSON), once that is over.
+    progress: bytes | None = None
 
 
 # (handler, method, ``Execution.lane``): what agrees in these may run on the same nodes, and waits in one queue.
 LaneKey: TypeAlias = tuple[str, str, str | None]
+
+
+class Reached(Struct, kw_only=True):
+    """What an attempt said last of how far it had come; kept with it, as JSON, when it is over."""
+
+    percent: float | None = None
+    text: str = ""
+    # On the server's clock.
+    at_us: int
 
 
 class Attempt(Struct, kw_only=True, gc=False):
@@ -304,6 +315,8 @@ class Attempt(Struct, kw_only=True, gc=False):
     finished_us: int | None = None
     cpu_us: int | None = None
     peak_rss_bytes: int | None = None
+    # ``Reached`` as JSON.
+    progress: bytes | None = None
     error: bytes | None = None
 
 

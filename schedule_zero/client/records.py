@@ -69,6 +69,8 @@ class AttemptRecord(Record, frozen=True):
     # What its process used, where it had one of its own (``isolation``).
     cpu_ms: float | None = None
     peak_rss_bytes: int | None = None
+    # How far it is, or was when it ended: {percent, text, at_us, eta_s}; None if it never said so.
+    progress: dict[str, Any] | None = None
     error: JobError | None = None
 
 
@@ -109,7 +111,8 @@ class ExecutionRecord(Record, frozen=True):
     omitted: list[str] = []
     job_params: dict[str, Any] = {}
     attempts: list[AttemptRecord] = []
-    progress: Any = None
+    # How far its last attempt is, or came: {percent, text, at_us, eta_s}.
+    progress: dict[str, Any] | None = None
     # While it is pending: {reason, detail, running, limit, until}.
     waiting_for: dict[str, Any] | None = None
 

@@ -37,6 +37,8 @@ class Past(Struct, array_like=True):
     stored_us: int | None
     # 1: a dead letter that waits.
     waits: int
+    # Of its logs and its large results.
+    size: int = 0
 
 
 class Bounds(Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.config import LimitsConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
+from schedule_zero.dispatch.views import reached
 from schedule_zero.errors import BadRequest, Duplicate, NotFound, TooLarge, WrongState
 from schedule_zero.model import Execution, Group, Origin, State, new_id
 from schedule_zero.ops.events import EventHub
@@ -234,13 +235,17 @@ class ExecutionService:
         return await self._read(execution_id)
 
     async def _read(self, execution_id: str) -> ExecutionView:
+        # Asked for first: with the end that the store may have by then it is forgotten here.
+        progress = self._dispatcher.progress(execution_id)
         found = await self._store.read(lambda conn: store_executions.get(conn, execution_id))
         if found is None:
             raise NotFound(f"there is no execution {execution_id!r}")
+        if found.execution.state is not State.RUNNING:
+            progress = reached(found.execution.progress)
         return ExecutionView(
             execution=found.execution,
             attempts=found.attempts,
-            progress=self._dispatcher.progress(execution_id),
+            progress=progress,
             waiting_for=self._dispatcher.waiting_for(found.execution),
         )
 

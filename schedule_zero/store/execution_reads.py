@@ -305,6 +305,11 @@ def get(conn: Connection, execution_id: str) -> Detail | None:
     return Detail(execution=execution(row), attempts=[attempt(a) for a in _ATTEMPTS.rows(conn, wanted=execution_id)])
 
 
+def handler_of(conn: Connection, execution_id: str) -> str | None:
+    """Whose job an execution is; None: there is none of that id."""
+    return conn.execute(select(E.handler_id).where(E.id == execution_id)).scalar_one_or_none()
+
+
 def running(conn: Connection) -> list[Execution]:
     """All that run, oldest first."""
     return [execution(row) for row in _RUNNING.rows(conn)]

@@ -121,7 +121,7 @@ def again(tx: Tx, args: list[Again]) -> list[set[str] | IdempotentReplay | Sched
 
 def _dealt_with(rows: list[Execution]) -> str:
     named = f"execution {rows[0].parent_id} is" if len(rows) == 1 else f"of {len(rows)} executions, none is"
-    return f"{named} a dead letter any more: it was requeued or discarded, or never was one"
+    return f"{named} no dead letter any more: it was requeued or discarded, or never was one"
 
 
 def _free(tx: Tx, rows: list[Execution]) -> tuple[list[Execution], str | None]:

@@ -339,6 +339,44 @@ async def test_trouble_that_is_not_of_one_operation_fails_the_rest_without_tryin
     assert (await sqlite_store.read(executions.stats)).total == 2
 
 
+# --- tidying up -----------------------------------------------------------------------------------
+
+
+async def write_until_untidy(store: Store) -> None:
+    for n in range(sqlite.IDLE_CHECKPOINT_PAGES // sqlite.PAGES_A_COMMIT + 1):
+        await insert(store, execution(f"e{n:04}"))
+
+
+async def test_the_log_is_folded_into_the_file_while_nothing_waits(sqlite_store: Store, tmp_path: Path) -> None:
+    size = (tmp_path / FILE_NAME).stat().st_size
+
+    await write_until_untidy(sqlite_store)
+
+    await eventually(lambda: (tmp_path / FILE_NAME).stat().st_size > size)
+    # SQLite itself would not have begun yet.
+    assert (tmp_path / f"{FILE_NAME}-wal").stat().st_size < sqlite.CHECKPOINT_PAGES * 4096 / 2
+
+
+async def test_a_log_that_can_not_be_folded_keeps_nobody_from_writing(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def tidy(self: object, cursor: object, rows: int, commits: int) -> bool:
+        tried.append(commits)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(sqlite.SqliteBackend, "tidy", tidy)
+    for n in range(10):
+        await insert(sqlite_store, execution(f"e{n}"))
+
+    # Each time it is told only of what was written since.
+    assert tried
+    assert sum(tried) <= 10
+    assert sqlite_store.healthy
+    assert (await sqlite_store.read(executions.stats)).total == 10
+
+
 # --- crashes: C4 ------------------------------------------------------------------------------------
 
 
