@@ -78,6 +78,8 @@ class SkipReason(StrEnum):
     FROZEN = "frozen"
     # The schedule was changed or deleted after it was due and before it was decided.
     CHANGED = "changed"
+    # It was to run on every node that matches, and there was none.
+    NO_NODE = "no_node"
 
 
 class AttemptOutcome(StrEnum):
@@ -166,6 +168,8 @@ class DayRule(StrEnum):
 
 # How many fires a schedule may be asked to make up for, or to skip in advance.
 MAX_CATCH_UP = 1000
+# Parts of one fire.
+MAX_FIRE_SHARDS = 1000
 MAX_SKIPS = 100
 
 
@@ -218,6 +222,14 @@ class Policies(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     exclude: Annotated[tuple[CalendarName, ...], Meta(max_length=20)] = ()
     require: Annotated[tuple[CalendarName, ...], Meta(max_length=20)] = ()
     business_days: BusinessDays | None = None
+    # Each run is a group: one execution on every node that matches, or so many parts.
+    broadcast: bool = False
+    shards: Annotated[int, Meta(ge=1, le=MAX_FIRE_SHARDS)] | None = None
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a run is several executions with one outcome."""
+        return self.broadcast or self.shards is not None
 
 
 NO_POLICIES = Policies()
@@ -360,8 +372,13 @@ class Fire(Struct, kw_only=True, gc=False):
     count: int = 1
     last_nominal_us: int | None = None
     decided_us: int = 0
-    # More about the reason: which calendar, whose request.
+    # More about the reason: which calendar, whose request. Of one that ran: what its group is made of.
     detail: str | None = None
+
+    @property
+    def is_group(self) -> bool:
+        """Whether ``execution_id`` is the id of a group (``timing.fire_groups``)."""
+        return self.execution_id is not None and self.detail is not None
 
 
 class ScheduleVersion(Struct, kw_only=True):

@@ -78,6 +78,8 @@ def policy_options(command: F) -> F:
         click.option(
             "--business-days", type=DayRule(), metavar="RULE:CALENDAR", help="On other days: skip, previous or next."
         ),
+        click.option("--broadcast", is_flag=True, help="Each run is on every node that matches then."),
+        click.option("--shards", type=click.IntRange(1, 1000), help="Each run is in so many parts."),
     )
     for option in reversed(options):
         command = option(command)
@@ -89,6 +91,7 @@ def take_policies(given: dict[str, Any]) -> dict[str, Any]:
     names = (
         "overlap", "catch_up", "catch_up_max", "coalesce", "max_fires", "max_failures", "jitter_s", "exclude",
         "require", "catch_up_window_s", "jitter", "business_days", "keep_s", "keep_last",
+        "broadcast", "shards",
     )  # fmt: skip
     taken = {name: given.pop(name) for name in names}
     return {name: value for name, value in taken.items() if value not in (None, False, ())}

@@ -200,6 +200,7 @@ class FireRecord(Record, frozen=True):
     generation: int = 1
     reason: SkipReason | None = None
     execution_id: str | None = None
+    group_id: str | None = None
     count: int = 1
     last_nominal_time: datetime | None = None
     decided_at: datetime | None = None

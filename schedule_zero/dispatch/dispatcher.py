@@ -298,6 +298,10 @@ class Dispatcher:
         """Why no connected node may run what is in this lane; None: one may."""
         return self._core.why_nobody(key)
 
+    def awaits_nodes(self) -> bool:
+        """Whether nodes that were connected when the last server ended may still be on their way back."""
+        return self._core.awaits_nodes(self._clock.mono_s())
+
     def takers(self, key: LaneKey) -> list[str]:
         """The connected nodes that may run what is in this lane and take new work, by id."""
         return self._core.takers(key)

@@ -71,7 +71,8 @@ def keep_of(policies: Policies) -> Keep | None:
     return Keep(
         keep_us=None if policies.keep_s is None else round(policies.keep_s * 1e6),
         keep_last=policies.keep_last,
-        max_failures=policies.max_failures,
+        # A run in parts is as many executions.
+        max_failures=None if policies.max_failures is None else policies.max_failures * (policies.shards or 1),
     )
 
 

@@ -89,9 +89,7 @@ class ExecutionService:
         self, principal: Principal, schedule_id: str, item: SubmitItem, idem: IdemKey | None = None
     ) -> Submitted:
         """One execution of a schedule's job, outside its fires."""
-        rows = self._rows([item], Origin.RUN_NOW, source=Source.SCHEDULE)
-        rows[0].schedule_id = schedule_id
-        return await self._submit_rows(principal, rows, idem)
+        return await self._submit_rows(principal, self.rows([item], schedule_id), idem)
 
     async def _submit_rows(
         self, principal: Principal, rows: list[Execution], idem: IdemKey | None, settles: tuple[str, ...] = ()
@@ -142,9 +140,14 @@ class ExecutionService:
 
     # --- for groups -------------------------------------------------------------------------------
 
-    def rows(self, items: Sequence[SubmitItem]) -> list[Execution]:
-        """Executions of these items, checked and not stored."""
-        return self._rows(items, Origin.SUBMIT)
+    def rows(self, items: Sequence[SubmitItem], schedule_id: str | None = None) -> list[Execution]:
+        """Executions of these items, checked and not stored; with a ``schedule_id`` as ``submit_for`` makes them."""
+        if schedule_id is None:
+            return self._rows(items, Origin.SUBMIT)
+        rows = self._rows(items, Origin.RUN_NOW, source=Source.SCHEDULE)
+        for row in rows:
+            row.schedule_id = schedule_id
+        return rows
 
     async def insert_group(
         self, principal: Principal, group: Group, rows: list[Execution], idem: IdemKey | None

@@ -140,10 +140,11 @@ class Cleared(Record, kw_only=True):
 
 
 class Created(Record, kw_only=True):
-    """The id of the new execution; it is committed."""
+    """The id of the new execution, or (of a schedule whose runs are groups) of the new group; it is committed."""
 
     id: str
-    execution_id: str
+    execution_id: str | None
+    group_id: str | None = None
     status: str = "success"
     # It was there before, and has the unique key.
     existing: bool = False
