@@ -26,7 +26,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-TARGETS = ["schedule_zero.handlers.demo:DemoHandler", "schedule_zero.handlers.chaos:ChaosHandler"]
+TARGETS = ["schedule_zero.handlers.demo:DemoHandler", "schedule_zero.testbed.chaos:ChaosHandler"]
 NODES = ["demo-1", "demo-2"]
 SAMPLES = 5
 EXIT_UNAVAILABLE = 69

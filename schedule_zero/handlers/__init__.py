@@ -1,4 +1,4 @@
-"""The example handlers, importable as ``schedule_zero.handlers.demo`` and ``.chaos`` from a wheel and a checkout alike.
+"""The example handlers, importable as ``schedule_zero.handlers.demo`` and so on from a wheel and a checkout alike.
 
 In the repository they stand in ``handlers/`` at the top, where a reader looks for examples; the wheel carries them
 right here. In a checkout, then, this package looks there too.

@@ -65,7 +65,7 @@ def find(conn: Connection, schedule_id: str, *, cursor: str | None = None, limit
     values = {"schedule": schedule_id, "generation": generation, "version": version, "most": limit + 1}
     given = {name: value for name, value in values.items() if value is not None}
     rows = _find_query(cursor is not None).rows(conn, **given)
-    page = [_version(row) for row in rows[:limit]]
+    page = [version_of(row) for row in rows[:limit]]
     if len(rows) <= limit:
         return Page(page)
     last = page[-1].schedule
@@ -86,13 +86,13 @@ def walk(conn: Connection, schedule_id: str) -> Iterator[ScheduleVersion]:
 def get(conn: Connection, schedule_id: str, generation: int, version: int) -> ScheduleVersion | None:
     """One version that is over."""
     row = _GET.one(conn, schedule=schedule_id, generation=generation, version=version)
-    return None if row is None else _version(row)
+    return None if row is None else version_of(row)
 
 
 def last_of(conn: Connection, schedule_id: str, generation: int) -> ScheduleVersion | None:
     """The version of a generation that ended last."""
     row = _LAST_OF.one(conn, schedule=schedule_id, generation=generation)
-    return None if row is None else _version(row)
+    return None if row is None else version_of(row)
 
 
 def deleted(conn: Connection, after: Deleted, upto_us: int, *, limit: int) -> list[Deleted]:
@@ -144,7 +144,8 @@ def _encoded(row: Schedule) -> str:
     return msgspec.json.encode(document).decode()
 
 
-def _version(row: Sequence[Any]) -> ScheduleVersion:
+def version_of(row: Sequence[Any]) -> ScheduleVersion:
+    """From a row with from_us, to_us, deleted, ended_by and document."""
     raw: dict[str, msgspec.Raw] = msgspec.json.decode(row[4], type=dict[str, msgspec.Raw])
     fields: dict[str, Any] = {}
     for name, value in raw.items():

@@ -147,7 +147,7 @@ async def test_a_running_job_is_cancelled_by_way_of_its_node(api, start_node):
 
 async def test_a_cancel_ends_although_the_job_takes_no_notice_of_it(api, start_node, monkeypatch):
     monkeypatch.setattr(runner, "PLAIN_GRACE_S", 0.1)
-    await start_node("n1", "schedule_zero.handlers.chaos:ChaosHandler")
+    await start_node("n1", "schedule_zero.testbed.chaos:ChaosHandler")
     [id_] = await submit(api, {"handler_id": "chaos", "job_method": "hang", "job_params": {"seconds": 2}})
     await eventually(lambda: started(api, id_))
 

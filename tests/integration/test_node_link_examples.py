@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 import zmq
@@ -19,6 +20,7 @@ from tests.support import eventually
 pytestmark = pytest.mark.anyio
 
 HANDLERS = Path(__file__).parents[2] / "handlers"
+CHAOS = "schedule_zero.testbed.chaos:ChaosHandler"
 
 
 @pytest.fixture
@@ -36,7 +38,11 @@ async def server(tmp_path: Path) -> AsyncIterator[ScriptedServer]:
     server.listen()
     stop = asyncio.Event()
     settings = NodeSettings(
-        targets=[str(HANDLERS)], node_id="n1", state_dir=tmp_path, server=server.address, drain_s=0.0
+        targets=[str(HANDLERS), CHAOS],
+        node_id="n1",
+        state_dir=tmp_path,
+        server=server.address,
+        drain_s=0.0,
     )
     node = asyncio.create_task(run_node(settings, stop=stop))
     await server.ready()
@@ -88,9 +94,16 @@ async def test_each_chaos_job_leaves_its_evidence_in_the_ledger(server: Scripted
     assert len(lines) == 14
     start, end = (line for line in lines if line["token"] == ok)
     assert (start["event"], end["event"]) == ("start", "end")
-    assert (start["execution"], start["attempt"], start["node"], start["action"]) == (f"execution{ok}", 2, "n1", "ok")
-    assert start["mono_us"] <= end["mono_us"]
+    assert (start["execution_id"], start["attempt"], start["node_id"], start["action"]) == (
+        f"execution{ok}",
+        2,
+        "n1",
+        "ok",
+    )
+    assert start["mono_ns"] <= end["mono_ns"]
     assert start["wall_us"] <= end["wall_us"]
+    # A CRC of the very bytes that the node sends.
+    assert (end["outcome"], end["result"]) == ("ok", crc32(b"7"))
     assert [line.get("error") for line in lines if line["token"] == error] == [None, "RuntimeError"]
 
 

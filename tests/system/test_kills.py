@@ -19,7 +19,7 @@ import pytest
 from tests.support import eventually_sync
 from tests.system.processes import NodeProcess, Process, ServerProcess
 
-CHAOS = "schedule_zero.handlers.chaos:ChaosHandler"
+CHAOS = "schedule_zero.testbed.chaos:ChaosHandler"
 Own = Callable[[Process], Process]
 
 # Short leases, so that a lost node is replaced within a test's patience. Where the server is away instead, the
@@ -110,7 +110,7 @@ class Bed:
 
     def starts(self) -> Counter[str]:
         """How often each execution's method was entered."""
-        return Counter(line["execution"] for line in self.ledger() if line["event"] == "start")
+        return Counter(line["execution_id"] for line in self.ledger() if line["event"] == "start")
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_wheel_carries_the_package_and_its_handlers_and_nothing_beside_it(wheel: Path):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"schedule_zero", f"{wheel.name.split('-py3')[0]}.dist-info"}
-    for needed in ("py.typed", "handlers/__init__.py", "handlers/demo.py", "handlers/chaos.py"):
+    for needed in ("py.typed", "handlers/__init__.py", "handlers/demo.py", "testbed/chaos.py"):
         assert f"schedule_zero/{needed}" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if "__pycache__" in name]

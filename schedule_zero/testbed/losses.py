@@ -1,0 +1,70 @@
+"""Whether a loss had a cause, and whether its lease was waited for.
+
+A node may be lost for what was done to it, to the network or to the machine; for what one of its own jobs did to it;
+and for an outage of the server that lasted too long for its attempts to be re-attached. Everything else is a living
+node that was taken for dead.
+"""
+
+from __future__ import annotations
+
+from schedule_zero.testbed.history import SERVER, Fault, FaultKind
+from schedule_zero.testbed.matching import DEADLY, Matched, node
+
+# Faults of the server in which it is away, and comes back to attempts that still run.
+OUTAGES = frozenset({FaultKind.KILL, FaultKind.STOP})
+# Those of a node after which it can't be heard, at once.
+SILENT = frozenset({FaultKind.KILL, FaultKind.STOP})
+
+
+def explained(m: Matched, node_id: str | None, from_us: int, to_us: int) -> bool:
+    """Whether something between the two accounts for the loss of a node."""
+    for fault in m.trouble.touching(from_us, to_us, SERVER, node(node_id)):
+        if fault.target == SERVER and fault.fault in OUTAGES and _short(m, fault):
+            continue
+        if fault.target == SERVER and fault.fault is FaultKind.CLOCK:
+            # Leases go by the monotonic clock.
+            continue
+        return True
+    return _by_itself(m, node_id, from_us, to_us)
+
+
+def outage_only(m: Matched, node_id: str | None, from_us: int, to_us: int) -> bool:
+    """Whether all that happened was that the server was away for a moment (C11)."""
+    if explained(m, node_id, from_us, to_us):
+        return False
+    return m.trouble.any(from_us, to_us, SERVER, kinds=OUTAGES)
+
+
+def _short(m: Matched, fault: Fault) -> bool:
+    """An outage that is over long before a lease would be: half of one, for the node to find its way back."""
+    return fault.end_us is not None and fault.end_us - fault.begin_us < m.terms.lease_s * 5e5
+
+
+def _by_itself(m: Matched, node_id: str | None, from_us: int, to_us: int) -> bool:
+    """Whether a job brought its own node down, or to silence."""
+    for run in m.deaths.get(node_id or "", ()):
+        # (It may have begun before the attempt that it took with it.)
+        if run.action in DEADLY and run.end_us is not None:
+            continue
+        if run.start_us <= to_us and (run.end_us is None or run.end_us >= from_us):
+            return True
+    return False
+
+
+def too_soon(m: Matched, node_id: str | None, from_us: int, next_us: int) -> float | None:
+    """How many seconds after its node was last heard an attempt was run again, if that is within the lease (C10).
+
+    Known where the node was killed or stopped: it can't have been heard later, and was heard a heartbeat before.
+    Whoever takes its place proves its death, and nothing is waited for then.
+    """
+    silences = [
+        fault
+        for fault in m.trouble.touching(from_us, next_us, node(node_id))
+        if fault.fault in SILENT and (fault.end_us is None or fault.end_us > next_us)
+    ]
+    if not silences:
+        return None
+    heard_us = max(fault.begin_us for fault in silences) - round(m.terms.heartbeat_s * 1e6)
+    waited_us = next_us - heard_us
+    needed_us = round((m.terms.lease_s + m.terms.lease_margin_s) * 1e6) - 2 * m.margin_us
+    return waited_us / 1e6 if waited_us < needed_us else None

@@ -1,0 +1,669 @@
+"""The checker can fail: whatever breaks a promise in a run is named, and a run that keeps them all is left in peace.
+
+Each tampering below is one way to break one promise in the record of a clean run (``checker_world``). That none of them
+goes unnamed, whatever the run, is the reason to believe a report without violations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schedule_zero.testbed import final as f
+from schedule_zero.testbed.checker import check
+from schedule_zero.testbed.history import Fault, FaultKind, Op, Phase
+from tests.unit.checker_world import INTERVAL_US, KILLED, OUTAGE, STOPPED, T0, Model, S, ns, options
+
+Tamper = Callable[[Model], None]
+TAMPERINGS: dict[str, tuple[str, Tamper]] = {}
+
+
+def breaks(name: str) -> Callable[[Tamper], Tamper]:
+    """Registers a tampering under what the report has to name: ``C1 duplicate``."""
+
+    def register(tamper: Tamper) -> Tamper:
+        TAMPERINGS[tamper.__name__] = (name, tamper)
+        return tamper
+
+    return register
+
+
+def fires(m: Model, schedule_id: str, outcome: str | None = None) -> list[f.FireRow]:
+    return [fire for fire in m.final.fires if fire.schedule_id == schedule_id and outcome in (None, fire.outcome)]
+
+
+def quiet(m: Model, schedule_id: str = "interval-0") -> f.FireRow:
+    """A fire that was executed in time, far from everything that happened."""
+    return m.random.choice([fire for fire in fires(m, schedule_id, "executed") if fire.nominal_us < OUTAGE[0] - 10 * S])
+
+
+def totals(m: Model, schedule_id: str) -> f.ScheduleRow:
+    return next(row for row in m.final.schedules if row.schedule.id == schedule_id)
+
+
+def forget(m: Model, row: f.Row, *, runs: bool = True) -> None:
+    """The execution is gone from the store, and with ``runs`` from the ledger."""
+    m.rows.remove(row)
+    if runs:
+        m.runs[:] = [run for run in m.runs if run.execution_id != row.id]
+
+
+def by_id(m: Model, id_: str | None) -> f.Row:
+    return next(row for row in m.rows if row.id == id_)
+
+
+# --- C1, C2, C3, C12: fires -------------------------------------------------------------------------------
+
+
+@breaks("C1 duplicate")
+def a_nominal_time_has_two_rows(m: Model) -> None:
+    fire = quiet(m)
+    m.final.fires.append(msgspec.structs.replace(fire, seq=9999))
+    totals(m, fire.schedule_id).executed += 1
+
+
+@breaks("C1 duplicate")
+def a_fire_made_two_executions(m: Model) -> None:
+    row = by_id(m, quiet(m).execution_id)
+    m.completes(m.row(row.created_us, origin="fire", schedule_id=row.schedule_id, nominal_us=row.nominal_us))
+
+
+@breaks("C1 duplicate")
+def a_backfill_ran_a_time_twice(m: Model) -> None:
+    m.one["backfilled"].nominal_us = T0 - 1000 * S
+
+
+@breaks("C1 missed")
+def a_fire_s_execution_was_never_written(m: Model) -> None:
+    forget(m, by_id(m, quiet(m).execution_id))
+
+
+@breaks("C1 extra")
+def an_execution_of_a_fire_has_no_row(m: Model) -> None:
+    m.completes(m.row(T0 + 3 * S, origin="fire", schedule_id="gone", nominal_us=T0))
+
+
+@breaks("C1 unbalanced")
+def a_row_that_did_not_run_has_an_execution(m: Model) -> None:
+    m.random.choice(fires(m, "paused")).execution_id = m.one["retried"].id
+
+
+@breaks("C2 missed")
+def a_row_is_gone_and_the_totals_with_it(m: Model) -> None:
+    fire = m.random.choice(fires(m, "interval-1", "executed")[1:-1])
+    m.final.fires.remove(fire)
+    forget(m, by_id(m, fire.execution_id))
+    totals(m, "interval-1").executed -= 1
+
+
+@breaks("C2 unbalanced")
+def the_totals_are_not_those_of_the_rows(m: Model) -> None:
+    totals(m, "paused").skipped += m.random.choice([-1, 1])
+
+
+@breaks("C2 extra")
+def a_row_stands_for_no_nominal_time(m: Model) -> None:
+    fire = quiet(m)
+    moved_us = m.random.randint(1000, INTERVAL_US - 1000)
+    more = {"nominal_us": fire.nominal_us + moved_us, "decided_us": fire.nominal_us + moved_us}
+    m.final.fires.append(msgspec.structs.replace(fire, seq=fire.seq, outcome="skipped", execution_id=None, **more))
+    totals(m, fire.schedule_id).skipped += 1
+
+
+@breaks("C2 missed")
+def a_fire_is_called_missed_though_nothing_was_in_the_way(m: Model) -> None:
+    fire = quiet(m)
+    forget(m, by_id(m, fire.execution_id))
+    fire.outcome, fire.execution_id, fire.decided_us = "missed", None, fire.nominal_us + 4 * S
+    totals(m, fire.schedule_id).executed -= 1
+    totals(m, fire.schedule_id).missed += 1
+
+
+@breaks("C2 late")
+def a_fire_was_decided_late_though_nothing_was_in_the_way(m: Model) -> None:
+    quiet(m).decided_us += 6 * S
+
+
+@breaks("C2 missed")
+def a_due_fire_was_forgotten_at_the_end(m: Model) -> None:
+    row = totals(m, "interval-2").schedule
+    assert row.next_fire_us is not None
+    row.next_fire_us -= 3 * INTERVAL_US
+    for fire in fires(m, "interval-2")[-3:]:
+        m.final.fires.remove(fire)
+        forget(m, by_id(m, fire.execution_id))
+        totals(m, "interval-2").executed -= 1
+
+
+@breaks("C3 unbounded")
+def more_was_caught_up_than_the_policy_says(m: Model) -> None:
+    for number in range(3):
+        row = m.row(OUTAGE[1] + S, origin="fire", schedule_id="interval-1", nominal_us=OUTAGE[0] + number)
+        m.completes(row)
+        m.final.fires.append(
+            f.FireRow(0, "interval-1", 1, OUTAGE[0] + number, "caught_up", None, row.id, 1, None, OUTAGE[1] + S)
+        )
+
+
+@breaks("C3 unbounded")
+def an_outage_left_a_row_for_each_of_too_many(m: Model) -> None:
+    for number in range(200):
+        at_us = OUTAGE[0] + number
+        m.final.fires.append(f.FireRow(0, "interval-1", 1, at_us, "missed", None, None, 1, None, OUTAGE[1] + S))
+
+
+@breaks("C3 unbounded")
+def something_older_than_the_window_was_caught_up(m: Model) -> None:
+    fire = fires(m, "interval-2", "caught_up")[0] if fires(m, "interval-2", "caught_up") else quiet(m, "interval-2")
+    fire.outcome, fire.decided_us = "caught_up", fire.nominal_us + 40 * S
+
+
+@breaks("C12 revived")
+def a_nominal_time_ran_after_a_later_one(m: Model) -> None:
+    one, other = fires(m, "interval-0", "executed")[1:3]
+    at, there = m.final.fires.index(one), m.final.fires.index(other)
+    m.final.fires[at], m.final.fires[there] = other, one
+
+
+@breaks("C12 duplicate")
+def a_clock_that_was_set_back_repeated_a_nominal_time(m: Model) -> None:
+    m.faults.append(Fault(fault=FaultKind.CLOCK, target="server", begin_us=T0 + 90 * S, end_us=T0 + 91 * S))
+    a_nominal_time_has_two_rows(m)
+
+
+@breaks("C12 early")
+def a_fire_was_decided_before_it_was_due(m: Model) -> None:
+    quiet(m).decided_us -= 3 * S
+
+
+@breaks("C12 early")
+def a_job_timed_out_before_its_time(m: Model) -> None:
+    run = m.run_of(m.one["timed out"])
+    run.end_us = run.start_us + S // 2
+    run.end_ns = ns(run.end_us)
+
+
+@breaks("C12 unbalanced")
+def an_attempt_ended_before_it_began(m: Model) -> None:
+    row = m.one["submitted"]
+    assert row.started_us is not None
+    row.finished_us = row.started_us - 1
+
+
+@breaks("C15 damaged")
+def a_page_of_the_database_is_broken(m: Model) -> None:
+    m.final.damage.append("wrong # of entries in index uq_fires")
+
+
+# --- C4: what was acknowledged ------------------------------------------------------------------------------
+
+
+@breaks("C4 lost_request")
+def an_acknowledged_execution_is_gone(m: Model) -> None:
+    forget(m, m.one["submitted"])
+
+
+@breaks("C4 unrecorded")
+def a_job_ran_that_the_store_does_not_know(m: Model) -> None:
+    forget(m, m.one["retried"], runs=False)
+
+
+@breaks("C4 duplicate")
+def a_repeated_request_was_done_twice(m: Model) -> None:
+    row = m.one["submitted"]
+    m.completes(m.row(row.created_us, idempotency_key=row.idempotency_key))
+
+
+@breaks("C4 refused_done")
+def half_of_an_unanswered_request_was_done(m: Model) -> None:
+    forget(m, m.one["unknown"])
+
+
+@breaks("C4 duplicate")
+def an_unanswered_request_was_done_twice(m: Model) -> None:
+    for _ in range(2):
+        m.completes(m.row(OUTAGE[1] + S, idempotency_key="mark-made"))
+
+
+@breaks("C4 refused_done")
+def a_refused_request_was_done(m: Model) -> None:
+    m.completes(m.row(T0 + 4 * S, idempotency_key="mark-no"))
+
+
+@breaks("C4 lost_request")
+def an_acknowledged_schedule_is_gone(m: Model) -> None:
+    m.final.schedules.remove(totals(m, "paused"))
+
+
+@breaks("C4 revived")
+def a_deleted_schedule_is_back(m: Model) -> None:
+    m.final.schedules.append(f.ScheduleRow(m.final.versions[0].schedule, 0, 0, 0, 0))
+
+
+@breaks("C4 lost_request")
+def a_confirmed_pause_is_gone(m: Model) -> None:
+    m.call(Op.PAUSE_SCHEDULE, T0 + 199 * S, {"id": "interval-0"})
+
+
+@breaks("C4 lost_request")
+def a_group_lacks_a_member(m: Model) -> None:
+    forget(m, m.one["member"])
+
+
+@breaks("C4 duplicate")
+def one_key_was_answered_in_two_ways(m: Model) -> None:
+    call = next(call for call in m.calls if call.op is Op.SUBMIT and call.phase is Phase.OK)
+    other = m.one["retried"]
+    m.call(Op.SUBMIT, T0 + 199 * S, call.args, {"ids": [other.id]})
+
+
+# --- C5 … C7, C9: attempts ------------------------------------------------------------------------------------
+
+
+@breaks("C5 not_over")
+def an_execution_still_waits_at_the_end(m: Model) -> None:
+    m.row(T0 + 60 * S)
+
+
+@breaks("C5 early")
+def a_job_began_before_its_time(m: Model) -> None:
+    row = m.one["delayed"]
+    run = m.run_of(row)
+    run.start_us -= 2 * S
+    run.start_ns = ns(run.start_us)
+
+
+@breaks("C5 early")
+def an_execution_misfired_before_its_time_was_over(m: Model) -> None:
+    m.one["misfired"].stored_us = T0 + 81 * S
+
+
+@breaks("C5 rerun")
+def a_job_was_tried_more_often_than_it_may(m: Model) -> None:
+    m.one["failed"].options = None
+
+
+@breaks("C5 late")
+def a_job_waited_beside_an_idle_node(m: Model) -> None:
+    # One run at the beginning and one at the end: in between it has nothing to do.
+    for at_us in (T0 + 160 * S, T0 + 190 * S):
+        row = m.row(at_us)
+        m.run(row, at_us + 1000, at_us + 2000, node="n8")
+        m.over(row, "completed", at_us + 2000)
+    row = m.row(T0 + 165 * S)
+    m.run(row, T0 + 175 * S, T0 + 176 * S, node="n3")
+    m.over(row, "completed", T0 + 176 * S)
+
+
+@breaks("C20 late")
+def a_stuck_node_made_a_job_wait_beside_an_idle_one(m: Model) -> None:
+    m.faults.append(Fault(fault=FaultKind.STOP, target="node:n3", begin_us=T0 + 160 * S, end_us=T0 + 174 * S))
+    a_job_waited_beside_an_idle_node(m)
+
+
+@breaks("C6 overlap")
+def a_second_attempt_began_while_the_first_one_ran(m: Model) -> None:
+    row = m.one["retried"]
+    first = next(run for run in m.runs if run.execution_id == row.id)
+    second = m.run_of(row)
+    second.start_us = first.start_us + S // 2
+    second.start_ns = ns(second.start_us)
+
+
+@breaks("C6 overlap")
+def an_old_attempt_began_after_a_newer_one(m: Model) -> None:
+    row = m.one["lost"]
+    old = next(run for run in m.runs if run.execution_id == row.id)
+    old.start_us = m.run_of(row).start_us + S
+    old.start_ns = ns(old.start_us)
+
+
+@breaks("C6 overlap")
+def a_node_was_taken_for_lost_and_its_job_was_given_away(m: Model) -> None:
+    m.faults[:] = [fault for fault in m.faults if fault.fault is not FaultKind.STOP]
+
+
+@breaks("C6 duplicate")
+def an_attempt_was_begun_twice(m: Model) -> None:
+    run = m.random.choice(m.runs)
+    m.again.append(msgspec.structs.replace(run, start_us=run.start_us + 10, start_ns=run.start_ns + 10, end_ns=None))
+
+
+@breaks("C6 duplicate")
+def a_token_was_given_to_two(m: Model) -> None:
+    m.one["misfired"].token = m.one["submitted"].token
+
+
+@breaks("C6 unrecorded")
+def an_attempt_ran_that_nobody_recorded(m: Model) -> None:
+    row = m.one["submitted"]
+    m.runs.append(msgspec.structs.replace(m.run_of(row), token=m.token(), start_ns=ns(T0 + 199 * S), end_ns=None))
+
+
+@breaks("C6 revived")
+def an_older_attempt_is_the_current_one(m: Model) -> None:
+    row = m.one["retried"]
+    archived = next(attempt for attempt in m.final.attempts if attempt.execution_id == row.id)
+    archived.token, row.token = row.token, archived.token
+
+
+@breaks("C7 wrong_result")
+def a_result_is_another_attempt_s(m: Model) -> None:
+    m.one["stale"].result = 1
+
+
+@breaks("C7 duplicate")
+def an_attempt_is_recorded_twice(m: Model) -> None:
+    row = m.one["retried"]
+    m.final.attempts.append(f.AttemptRow(row.id, row.attempt, row.token, row.node_id, "failed"))
+
+
+@breaks("C7 extra")
+def an_execution_is_completed_that_never_ran(m: Model) -> None:
+    row = m.one["submitted"]
+    m.runs.remove(m.run_of(row))
+
+
+@breaks("C7 wrong_result")
+def a_failure_is_recorded_as_completed(m: Model) -> None:
+    m.over(m.one["failed"], "completed", T0 + 20 * S)
+
+
+@breaks("C7 wrong_result")
+def a_job_that_never_ended_is_completed(m: Model) -> None:
+    run = m.run_of(m.one["submitted"])
+    run.end_ns = run.end_us = run.outcome = None
+
+
+@breaks("C7 unbalanced")
+def a_group_counts_its_members_wrongly(m: Model) -> None:
+    m.final.groups[0].completed -= 1
+
+
+@breaks("C9 lost_result")
+def the_result_of_a_job_that_ended_is_nowhere(m: Model) -> None:
+    row = m.one["through the outage"]
+    row.state, row.result, row.finished_us = "running", None, None
+
+
+@breaks("C9 lost_result")
+def a_job_that_ended_well_is_recorded_as_failed(m: Model) -> None:
+    m.over(m.one["submitted"], "failed", T0 + 20 * S)
+
+
+# --- C8, C10, C11, C16: losses ----------------------------------------------------------------------------------
+
+
+@breaks("C8 unnoticed")
+def a_killed_node_was_not_told_to_be_lost(m: Model) -> None:
+    m.final.node_events[1].at_us += 30 * S
+
+
+@breaks("C8 unexplained_loss")
+def a_living_node_was_taken_for_dead(m: Model) -> None:
+    m.faults[:] = [fault for fault in m.faults if fault.target != "node:n2"]
+
+
+@breaks("C10 early")
+def a_lost_attempt_was_run_again_before_its_lease_was_over(m: Model) -> None:
+    run = m.run_of(m.one["lost"])
+    run.start_us = KILLED[0] + m.random.randint(S, 13 * S)
+    run.start_ns = ns(run.start_us)
+
+
+@breaks("C10 early")
+def a_stopped_node_s_attempt_was_run_again_before_its_lease_was_over(m: Model) -> None:
+    run = m.run_of(m.one["stale"])
+    run.start_us = STOPPED[0] + m.random.randint(S, 13 * S)
+    run.start_ns = ns(run.start_us)
+
+
+@breaks("C10 rerun")
+def a_job_that_may_run_once_ran_twice(m: Model) -> None:
+    row = m.one["lost, and that was it"]
+    m.completes(row, KILLED[0] + 17 * S)
+
+
+@breaks("C11 rerun")
+def a_job_was_run_again_after_the_server_s_restart(m: Model) -> None:
+    row = m.row(OUTAGE[0] - S)
+    m.run(row, OUTAGE[0] - S + 1000, OUTAGE[1] + 2 * S, node="n1")
+    m.archive(row, "lost", OUTAGE[1] + S)
+    m.completes(row, OUTAGE[1] + 3 * S)
+
+
+@breaks("C9 lost_result")
+def a_result_that_waited_for_the_server_was_not_taken(m: Model) -> None:
+    a_job_was_run_again_after_the_server_s_restart(m)
+
+
+@breaks("C16 not_rerun")
+def an_execution_is_dead_after_one_loss(m: Model) -> None:
+    row = m.one["lost"]
+    m.over(row, "dead", T0 + 100 * S)
+
+
+@breaks("C16 rerun")
+def a_deadly_job_was_begun_once_more(m: Model) -> None:
+    row = m.one["deadly"]
+    m.run(row, T0 + 161 * S, None, node="n1").action = "exit"
+    m.archive(row, "lost", T0 + 162 * S)
+
+
+@breaks("C16 unbalanced")
+def a_loss_was_not_counted(m: Model) -> None:
+    m.one["lost"].lost_count = 0
+
+
+# --- C18, C19, C21, C22 -------------------------------------------------------------------------------------------
+
+
+@breaks("C18 duplicate")
+def two_processes_worked_under_one_name(m: Model) -> None:
+    for at_us, pid in ((T0 + 191 * S, 7), (T0 + 192 * S, 8), (T0 + 193 * S, 7)):
+        row = m.row(at_us)
+        m.run(row, at_us + 1000, at_us + 2000, node="n9").pid = pid
+        m.over(row, "completed", at_us + 2000)
+
+
+@breaks("C19 unbalanced")
+def registering_twice_made_a_new_version(m: Model) -> None:
+    m.final.methods[0].version = 3
+
+
+@breaks("C19 unbalanced")
+def a_changed_schema_is_no_new_version(m: Model) -> None:
+    m.final.methods[0].version = 1
+
+
+@breaks("C21 revived")
+def a_cancelled_execution_ran(m: Model) -> None:
+    row = m.one["cancelled while it waited"]
+    m.run(row, T0 + 77 * S, T0 + 77 * S + 1000, node="n1")
+
+
+@breaks("C21 revived")
+def a_cancelled_execution_is_completed(m: Model) -> None:
+    m.over(m.one["cancelled while it waited"], "completed", T0 + 78 * S)
+
+
+@breaks("C21 revived")
+def an_execution_ended_twice(m: Model) -> None:
+    m.final.ended_again.append(m.one["submitted"].id)
+
+
+@breaks("C21 revived")
+def an_execution_went_on_after_its_end(m: Model) -> None:
+    m.final.revived.append(m.one["submitted"].id)
+
+
+@breaks("C21 revived")
+def an_end_that_was_seen_is_another_one(m: Model) -> None:
+    row = m.one["failed"]
+    m.call(Op.OBSERVE, T0 + 100 * S, {"id": row.id}, {"state": "completed"})
+
+
+@breaks("C7 wrong_result")
+def a_result_that_was_seen_is_another_one(m: Model) -> None:
+    row = m.one["submitted"]
+    m.call(Op.OBSERVE, T0 + 100 * S, {"id": row.id}, {"state": "completed", "result": 1})
+
+
+@breaks("C21 not_over")
+def a_cancel_was_confirmed_and_never_came(m: Model) -> None:
+    row = m.one["cancelled as it ran"]
+    row.state = "running"
+
+
+@breaks("C22 late")
+def a_draining_node_was_given_work(m: Model) -> None:
+    row = m.row(T0 + 24 * S)
+    m.run(row, T0 + 25 * S, T0 + 26 * S, node="n1")
+    m.over(row, "completed", T0 + 26 * S)
+
+
+@breaks("C22 unbalanced")
+def an_attempt_that_was_handed_back_was_counted(m: Model) -> None:
+    m.one["handed back"].attempt += 1
+
+
+# --- the tests ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS)
+def test_each_tampering_is_named(tampering: str) -> None:
+    name, tamper = TAMPERINGS[tampering]
+    model = Model(7)
+    tamper(model)
+
+    report = check(model.evidence(), model.final)
+
+    assert name in report.counts, report.text()
+    promise, verdict = name.split()
+    told = [one for one in report.violations if (one.promise, one.verdict) == (promise, verdict)]
+    assert told
+    assert all(one.subject and one.sentence for one in told)
+    assert not report.ok
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), tampering=st.sampled_from(sorted(TAMPERINGS)))
+def test_whatever_the_run_it_is_clean_until_it_is_tampered_with_and_then_that_is_named(
+    seed: int, tampering: str
+) -> None:
+    model = Model(seed)
+    clean = check(model.evidence(), model.final)
+    assert clean.ok, clean.text()
+
+    name, tamper = TAMPERINGS[tampering]
+    tamper(model)
+    report = check(model.evidence(), model.final)
+    assert name in report.counts, report.text()
+
+
+def test_every_promise_that_the_checker_judges_was_looked_at_and_can_be_broken() -> None:
+    model = Model(1)
+    report = check(model.evidence(), model.final)
+    judged = {f"C{number}" for number in (*range(1, 13), 16, 18, 19, 20, 21, 22)}
+    assert set(report.checked) == judged
+    assert {name.split()[0] for name, _ in TAMPERINGS.values()} == judged | {"C15"}
+
+
+# --- what is no violation ---------------------------------------------------------------------------------------
+
+
+def test_what_retention_has_removed_is_not_missed(capsys) -> None:
+    model = Model(3)
+    for kind in ("submitted", "retried"):
+        forget(model, model.one[kind], runs=False)
+        model.final.removed += 1
+    report = check(model.evidence(), model.final)
+    assert report.ok, report.text()
+    assert any("removed" in note for note in report.notes)
+
+    # One more than was removed is one too many.
+    forget(model, model.one["failed"], runs=False)
+    assert "C4 unrecorded" in check(model.evidence(), model.final).counts
+
+
+def test_an_unanswered_request_is_right_either_way() -> None:
+    for made in (0, 3):
+        model = Model(4)
+        for _ in range(made):
+            model.completes(model.row(OUTAGE[1] + S, idempotency_key="mark-lost"))
+        report = check(model.evidence(), model.final)
+        assert report.ok, report.text()
+
+
+def test_an_unanswered_delete_leaves_the_schedule_either_way() -> None:
+    for there in (True, False):
+        model = Model(5)
+        model.call(Op.DELETE_SCHEDULE, T0 + 199 * S, {"id": "paused"}, phase=Phase.UNKNOWN)
+        if not there:
+            row = totals(model, "paused")
+            model.final.schedules.remove(row)
+            created_us = row.schedule.updated_us
+            model.final.versions.append(f.VersionRow(row.schedule, created_us, T0 + 199 * S, True))
+        report = check(model.evidence(), model.final)
+        assert report.ok, report.text()
+
+
+def test_two_attempts_at_once_are_no_violation_where_the_first_one_can_t_be_stopped() -> None:
+    model = Model(6)
+    row = model.row(T0 + 160 * S, options=options(timeout_s=1.0, max_attempts=2))
+    model.run(row, T0 + 160 * S + 1000, T0 + 165 * S, node="n1")
+    model.archive(row, "timeout", T0 + 161 * S + 1000)
+    model.completes(row, T0 + 162 * S)
+    report = check(model.evidence(), model.final)
+    assert report.ok, report.text()
+
+
+def test_the_attempts_of_a_deadly_job_s_neighbours_are_lost_with_their_node() -> None:
+    model = Model(8)
+    row = model.row(T0 + 155 * S)
+    model.run(row, T0 + 155 * S + 1000, None, node="n1")
+    model.archive(row, "lost", T0 + 157 * S)
+    model.completes(row, T0 + 175 * S)
+    report = check(model.evidence(), model.final)
+    assert report.ok, report.text()
+
+
+def test_a_run_that_was_not_waited_for_may_leave_things_open() -> None:
+    model = Model(9)
+    model.row(T0 + 60 * S)
+    model.terms = msgspec.structs.replace(model.terms, settled=False)
+    report = check(model.evidence(), model.final)
+    assert report.ok, report.text()
+
+
+def test_a_mistake_in_a_trigger_does_not_hide_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The times are worked out anew from the document; the model and the product's audit believe the trigger."""
+    from schedule_zero.timing.instants import IntervalTrigger
+
+    right = IntervalTrigger._next_after
+
+    def wrong(self, us: int, upto_us: int) -> int | None:
+        found = right(self, us, upto_us)
+        # Each fifth time is left out.
+        if found is not None and (found - self.anchor_us) // self.period_us % 5 == 3:
+            return right(self, found, upto_us)
+        return found
+
+    monkeypatch.setattr(IntervalTrigger, "_next_after", wrong)
+    model = Model(10)
+    report = check(model.evidence(), model.final)
+    assert report.counts["C2 missed"] >= 10
+
+
+def test_many_violations_are_counted_and_only_the_first_are_told() -> None:
+    model = Model(11)
+    for number in range(1500):
+        model.final.damage.append(f"page {number}")
+    report = check(model.evidence(), model.final)
+    assert report.counts == {"C15 damaged": 1500}
+    assert len(report.violations) == 1000
+    assert "1480 more" in report.text()
