@@ -118,6 +118,10 @@ class Writer:
         self._held: Operation | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._launch()
+
+    def _launch(self) -> None:
+        """Begin to serve the queue. A simulation, which has no threads, calls ``_gather`` and ``_serve`` by itself."""
         self._thread.start()
 
     def put(self, operation: Operation) -> None:
