@@ -13,12 +13,14 @@ from msgspec import Struct
 from sqlalchemy import func, select
 
 from schedule_zero.store import tables
-from schedule_zero.store.tx import STORED_NOW
+from schedule_zero.store.tx import LETTERS, STORED_NOW
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _C = tables.execution_counts.c
+# What is counted there and is no end of an execution.
+_NO_ENDS = ("created", LETTERS)
 # As ``Tx`` has them: (bucket, handler, state) → (number, run time).
 Counts: TypeAlias = "dict[tuple[int, str, str], tuple[int, int]]"
 
@@ -43,7 +45,7 @@ class Tally:
     def stored(conn: Connection) -> Open:
         """What the database says."""
         created = func.sum(_C.n).filter(_C.state == "created")
-        over = func.sum(_C.n).filter(_C.state != "created")
+        over = func.sum(_C.n).filter(_C.state.not_in(_NO_ENDS))
         found = conn.execute(
             select(_C.handler_id, func.coalesce(created, 0) - func.coalesce(over, 0))
             .where(_C.bucket_us == STORED_NOW)
@@ -66,7 +68,8 @@ class Tally:
     def add(self, counts: Mapping[tuple[int, str, str], tuple[int, int]]) -> None:
         """A transaction's counters; it is committed."""
         for (bucket, handler_id, state), (n, _) in counts.items():
-            if bucket == STORED_NOW:
+            # (Dead letters are over already, and only counted there.)
+            if bucket == STORED_NOW and state != LETTERS:
                 born = n if state == "created" else -n
                 self.open[handler_id] = self.open.get(handler_id, 0) + born
                 self.total += born

@@ -20,7 +20,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from schedule_zero.config import DispatchConfig, ServerConfig, TimingConfig
-from schedule_zero.errors import Denied
+from schedule_zero.errors import Denied, StoreUnavailable
 from schedule_zero.node.host import Node
 from schedule_zero.node.settings import NodeSettings
 from schedule_zero.server import Server
@@ -120,6 +120,7 @@ class World:
         self.end_of_fires_us = EPOCH_US + round((scenario.storm_s + 8) * 1e6)
         self.until_us: int | None = None
         self.rested = False
+        self.over = False
         if plan is None:
             to_s = scenario.storm_s - 1
             count = scenario.faults
@@ -159,7 +160,7 @@ class World:
             self.lines.append(line)
 
     def complain(self, event: dict[str, Any]) -> None:
-        if len(self.complaints) < 100:
+        if len(self.complaints) < 100 and not self.over:
             text = ", ".join(f"{name}={value!r}"[:400] for name, value in event.items())
             self.complaints.append(f"at {self.loop.now_s:.3f} s: {text}")
 
@@ -177,6 +178,7 @@ class World:
                     stuck = str(error)
                 finally:
                     self._collect()
+                    self.over = True
                     self.loop.end()
                     asyncio.set_event_loop(None)
             report = self._judge()
@@ -226,6 +228,8 @@ class World:
         while self.loop.now_s < until_s and not self._at_rest():
             await asyncio.sleep(1.0)
         self.rested = self._at_rest()
+        if not self.rested and self.server is not None:
+            self.trace("open", self.server.store.tally.open)
         await asyncio.sleep(2.0)
         await self._stop_server(10.0)
         self.until_us = self.wall_us()
@@ -234,7 +238,7 @@ class World:
         server = self.server
         if server is None or server.store.tally.total or not server.store.healthy:
             return False
-        return all(not len(host.work.delivery) for host in self.hosts.values() if hasattr(host, "work"))
+        return all(not len(self.hosts[name].work.delivery) for name in self.node_ids if self.nodes[name].alive)
 
     def _collect(self) -> None:
         """What went wrong without anybody catching it; and the last processes end."""
@@ -279,8 +283,17 @@ class World:
 
     async def _serve(self, process: Process) -> None:
         stop = self._stops[process] = asyncio.Event()
-        server = Server(self._config, self.folder, clock=process)
-        await server.start()
+        try:
+            server = Server(self._config, self.folder, clock=process)
+            await server.start()
+        except Exception as error:  # noqa: BLE001 - the process ends, and whoever keeps it running starts it again
+            if not isinstance(error, StoreUnavailable):
+                self.complain({"event": "server_did_not_start", "error": repr(error)})
+            self.trace("server does not start", repr(error))
+            self._down("server", FaultKind.KILL)
+            self.loop.later(0.0, process.kill)
+            self.loop.later(1.0, self.start_server)
+            return
         self.server = server
         self._up("server")
         await stop.wait()
@@ -338,6 +351,10 @@ class World:
             await host.run(stop)
         except Denied as error:
             self.trace("denied", name, str(error))
+            if name == node_id:
+                self.loop.later(1.0, self.start_node, node_id)
+        except Exception as error:  # noqa: BLE001 - the process ends
+            self.complain({"event": "node_failed", "node": name, "error": repr(error)})
         self.loop.later(0.0, process.kill)
 
     def node_crashed(self, process: Process) -> None:
@@ -449,7 +466,7 @@ class World:
         process = self.nodes.get(planned.node)
         if process is None or not process.alive:
             return
-        self.log.add(FaultKind.STOP, f"node:{planned.node}", planned.length_s + 2.0, "slow")
+        self.log.add(FaultKind.LOAD, f"node:{planned.node}", planned.length_s + 2.0, "slow")
         slow_s = 0.001 + planned.amount * 0.05
 
         def set_to(value: float) -> None:
