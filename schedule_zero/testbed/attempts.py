@@ -155,9 +155,24 @@ def _archive(m: Matched, row: Row, archived: Sequence[AttemptRow], report: Repor
         said = f"it was tried {failures} times on its own account; {most} are allowed"
         report.found("C5", Verdict.RERUN, subject, said)
     for place, attempt in enumerate(archived):
-        if attempt.outcome == "lost":
+        if attempt.outcome == "handed_back":
+            _given_back(m, row, attempt, report)
+        elif attempt.outcome == "lost":
             follower = archived[place + 1] if place + 1 < len(archived) else None
             _lost(m, row, attempt, follower, report)
+
+
+def _given_back(m: Matched, row: Row, attempt: AttemptRow, report: Report) -> None:
+    """What had begun is given back by a node that drains, or has lost its lease; by no other."""
+    run = next((run for run in m.runs.get(row.id, ()) if run.token == attempt.token), None)
+    if run is None:
+        return
+    to_us = attempt.finished_us or m.until_us
+    if explained(m, attempt.node_id, run.start_us, to_us):
+        return
+    promise = "C11" if outage_only(m, attempt.node_id, run.start_us, to_us) else "C22"
+    said = "it had begun, and its node gave it back without a cause"
+    report.found(promise, Verdict.RERUN, f"execution {row.id}", said, token=attempt.token, node=attempt.node_id)
 
 
 def _lost(m: Matched, row: Row, attempt: AttemptRow, follower: AttemptRow | None, report: Report) -> None:

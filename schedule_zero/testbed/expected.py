@@ -20,23 +20,25 @@ from schedule_zero.rules.audit import (
     Link,
     Span,
     Tally,
+    clipped,
     compare,
     compare_chain,
     expected_count,
     joined,
+    overlap,
 )
 from schedule_zero.rules.policies import policies_of
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.testbed.final import Book, FireRow
 from schedule_zero.testbed.history import SERVER, FaultKind
 from schedule_zero.testbed.matching import Matched
-from schedule_zero.testbed.nominal import PlainTimes, plain_times
+from schedule_zero.testbed.nominal import PlainCron, PlainTimes, plain_times
 from schedule_zero.testbed.verdicts import Report, Verdict
 from schedule_zero.timing.resolve import Resolver
 from schedule_zero.timing.spans import Owed, Version, owed
-from schedule_zero.timing.trigger import Trigger
+from schedule_zero.timing.trigger import LATEST_US, Trigger
 
-# Nominal times of one generation that are walked through; beyond that only their number is compared.
+# Nominal times of one generation that are walked through; beyond that they are counted between the rows.
 MOST = 3_000_000
 # A second opinion is had on spans of this length.
 PLAIN_SPAN_US = 400 * 86_400_000_000
@@ -89,7 +91,10 @@ class Triggers:
     def second(self, span: Span) -> Span:
         """The span with the second opinion on its times, where there is one."""
         found = self._of.get(id(span.times))
-        if found is None or span.upto_us - span.after_us > PLAIN_SPAN_US:
+        if found is None:
+            return span
+        if isinstance(found[1], PlainCron) and span.upto_us - span.after_us > PLAIN_SPAN_US:
+            # Day by day, that would take too long.
             return span
         return replace(span, times=found[1])
 
@@ -102,10 +107,7 @@ def _generation(
     m: Matched, subject: str, known: Sequence[Version], fires: Sequence[FireRow], triggers: Triggers, report: Report
 ) -> None:
     fires = sorted(fires, key=_nominal)
-    until_us = m.until_us
-    if fires:
-        # A clock that ran ahead has decided what is still to come.
-        until_us = max(until_us, *(fire.last_nominal_us or fire.nominal_us for fire in fires))
+    until_us = _owed_until(m, known[-1], fires)
 
     def decided_upto(us: int) -> int | None:
         upto = [fire.last_nominal_us or fire.nominal_us for fire in fires if fire.nominal_us <= us]
@@ -123,6 +125,20 @@ def _generation(
     for finding in tally.findings:
         _tell(subject, finding, report)
     _undecided(m, subject, known[-1], found, report)
+
+
+def _owed_until(m: Matched, last: Version, fires: Sequence[FireRow]) -> int:
+    """Up to when all has to be decided: before the next time of a schedule, or to its end, whatever the clock says."""
+    row = last.schedule
+    # A clock that ran ahead has decided what is still to come.
+    until_us = max([m.until_us, *(fire.last_nominal_us or fire.nominal_us for fire in fires)])
+    if last.to_us is not None:
+        return until_us
+    if row.next_fire_us is not None:
+        return max(until_us, row.next_fire_us - 1)
+    if row.state is ScheduleState.FINISHED and policies_of(row.policies).max_fires is None:
+        return LATEST_US
+    return until_us
 
 
 def _spans(subject: str, found: Owed, fires: Sequence[FireRow], triggers: Triggers, report: Report) -> Tally:
@@ -144,14 +160,41 @@ def _spans(subject: str, found: Owed, fires: Sequence[FireRow], triggers: Trigge
     count = expected_count(spans)
     if count is not None and count <= MOST:
         return compare(spans, entries.values())
-    recorded = sum(entry.count for entry in entries.values())
-    tally = Tally(expected=count or 0, recorded=recorded, exact=False)
-    if count is None:
-        report.note(f"{subject}: its nominal times can't be counted")
-    elif recorded != count:
-        kind = FindingKind.MISSED if recorded < count else FindingKind.EXTRA
-        tally.found(kind, spans[0].after_us, spans[-1].upto_us, abs(recorded - count))
-    return tally
+    if count is None or overlap(spans):
+        report.note(f"{subject}: its nominal times are too many, and can't be counted")
+        return Tally(exact=False)
+    return _counted(spans, list(entries.values()))
+
+
+def _counted(spans: Sequence[Span], entries: Sequence[Entry]) -> Tally:
+    """The same by arithmetic: so many nominal times under the rows that reach over each other, and none beside them."""
+    tally = Tally(exact=False)
+    low_us, high_us = spans[0].after_us, max(span.upto_us for span in spans)
+    at, after_us = 0, low_us
+    while True:
+        beside_us = entries[at].nominal_us - 1 if at < len(entries) else high_us
+        _balance(tally, spans, after_us, beside_us, 0)
+        if at == len(entries):
+            return tally
+        recorded, after_us = 0, entries[at].nominal_us
+        while at < len(entries) and entries[at].nominal_us <= after_us:
+            recorded += entries[at].count
+            after_us = max(after_us, entries[at].last_nominal_us or entries[at].nominal_us)
+            at += 1
+        _balance(tally, spans, beside_us, after_us, recorded)
+
+
+def _balance(tally: Tally, spans: Sequence[Span], after_us: int, upto_us: int, recorded: int) -> None:
+    """So many are recorded in ``(after_us, upto_us]``; so many there have to be, and some more there may be."""
+    expected = expected_count(clipped(spans, after_us, upto_us)) or 0
+    may = [replace(span, after_us=max(span.after_us, span.upto_us), upto_us=span.may_us) for span in spans]
+    most = expected + (expected_count(clipped(may, after_us, upto_us)) or 0)
+    tally.expected += min(max(expected, recorded), most)
+    tally.recorded += recorded
+    if recorded < expected:
+        tally.found(FindingKind.MISSED, after_us + 1, upto_us, expected - recorded)
+    elif recorded > most:
+        tally.found(FindingKind.EXTRA, after_us + 1, upto_us, recorded - most)
 
 
 def _nominal(fire: FireRow) -> int:

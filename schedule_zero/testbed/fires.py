@@ -16,7 +16,7 @@ from schedule_zero.clock import rfc3339
 from schedule_zero.model import CatchUp, Policies, Schedule
 from schedule_zero.rules.policies import policies_of
 from schedule_zero.testbed.expected import check_expected
-from schedule_zero.testbed.final import FireRow
+from schedule_zero.testbed.final import FireRow, Row
 from schedule_zero.testbed.history import SERVER, FaultKind
 from schedule_zero.testbed.matching import Matched
 from schedule_zero.testbed.verdicts import Report, Verdict
@@ -100,30 +100,29 @@ def _match(m: Matched, report: Report) -> None:
     gone = 0
     again = "C12" if m.trouble.has(FaultKind.CLOCK) else "C1"
     for fire in m.final.fires:
-        subject = f"schedule {fire.schedule_id} at {rfc3339(fire.nominal_us)}"
         key = (fire.schedule_id, fire.generation, fire.nominal_us)
         if key in seen:
-            report.found(again, Verdict.DUPLICATE, subject, "a nominal time has two rows in the ledger", seq=fire.seq)
+            report.found(again, Verdict.DUPLICATE, _at(fire), "a nominal time has two rows in the ledger", seq=fire.seq)
         seen.add(key)
         if not fire.ran:
             if fire.execution_id is not None:
                 said = f"the ledger says {fire.outcome}, and yet there is an execution"
-                report.found("C1", Verdict.UNBALANCED, subject, said, execution_id=fire.execution_id)
+                report.found("C1", Verdict.UNBALANCED, _at(fire), said, execution_id=fire.execution_id)
             continue
         ran.add((fire.schedule_id, fire.nominal_us))
         row = None if fire.execution_id is None else m.rows.get(fire.execution_id)
         if fire.execution_id is None or (row is None and gone >= m.final.removed):
             said = f"the ledger says {fire.outcome}, and there is no execution"
-            report.found("C1", Verdict.MISSED, subject, said, execution_id=fire.execution_id)
+            report.found("C1", Verdict.MISSED, _at(fire), said, execution_id=fire.execution_id)
             continue
         gone += row is None
         if fire.execution_id in claimed:
             said = "two rows of the ledger name one execution"
-            report.found("C1", Verdict.DUPLICATE, subject, said, execution_id=fire.execution_id)
+            report.found("C1", Verdict.DUPLICATE, _at(fire), said, execution_id=fire.execution_id)
         claimed.add(fire.execution_id)
         if row is not None and (row.schedule_id, row.nominal_us) != (fire.schedule_id, fire.nominal_us):
             said = f"its execution is of {row.schedule_id} at {rfc3339(row.nominal_us)}"
-            report.found("C1", Verdict.UNBALANCED, subject, said, execution_id=row.id)
+            report.found("C1", Verdict.UNBALANCED, _at(fire), said, execution_id=row.id)
     fired = 0
     for row in m.final.executions:
         if row.origin != "fire":
@@ -131,10 +130,13 @@ def _match(m: Matched, report: Report) -> None:
         fired += 1
         if row.id not in claimed:
             verdict = Verdict.DUPLICATE if (row.schedule_id, row.nominal_us) in ran else Verdict.EXTRA
-            subject = f"schedule {row.schedule_id} at {rfc3339(row.nominal_us)}"
-            report.found("C1", verdict, subject, "an execution is not in the ledger", execution_id=row.id)
+            report.found("C1", verdict, _at(row), "an execution is not in the ledger", execution_id=row.id)
     report.look("C1", len(m.final.fires) + fired)
     _backfills(m, report)
+
+
+def _at(what: FireRow | Row) -> str:
+    return f"schedule {what.schedule_id} at {rfc3339(what.nominal_us)}"
 
 
 def _backfills(m: Matched, report: Report) -> None:
@@ -170,15 +172,19 @@ def _order(key: Key, fires: Sequence[FireRow], known: Rules | None, report: Repo
     if known is not None and any(b'"startup"' in version.trigger for version in known.versions):
         # A start is a nominal time by the clock of that start.
         return
-    last_us = None
     report.look("C12", len(fires))
+    # The latest of the rounds before, and of this one: within a round, rows are written in no order.
+    before_us = latest_us = 0
+    round_us = None
     for fire in fires:
         if not fire.ran:
             continue
-        if last_us is not None and fire.nominal_us < last_us:
-            said = f"{rfc3339(fire.nominal_us)} was run after {rfc3339(last_us)}: it went back"
+        if fire.decided_us != round_us:
+            before_us, round_us = latest_us, fire.decided_us
+        if fire.nominal_us < before_us:
+            said = f"{rfc3339(fire.nominal_us)} was run after {rfc3339(before_us)}: it went back"
             report.found("C12", Verdict.REVIVED, named(key), said, seq=fire.seq)
-        last_us = fire.nominal_us if last_us is None else max(last_us, fire.nominal_us)
+        latest_us = max(latest_us, fire.nominal_us)
 
 
 class Causes:

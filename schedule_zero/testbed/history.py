@@ -14,9 +14,10 @@ from threading import Lock
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from schedule_zero.clock import Clock, SystemClock
+from schedule_zero.config import ServerConfig
 
 T = TypeVar("T")
 
@@ -164,6 +165,21 @@ class Terms(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     margin_s: float = 0.1
 
 
+def terms_of(config: ServerConfig, **more: Any) -> Terms:
+    """The terms of a run with a server of this configuration; ``more`` is what it does not say."""
+    dispatch, timing = config.dispatch, config.timing
+    said = {
+        "heartbeat_s": dispatch.heartbeat_s,
+        "lost_s": dispatch.lost_s,
+        "lease_s": dispatch.lease_s,
+        "lease_margin_s": dispatch.lease_margin_s,
+        "max_lost": dispatch.max_lost,
+        "catch_up_window_s": timing.catch_up_window_s,
+        "catch_up_rows": timing.catch_up_rows,
+    }
+    return Terms(**{**said, **more})
+
+
 class Evidence(Struct, kw_only=True):
     """The three files and the terms, read (the ledger: as it is asked for)."""
 
@@ -243,6 +259,37 @@ class Recorder:
                 # The client outlives the run.
                 sync=False,
             )
+
+
+class FaultLog:
+    """Writes the fault log: a line for each fault when it is over, and for the others at the end."""
+
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
+        self._path = path
+        self._clock = clock or SystemClock()
+        self._open: list[Fault] = []
+
+    def begin(self, fault: FaultKind, target: str, detail: str = "") -> Fault:
+        """To be called before it is done."""
+        begun = Fault(fault=fault, target=target, begin_us=self._clock.wall_us(), detail=detail)
+        self._open.append(begun)
+        return begun
+
+    def end(self, fault: Fault) -> None:
+        """To be called once it is undone."""
+        self._open.remove(fault)
+        append(self._path, structs.replace(fault, end_us=self._clock.wall_us()))
+
+    def works_again(self, target: str) -> None:
+        """Everything that was done to it is undone: its successor is there, say."""
+        for fault in [fault for fault in self._open if fault.target == target]:
+            self.end(fault)
+
+    def close(self) -> None:
+        """Write what lasts to the end."""
+        for fault in self._open:
+            append(self._path, fault)
+        self._open.clear()
 
 
 def mono_ns(clock: Clock) -> int:

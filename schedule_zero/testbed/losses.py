@@ -11,7 +11,7 @@ from schedule_zero.testbed.history import SERVER, Fault, FaultKind
 from schedule_zero.testbed.matching import DEADLY, Matched, node
 
 # Faults of the server in which it is away, and comes back to attempts that still run.
-OUTAGES = frozenset({FaultKind.KILL, FaultKind.STOP})
+OUTAGES = frozenset({FaultKind.KILL, FaultKind.STOP, FaultKind.DRAIN})
 # Those of a node after which it can't be heard, at once.
 SILENT = frozenset({FaultKind.KILL, FaultKind.STOP})
 

@@ -14,6 +14,8 @@ from schedule_zero.testbed.verdicts import Report, Verdict
 
 SILENT = frozenset({FaultKind.KILL, FaultKind.STOP})
 SLOW = frozenset({FaultKind.STOP, FaultKind.NETWORK, FaultKind.PARTITION, FaultKind.PEER, FaultKind.DISK})
+# From when a node counts as lost until that is told: 10 s of silence are noticed within 11 s.
+NOTICE_S = 1.0
 # Late starts that are looked into; they are rare where all is well.
 MOST_LATE = 10_000
 
@@ -42,7 +44,7 @@ def _noticed(m: Matched, report: Report) -> None:
     for event in m.final.node_events:
         if event.kind == "node.lost":
             lost.setdefault(event.node_id, []).append(event.at_us)
-    within_us = round((m.terms.lost_s + m.terms.heartbeat_s / 2) * 1e6) + m.margin_us
+    within_us = round((m.terms.lost_s + NOTICE_S) * 1e6)
     seen = {event.node_id for event in m.final.node_events}
     for fault in m.trouble.faults:
         target, _, node_id = fault.target.partition(":")

@@ -13,14 +13,24 @@ from typing import Any
 
 import httpx
 
+from schedule_zero.testbed.history import FaultKind, FaultLog
 from tests.support import eventually_sync
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+_FAULTS = {
+    signal.SIGKILL: FaultKind.KILL,
+    signal.SIGSTOP: FaultKind.STOP,
+    signal.SIGTERM: FaultKind.DRAIN,
+}
 
 
 class Process:
     """One child in its own process group, its output in a file that a failing test can show."""
+
+    # Where what is done to it is noted, and as what.
+    faults: FaultLog | None = None
+    target = ""
 
     def __init__(self, command: list[str], log: Path, env: dict[str, str] | None = None) -> None:
         self.log = log
@@ -42,18 +52,22 @@ class Process:
         return self.popen.poll() is None
 
     def signal(self, number: int) -> None:
+        if number in _FAULTS and self.faults is not None:
+            self.faults.begin(_FAULTS[number], self.target)
         self.popen.send_signal(number)
+        if number == signal.SIGCONT and self.faults is not None:
+            self.faults.works_again(self.target)
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         if self.alive():
-            self.popen.kill()
+            self.signal(signal.SIGKILL)
         self.popen.wait(10)
 
     def terminate(self, within_s: float = 30) -> int:
         """SIGTERM, and the exit code."""
         if self.alive():
-            self.popen.send_signal(signal.SIGTERM)
+            self.signal(signal.SIGTERM)
         return self.popen.wait(within_s)
 
     def output(self) -> str:

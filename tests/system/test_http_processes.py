@@ -39,9 +39,9 @@ class HttpBed(Bed):
             self.folder / f"{node_id}.log",
             {"SCHEDULE_ZERO_CHAOS_LEDGER": str(self.ledger_file)},
         )  # fmt: skip
-        self.own(node)
+        self.note(node, f"node:{node_id}")
         if wait:
-            eventually_sync(lambda: self.node_state(node_id) == "online", within_s=20)
+            self.wait_online(node_id)
         return node
 
 
@@ -67,6 +67,7 @@ def test_the_server_is_killed_in_the_middle_and_every_job_is_recorded_and_ran_on
 
     eventually_sync(lambda: all_completed(bed, len(ids)), within_s=60)
     assert set(bed.starts().values()) == {1}
+    bed.judge()
 
 
 def test_results_of_an_outage_wait_on_disk_and_a_restarted_node_reports_them(bed: HttpBed):
@@ -75,7 +76,7 @@ def test_results_of_an_outage_wait_on_disk_and_a_restarted_node_reports_them(bed
     ids = bed.submit(4, "sleep", seconds=1)
     eventually_sync(lambda: len(bed.starts()) == 4, within_s=20)
     bed.server.kill()
-    eventually_sync(lambda: sum(line["event"] == "end" for line in bed.ledger()) == 4, within_s=20)
+    eventually_sync(lambda: bed.ends() == 4, within_s=20)
     outbox = bed.folder / "nodes" / "nodes" / "n1" / "outbox"
     # All four are on disk, not only over.
     eventually_sync(lambda: all(id_.encode() in outbox.read_bytes() for id_ in ids))
@@ -87,6 +88,7 @@ def test_results_of_an_outage_wait_on_disk_and_a_restarted_node_reports_them(bed
     eventually_sync(lambda: all_completed(bed, len(ids)), within_s=60)
     assert set(bed.starts().values()) == {1}
     eventually_sync(lambda: outbox.stat().st_size == 0, within_s=20)
+    bed.judge()
 
 
 def test_a_killed_node_is_lost_and_its_jobs_run_on_another_after_the_lease(bed: HttpBed):
@@ -101,6 +103,7 @@ def test_a_killed_node_is_lost_and_its_jobs_run_on_another_after_the_lease(bed: 
     eventually_sync(lambda: all_completed(bed, len(ids)), within_s=60)
     assert set(bed.starts().values()) == {2}
     assert {bed.execution(id_)["node_id"] for id_ in ids} == {"n2"}
+    bed.judge()
 
 
 def test_sigterm_ends_what_runs_hands_the_rest_back_and_signs_off(bed: HttpBed):
@@ -119,6 +122,7 @@ def test_sigterm_ends_what_runs_hands_the_rest_back_and_signs_off(bed: HttpBed):
     eventually_sync(lambda: all_completed(bed, len(ids)), within_s=60)
     assert set(bed.starts().values()) == {1}
     assert {bed.execution(id_)["attempt"] for id_ in ids} == {1}
+    bed.judge()
 
 
 def test_a_node_without_a_token_says_how_to_get_one(bed: HttpBed, own: Own):

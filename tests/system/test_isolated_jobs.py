@@ -39,7 +39,7 @@ def family(bed: Bed, **params: Any) -> tuple[str, list[int]]:
     execution_id = submit(bed, "family", **params)
     told = eventually_sync(lambda: bed.execution(execution_id)["progress"], within_s=20)
     pids = [int(pid) for pid in told["text"].split()]
-    [own] = {line["pid"] for line in bed.ledger() if line["execution_id"] == execution_id}
+    [own] = {line.pid for line in bed.ledger() if line.execution_id == execution_id}
     return execution_id, [own, *pids]
 
 

@@ -189,8 +189,8 @@ class Model:
         self.losses()
         self.ends()
         for number, policy in enumerate(["latest", "none", "all"]):
-            self.schedule(f"interval-{number}", {"type": "interval", "milliseconds": INTERVAL_US // 1000,
-                          "start": "2023-11-14T22:13:20Z"}, policy)  # fmt: skip
+            document = {"type": "interval", "milliseconds": INTERVAL_US // 1000, "start": "2023-11-14T22:13:20Z"}
+            self.schedule(f"interval-{number}", document, policy)
         self.schedule("cron", {"type": "cron", "expression": "*/1 * * * *", "timezone": "Europe/Berlin"}, "latest")
         self.schedule("date", {"type": "date", "run_date": "2023-11-14T22:14:00Z"}, "latest")
         self.schedule(

@@ -38,7 +38,8 @@ def fires(m: Model, schedule_id: str, outcome: str | None = None) -> list[f.Fire
 
 def quiet(m: Model, schedule_id: str = "interval-0") -> f.FireRow:
     """A fire that was executed in time, far from everything that happened."""
-    return m.random.choice([fire for fire in fires(m, schedule_id, "executed") if fire.nominal_us < OUTAGE[0] - 10 * S])
+    calm = range(T0 + S, OUTAGE[0] - 10 * S)
+    return m.random.choice([fire for fire in fires(m, schedule_id, "executed") if fire.nominal_us in calm])
 
 
 def totals(m: Model, schedule_id: str) -> f.ScheduleRow:
