@@ -198,6 +198,12 @@ class World:
             trace=self.lines,
         )
 
+    def discard(self) -> None:
+        """It is not to be run."""
+        self.loop.end()
+        if self._own_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     async def _live(self) -> None:
         scenario = self.scenario
         await self.begin()
@@ -480,7 +486,13 @@ class World:
         if process is None or stop is None:
             return
         self._down(f"node:{planned.node}", FaultKind.DRAIN)
-        process.mourners.append(lambda: self.loop.later(planned.length_s, self.start_node, planned.node) and None)
+
+        def gone() -> None:
+            self._up(f"node:{planned.node}")
+            self._down(f"node:{planned.node}", FaultKind.KILL)
+            self.loop.later(planned.length_s, self.start_node, planned.node)
+
+        process.mourners.append(gone)
         stop.set()
 
     def _do_twin(self, planned: fx.Planned) -> None:
