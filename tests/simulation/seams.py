@@ -84,7 +84,7 @@ def installed(world: World, rng: random.Random) -> Iterator[None]:
             (secrets, "token_hex", lambda n=32: rng.randbytes(n).hex()),
             (secrets, "token_bytes", lambda n=32: rng.randbytes(n)),
             (secrets, "token_urlsafe", lambda n=32: rng.randbytes(n).hex()),
-            (os, "urandom", rng.randbytes),
+            (link_module, "os", SimpleNamespace(urandom=rng.randbytes)),
             (link_module, "_uniform", rng.uniform),
             (ids, "_randbytes", rng.randbytes),
             (ids, "_clock", clock),
@@ -135,7 +135,7 @@ def _logs(world: World) -> Iterator[None]:
         if method in ("error", "critical", "exception") and event.get("event") not in EXPECTED_ERRORS:
             world.complain(event)
         if world.wordy:
-            world.trace("log", method, {name: str(value) for name, value in event.items()})
+            world.remark("log", method, {name: str(value) for name, value in event.items()})
         raise structlog.DropEvent
 
     before = structlog.get_config()

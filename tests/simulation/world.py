@@ -23,6 +23,7 @@ from schedule_zero.config import DispatchConfig, ServerConfig, TimingConfig
 from schedule_zero.errors import Denied, StoreUnavailable
 from schedule_zero.node.host import Node
 from schedule_zero.node.settings import NodeSettings
+from schedule_zero.rules.states import TERMINAL
 from schedule_zero.server import Server
 from schedule_zero.store.store import FILE_NAME
 from schedule_zero.testbed.checker import check
@@ -133,6 +134,7 @@ class World:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="sz-sim-", dir=where))
         self._stops: dict[Process, asyncio.Event] = {}
         self._downs: dict[str, int] = {}
+        self._operated: set[str] = set()
         self._config = ServerConfig(
             handler_registry=str(self.folder / "registry.yaml"),
             dispatch=scenario.dispatch,
@@ -158,6 +160,11 @@ class World:
         self._hash.update(line.encode())
         if self.wordy:
             self.lines.append(line)
+
+    def remark(self, *what: Any) -> None:
+        """Something to read that is not part of what happened."""
+        if self.wordy:
+            self.lines.append(f"{self.loop.now_s:.6f} {what!r}")
 
     def complain(self, event: dict[str, Any]) -> None:
         if len(self.complaints) < 100 and not self.over:
@@ -235,10 +242,25 @@ class World:
             await asyncio.sleep(1.0)
         self.rested = self._at_rest()
         if not self.rested and self.server is not None:
-            self.trace("open", self.server.store.tally.open)
+            self.remark("open", self.server.store.tally.open)
+        await self._count()
         await asyncio.sleep(2.0)
         await self._stop_server(10.0)
         self.until_us = self.wall_us()
+
+    async def _count(self) -> None:
+        """What the server believes to be open is what is open."""
+        server = self.server
+        if server is None:
+            return
+        sql = "SELECT count(*) FROM executions WHERE state NOT IN ({})".format(", ".join(f"'{one.value}'" for one in sorted(TERMINAL)))
+
+        def both(conn: Any) -> tuple[int, int]:
+            return conn.exec_driver_sql(sql).scalar_one(), server.store.tally.total
+
+        stored, told = await server.store.read(both)
+        if stored != told:
+            self.complain({"event": "tally_is_wrong", "stored": stored, "told": told})
 
     def _at_rest(self) -> bool:
         server = self.server
@@ -295,7 +317,7 @@ class World:
         except Exception as error:  # noqa: BLE001 - the process ends, and whoever keeps it running starts it again
             if not isinstance(error, StoreUnavailable):
                 self.complain({"event": "server_did_not_start", "error": repr(error)})
-            self.trace("server does not start", repr(error))
+            self.trace("server does not start", type(error).__name__)
             self._down("server", FaultKind.KILL)
             self.loop.later(0.0, process.kill)
             self.loop.later(1.0, self.start_server)
@@ -412,7 +434,7 @@ class World:
 
     def _do_server_term(self, planned: fx.Planned) -> None:
         process = self.server_process
-        if process is None or self.server is None:
+        if process is None or self.server is None or process.stopped:
             return
         self._down("server", FaultKind.KILL)
         process.mourners.append(lambda: self.loop.later(planned.length_s, self.start_server) and None)
@@ -483,7 +505,8 @@ class World:
     def _do_node_term(self, planned: fx.Planned) -> None:
         process = self.nodes.get(planned.node)
         stop = None if process is None or not process.alive else self._stops.get(process)
-        if process is None or stop is None:
+        if process is None or stop is None or process.stopped:
+            # (What is stopped hears of a signal when it goes on.)
             return
         self._down(f"node:{planned.node}", FaultKind.DRAIN)
 
@@ -548,14 +571,16 @@ class World:
 
     async def _operate(self, planned: fx.Planned) -> None:
         """An operator takes a node out of service, and back."""
-        if not await self.clients.operate(90, planned.node, planned.kind):
+        if planned.node in self._operated or not await self.clients.operate(90, planned.node, planned.kind):
             return
+        self._operated.add(planned.node)
         number = self.log.add(FaultKind.DRAIN, f"node:{planned.node}", None) if planned.kind == "drain" else None
         await asyncio.sleep(planned.length_s)
         if number is not None:
             self.log.over(number)
         while not await self.clients.operate(90, planned.node, "release"):
             await asyncio.sleep(1.0)
+        self._operated.discard(planned.node)
 
     def mend(self) -> None:
         """The storm is over: everything works again, and everybody is there."""
