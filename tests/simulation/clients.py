@@ -154,7 +154,7 @@ class Clients:
             second = rng.choice([2, 5, 10, 15, 30])
             trigger = {"type": "cron", "expression": f"*/{second} * * * * *", **end}
         else:
-            at_us = world.wall_us() + round(rng.uniform(0.5, 30.0) * 1e6)
+            at_us = min(world.wall_us() + round(rng.uniform(0.5, 30.0) * 1e6), world.end_of_fires_us)
             trigger = {"type": "date", "run_date": rfc3339(at_us)}
         policies: dict[str, Any] = {
             "overlap": rng.choice([*Overlap, Overlap.ALLOW, Overlap.ALLOW]).value,
@@ -174,6 +174,13 @@ class Clients:
             policies=msgspec.convert(policies, Policies),
             misfire_grace_s=rng.choice([None, None, 1.0]),
         )
+
+    def plain(self, id_: str, every: tuple[float, float]) -> ScheduleSpec:
+        """Every so often, and nothing more."""
+        seconds = round(self._random.uniform(*every))
+        end = rfc3339(self._world.end_of_fires_us)
+        trigger = {"type": "interval", "seconds": seconds, "end": end}
+        return ScheduleSpec(id=id_, handler_id="sim", job_method="ok", trigger=trigger)
 
     async def create(self, number: int, spec: ScheduleSpec) -> bool:
         async def verb(service: Service) -> dict[str, Any]:

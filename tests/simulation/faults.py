@@ -58,7 +58,9 @@ SERVER_KINDS = frozenset(kind for kind in KINDS if kind.startswith(("server_", "
 CLOCKS = frozenset({"server_clock", "node_clock"})
 
 
-def plan(rng: random.Random, *, nodes: list[str], from_s: float, to_s: float, count: int) -> list[Planned]:
+def plan(
+    rng: random.Random, *, nodes: list[str], from_s: float, to_s: float, count: int, scale: float
+) -> list[Planned]:
     """``count`` faults, of some kinds: which, is different from seed to seed."""
     kinds = [kind for kind in KINDS if kind not in CLOCKS]
     rng.shuffle(kinds)
@@ -69,7 +71,7 @@ def plan(rng: random.Random, *, nodes: list[str], from_s: float, to_s: float, co
     for _ in range(count):
         kind = rng.choice(kinds)
         at_s = rng.uniform(from_s, to_s)
-        length_s = min(rng.uniform(0.05, 1.0) ** 2 * KINDS[kind] + 0.2, to_s + 1.0 - at_s)
+        length_s = min(rng.uniform(0.05, 1.0) ** 2 * KINDS[kind] * scale + 0.2, to_s + 1.0 - at_s)
         found.append(Planned(round(at_s, 3), kind, rng.choice(nodes), round(length_s, 3), round(rng.random(), 3)))
     return sorted(found, key=lambda one: one.at_s)
 

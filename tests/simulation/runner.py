@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from tests.simulation.faults import Planned
-from tests.simulation.world import Outcome, Scenario, World
+from tests.simulation.world import DAY, QUICK, Outcome, Scenario, World
+
+SCENARIOS = {"quick": QUICK, "full": Scenario(), "day": DAY}
 
 
-def run(seed: int, scenario: Scenario | None = None, *, only: Sequence[int] | None = None, wordy: bool = False) -> Outcome:
+def run(
+    seed: int, scenario: Scenario = QUICK, *, only: Sequence[int] | None = None, wordy: bool = False
+) -> Outcome:
     """One world. ``only``: of its plan, the faults with these numbers (from 1)."""
     plan = None
     if only is not None:
@@ -19,24 +24,26 @@ def run(seed: int, scenario: Scenario | None = None, *, only: Sequence[int] | No
     return World(seed, scenario, plan=plan, wordy=wordy).run()
 
 
-def replay(seed: int, only: Sequence[int] | None = None) -> str:
+def replay(seed: int, scenario: Scenario, only: Sequence[int] | None = None) -> str:
     """The command that runs it again."""
+    name = next((f" --scenario {name}" for name, known in SCENARIOS.items() if known == scenario), "")
     chosen = "" if only is None else f" --only {','.join(map(str, only)) or 'none'}"
-    return f"python -m tests.simulation {seed}{chosen}"
+    return f"python -m tests.simulation {seed}{name}{chosen}"
 
 
-def _failing(seed: int) -> Outcome | None:
-    outcome = run(seed)
+def _failing(seed: int, scenario: Scenario) -> Outcome | None:
+    outcome = run(seed, scenario)
     return None if outcome.ok else outcome
 
 
-def failures(seeds: Iterable[int], *, workers: int) -> Iterator[Outcome]:
+def failures(seeds: Iterable[int], scenario: Scenario, *, workers: int) -> Iterator[Outcome]:
     """The seeds that fail, as they are found."""
+    failing = partial(_failing, scenario=scenario)
     if workers <= 1:
-        yield from filter(None, map(_failing, seeds))
+        yield from filter(None, map(failing, seeds))
         return
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from filter(None, pool.imap_unordered(_failing, seeds, chunksize=4))
+        yield from filter(None, pool.imap_unordered(failing, seeds, chunksize=4))
 
 
 def kinds(outcome: Outcome) -> frozenset[str]:
@@ -73,25 +80,26 @@ def shrink(count: int, fails: Callable[[list[int]], bool], *, most_runs: int = 2
     return left
 
 
-def smallest(seed: int, outcome: Outcome) -> tuple[list[int], list[Planned]]:
+def smallest(outcome: Outcome, scenario: Scenario) -> tuple[list[int], list[Planned]]:
     """The smallest plan with which this seed still breaks one of the same promises."""
     how = kinds(outcome)
 
     def fails(only: list[int]) -> bool:
-        return bool(kinds(run(seed, only=only)) & how)
+        return bool(kinds(run(outcome.seed, scenario, only=only)) & how)
 
     left = shrink(len(outcome.plan), fails)
     return left, [outcome.plan[number - 1] for number in left]
 
 
-def tell(outcome: Outcome, *, shrunk: bool = True) -> str:
+def tell(outcome: Outcome, scenario: Scenario, *, shrunk: bool = True) -> str:
     """For people: what broke, how to see it again, and by which faults alone."""
-    lines = [outcome.text(), f"replay: {replay(outcome.seed)}"]
+    lines = [outcome.text(), f"replay: {replay(outcome.seed, scenario)}"]
     if shrunk:
-        only, plan = smallest(outcome.seed, outcome)
-        lines.append(f"smallest plan that still fails ({len(plan)} of {len(outcome.plan)} faults): {replay(outcome.seed, only)}")
+        only, plan = smallest(outcome, scenario)
+        lines.append(f"smallest plan that still fails ({len(plan)} of {len(outcome.plan)} faults):")
+        lines.append(f"replay: {replay(outcome.seed, scenario, only)}")
         lines += [f"  {planned}" for planned in plan]
     return "\n".join(lines)
 
 
-__all__ = ["failures", "kinds", "replay", "run", "shrink", "smallest", "tell"]
+__all__ = ["DAY", "QUICK", "SCENARIOS", "failures", "kinds", "replay", "run", "shrink", "smallest", "tell"]

@@ -58,7 +58,30 @@ class Scenario(Struct, frozen=True, kw_only=True):
     calm_s: float = 150.0
     faults: int = 7
     late_s: float = 5.0
-    dispatch: DispatchConfig = DispatchConfig(quarantine_s=5.0)
+    # How long faults last, and what a node is given, in proportion to what they usually are.
+    scale: float = 1.0
+    # Plain schedules at such intervals, and nothing else.
+    steady: bool = False
+
+    @property
+    def dispatch(self) -> DispatchConfig:
+        return DispatchConfig(
+            heartbeat_s=2.0 * self.scale,
+            suspect_s=6.0 * self.scale,
+            lost_s=10.0 * self.scale,
+            lease_s=15.0 * self.scale,
+            lease_margin_s=1.0 * self.scale,
+            resend_s=2.0 * self.scale,
+            quarantine_s=5.0,
+        )
+
+
+# For many seeds: everything goes four times as fast as it usually does.
+QUICK = Scenario(schedules=5, clients=2, every_s=0.8, fires_s=(0.5, 5.0), storm_s=10.0, calm_s=60.0, faults=4, scale=0.25)
+# For speed: a day in which nothing happens that is not planned.
+DAY = Scenario(
+    schedules=50, clients=0, fires_s=(60.0, 3600.0), storm_s=86_400.0, faults=0, slots=10, calm_s=600.0, steady=True
+)
 
 
 class Outcome(Struct, kw_only=True):
@@ -118,14 +141,16 @@ class World:
         self.hosts: dict[str, Node] = {}
         self.node_ids = [f"n{number + 1}" for number in range(scenario.nodes)]
         self.lines: list[str] = []
-        self.end_of_fires_us = EPOCH_US + round((scenario.storm_s + 8) * 1e6)
+        self.end_of_fires_us = EPOCH_US + round((scenario.storm_s + 8 * scenario.scale) * 1e6)
         self.until_us: int | None = None
         self.rested = False
         self.over = False
         if plan is None:
             to_s = scenario.storm_s - 1
             count = scenario.faults
-            plan = fx.plan(self._dice("faults"), nodes=self.node_ids, from_s=2.0, to_s=to_s, count=count)
+            plan = fx.plan(
+                self._dice("faults"), nodes=self.node_ids, from_s=2.0, to_s=to_s, count=count, scale=scenario.scale
+            )
         self.plan = list(plan)
         self._chance = self._dice("world")
         self._hash = hashlib.sha256()
@@ -232,7 +257,10 @@ class World:
             self.start_node(node_id)
         await asyncio.sleep(1.0)
         for number in range(self.scenario.schedules):
-            await self.clients.create(0, self.clients.spec(f"first-{number}", every=self.scenario.fires_s))
+            id_ = f"first-{number}"
+            every_s = self.scenario.fires_s
+            spec = self.clients.plain(id_, every_s) if self.scenario.steady else self.clients.spec(id_, every=every_s)
+            await self.clients.create(0, spec)
 
     async def finish(self) -> None:
         """Wait until nothing is left to do, and stop."""
