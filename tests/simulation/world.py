@@ -54,7 +54,7 @@ class Scenario(Struct, frozen=True, kw_only=True):
     # How often schedules fire.
     fires_s: tuple[float, float] = (1.0, 12.0)
     storm_s: float = 40.0
-    # The longest that it may take to come to rest.
+    # The longest that nothing may happen before it comes to rest.
     calm_s: float = 150.0
     faults: int = 7
     late_s: float = 5.0
@@ -264,9 +264,14 @@ class World:
 
     async def finish(self) -> None:
         """Wait until nothing is left to do, and stop."""
-        until_s = self.loop.now_s + self.scenario.calm_s
         await asyncio.sleep(max(0.0, (self.end_of_fires_us - self.wall_us()) / 1e6) + 1.0)
-        while self.loop.now_s < until_s and not self._at_rest():
+        # What was buffered may take long, as long as it goes on.
+        lines, until_s = -1, 0.0
+        while not self._at_rest():
+            if len(self.ledger) != lines:
+                lines, until_s = len(self.ledger), self.loop.now_s + self.scenario.calm_s
+            if self.loop.now_s >= until_s:
+                break
             await asyncio.sleep(1.0)
         self.rested = self._at_rest()
         if not self.rested and self.server is not None:
