@@ -13,7 +13,8 @@ import hashlib
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +130,9 @@ class World:
         self.scenario = scenario = scenario or Scenario()
         self.wordy = wordy
         self.loop = VirtualLoop()
-        self.network = Network(self.loop, self._dice("network"), self.trace)
-        self.disk = Disk(self._dice("disk"))
-        self.clients = Clients(self, self._dice("clients"))
+        self.network = Network(self.loop, self.dice("network"), self.trace)
+        self.disk = Disk(self.dice("disk"))
+        self.clients = Clients(self, self.dice("clients"))
         self.ledger: list[JobLine] = []
         self.log = fx.FaultLog(self.wall_us)
         self.complaints: list[str] = []
@@ -149,10 +150,10 @@ class World:
             to_s = scenario.storm_s - 1
             count = scenario.faults
             plan = fx.plan(
-                self._dice("faults"), nodes=self.node_ids, from_s=2.0, to_s=to_s, count=count, scale=scenario.scale
+                self.dice("faults"), nodes=self.node_ids, from_s=2.0, to_s=to_s, count=count, scale=scenario.scale
             )
         self.plan = list(plan)
-        self._chance = self._dice("world")
+        self._chance = self.dice("world")
         self._hash = hashlib.sha256()
         self._own_folder = folder is None
         where = TMPFS if TMPFS.is_dir() else None
@@ -166,7 +167,7 @@ class World:
             timing=TimingConfig(),
         )
 
-    def _dice(self, what: str) -> random.Random:
+    def dice(self, what: str) -> random.Random:
         # (Seeding with a text does not depend on PYTHONHASHSEED.)
         return random.Random(f"{self.seed}/{what}")  # noqa: S311
 
@@ -200,27 +201,27 @@ class World:
 
     def run(self) -> Outcome:
         """From the first start to the verdict."""
+        stepper = self.steps()
         stuck = None
         try:
-            with installed(self, self._dice("product")):
-                asyncio.set_event_loop(self.loop)
-                try:
-                    self.loop.run_until_complete(self._live())
-                except Stuck as error:
-                    stuck = str(error)
-                finally:
-                    self._collect()
-                    self.over = True
-                    self.loop.end()
-                    asyncio.set_event_loop(None)
-            report = self._judge()
-        finally:
-            if self._own_folder:
-                shutil.rmtree(self.folder, ignore_errors=True)
+            stepper.run(self._live())
+        except Stuck as error:
+            stuck = str(error)
+        except BaseException:
+            stepper.close()
+            raise
+        return stepper.end(stuck)
+
+    def steps(self) -> Stepper:
+        """To run it piece by piece; to be ended, or closed."""
+        return Stepper(self)
+
+    def outcome(self, stuck: str | None) -> Outcome:
+        """The verdict."""
         return Outcome(
             seed=self.seed,
             plan=self.plan,
-            report=report,
+            report=self._judge(),
             trace_hash=self._hash.hexdigest(),
             complaints=self.complaints,
             stuck=stuck,
@@ -230,11 +231,21 @@ class World:
             trace=self.lines,
         )
 
+    def close(self) -> None:
+        """All its processes end."""
+        self._collect()
+        self.over = True
+        self.loop.end()
+
+    def remove(self) -> None:
+        """Its files."""
+        if self._own_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def discard(self) -> None:
         """It is not to be run."""
         self.loop.end()
-        if self._own_folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self.remove()
 
     async def _live(self) -> None:
         scenario = self.scenario
@@ -248,6 +259,19 @@ class World:
         await asyncio.sleep(scenario.storm_s - self.loop.now_s)
         self.mend()
         await asyncio.gather(*busy)
+        await self.finish()
+
+    async def inject(self, planned: fx.Planned) -> None:
+        """One fault, now."""
+        self._inject(planned)
+
+    async def rest(self) -> None:
+        """What schedules fire is over soon; all is mended, and it comes to rest."""
+        self.mend()
+        for node_id in self.node_ids:
+            self.start_node(node_id)
+            while not await self.clients.operate(90, node_id, "release"):
+                await asyncio.sleep(0.5)
         await self.finish()
 
     async def begin(self) -> None:
@@ -626,3 +650,31 @@ class World:
                 process.kill()
         if self.server_process is not None:
             self.server_process.cont()
+        self.start_server()
+
+
+class Stepper:
+    """A world under way: the product runs in it as long as this is open."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._open = ExitStack()
+        self._open.callback(world.remove)
+        self._inside = self._open.enter_context(ExitStack())
+        self._inside.enter_context(installed(world, world.dice("product")))
+        asyncio.set_event_loop(world.loop)
+        self._inside.callback(asyncio.set_event_loop, None)
+        self._inside.callback(world.close)
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Until ``work`` is done."""
+        return self._world.loop.run_until_complete(work)
+
+    def end(self, stuck: str | None = None) -> Outcome:
+        """Judge what is left."""
+        with self._open:
+            self._inside.close()
+            return self._world.outcome(stuck)
+
+    def close(self) -> None:
+        self._open.close()
