@@ -1,4 +1,4 @@
-"""Run a seed again, or many: ``python -m tests.simulation 4711``, ``… 4711 --only 2,5 --trace``, ``… --seeds 10000``."""
+"""Run a seed again, or many: ``python -m tests.simulation 4711 --only 2,5 --trace``, ``… --seeds 10000``."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Clients:
                 answer: Any = await verb(server.service)
             except ScheduleZeroError as error:
                 answer = error
-            except Exception as error:  # noqa: BLE001 - a 500
+            except Exception as error:
                 world.complain({"event": "request_failed", "op": str(op), "error": repr(error)})
                 answer = error
             finally:
@@ -297,6 +297,8 @@ class Clients:
                 await service.system.release(ME, node_id)
             return {}
 
+        if what != "drain":
+            self._world.other_word(node_id)
         return await self.call(None, number, {"node": node_id, "what": what}, verb) is not None
 
     # --- at random ----------------------------------------------------------------------------------------

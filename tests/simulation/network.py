@@ -65,7 +65,7 @@ class Network:
         self._listeners: dict[str, RouterSocket] = {}
         self.connections: dict[int, Connection] = {}
 
-    def context(self, io_threads: int = 1) -> Context:  # noqa: ARG002 - as zmq has it
+    def context(self, io_threads: int = 1) -> Context:
         return Context(self)
 
     def way(self, node: str) -> Way:
@@ -186,7 +186,7 @@ class Network:
         self.loop.later(0.0 if tell_server else KEEPALIVE_S, self._tell_server, connection)
 
     def hang_up(self, connection: Connection, *, by_node: bool, suddenly: bool) -> None:
-        """One end closed. What it had sent may still arrive, and then the other end hears of it, if the way is whole."""
+        """One end closed. What it had sent may still arrive; then the other end hears of it, if the way is whole."""
         way = self.way(connection.dealer.node)
         lost = suddenly and self._random.random() < 0.5
         if by_node:
@@ -259,7 +259,7 @@ class Socket:
         if reader is not None:
             reader[0](*reader[1])
 
-    def recv_multipart(self, flags: int = 0, copy: bool = True) -> list[bytes]:  # noqa: ARG002 - as zmq has it
+    def recv_multipart(self, flags: int = 0, copy: bool = True) -> list[bytes]:
         if not self.inbox:
             raise zmq.Again
         return self.inbox.popleft()
@@ -291,12 +291,12 @@ class Dealer(Socket):
         self.address = address
         self.network.dial(self)
 
-    def send_multipart(self, frames: Sequence[bytes], flags: int = 0) -> None:  # noqa: ARG002 - as zmq has it
+    def send_multipart(self, frames: Sequence[bytes], flags: int = 0) -> None:
         if self.connection is None:
             raise zmq.Again
         self.network.carry(self.connection, True, frames)
 
-    def close(self, linger: int = 0) -> None:  # noqa: ARG002 - what was sent is on its way
+    def close(self, linger: int = 0) -> None:
         self._close(suddenly=False)
 
     def _close(self, *, suddenly: bool) -> None:
@@ -316,7 +316,7 @@ class RouterSocket(Socket):
         self._address = ""
         self.process.holds.append(lambda: self._close(suddenly=True))
 
-    def get_monitor_socket(self, events: int) -> Monitor:  # noqa: ARG002 - as zmq has it
+    def get_monitor_socket(self, events: int) -> Monitor:
         return self.monitor
 
     def disable_monitor(self) -> None:
@@ -334,13 +334,13 @@ class RouterSocket(Socket):
         assert option == zmq.EVENTS
         return zmq.POLLIN if self.inbox else 0
 
-    def send_multipart(self, frames: Sequence[bytes], flags: int = 0) -> None:  # noqa: ARG002 - as zmq has it
+    def send_multipart(self, frames: Sequence[bytes], flags: int = 0) -> None:
         connection = self.peers.get(frames[0])
         if connection is None:
             raise zmq.ZMQError(zmq.EHOSTUNREACH)
         self.network.carry(connection, False, frames[1:])
 
-    def close(self, linger: int = 0) -> None:  # noqa: ARG002 - what was sent is on its way
+    def close(self, linger: int = 0) -> None:
         self._close(suddenly=False)
 
     def _close(self, *, suddenly: bool) -> None:
@@ -354,7 +354,7 @@ class RouterSocket(Socket):
 class Monitor(Socket):
     """Tells the server that some connection ended."""
 
-    def close(self, linger: int = 0) -> None:  # noqa: ARG002 - as zmq has it
+    def close(self, linger: int = 0) -> None:
         self.closed = True
 
 

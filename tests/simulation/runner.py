@@ -12,9 +12,7 @@ from tests.simulation.world import DAY, QUICK, Outcome, Scenario, World
 SCENARIOS = {"quick": QUICK, "full": Scenario(), "day": DAY}
 
 
-def run(
-    seed: int, scenario: Scenario = QUICK, *, only: Sequence[int] | None = None, wordy: bool = False
-) -> Outcome:
+def run(seed: int, scenario: Scenario = QUICK, *, only: Sequence[int] | None = None, wordy: bool = False) -> Outcome:
     """One world. ``only``: of its plan, the faults with these numbers (from 1)."""
     plan = None
     if only is not None:

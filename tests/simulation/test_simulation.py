@@ -54,7 +54,9 @@ def test_what_once_broke_a_promise_breaks_none(seed, scenario):
 
 def test_one_seed_is_one_run_to_the_byte_in_every_process():
     """Whatever the order of hashes in it, and whatever ran in it before."""
-    code = "import sys; from tests.simulation import runner; runner.run(1, runner.QUICK) if sys.argv[1] == '2' else None; "
+    code = (
+        "import sys; from tests.simulation import runner; runner.run(1, runner.QUICK) if sys.argv[1] == '2' else None; "
+    )
     code += "print(runner.run(7, runner.QUICK).trace_hash)"
     told = {
         subprocess.run(
@@ -88,7 +90,7 @@ def test_a_world_sees_what_it_is_to_see():
     assert len(kinds) >= len(KINDS) - 4
     assert seen["executions"] > 500
     assert seen["attempts"] > 50
-    promises = {f"C{number}" for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16, 18, 20, 21, 22)}
+    promises = {f"C{number}" for number in (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 16, 18, 20, 21, 22)}
     assert {promise for promise in promises if seen.get(promise, 0) == 0} == set()
 
 

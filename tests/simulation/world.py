@@ -40,7 +40,7 @@ from tests.simulation.network import Network
 from tests.simulation.seams import installed
 
 # In memory where there is such a place.
-TMPFS = Path("/dev/shm")  # noqa: S108 - a folder of our own in it
+TMPFS = Path("/dev/shm")
 
 
 class Scenario(Struct, frozen=True, kw_only=True):
@@ -78,7 +78,9 @@ class Scenario(Struct, frozen=True, kw_only=True):
 
 
 # For many seeds: everything goes four times as fast as it usually does.
-QUICK = Scenario(schedules=5, clients=2, every_s=0.8, fires_s=(0.5, 5.0), storm_s=10.0, calm_s=60.0, faults=4, scale=0.25)
+QUICK = Scenario(
+    schedules=5, clients=2, every_s=0.8, fires_s=(0.5, 5.0), storm_s=10.0, calm_s=60.0, faults=4, scale=0.25
+)
 # For speed: a day in which nothing happens that is not planned.
 DAY = Scenario(
     schedules=50, clients=0, fires_s=(60.0, 3600.0), storm_s=86_400.0, faults=0, slots=10, calm_s=600.0, steady=True
@@ -161,6 +163,9 @@ class World:
         self._stops: dict[Process, asyncio.Event] = {}
         self._downs: dict[str, int] = {}
         self._operated: set[str] = set()
+        self._operators: set[asyncio.Task[None]] = set()
+        # Node → its drain in the fault log.
+        self._drains: dict[str, int] = {}
         self._config = ServerConfig(
             handler_registry=str(self.folder / "registry.yaml"),
             dispatch=scenario.dispatch,
@@ -169,7 +174,7 @@ class World:
 
     def dice(self, what: str) -> random.Random:
         # (Seeding with a text does not depend on PYTHONHASHSEED.)
-        return random.Random(f"{self.seed}/{what}")  # noqa: S311
+        return random.Random(f"{self.seed}/{what}")
 
     # --- clocks, trace --------------------------------------------------------------------------------------
 
@@ -253,7 +258,9 @@ class World:
         for planned in self.plan:
             self.loop.later(planned.at_s - self.loop.now_s, self._inject, planned)
         busy = [
-            asyncio.create_task(self.clients.busy(number + 1, scenario.storm_s, scenario.every_s), name=f"client {number}")
+            asyncio.create_task(
+                self.clients.busy(number + 1, scenario.storm_s, scenario.every_s), name=f"client {number}"
+            )
             for number in range(scenario.clients)
         ]
         await asyncio.sleep(scenario.storm_s - self.loop.now_s)
@@ -268,6 +275,8 @@ class World:
     async def rest(self) -> None:
         """What schedules fire is over soon; all is mended, and it comes to rest."""
         self.mend()
+        while self._operators:
+            await asyncio.sleep(0.2)
         for node_id in self.node_ids:
             self.start_node(node_id)
             while not await self.clients.operate(90, node_id, "release"):
@@ -310,7 +319,9 @@ class World:
         server = self.server
         if server is None:
             return
-        sql = "SELECT count(*) FROM executions WHERE state NOT IN ({})".format(", ".join(f"'{one.value}'" for one in sorted(TERMINAL)))
+        sql = "SELECT count(*) FROM executions WHERE state NOT IN ({})".format(
+            ", ".join(f"'{one.value}'" for one in sorted(TERMINAL))
+        )
 
         def both(conn: Any) -> tuple[int, int]:
             return conn.exec_driver_sql(sql).scalar_one(), server.store.tally.total
@@ -371,7 +382,7 @@ class World:
         try:
             server = Server(self._config, self.folder, clock=process)
             await server.start()
-        except Exception as error:  # noqa: BLE001 - the process ends, and whoever keeps it running starts it again
+        except Exception as error:
             if not isinstance(error, StoreUnavailable):
                 self.complain({"event": "server_did_not_start", "error": repr(error)})
             self.trace("server does not start", type(error).__name__)
@@ -438,7 +449,7 @@ class World:
             self.trace("denied", name, str(error))
             if name == node_id:
                 self.loop.later(1.0, self.start_node, node_id)
-        except Exception as error:  # noqa: BLE001 - the process ends
+        except Exception as error:
             self.complain({"event": "node_failed", "node": name, "error": repr(error)})
         self.loop.later(0.0, process.kill)
 
@@ -622,22 +633,31 @@ class World:
         self._while(planned, lambda: add(amount), lambda: add(-amount))
 
     def _do_drain(self, planned: fx.Planned) -> None:
-        asyncio.ensure_future(self._operate(planned), loop=self.loop)
+        task = self.loop.create_task(self._operate(planned), name=f"operator of {planned.node}")
+        self._operators.add(task)
+        task.add_done_callback(self._operators.discard)
 
     _do_cordon = _do_drain
 
     async def _operate(self, planned: fx.Planned) -> None:
-        """An operator takes a node out of service, and back."""
-        if planned.node in self._operated or not await self.clients.operate(90, planned.node, planned.kind):
+        """An operator takes a node out of service, and back; one at a time."""
+        node_id = planned.node
+        if node_id in self._operated:
             return
-        self._operated.add(planned.node)
-        number = self.log.add(FaultKind.DRAIN, f"node:{planned.node}", None) if planned.kind == "drain" else None
-        await asyncio.sleep(planned.length_s)
+        self._operated.add(node_id)
+        if await self.clients.operate(90, node_id, planned.kind):
+            if planned.kind == "drain":
+                self._drains[node_id] = self.log.add(FaultKind.DRAIN, f"node:{node_id}", None)
+            await asyncio.sleep(planned.length_s)
+            while not await self.clients.operate(90, node_id, "release"):
+                await asyncio.sleep(1.0)
+        self._operated.discard(node_id)
+
+    def other_word(self, node_id: str) -> None:
+        """Somebody says something else about a node: from now on it may not be draining any more."""
+        number = self._drains.pop(node_id, None)
         if number is not None:
             self.log.over(number)
-        while not await self.clients.operate(90, planned.node, "release"):
-            await asyncio.sleep(1.0)
-        self._operated.discard(planned.node)
 
     def mend(self) -> None:
         """The storm is over: everything works again, and everybody is there."""
