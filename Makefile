@@ -36,6 +36,10 @@ test: lint debian ## everything CI runs: lint, then the whole test suite
 test-long: setup debian ## the tests that take minutes: complete sweeps, long runs
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup -m long $(ARGS)
 
+.PHONY: mutants
+mutants: setup debian var ## put each seeded bug into a scratch copy, and see that a test notices
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
 # strace kills a process at a chosen system call, faketime sets its clock. Root gets them installed; for others the
 # tests that need one say so and skip.
 .PHONY: debian

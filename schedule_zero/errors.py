@@ -86,7 +86,7 @@ class Unauthenticated(ScheduleZeroError):
 
 
 class Forbidden(ScheduleZeroError):
-    """The token's role does not allow this."""
+    """The token does not allow this: its role, or what it is bound to."""
 
     code = "forbidden"
     http_status = 403
@@ -333,6 +333,12 @@ class DuplicateNode(Denied):
     code = "duplicate_node"
     http_status = 409
     exit_code = 4
+
+
+class ResultIncomplete(Conflict):
+    """Not all of the result's parts have been sent: go on from ``upto``, then report it again."""
+
+    code = "result_incomplete"
 
 
 class LeaseLost(ScheduleZeroError):

@@ -78,6 +78,8 @@ class SkipReason(StrEnum):
     FROZEN = "frozen"
     # The schedule was changed or deleted after it was due and before it was decided.
     CHANGED = "changed"
+    # It was to run on every node that matches, and there was none.
+    NO_NODE = "no_node"
 
 
 class AttemptOutcome(StrEnum):
@@ -166,6 +168,8 @@ class DayRule(StrEnum):
 
 # How many fires a schedule may be asked to make up for, or to skip in advance.
 MAX_CATCH_UP = 1000
+# Parts of one fire.
+MAX_FIRE_SHARDS = 1000
 MAX_SKIPS = 100
 
 
@@ -218,6 +222,14 @@ class Policies(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     exclude: Annotated[tuple[CalendarName, ...], Meta(max_length=20)] = ()
     require: Annotated[tuple[CalendarName, ...], Meta(max_length=20)] = ()
     business_days: BusinessDays | None = None
+    # Each run is a group: one execution on every node that matches, or so many parts.
+    broadcast: bool = False
+    shards: Annotated[int, Meta(ge=1, le=MAX_FIRE_SHARDS)] | None = None
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a run is several executions with one outcome."""
+        return self.broadcast or self.shards is not None
 
 
 NO_POLICIES = Policies()
@@ -273,10 +285,21 @@ class Execution(Struct, kw_only=True, gc=False):
     # Of a result that is stored aside; ``result`` is None then.
     result_bytes: int | None = None
     error: bytes | None = None
+    # How far its last attempt came (``Reached`` as JSON), once that is over.
+    progress: bytes | None = None
 
 
 # (handler, method, ``Execution.lane``): what agrees in these may run on the same nodes, and waits in one queue.
 LaneKey: TypeAlias = tuple[str, str, str | None]
+
+
+class Reached(Struct, kw_only=True):
+    """What an attempt said last of how far it had come; kept with it, as JSON, when it is over."""
+
+    percent: float | None = None
+    text: str = ""
+    # On the server's clock.
+    at_us: int
 
 
 class Attempt(Struct, kw_only=True, gc=False):
@@ -292,6 +315,8 @@ class Attempt(Struct, kw_only=True, gc=False):
     finished_us: int | None = None
     cpu_us: int | None = None
     peak_rss_bytes: int | None = None
+    # ``Reached`` as JSON.
+    progress: bytes | None = None
     error: bytes | None = None
 
 
@@ -347,8 +372,13 @@ class Fire(Struct, kw_only=True, gc=False):
     count: int = 1
     last_nominal_us: int | None = None
     decided_us: int = 0
-    # More about the reason: which calendar, whose request.
+    # More about the reason: which calendar, whose request. Of one that ran: what its group is made of.
     detail: str | None = None
+
+    @property
+    def is_group(self) -> bool:
+        """Whether ``execution_id`` is the id of a group (``timing.fire_groups``)."""
+        return self.execution_id is not None and self.detail is not None
 
 
 class ScheduleVersion(Struct, kw_only=True):

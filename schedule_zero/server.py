@@ -130,11 +130,21 @@ class Server:
             store=self.store, timer=self.timer, audits=audits, clock=clock, every_s=config.audit.every_s
         )
         access = AccessService(store=self.store, curve=self.curve, clock=clock)
+        groups = GroupService(
+            store=self.store,
+            dispatcher=self.dispatcher,
+            executions=executions,
+            hub=self.hub,
+            clock=clock,
+            limits=config.limits,
+            max_bytes=config.http.max_body_bytes,
+        )
         schedules = ScheduleService(
             store=self.store,
             dispatcher=self.dispatcher,
             timer=self.timer,
             executions=executions,
+            groups=groups,
             clock=clock,
             limits=config.limits,
             timing=config.timing,
@@ -142,15 +152,7 @@ class Server:
         self.service = Service(
             executions=executions,
             logs=LogService(store=self.store, dispatcher=self.dispatcher),
-            groups=GroupService(
-                store=self.store,
-                dispatcher=self.dispatcher,
-                executions=executions,
-                hub=self.hub,
-                clock=clock,
-                limits=config.limits,
-                max_bytes=config.http.max_body_bytes,
-            ),
+            groups=groups,
             dead_letters=dead_letters,
             jobs=JobService(
                 store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.dispatch, access=access

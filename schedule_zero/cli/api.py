@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from schedule_zero.cli.app import App, version_option
+from schedule_zero.cli.arguments import Number
 
 if TYPE_CHECKING:
     from schedule_zero.client import Client
@@ -101,8 +102,9 @@ def _connection_options() -> list[click.Option]:
             help="Where a server of this machine left its address and token. [env: SCHEDULE_ZERO_STATE_DIR]",
         ),
         click.Option(
-            ["--request-timeout", "timeout_s"],
-            type=click.FloatRange(min=0, min_open=True),
+            # Not called timeout_s: a job's own --timeout is, and click keeps what was given by these names.
+            ["--request-timeout", "request_timeout_s"],
+            type=Number(min=0, min_open=True),
             metavar="SECONDS",
             expose_value=False,
             callback=_remember("timeout_s"),

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from schedule_zero.cli.api import ApiGroup, Caller, main, segment, with_caller
-from schedule_zero.cli.arguments import json_document
+from schedule_zero.cli.arguments import Number, json_document
 from schedule_zero.cli.client_executions import COLUMNS as EXECUTIONS
 from schedule_zero.cli.job_options import job_options, split_options
 from schedule_zero.cli.output import Column, moment, show_fields, show_json, show_table
@@ -106,7 +106,7 @@ def show(caller: Caller, **query: Any) -> None:
 @_which_options
 @click.option("--params", help="One ID: all its parameters anew, as JSON, @file or - (standard input).")
 @click.option("--patch", help="Merged into the parameters of each of them (RFC 7386): JSON, @file or -.")
-@click.option("--rate", type=click.FloatRange(0, 1000, min_open=True), help="Executions per second. [a group: 10]")
+@click.option("--rate", type=Number(0, 1000, min_open=True), help="Executions per second. [a group: 10]")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @job_options
 @with_caller

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -24,10 +25,20 @@ COLUMNS: list[Column] = [
     ("TRY", "attempt"),
     ("CREATED", moment("created_at")),
     ("TOOK", lambda record: _took(record.get("duration_ms"))),
-    ("ERROR", lambda record: (record.get("error") or {}).get("message", "")),
+    ("ERROR", lambda record: _error_words(record.get("error"))),
 ]
+
+
+def _reached(record: Mapping[str, Any]) -> str | None:
+    """How far it is; or came, if it is over."""
+    progress = record.get("progress")
+    words = progress_words(progress) if progress else None
+    return f"reached {words}" if words and record.get("finished_at") else words
+
+
 FIELDS = (
-    "id", "status", "handler_id", "job_method", "job_params", "schedule_id", "origin", "parent_id", "group_id", "shard",
+    "id", "status", "cancel_requested", "handler_id", "job_method", "job_params", "schedule_id", "origin", "parent_id",
+    "group_id", "shard",
     "priority",
     "attempt", "node_id", "nominal_time", "not_before", "created_at", "dispatched_at", "started_at", "finished_at",
     "stored_at", "duration_ms", "cpu_ms", "peak_rss_bytes", "lost_count", "idempotency_key", "progress", "waiting_for",
@@ -40,12 +51,18 @@ ATTEMPTS: list[Column] = [
     ("FINISHED", moment("finished_at")),
     ("CPU", lambda attempt: _took(attempt.get("cpu_ms"))),
     ("MEMORY", lambda attempt: _mib(attempt.get("peak_rss_bytes"))),
-    ("ERROR", lambda attempt: (attempt.get("error") or {}).get("message", "")),
+    ("PROGRESS", _reached),
+    ("ERROR", lambda attempt: _error_words(attempt.get("error"))),
 ]
 
 
 # What isn't among them is the default.
 OPTIONS: list[Column] = [("OPTION", "name"), ("VALUE", "value"), ("SAID BY", "source")]
+
+
+def _error_words(error: dict[str, Any] | None) -> str:
+    """With its type: the message of a KeyError is nothing but the key."""
+    return f"{error.get('type', '')}: {error.get('message', '')}" if error else ""
 
 
 def _took(milliseconds: float | None) -> str | None:
@@ -113,8 +130,10 @@ def _show(caller: Caller, record: dict[str, Any]) -> None:
     if caller.json:
         show_json(record)
         return
-    progress = record.get("progress")
-    show_fields(record | ({"progress": progress_words(progress)} if progress else {}), FIELDS)
+    progress = _reached(record)
+    # Only where it says something: the node has not confirmed yet, or the job's own end came first.
+    asked = {"cancel_requested": record.get("cancel_requested") or None}
+    show_fields(record | asked | ({"progress": progress} if progress else {}), FIELDS)
     options = record["options"]
     if options["sources"]:
         say("\noptions")
@@ -150,7 +169,7 @@ def result(caller: Caller, id: str) -> None:
 @click.option("--handler", "handler_id", help="All of this handler.")
 @click.option("--method", "job_method", help="… of this method.")
 @click.option("--schedule", "schedule_id", help="… of this schedule.")
-@click.option("--group", "group_id", help="… of this backfill.")
+@click.option("--group", "group_id", help="… of this group or backfill.")
 @click.option("--node", "node_id", help="… that this node has.")
 @click.option("--status", multiple=True, help="… in this state (may be repeated, or separated by commas).")
 @click.option("--since", type=Moment(), help="… created at this moment or later (-1h, 2030-01-01T00:00:00Z).")

@@ -183,7 +183,14 @@ def run_now(caller: Caller, id: str, wait: bool, wait_s: float | None) -> None:
       schedule-zero run-now nightly --wait
     """
     with caller.client() as client:
-        _show(caller, client, [client.run_schedule(id)], wait=wait, wait_s=wait_s)
+        policies = client.get_schedule(id).policies
+        made = client.run_schedule(id)
+        if not (policies.get("broadcast") or policies.get("shards")):
+            _show(caller, client, [made], wait=wait, wait_s=wait_s)
+        elif wait or wait_s is not None:
+            show_group(caller, made, wait=wait, wait_s=wait_s)
+        else:
+            _show_ids(caller, [made])
 
 
 def _lines(source: str) -> list[Any]:

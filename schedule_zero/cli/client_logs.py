@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import click
@@ -91,7 +92,7 @@ def _say(caller: Caller, line: dict[str, Any], *, timestamps: bool) -> None:
 def progress_words(progress: dict[str, Any]) -> str:
     """``42 %, about 3 min left: page 17``."""
     percent, left_s = progress.get("percent"), progress.get("eta_s")
-    words = "" if percent is None else f"{percent:g} %"
+    words = "" if percent is None else f"{math.floor(percent * 10) / 10:g} %"
     if left_s:
         words += f", about {span(left_s)} left"
     text = progress.get("text")

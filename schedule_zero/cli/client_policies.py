@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from schedule_zero.cli.api import Caller, main, schedule_path, segment, with_caller
-from schedule_zero.cli.arguments import Duration, Moment
+from schedule_zero.cli.arguments import Duration, Moment, Number
 from schedule_zero.cli.client_executions import each
 from schedule_zero.cli.output import Column, exact_moment, moment, short_moment, show_json, show_table
 from schedule_zero.cli.terminal import say
@@ -78,6 +78,8 @@ def policy_options(command: F) -> F:
         click.option(
             "--business-days", type=DayRule(), metavar="RULE:CALENDAR", help="On other days: skip, previous or next."
         ),
+        click.option("--broadcast", is_flag=True, help="Each run is on every node that matches then."),
+        click.option("--shards", type=click.IntRange(1, 1000), help="Each run is in so many parts."),
     )
     for option in reversed(options):
         command = option(command)
@@ -89,6 +91,7 @@ def take_policies(given: dict[str, Any]) -> dict[str, Any]:
     names = (
         "overlap", "catch_up", "catch_up_max", "coalesce", "max_fires", "max_failures", "jitter_s", "exclude",
         "require", "catch_up_window_s", "jitter", "business_days", "keep_s", "keep_last",
+        "broadcast", "shards",
     )  # fmt: skip
     taken = {name: given.pop(name) for name in names}
     return {name: value for name, value in taken.items() if value not in (None, False, ())}
@@ -218,7 +221,7 @@ def _asked_how_to_thaw() -> str:
 @click.argument("id")
 @click.option("--from", "from_", type=Moment(), metavar="MOMENT", required=True, help="The first moment, included.")
 @click.option("--to", type=Moment(), metavar="MOMENT", required=True, help="The last moment, included; not after now.")
-@click.option("--rate", type=click.FloatRange(0, 1000, min_open=True), help="Executions created per second. [10]")
+@click.option("--rate", type=Number(0, 1000, min_open=True), help="Executions created per second. [10]")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @with_caller
 def backfill(caller: Caller, id: str, from_: float, to: float, rate: float | None, yes: bool) -> None:

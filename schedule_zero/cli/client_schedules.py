@@ -48,7 +48,7 @@ FIRES: list[Column] = [
     ("OUTCOME", "outcome"),
     ("REASON", lambda record: " ".join(filter(None, (record["reason"], record["detail"]))) or None),
     ("COUNT", "count"),
-    ("EXECUTION", "execution_id"),
+    ("EXECUTION", lambda record: record["execution_id"] or record["group_id"]),
 ]
 
 

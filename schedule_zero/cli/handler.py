@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from schedule_zero.cli.app import SingleApp, run_async, stop_on_signals, version_option
+from schedule_zero.cli.arguments import Number
 
 if TYPE_CHECKING:
     from schedule_zero.node.settings import Curve, HttpAccess, NodeSettings
@@ -112,7 +113,7 @@ Examples:
     "--drain",
     "drain_s",
     envvar="SCHEDULE_ZERO_DRAIN_S",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=30.0,
     metavar="SECONDS",
     help="How long running jobs may take to finish after SIGTERM. [30]",

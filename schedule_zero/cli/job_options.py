@@ -20,8 +20,8 @@ JOB_OPTIONS = {
     ),
     "backoff": click.option(
         "--backoff",
-        type=click.Choice(["fixed", "linear", "exponential", "fibonacci"]),
-        help="How that pause grows from attempt to attempt. [fixed]",
+        type=click.Choice(["fixed", "linear", "exponential", "fibonacci", "list"]),
+        help="How that pause grows from attempt to attempt. [fixed; list where --retry-delays are given]",
     ),
     "retry_delays_s": click.option(
         "--retry-delays", "retry_delays_s", type=Durations(), help="The pauses one by one: 1s,10s,5m."

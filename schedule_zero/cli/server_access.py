@@ -27,6 +27,8 @@ TOKENS: list[Column] = [
     ("ID", "id"),
     ("NAME", "name"),
     ("ROLE", "role"),
+    ("BOT", "bot_id"),
+    ("HANDLERS", "handlers"),
     ("CREATED", moment("created_at")),
     ("REVOKED", moment("revoked_at")),
 ]
@@ -54,18 +56,32 @@ def token() -> None:
     "--role", type=click.Choice(["worker", "viewer", "operator", "admin"]), default="operator", help="[operator]"
 )
 @click.option("--expires", type=Duration(), metavar="DURATION", help="Refuse it after this time: 90d, 12h. [never]")
+@click.option("--bot-id", default="*", metavar="ID", help="A worker's: may be this bot, or node over HTTP, only. [any]")
+@click.option(
+    "--handler", "handlers", multiple=True, help="A worker's: may serve only this handler (may be repeated). [any]"
+)
 @OUTPUT
 @click.pass_context
-def create_token(ctx: click.Context, name: str, role: str, expires: float | None, output: str) -> None:
+def create_token(
+    ctx: click.Context,
+    name: str,
+    role: str,
+    expires: float | None,
+    bot_id: str,
+    handlers: tuple[str, ...],
+    output: str,
+) -> None:
     """Make a token and print it, this once. NAME says what it is for."""
+    allowed = list(handlers) or ["*"]
 
     async def direct(access: AccessService, principal: Principal) -> Any:
         from schedule_zero.model import Role
 
-        made, secret = await access.create_token(principal, name, Role(role), expires)
-        return {"id": made.id, "name": made.name, "role": made.role, "token": secret}
+        made, secret = await access.create_token(principal, name, Role(role), expires, bot_id=bot_id, handlers=allowed)
+        return _plain(made, "id", "name", "role", "bot_id", "handlers") | {"token": secret}
 
-    made = _do(ctx, direct, "POST", "/api/tokens", {"name": name, "role": role, "expires_s": expires})
+    body = {"name": name, "role": role, "expires_s": expires, "bot_id": bot_id, "handlers": allowed}
+    made = _do(ctx, direct, "POST", "/api/tokens", body)
     if output == "json":
         show_json(made)
         return
@@ -80,7 +96,7 @@ def list_tokens(ctx: click.Context, output: str) -> None:
     """List tokens, revoked ones too; never their secrets."""
 
     async def direct(access: AccessService, _: Principal) -> Any:
-        return {"tokens": [_plain(one, "id", "name", "role") for one in await access.tokens()]}
+        return {"tokens": [_plain(one, "id", "name", "role", "bot_id", "handlers") for one in await access.tokens()]}
 
     found = _do(ctx, direct, "GET", "/api/tokens")["tokens"]
     show_json(found) if output == "json" else show_table(found, TOKENS, none="no tokens")

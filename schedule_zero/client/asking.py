@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypeVar, cast
@@ -59,7 +60,7 @@ class Asking:
         if key is not None:
             headers += (("idempotency-key", key),)
         # A write without a body needs the type as well: the server takes no write that a form could have sent.
-        encoded = None if body is None else msgspec.json.encode(body)
+        encoded = None if body is None else _encoded(body)
         if method not in ("GET", "HEAD"):
             headers += (("content-type", "application/json"),)
         request = Request(method, path, as_query(query or {}), encoded, headers, repeatable, wait_s)
@@ -122,11 +123,33 @@ def segment(value: str) -> str:
     return quote(value, safe="")
 
 
+def _encoded(body: Any) -> bytes:
+    """As JSON. InvalidField for a number that JSON has no word for: it would arrive as null, which means "not said"."""
+    encoded = msgspec.json.encode(body)
+    # Looked for only where it may be: a large body costs nothing more.
+    if b"null" in encoded:
+        _refuse_non_finite(body, "")
+    return encoded
+
+
+def _refuse_non_finite(value: Any, pointer: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidField(f"expected a finite number, got {value}", pointer=pointer)
+    if isinstance(value, msgspec.Struct):
+        value = {name: getattr(value, name) for name in value.__struct_fields__}
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _refuse_non_finite(item, f"{pointer}/{name}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _refuse_non_finite(item, f"{pointer}/{index}")
+
+
 def bulks(name: str, items: Iterable[Any]) -> Iterator[msgspec.Raw]:
     """Bodies ``{"name": [items…]}``, each within what one request may hold, in number and in bytes."""
     encoded: list[bytes] = []
     size = 0
-    for item in map(msgspec.json.encode, items):
+    for item in map(_encoded, items):
         if encoded and (len(encoded) == BULK or size + len(item) > BULK_BYTES):
             yield _array(name, encoded)
             encoded, size = [], 0

@@ -69,6 +69,8 @@ class AttemptRecord(Record, frozen=True):
     # What its process used, where it had one of its own (``isolation``).
     cpu_ms: float | None = None
     peak_rss_bytes: int | None = None
+    # How far it is, or was when it ended: {percent, text, at_us, eta_s}; None if it never said so.
+    progress: dict[str, Any] | None = None
     error: JobError | None = None
 
 
@@ -109,7 +111,8 @@ class ExecutionRecord(Record, frozen=True):
     omitted: list[str] = []
     job_params: dict[str, Any] = {}
     attempts: list[AttemptRecord] = []
-    progress: Any = None
+    # How far its last attempt is, or came: {percent, text, at_us, eta_s}.
+    progress: dict[str, Any] | None = None
     # While it is pending: {reason, detail, running, limit, until}.
     waiting_for: dict[str, Any] | None = None
 
@@ -197,6 +200,7 @@ class FireRecord(Record, frozen=True):
     generation: int = 1
     reason: SkipReason | None = None
     execution_id: str | None = None
+    group_id: str | None = None
     count: int = 1
     last_nominal_time: datetime | None = None
     decided_at: datetime | None = None

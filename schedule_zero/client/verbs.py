@@ -324,7 +324,10 @@ class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, LogVerbs, 
 
     @verb
     def run_schedule(self, id: str) -> Flow[str]:
-        """Run a schedule's job once, now; its times stay as they are. The id of the execution."""
+        """Run a schedule's job once, now; its times stay as they are. The id of the execution.
+
+        Where the schedule says ``broadcast`` or ``shards``: that of the group (``wait_group``).
+        """
         made = yield from self.ask("POST", f"/api/schedules/{segment(id)}/run", answers.Created, key=new_id())
         return made.id
 

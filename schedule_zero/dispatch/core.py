@@ -130,6 +130,7 @@ class Core:
         self.place = placing.place
         self.why_nobody = placing.book.why_nobody
         self.takers = placing.book.takers
+        self.awaits_nodes = membership.awaits_nodes
         self.unserved = placing.book.unserved
         self.abandoned = placing.abandoned
         self.start_failed = placing.start_failed

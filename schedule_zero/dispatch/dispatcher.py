@@ -102,7 +102,7 @@ class Dispatcher:
         self.logs = LogIntake(
             submit=recorder.submit, send=self._send, stats=self.stats, limit_bytes=config.limits.log_bytes
         )
-        self._results = ResultIntake(
+        self.results = ResultIntake(
             store=store,
             submit=recorder.submit,
             spawn=recorder.spawn,
@@ -115,7 +115,7 @@ class Dispatcher:
             curve=curve,
             recorder=recorder,
             logs=self.logs,
-            results=self._results,
+            results=self.results,
             send=self._send,
             stats=self.stats,
             clock=clock,
@@ -231,7 +231,7 @@ class Dispatcher:
         self._stopping = True
         self._core.close()
         self.logs.close()
-        self._results.close()
+        self.results.close()
         self._due.stop()
         if self._waking is not None:
             self._waking.cancel()
@@ -297,6 +297,10 @@ class Dispatcher:
     def why_nobody(self, key: LaneKey) -> str | None:
         """Why no connected node may run what is in this lane; None: one may."""
         return self._core.why_nobody(key)
+
+    def awaits_nodes(self) -> bool:
+        """Whether nodes that were connected when the last server ended may still be on their way back."""
+        return self._core.awaits_nodes(self._clock.mono_s())
 
     def takers(self, key: LaneKey) -> list[str]:
         """The connected nodes that may run what is in this lane and take new work, by id."""

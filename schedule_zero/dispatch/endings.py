@@ -25,7 +25,7 @@ from schedule_zero.dispatch.sessions import (
     LiveNode,
     Session,
 )
-from schedule_zero.model import Attempt, AttemptOutcome, Execution, JobError, State
+from schedule_zero.model import Attempt, AttemptOutcome, Execution, JobError, Reached, State
 from schedule_zero.rules import ending as rules
 from schedule_zero.rules.birth import start_by_us
 from schedule_zero.rules.ending import Ending
@@ -33,7 +33,7 @@ from schedule_zero.rules.limits import limits_of
 from schedule_zero.rules.options import options_of
 from schedule_zero.rules.signature import signature
 from schedule_zero.store.executions import EndItem, Refusal
-from schedule_zero.wire.messages import Cancel, ResultAck, ResultItem
+from schedule_zero.wire.messages import Cancel, LastProgress, ResultAck, ResultItem
 
 COMPLETED = AttemptOutcome.COMPLETED
 STATE_COMPLETED = State.COMPLETED
@@ -99,6 +99,7 @@ class Endings:
                     stored_us=now.wall_us,
                     cpu_us=item.cpu_us,
                     peak_rss_bytes=item.peak_rss_bytes,
+                    progress=None if item.progress is None else reached(item.progress, now.wall_us),
                     attempt=row.attempt,
                     node_id=row.node_id,
                     dispatched_us=row.dispatched_us,
@@ -140,6 +141,7 @@ class Endings:
             finished_us=finished_us,
             result=result,
             used=(item.cpu_us, item.peak_rss_bytes),
+            progress=None if item.progress is None else reached(item.progress, now.wall_us),
         )
 
     def _broken(self, result: bytes) -> JobError | None:
@@ -205,6 +207,7 @@ class Endings:
         started_us: int | None = None,
         finished_us: int | None = None,
         used: tuple[int | None, int | None] = (None, None),
+        progress: bytes | None = None,
         archive: bool = False,
     ) -> None:
         row = att.row
@@ -230,6 +233,7 @@ class Endings:
                 dead_letter=signature(row, ending.state, error),
                 cpu_us=used[0],
                 peak_rss_bytes=used[1],
+                progress=progress,
                 not_before_us=not_before_us,
                 start_by_us=row.start_by_us if ending.goes_on else None,
                 lost=ending.lost,
@@ -408,8 +412,15 @@ def _stale(item: ResultItem, node: LiveNode, now: Now) -> Attempt:
         finished_us=item.finished_us or now.wall_us,
         cpu_us=item.cpu_us,
         peak_rss_bytes=item.peak_rss_bytes,
+        progress=None if item.progress is None else reached(item.progress, now.wall_us),
         error=None if item.error is None else encode_error(item.error),
     )
+
+
+def reached(progress: LastProgress, now_us: int) -> bytes:
+    """As it is stored; never of a time to come."""
+    at_us = now_us if progress.at_us is None else min(progress.at_us, now_us)
+    return _encode_json(Reached(percent=progress.percent, text=progress.text, at_us=at_us))
 
 
 def encode_error(error: JobError) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -21,6 +21,8 @@ from schedule_zero.dispatch.inbound import Inbound
 from schedule_zero.dispatch.sessions import COUNTED, PLACED, STARTING
 from schedule_zero.errors import TooManyRequests, Unauthenticated
 from schedule_zero.wire import messages as m
+
+Event: TypeAlias = "Callable[[bytes, Any, Now], None]"
 
 # A claim whose time is up waits for so long at most for what is on the way to it.
 SETTLE_S = 5.0
@@ -41,10 +43,16 @@ class Ask(Struct, kw_only=True):
     wait_s: float = 0.0
     # Whether its token is still good, when it has waited.
     allowed: Callable[[], bool] = lambda: True
+    # Only of these handlers may it be given jobs; None: of any.
+    handlers: frozenset[str] | None = None
     # Every token that the bot holds, if it says so.
     running: frozenset[int] | None = None
     # It takes no more work, and is signed off once it holds nothing.
     leaving: bool = False
+
+    def takes(self, handler_id: str | None) -> bool:
+        """Whether it may be given a job of this handler."""
+        return self.handlers is None or handler_id in self.handlers
 
 
 class Given(Struct, kw_only=True):
@@ -73,8 +81,7 @@ class Held(Struct):
 
 
 class Claim(Struct, eq=False):
-    want: int
-    allowed: Callable[[], bool]
+    ask: Ask
     done: asyncio.Future[list[m.DispatchItem]]
 
 
@@ -117,7 +124,7 @@ class Claims:
         if len(bot.claims) >= MAX_CLAIMS:
             raise TooManyRequests(f"{MAX_CLAIMS} claims of {bot.node_id!r} are waiting already")
         loop = asyncio.get_running_loop()
-        claim = Claim(ask.want, ask.allowed, loop.create_future())
+        claim = Claim(ask, loop.create_future())
         bot.claims.append(claim)
         self.open_window(bot)
         timer = loop.call_later(ask.wait_s, self._time_is_up, bot, claim)
@@ -163,37 +170,42 @@ class Claims:
         session = self._core.sessions.get(bot.peer)
         if session is None:
             return
-        want = sum(claim.want for claim in bot.claims)
+        want = sum(claim.ask.want for claim in bot.claims)
         if want or session.ready:
             # Not ``node.held``: that counts what is on the way already, to these very claims.
             attempts = session.node.attempts
             taken = sum(token in attempts and attempts[token].phase in COUNTED for token in bot.held)
             self.say(bot, m.Credit(s="", window=taken + want))
 
-    def with_closed_window(self, bot: Bot, message: m.Result | m.Reject) -> None:
+    def with_closed_window(self, bot: Bot, message: m.Result | m.Reject, event: Event | None = None) -> None:
         """A place that becomes free is no place that a claim has asked for."""
         session = self._core.sessions.get(bot.peer)
         if session is not None and session.ready:
             self.say(bot, m.Credit(s="", window=0))
-        self.say(bot, message)
+        self.say(bot, message, event)
         self.open_window(bot)
 
     def hand_out(self, bot: Bot) -> None:
         """Give what is ready to the claims, the oldest first. One that has something is answered at once."""
         bot.handing_out = False
         now = self.now()
-        while bot.ready and bot.claims:
-            claim = bot.claims[0]
-            if not claim.allowed():
+        for claim in list(bot.claims):
+            if not bot.ready:
+                break
+            if not claim.ask.allowed():
                 self._finish(bot, claim, Unauthenticated("the token was revoked, or has expired"))
                 continue
             items: list[m.DispatchItem] = []
             size = 0
             for item, _ in bot.ready.values():
-                if len(items) == claim.want or (items and size + len(item.params) > MAX_ANSWER_BYTES):
+                if not claim.ask.takes(item.handler_id):
+                    continue
+                if len(items) == claim.ask.want or (items and size + len(item.params) > MAX_ANSWER_BYTES):
                     break
                 items.append(item)
                 size += len(item.params)
+            if not items:
+                continue
             held = Held(now.mono_s + self._config.lease_s)
             for item in items:
                 del bot.ready[item.token]
@@ -229,12 +241,12 @@ class Claims:
             bot, m.Reject(s="", items=[m.RejectedItem(token=token, reason=reason) for token in tokens])
         )
 
-    def say(self, bot: Bot, message: Any) -> None:
-        """What a node would send; nothing where the session is over."""
+    def say(self, bot: Bot, message: Any, event: Event | None = None) -> None:
+        """What a node would send; nothing where the session is over. ``event``: where it goes, if not the usual way."""
         session = self._core.sessions.get(bot.peer)
         if session is not None:
             message.s = session.s
-            self._inbound.events[type(message)](bot.peer, message, self.now())
+            (event or self._inbound.events[type(message)])(bot.peer, message, self.now())
             self._changed()
 
     def now(self) -> Now:

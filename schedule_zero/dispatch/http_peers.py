@@ -44,6 +44,7 @@ from msgspec.structs import replace
 
 from schedule_zero.clock import Clock
 from schedule_zero.config import DispatchConfig
+from schedule_zero.dispatch.answers import ANSWER_S, within
 from schedule_zero.dispatch.core import REPORTABLE, Core
 from schedule_zero.dispatch.effects import Now
 from schedule_zero.dispatch.http_claims import Ask, Beat, Bot, Claims, Given, Held
@@ -74,8 +75,6 @@ INSTANCE = "http:"
 HOARD_S = 1.0
 # A bot without attempts that has said nothing for so long is signed off.
 IDLE_S = 60.0
-# The store has so long for a declaration or a result.
-ANSWER_S = 10.0
 # Bots that are known at a time.
 MAX_BOTS = 10_000
 
@@ -167,18 +166,33 @@ class HttpPeers:
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         bot.results.setdefault(item.token, []).append(answer)
         if att.phase != ENDING:
-            self._claims.with_closed_window(bot, m.Result(s="", items=[item]))
+            # A large result is known to be here: the service has looked.
+            event = self._inbound.whole_result if item.result_bytes else None
+            self._claims.with_closed_window(bot, m.Result(s="", items=[item]), event)
         try:
-            async with asyncio.timeout(ANSWER_S):
-                return await answer
-        except TimeoutError:
-            raise StoreUnavailable("the result could not be recorded in time; report it again") from None
+            return await within(ANSWER_S, answer, "the result could not be recorded in time; report it again")
         finally:
             waiting = bot.results.get(item.token, [])
             if answer in waiting:
                 waiting.remove(answer)
                 if not waiting:
                     del bot.results[item.token]
+
+    def handler_of(self, node_id: str, execution_id: str, token: int) -> str | None:
+        """Whose job this is; None: this bot does not have it in hand."""
+        node = self._core.nodes.get(node_id)
+        att = None if node is None else node.attempts.get(token)
+        return None if att is None or att.row.id != execution_id else att.row.handler_id
+
+    def speaks_for(self, node_id: str) -> bool:
+        """Whether this is a bot that we know, and no node that speaks ZeroMQ."""
+        node = self._core.nodes.get(node_id)
+        return node is not None and node.instance.id.startswith(INSTANCE)
+
+    def holds(self, node_id: str, execution_id: str, token: int) -> bool:
+        """Whether the attempt is in this bot's hands."""
+        found = self._find(node_id, execution_id, token)
+        return found is not None and found[1].phase in HELD
 
     def reject(self, node_id: str, execution_id: str, token: int, reason: str) -> bool:
         """The bot gives it back unstarted; False: it isn't this bot's."""
@@ -213,11 +227,7 @@ class HttpPeers:
         bot.answer = answer = asyncio.get_running_loop().create_future()
         self._inbound.hello(bot.peer, "", hello, adds=ask.adds)
         self._changed()
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                denial = await answer
-        except TimeoutError:
-            raise StoreUnavailable("what this bot serves could not be recorded in time") from None
+        denial = await within(ANSWER_S, answer, "what this bot serves could not be recorded in time")
         if denial is not None:
             raise _refused(denial)
         bot.handlers = ask.hello.handlers
@@ -294,18 +304,18 @@ class HttpPeers:
         if ask.running is None:
             return []
         lease_end_s = now.mono_s + self._config.lease_s
+        attempts = self._core.nodes[bot.node_id].attempts
         missing = []
         for token, held in bot.held.items():
             if token in ask.running:
                 held.lease_end_s = lease_end_s
-            else:
+            elif ask.takes(attempts[token].row.handler_id if token in attempts else None):
                 missing.append(token)
         if missing and ask.want and not ask.leaving:
             for token in missing:
                 del bot.held[token]
             self._core.resend(bot.peer, missing, now)
             self._changed()
-        attempts = self._core.nodes[bot.node_id].attempts
         return [token for token in sorted(ask.running) if token not in attempts]
 
     # --- to and from the core -------------------------------------------------------------------------

@@ -179,21 +179,22 @@ class Inbound:
         self._send(peer, denial)
 
     def _result(self, peer: bytes, message: m.Result, now: Now) -> None:
-        large = False
+        if any(item.result_bytes for item in message.items):
+            message = self._without_large(peer, message)
+        self.whole_result(peer, message, now)
+
+    def whole_result(self, peer: bytes, message: m.Result, now: Now) -> None:
+        """RESULT whose large results are known to be here."""
         for item in message.items:
             if item.log_lines:
                 self._logs.ended(item)
-            if item.result_bytes:
-                large = True
-        if large:
-            message = self._without_large(peer, message)
         self._core.result(peer, message, now)
 
     def _without_large(self, peer: bytes, message: m.Result) -> m.Result:
         """The results that can be recorded now; the others come to the core when their chunks are known to be here."""
 
         def checked(result: m.Result) -> None:
-            self._core.result(peer, result, self._now())
+            self.whole_result(peer, result, self._now())
             self._recorder.changed()
 
         for item in message.items:

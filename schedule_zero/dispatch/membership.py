@@ -84,6 +84,9 @@ class Membership:
         self._last_tick_s: float | None = None
         self.nodes = nodes
         self.sessions: dict[bytes, Session] = {}
+        # Those that were connected when the last server ended, and until when they have to be back.
+        self._awaited: list[LiveNode] = []
+        self._awaited_until_s = 0.0
 
     def restore(self, known: Iterable[Node], now: Now) -> None:
         """Nodes from before the server's start have a full lease from now to come back with their work (C11)."""
@@ -106,6 +109,17 @@ class Membership:
             )
             node.know(one.labels, one.facts)
             self._operations.restore(node, now)
+            if node.state is NodeState.SUSPECT:
+                self._awaited.append(node)
+        self._awaited_until_s = lease_end_s
+
+    def awaits_nodes(self, mono_s: float) -> bool:
+        """Whether one that was connected before the server's start may still be on its way back."""
+        if self._awaited:
+            away = [node for node in self._awaited if node.session is None and not node.instance.over]
+            # Once back, it counts as any other.
+            self._awaited = away if mono_s < self._awaited_until_s else []
+        return bool(self._awaited)
 
     def holder(self, node_id: str, now: Now) -> LiveNode:
         """The node on which the store says that an attempt runs; made up if it was forgotten."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import structlog
 
 from schedule_zero.clock import Clock
@@ -18,6 +19,7 @@ from schedule_zero.dispatch.core import Core
 from schedule_zero.dispatch.sessions import LiveAttempt
 from schedule_zero.dispatch.views import DispatchStats
 from schedule_zero.errors import StoreUnavailable
+from schedule_zero.model import Reached
 from schedule_zero.ops.histogram import Histogram
 from schedule_zero.rules.eta import Trail
 from schedule_zero.store import Store, executions, handlers, nodes, rate_buckets
@@ -27,6 +29,8 @@ from schedule_zero.store.tx import Verb
 from schedule_zero.wire.messages import ServerMessage
 
 log = structlog.get_logger(__name__)
+
+_encode = msgspec.json.encode
 
 CANCEL_AGAIN_S = 1.0
 OPERATE_AGAIN_S = 1.0
@@ -114,6 +118,9 @@ class Recorder:
         self.submit(executions.start, effect.items, done)
 
     def record_end(self, effect: fx.RecordEnd) -> None:
+        if self.progress:
+            self._keep_progress(effect.items)
+
         def done(result: dict[int, Refusal] | Exception) -> None:
             if isinstance(result, Exception):
                 self._core.record_failed(effect.attempts, effect.items)
@@ -124,6 +131,12 @@ class Recorder:
             self.changed()
 
         self.submit(executions.end, effect.items, done)
+
+    def _keep_progress(self, items: list[executions.EndItem]) -> None:
+        """With the end of an attempt goes what it said last, where its node can't say it any more: that is lost."""
+        for item in items:
+            if item.progress is None and (trail := self.progress.get(item.id)) is not None:
+                item.progress = _encode(Reached(percent=trail.percent, text=trail.text, at_us=trail.at_us))
 
     def _observe(self, items: list[executions.EndItem]) -> None:
         handover, run_time = self.handover.observe, self.run_time.observe

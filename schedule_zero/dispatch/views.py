@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import Struct
 
 from schedule_zero.dispatch.sessions import LOOSE, LiveNode
-from schedule_zero.model import NodeOperation, NodeState
+from schedule_zero.model import NodeOperation, NodeState, Reached
 
 
 class NodeView(Struct, kw_only=True):
@@ -37,13 +38,24 @@ class NodeView(Struct, kw_only=True):
 
 
 class ProgressView(Struct, kw_only=True):
-    """The newest progress of a running attempt."""
+    """The newest progress of an attempt that runs, or the last one of an attempt that is over."""
 
     percent: float | None
     text: str
     at_us: int
     # Seconds until 100 %, by how it came forward; None while that can't be said.
     eta_s: float | None = None
+
+
+_reached = msgspec.json.Decoder(Reached).decode
+
+
+def reached(document: bytes | None) -> ProgressView | None:
+    """From what is stored of an attempt that is over."""
+    if document is None:
+        return None
+    last = _reached(document)
+    return ProgressView(percent=last.percent, text=last.text, at_us=last.at_us)
 
 
 class DispatchStats(Struct):

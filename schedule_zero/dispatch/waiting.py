@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from schedule_zero.dispatch.gates import Bucket, Gate, Gates
-from schedule_zero.dispatch.lane_book import LaneBook
+from schedule_zero.dispatch.lane_book import NAMED_NODES, LaneBook
 from schedule_zero.dispatch.lanes import Lane
-from schedule_zero.model import Execution
+from schedule_zero.dispatch.sessions import LiveNode
+from schedule_zero.model import Execution, OperationKind
 from schedule_zero.rules.limits import Rate, limits_of, next_ns, weight_of
 
 if TYPE_CHECKING:
@@ -47,6 +50,11 @@ class WaitingFor(Struct, frozen=True, kw_only=True):
 
 
 _REASONS = {"job": Reason.JOB, "schedule": Reason.SCHEDULE, "key": Reason.KEY}
+_OPERATIONS = {
+    OperationKind.CORDON: "cordoned",
+    OperationKind.DRAIN: "drained",
+    OperationKind.QUARANTINE: "quarantined",
+}
 _NAMES = {"job": "the job", "schedule": "schedule", "key": "concurrency key"}
 
 
@@ -59,7 +67,7 @@ def waiting_for(row: Execution, book: LaneBook, gates: Gates, now: Now) -> Waiti
         return WaitingFor(reason=Reason.NODE, detail=nobody or "the nodes that may run it are just connecting")
     nodes = [node for node in lane.nodes if node.open]
     if not nodes:
-        return WaitingFor(reason=Reason.NODE, detail="every node that may run it is silent, or is being drained")
+        return WaitingFor(reason=Reason.NODE, detail=_nobody_open(lane.nodes))
     held = _of_handler(lane, now)
     if held is not None:
         return held
@@ -70,7 +78,36 @@ def waiting_for(row: Execution, book: LaneBook, gates: Gates, now: Now) -> Waiti
     if not any(node.fits(weight, lane) for node in nodes):
         slots = "slot" if weight == 1 else f"{weight} slots"
         return WaitingFor(reason=Reason.SLOT, detail=f"no node that may run it has {slots} free")
-    return WaitingFor(reason=Reason.TURN, detail="what is more important, or has waited longer, goes first")
+    behind = _behind(lane, gates, now)
+    return behind or WaitingFor(reason=Reason.TURN, detail="what is more important, or has waited longer, goes first")
+
+
+def _behind(lane: Lane, gates: Gates, now: Now) -> WaitingFor | None:
+    """What holds the first one of the lane, and so all behind it."""
+    if not lane.count:
+        return None
+    first = lane.peek()
+    gate = gates.shut(first, lane, now.ns)
+    if gate is None or not gate.holds_lane:
+        return None
+    held = _of_gate(first, gate, now)
+    return replace(held, detail=f"execution {first.id} goes first, and waits: {held.detail}")
+
+
+def _nobody_open(nodes: Sequence[LiveNode]) -> str:
+    """Why none of these takes work; an operator has to know which of them to release."""
+    named = sorted(nodes, key=lambda node: node.node_id)[:NAMED_NODES]
+    more = f"; and {len(nodes) - len(named)} more" if len(nodes) > len(named) else ""
+    reasons = "; ".join(f"{node.node_id} {_why_not_open(node)}" for node in named)
+    return f"no node that may run it takes new work: {reasons}{more}"
+
+
+def _why_not_open(node: LiveNode) -> str:
+    if node.leaving:
+        return "is stopping"
+    if node.operation is not None and not node.probation:
+        return f"is {_OPERATIONS[node.operation.kind]}"
+    return "is silent"
 
 
 def _of_handler(lane: Lane, now: Now) -> WaitingFor | None:
@@ -109,6 +146,10 @@ def _of_rate(bucket: Bucket, rate: Rate, what: str, now: Now) -> WaitingFor:
     wait_us = max(next_ns(bucket.full_ns, rate) - now.ns, 0) // 1_000
     return WaitingFor(
         reason=Reason.RATE,
-        detail=f"{what} may start {rate.text}: the next one in {wait_us / 1e6:.3g} s",
+        detail=f"{what} may start {rate.text}: the next one in {_in_words(wait_us / 1e6)}",
         until_us=now.wall_us + wait_us,
     )
+
+
+def _in_words(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds < 600 else f"{seconds / 60:.0f} min"

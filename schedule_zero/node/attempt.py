@@ -46,6 +46,7 @@ class LiveAttempt:
         "method",
         "outcome",
         "phase",
+        "progress",
         "received_s",
         "start_by_s",
         "start_told",
@@ -75,6 +76,8 @@ class LiveAttempt:
         self.start_by_s = start_by_s
         # When its job last showed that it goes on; the start counts.
         self.heard_s = received_s
+        # What its job said last of how far it is, and when: (percent, text, monotonic seconds).
+        self.progress: tuple[float, str, float] | None = None
         # How many lines its log has, once it is over.
         self.log_lines = 0
         # Monotonic; from the timeout, counted from the start.

@@ -17,11 +17,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from schedule_zero.wire.log_lines import code_of
+from schedule_zero.wire.log_lines import code_of, lines_of
 from schedule_zero.wire.messages import MAX_LOG_CHUNK, LogChunk
 
 # What is said within this time has the same time.
 TICK_S = 0.001
+# A longer text is taken in parts.
+MAX_TEXT = 256 << 10
 # A longer line is cut into several.
 MAX_LINE = 16 << 10
 # So much of the end of a log that is too long is kept.
@@ -121,6 +123,12 @@ class AttemptLog:
 
     def write(self, code: str, text: str) -> bool:
         """Take what was said. False: this log has ended."""
+        if len(text) > MAX_TEXT:
+            # All at once, the steps below would keep every other thread of the node waiting.
+            return all(self._write(code, text[at : at + MAX_TEXT]) for at in range(0, len(text), MAX_TEXT))
+        return self._write(code, text)
+
+    def _write(self, code: str, text: str) -> bool:
         now_s = self._mono_s()
         with self._lock:
             if self.ended:
@@ -144,6 +152,9 @@ class AttemptLog:
                 # It is full, but how many of these lines still fit is known only of their bytes.
                 self._settle()
             return True
+
+    def flush(self) -> None:
+        """There is nothing to do: what was said is on its way, and what is no whole line has to wait for its end."""
 
     def end(self) -> int:
         """The attempt is over: what was left unfinished becomes lines. How many lines there are in all."""
@@ -233,9 +244,7 @@ class AttemptLog:
         """Whole lines, the last without its line feed."""
         if _has_long_line(text):
             text = "\n".join(_cut(text))
-        prefix = f"{self._wall_us(at_s)} {code} ".encode()
-        lines = text.encode("utf-8", "backslashreplace")
-        encoded = b"%b%b\n" % (prefix, lines.replace(b"\n", b"\n" + prefix))
+        encoded = lines_of(self._wall_us(at_s), code, text)
         room = self._limit - self._total
         if len(encoded) > room and not self._filled:
             fits = encoded.rfind(b"\n", 0, max(0, room)) + 1
@@ -254,7 +263,7 @@ class AttemptLog:
 
     def _say(self, at_s: float, text: str) -> None:
         """A line of the node's own; it is not held to the limit."""
-        self._put(f"{self._wall_us(at_s)} {_NODE} {text}\n".encode())
+        self._put(lines_of(self._wall_us(at_s), _NODE, text))
 
     def _flush_partial(self) -> None:
         partial, self._partial = self._partial, {}

@@ -20,7 +20,6 @@ from __future__ import annotations
 import os
 import queue
 import threading
-import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +29,7 @@ from msgspec import Struct
 
 from schedule_zero.node.attempt import LiveAttempt
 from schedule_zero.wire.messages import MAX_RESULT_CHUNK
+from schedule_zero.wire.result_parts import pack
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,6 @@ log = structlog.get_logger(__name__)
 WINDOW_BYTES = 1 << 20
 RESEND_S = 5.0
 RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
-LEVEL = 1
 
 
 class Part(NamedTuple):
@@ -161,10 +160,18 @@ class BigResults:
     def __contains__(self, token: int) -> bool:
         return token in self._sending
 
-    def opened(self) -> None:
-        """A new session: what was under way may have been lost."""
-        for sending in self._sending.values():
+    def opened(self, limit_bytes: int) -> list[int]:
+        """A new session: what was under way may have been lost. Returns what is larger than this server takes.
+
+        Nothing of those is sent: their RESULT is answered by why.
+        """
+        too_large = []
+        for token, sending in self._sending.items():
+            if sending.total > limit_bytes:
+                sending.acked = sending.total
+                too_large.append(token)
             sending.sent = sending.acked
+        return too_large
 
     def take(self, now_s: float) -> Part | None:
         """The next part to send; None: all is sent, or enough is under way. One result after the other."""
@@ -190,7 +197,7 @@ class BigResults:
         if offset == sending.acked:
             sending.moved_s = now_s
         sending.sent += len(raw)
-        return Part(sending.execution_id, token, offset, len(raw), sending.total, zlib.compress(raw, LEVEL))
+        return Part(sending.execution_id, token, offset, len(raw), sending.total, pack(raw))
 
     def ack(self, token: int, upto: int, now_s: float, *, unknown: bool = False) -> bool:
         """The server has so much of it, or (``unknown``) wants nothing of it. Whether that is all."""

@@ -3,7 +3,8 @@
 ``sys.stdout`` and ``sys.stderr`` are replaced by streams that look at whose code is running (``CURRENT``): in a job
 method, its asyncio tasks and its ``to_thread`` calls the text goes to the attempt's log, and only there; anywhere else
 it goes where it went before. A handler on the root logger does the same for log records, in addition to what the
-process does with them. What child processes, or C code, write to the descriptors 1 and 2 is not seen here.
+process does with them. What child processes, or C code, write to the descriptors 1 and 2 is not seen here: in a
+worker process those are a matter of ``worker_voice``, elsewhere nobody can tell whose words they are.
 """
 
 from __future__ import annotations
@@ -52,8 +53,11 @@ class JobStream:
             self.write(line)
 
     def flush(self) -> None:
-        if CURRENT.get(None) is None:
+        job = CURRENT.get(None)
+        if job is None:
             self._through.flush()
+        elif job.lines is not None:
+            job.lines.flush()
 
     def isatty(self) -> bool:
         """A job's log is no terminal: no colours, no cursor movements."""

@@ -100,6 +100,8 @@ class Lines(Protocol):
 
     def write(self, code: str, text: str) -> bool: ...
 
+    def flush(self) -> None: ...
+
 
 class Book(Protocol):
     """Where the logs of attempts are: in a node ``log_book``, in a worker process what sends them to its node."""
@@ -209,11 +211,21 @@ class JobContext:
         return self._stop.wait(timeout_s)
 
     def progress(self, percent: float, text: str = "") -> None:
-        """Tell how far the job is (0 … 100). Cheap: only the newest is sent, a few times a second."""
+        """Tell how far the job is (0 … 100). Cheap: only the newest is sent, a few times a second.
+
+        The last one is kept with the attempt, however that ends. Of ``text`` 500 characters are kept. Raises TypeError
+        for a percentage that is no number, ValueError for one that is out of range (or not a number: NaN).
+        """
+        if not hasattr(percent, "__float__"):
+            raise TypeError(f"progress must be a number from 0 to 100, not {percent!r}")
         if not 0 <= percent <= 100:
             raise ValueError(f"progress must be between 0 and 100, not {percent!r}")
         self.heartbeat()
-        self._report(self._item.token, float(percent), str(text)[:MAX_PROGRESS_TEXT])
+        said = str(text)
+        if not said.isascii():
+            # A lone surrogate has no place in a message.
+            said = said[:MAX_PROGRESS_TEXT].encode("utf-8", "backslashreplace").decode()
+        self._report(self._item.token, float(percent), said[:MAX_PROGRESS_TEXT])
 
     def heartbeat(self) -> None:
         """Say that the job goes on, where ``heartbeat_timeout_s`` wants to hear that (else it does nothing).

@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 from schedule_zero.model import AttemptOutcome, JobError
 from schedule_zero.node.attempt import LiveAttempt
 from schedule_zero.node.lease import ServerTime
-from schedule_zero.wire.messages import Result, ResultItem
+from schedule_zero.wire.messages import LastProgress, Result, ResultItem
 
 BATCH_ITEMS = 1_000
 BATCH_BYTES = 1 << 20
@@ -82,8 +82,16 @@ def encode_result(attempt: LiveAttempt, time: ServerTime) -> tuple[int, bytes]:
         result_bytes=ended.result_bytes,
         cpu_us=ended.cpu_us,
         peak_rss_bytes=ended.peak_rss_bytes,
+        progress=_progress(attempt, time),
     )
     return token, _encode_item(item)
+
+
+def _progress(attempt: LiveAttempt, time: ServerTime) -> LastProgress | None:
+    if attempt.progress is None:
+        return None
+    percent, text, at_s = attempt.progress
+    return LastProgress(percent=percent, text=text, at_us=time.at_us(at_s))
 
 
 class Delivery:

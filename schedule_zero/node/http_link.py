@@ -19,8 +19,12 @@ Dispatch, Cancel, ResultAck and ServerDrain, and its Credit, Reject, Progress an
   answered for good, as RESULT_ACK would say it.
 * 413, or a body that the server finds malformed: no repetition helps, and the results behind it must not wait for ever.
   The attempt fails with the reason in its place.
+* 409 ``result_incomplete``: the server has fewer parts of a large result than it acknowledged; they go again, and then
+  the result.
 * An answer to a claim is lost: the next claim says what we hold, and what is missing comes again.
 * The outbox's disk is full: the window is 0, and nothing is claimed.
+
+Large results and logs go in parts, beside all this and after it; see ``http_parts``.
 """
 
 from __future__ import annotations
@@ -38,7 +42,8 @@ from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.errors import Denied, DuplicateNode
 from schedule_zero.model import AttemptOutcome, JobError
 from schedule_zero.node.delivery import EncodedResult
-from schedule_zero.node.http_requests import Over, Reply, Requests, checked, decoded, moment_us
+from schedule_zero.node.http_parts import Parts
+from schedule_zero.node.http_requests import Over, Reply, Requests, checked, decoded, decoded_problem, moment_us
 from schedule_zero.node.lease import Lease, ServerTime
 from schedule_zero.node.link import BACKOFF_MAX_S, DEFAULT_LEASE_S, End, Owner, back_off_s
 from schedule_zero.node.settings import HttpAccess
@@ -49,11 +54,15 @@ from schedule_zero.wire.messages import (
     Dispatch,
     DispatchItem,
     Hello,
+    LastProgress,
+    Log,
     NodeDrain,
     NodeMessage,
     Progress,
     Reject,
     ResultAck,
+    ResultChunk,
+    ResultChunkAck,
     ResultItem,
     ServerDrain,
     Welcome,
@@ -91,6 +100,14 @@ class _Claimed(Struct):
     heartbeat_s: float
     server_time: str
     waited_s: float
+    # A server that does not say takes none.
+    log_bytes: int = 0
+    result_bytes: int = 0
+    big_result_bytes: int = 0
+
+
+class _Incomplete(Struct):
+    upto: int = 0
 
 
 class _Beaten(Struct):
@@ -98,6 +115,7 @@ class _Beaten(Struct):
 
 
 _decode_claimed = msgspec.json.Decoder(_Claimed).decode
+_decode_incomplete = msgspec.json.Decoder(_Incomplete).decode
 _decode_beaten = msgspec.json.Decoder(_Beaten).decode
 
 
@@ -116,6 +134,7 @@ class HttpLink:
         self._time = time
         self._owner = owner
         self._requests = Requests(access, transport)
+        self._parts = Parts(self._requests)
         self._lease_s = DEFAULT_LEASE_S
         self._hello: Hello | None = None
         self._operations = Raw(b"[]")
@@ -131,6 +150,7 @@ class HttpLink:
         self._news = asyncio.Event()
         self._work = asyncio.Event()
         self._aside = asyncio.Event()
+        self._calm = asyncio.Event()
 
     # --- for the owner -----------------------------------------------------------------------------------
 
@@ -154,6 +174,9 @@ class HttpLink:
         elif isinstance(message, Progress):
             self._progress[message.token] = message
             self._aside.set()
+        elif isinstance(message, Log | ResultChunk):
+            self._parts.add(message)
+            self._calm.set()
         elif isinstance(message, NodeDrain):
             self._leaving = True
             self._news.set()
@@ -220,11 +243,11 @@ class HttpLink:
             answer = await self._claim(0)
         except Over as over:
             return over.end
-        self._open()
+        self._open(answer)
         self._take(answer)
         loops = [
             asyncio.create_task(loop(), name=f"http {loop.__name__.strip('_')}")
-            for loop in (self._claims, self._reports, self._asides)
+            for loop in (self._claims, self._reports, self._asides, self._bulk)
         ]
         try:
             done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
@@ -236,9 +259,10 @@ class HttpLink:
             self.session = None
             self._results.clear()
             self._progress.clear()
+            self._parts.clear()
             self._owner.closed()
 
-    def _open(self) -> None:
+    def _open(self, answer: _Claimed) -> None:
         self.sessions += 1
         self.session = f"http-{self.sessions}"
         self._refused = ""
@@ -246,9 +270,17 @@ class HttpLink:
         # Like all that a session says.
         self._drained = False
         log.info("server_connected", server=self._access.url, server_version=None)
-        # Over HTTP go no logs, and no results in chunks.
-        lease_s = self._lease_s
-        self._owner.opened(Welcome(s=self.session, server_us=0, heartbeat_s=self.heartbeat_s, lease_s=lease_s))
+        self._owner.opened(
+            Welcome(
+                s=self.session,
+                server_us=0,
+                heartbeat_s=self.heartbeat_s,
+                lease_s=self._lease_s,
+                log_bytes=answer.log_bytes,
+                result_bytes=answer.result_bytes,
+                big_result_bytes=answer.big_result_bytes,
+            )
+        )
 
     # --- claims ------------------------------------------------------------------------------------------
 
@@ -366,12 +398,15 @@ class HttpLink:
                 token, item = next(iter(self._results.items()))
                 ack = await self._report(item)
                 self._results.pop(token, None)
-                self._ids.pop(token, None)
+                if isinstance(ack, ResultAck):
+                    self._ids.pop(token, None)
+                self._calm.set()
                 self._owner.receive(ack)
             await self._work.wait()
 
-    async def _report(self, item: ResultItem) -> ResultAck:
-        reply = await self._post_result(item)
+    async def _report(self, item: ResultItem) -> ResultAck | ResultChunkAck:
+        refused = self._parts.refused.pop(item.token, None)
+        reply = refused or await self._post_result(item)
         if (reply.code and reply.status in _MALFORMED) or reply.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             log.error("result_refused", execution_id=item.id, status=reply.status, reason=reply.message[:200])
             reply = await self._post_result(_unreportable(item, reply))
@@ -379,6 +414,8 @@ class HttpLink:
         s = self.session or ""
         if reply.status == HTTPStatus.CONFLICT and reply.code == "lease_lost":
             return ResultAck(s=s, superseded=tokens)
+        if reply.status == HTTPStatus.CONFLICT and reply.code == "result_incomplete":
+            return ResultChunkAck(s=s, token=item.token, upto=decoded_problem(reply, _decode_incomplete).upto)
         if reply.status == HTTPStatus.NOT_FOUND and reply.code == "not_found":
             return ResultAck(s=s, unknown=tokens)
         checked(reply)
@@ -394,9 +431,14 @@ class HttpLink:
             "retry_after_s": item.retry_after_s,
             "cpu_us": item.cpu_us,
             "peak_rss_bytes": item.peak_rss_bytes,
+            "progress": None if item.progress is None else _reached(item.progress),
         }
         if item.result is not None:
             body["result"] = Raw(item.result)
+        if item.result_bytes:
+            body["result_bytes"] = item.result_bytes
+        if item.log_lines:
+            body["log_lines"] = item.log_lines
         if error is not None:
             body["error"] = {
                 "type": error.type or "Error",
@@ -421,6 +463,7 @@ class HttpLink:
             self._aside.clear()
             while self._rejects or self._progress:
                 await self._next_aside()
+            self._calm.set()
             await self._aside.wait()
 
     async def _next_aside(self) -> None:
@@ -445,6 +488,17 @@ class HttpLink:
         reply = await self._requests.post(f"/api/jobs/{self._ids[token]}/heartbeat", body, ANSWER_S)
         if reply.code in ("lease_lost", "not_found") or decoded(reply, _decode_beaten).cancel:
             self._owner.receive(Cancel(s=self.session or "", tokens=[token]))
+
+    # --- what goes in parts --------------------------------------------------------------------------------
+
+    async def _bulk(self) -> None:
+        """Large results and logs, while nothing else waits to be sent. (One result may be under way.)"""
+        while True:
+            self._calm.clear()
+            while self._parts and len(self._results) <= 1 and not self._rejects and not self._progress:
+                for ack in await self._parts.post(self._owner_id(), self.session or ""):
+                    self._owner.receive(ack)
+            await self._calm.wait()
 
 
 # What repeating won't make better.
@@ -475,6 +529,13 @@ def _operation(declared: Any) -> dict[str, Any]:
     return {"handler_id": declared.handler_id, "methods": methods}
 
 
+def _reached(progress: LastProgress) -> dict[str, Any]:
+    told: dict[str, Any] = {"percent": progress.percent, "text": progress.text}
+    if progress.at_us is not None:
+        told["at"] = rfc3339(progress.at_us)
+    return told
+
+
 def _unreportable(item: ResultItem, reply: Reply) -> ResultItem:
     """What is reported in place of a result that the server won't take."""
     return ResultItem(
@@ -486,6 +547,8 @@ def _unreportable(item: ResultItem, reply: Reply) -> ResultItem:
         ),
         started_us=item.started_us,
         finished_us=item.finished_us,
+        log_lines=item.log_lines,
+        progress=item.progress,
         # It has run; what it would return next time is no shorter.
         give_up=True,
     )

@@ -120,6 +120,11 @@ def checked(reply: Reply) -> None:
 def decoded(reply: Reply, decode: Any) -> Any:
     """The answer of a success; anything else ends the session."""
     checked(reply)
+    return decoded_problem(reply, decode)
+
+
+def decoded_problem(reply: Reply, decode: Any) -> Any:
+    """The answer of a refusal of which the node understands more than its code."""
     try:
         return decode(reply.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -33,6 +33,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,6 +61,7 @@ from schedule_zero.node.worker_frames import (
     Stop,
     Told,
 )
+from schedule_zero.node.worker_pipes import CODES
 from schedule_zero.node.worker_process import Death, Guard, WorkerProcess
 
 log = structlog.get_logger(__name__)
@@ -105,7 +107,7 @@ class WorkerPool:
         self._ended: Callable[[LiveAttempt, Outcome], None] = lambda _, __: None
         self._report: ReportProgress = lambda _, __, ___: None
         self._heard: Callable[[LiveAttempt], None] = lambda _: None
-        self._say: Callable[[int, str, str], object] | None = None
+        self._say: Callable[[int, str, str], bool] | None = None
         # For tests and the log.
         self.started = 0
 
@@ -116,7 +118,7 @@ class WorkerPool:
         ended: Callable[[LiveAttempt, Outcome], None],
         report: ReportProgress,
         heard: Callable[[LiveAttempt], None],
-        say: Callable[[int, str, str], object] | None = None,
+        say: Callable[[int, str, str], bool] | None = None,
     ) -> None:
         """``enter`` is called when an attempt has a worker, and says whether it may start."""
         self._enter, self._ended, self._report, self._heard, self._say = enter, ended, report, heard, say
@@ -271,8 +273,8 @@ class WorkerPool:
                 self._heard(job.attempt)
         elif isinstance(message, Said):
             job = self._jobs.get(worker)
-            if job is not None and job.attempt.token == message.token and self._say is not None:
-                self._say(message.token, message.code, message.text)
+            if job is not None and job.attempt.token == message.token:
+                self._take_line(job, message.code, message.text)
         elif isinstance(message, Logged):
             _log(message.line)
         elif isinstance(message, Broken):
@@ -280,6 +282,19 @@ class WorkerPool:
                 self._starting[worker] = message.message
         elif worker in self._starting:
             self._ready(worker, message)
+
+    def wrote(self, worker: WorkerProcess, code: str, text: str) -> None:
+        job = self._jobs.get(worker)
+        if job is not None:
+            self._take_line(job, code, text)
+
+    def _take_line(self, job: IsolatedJob, code: str, text: str) -> None:
+        if self._say is None or not self._say(job.attempt.token, code, text):
+            # Nobody takes logs: it goes where it would without a worker.
+            stream = sys.stderr if code == CODES[1] else sys.stdout
+            encoding = stream.encoding or "utf-8"
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            stream.flush()
 
     def _ready(self, worker: WorkerProcess, ready: Ready) -> None:
         del self._starting[worker]
@@ -293,6 +308,7 @@ class WorkerPool:
         job = self._jobs.get(worker)
         if job is None or job.attempt.token != done.token:
             return
+        worker.job_over()
         self._over(job)
         worker.rss_bytes, worker.total_cpu_us = done.rss_bytes, done.total_cpu_us
         if worker.jobs == 1:
@@ -306,7 +322,7 @@ class WorkerPool:
             self._free(worker)
 
     def died(self, worker: WorkerProcess, death: Death) -> None:
-        how = death.how()
+        how = worker.fault or death.how()
         if worker in self._starting:
             why = self._starting.pop(worker)
             if not self._closing:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from schedule_zero.wire.messages import LogAcked, LogChunk
 
 WINDOW_BYTES = 1 << 20
+# Nor more chunks than these, among which an acknowledgement looks for its own.
+WINDOW_CHUNKS = 1_000
 MESSAGE_BYTES = 256 << 10
 MESSAGE_ITEMS = 500
 RESEND_S = 5.0
@@ -64,6 +66,8 @@ class LogSender:
         while self._waiting and len(items) < MESSAGE_ITEMS and size < MESSAGE_BYTES:
             cost = _cost(self._waiting[0])
             if self._in_flight and self._in_flight_bytes + cost > WINDOW_BYTES:
+                break
+            if len(self._in_flight) >= WINDOW_CHUNKS:
                 break
             chunk = self._waiting.popleft()
             chunk.acked = self._acked.get(chunk.token, 0)

@@ -127,6 +127,7 @@ class Work:
         # A larger result is sent in chunks.
         self._inline_bytes = self._result_limit = result_limit
         self.delivery = Delivery()
+        self._progress = ProgressBoard(loop, self._send_progress)
         self.credit = CreditWindow(about.slots)
         self.log_sender = LogSender()
         self.logs = LogBook(
@@ -142,7 +143,7 @@ class Work:
             node_id=identity.node_id,
             result_limit=result_limit,
             deliver=self._deliver,
-            report=ProgressBoard(loop, self._send_progress).report,
+            report=self._note_progress,
             too_late=lambda tokens: self._reject([RejectedItem(token=token, reason="too_late") for token in tokens]),
             book=self.logs,
             isolation=isolation,
@@ -203,14 +204,19 @@ class Work:
         self.logs.limit_bytes = welcome.log_bytes
         self._inline_bytes = welcome.result_bytes or self._result_limit
         self.runner.allow_results(max(self._inline_bytes, welcome.big_result_bytes))
-        self.big.opened()
         self.log_sender.opened()
         self.delivery.opened()
+        for token in self.big.opened(welcome.big_result_bytes):
+            self.delivery.release(token)
         self.credit.forget_sent()
         # The server says it again if it still holds; if it doesn't, it would say nothing.
         self._end_operator_drain()
         for attempt in self.runner.attempts.values():
             attempt.accepted = attempt.start_told = False
+            if attempt.progress is not None:
+                # A server that was started again has forgotten it.
+                percent, text, _ = attempt.progress
+                self._progress.report(attempt.token, percent, text)
         if "drain" in self._refusing:
             self._say_drain()
         self.flush()
@@ -379,6 +385,14 @@ class Work:
     def _outbox_broken(self, errors: list[Exception]) -> None:
         if not self.broken.done():
             self.broken.set_exception(errors[0])
+
+    def _note_progress(self, token: int, percent: float, text: str) -> None:
+        """From any thread."""
+        attempt = self.runner.attempts.get(token)
+        if attempt is not None:
+            # Goes with the result, too: what was said just before the end would come too late by itself.
+            attempt.progress = (percent, text, self._clock.mono_s())
+            self._progress.report(token, percent, text)
 
     def _send_progress(self, newest: Newest) -> None:
         link = self._link

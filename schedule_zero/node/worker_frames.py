@@ -20,6 +20,8 @@ _LENGTH = struct.Struct(">I")
 HEAD_BYTES = _LENGTH.size
 # Beside a result or parameters: an error with its traceback, a name, a few numbers.
 MARGIN_BYTES = 1 << 20
+# A worker that finds its descriptor of the line closed ends with this exit code.
+LINE_LOST_CODE = 117
 
 
 class _Frame(Struct, tag_field="t", kw_only=True, omit_defaults=True):

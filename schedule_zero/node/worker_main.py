@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import faulthandler
 import io
 import logging
@@ -37,10 +38,10 @@ from schedule_zero.node.handler import BaseHandler
 from schedule_zero.node.lease import Lease
 from schedule_zero.node.life import set_up, tear_down
 from schedule_zero.node.methods import BoundMethod, describe
-from schedule_zero.node.progress import Newest, ProgressBoard
 from schedule_zero.node.runner import Runner
 from schedule_zero.node.targets import load_targets
 from schedule_zero.node.worker_frames import (
+    LINE_LOST_CODE,
     Alive,
     Begin,
     Broken,
@@ -49,23 +50,21 @@ from schedule_zero.node.worker_frames import (
     Logged,
     Ready,
     Run,
-    Said,
     Stop,
-    Told,
     ToWorker,
     frame,
     to_worker,
 )
+from schedule_zero.node.worker_voice import Descriptors, Relay, Teller
 
 # What a job may allocate beyond its limit between two looks of the node, before the kernel refuses it: this only
 # keeps one that is faster than those from taking the machine's memory. Threads reserve more than they use.
 MEMORY_MARGIN = 256 << 20
 CPU_MARGIN_S = 2
 _READ_BYTES = 1 << 18
+# What an operation on a descriptor ends with that somebody else has closed.
+CLOSED = (errno.EBADF, errno.ENOTSOCK)
 MAX_LOG_LINE = 64 << 10
-# Of what the job says: so many characters in one frame, and so many pieces of a line before it is sent unfinished.
-MAX_SAID = 64 << 10
-MAX_PIECES = 100
 
 
 class Line:
@@ -77,33 +76,53 @@ class Line:
         self._socket.setblocking(True)
         self._frames = to_worker()
         self._lock = threading.Lock()
+        # This is a process that a job has forked: it has no line.
+        self.forked = False
         self._read: list[ToWorker] = []
 
     def send(self, message: FromWorker) -> None:
+        if self.forked:
+            if isinstance(message, Done):
+                # A child that the job has forked, and that came back from it like its parent.
+                os._exit(0)
+            return
         data = frame(message)
         try:
             with self._lock:
                 self._socket.sendall(data)
-        except OSError:
-            end_at_once()
+        except OSError as error:
+            end_at_once(error)
+
+    def leave(self) -> None:
+        """In a child that was forked: what it has to say the node can't tell from its parent's words."""
+        self.forked = True
+        self._socket.close()
 
     def receive(self) -> ToWorker:
         """The next message. Ends this process where there is none any more."""
         while not self._read:
             try:
                 data = self._socket.recv(_READ_BYTES)
-            except OSError:
-                data = b""
+            except OSError as error:
+                end_at_once(error)
             if not data:
                 end_at_once()
             self._read.extend(self._frames.feed(data))
         return self._read.pop(0)
 
 
-def end_at_once() -> NoReturn:
+def end_at_once(error: OSError | None = None) -> NoReturn:
     """The node is gone, and nobody waits for what is done here."""
+    if error is not None and error.errno in CLOSED:
+        # Not the node: the job has closed what it found. What it has started the node ends.
+        os._exit(LINE_LOST_CODE)
     os.killpg(0, signal.SIGKILL)
     raise AssertionError("alive")
+
+
+def _forked(line: Line, relay: Relay) -> None:
+    relay.forked = True
+    line.leave()
 
 
 class LogStream(io.TextIOBase):
@@ -116,64 +135,6 @@ class LogStream(io.TextIOBase):
         for one in text.splitlines():
             self._line.send(Logged(line=one.encode("utf-8", "replace")[:MAX_LOG_LINE]))
         return len(text)
-
-
-class Relay:
-    """What the job says, to the node: whole lines at a time, or what has gathered without a line feed."""
-
-    def __init__(self, line: Line) -> None:
-        self._line = line
-        self.logs: dict[int, RelayedLog] = {}
-
-    def open(self, _execution_id: str, token: int) -> RelayedLog:
-        log = self.logs[token] = RelayedLog(self._line, token)
-        return log
-
-    def say(self, token: int, code: str, text: str) -> bool:
-        log = self.logs.get(token)
-        return log is not None and log.write(code, text)
-
-    def end(self, token: int) -> int:
-        log = self.logs.pop(token, None)
-        if log is not None:
-            log.end()
-        # The node counts them.
-        return 0
-
-
-class RelayedLog:
-    """Of one attempt; from any thread."""
-
-    def __init__(self, line: Line, token: int) -> None:
-        self._line = line
-        self._token = token
-        self._lock = threading.Lock()
-        self._begun: dict[str, list[str]] = {}
-        self._over = False
-
-    def write(self, code: str, text: str) -> bool:
-        with self._lock:
-            if self._over:
-                return False
-            begun = self._begun.setdefault(code, [])
-            begun.append(text)
-            if text.endswith("\n") or len(begun) > MAX_PIECES:
-                self._send(code, begun)
-            return True
-
-    def end(self) -> None:
-        with self._lock:
-            self._over = True
-            for code, begun in self._begun.items():
-                self._send(code, begun)
-
-    def _send(self, code: str, begun: list[str]) -> None:
-        text = "".join(begun)
-        begun.clear()
-        for start in range(0, len(text), MAX_SAID):
-            # A lone surrogate has no place in a message.
-            part = text[start : start + MAX_SAID].encode("utf-8", "backslashreplace").decode()
-            self._line.send(Said(token=self._token, code=code, text=part))
 
 
 class Meter:
@@ -226,8 +187,9 @@ def _children_peak() -> int:
 class Worker:
     """Runs what the node sends, one at a time."""
 
-    def __init__(self, line: Line, begin: Begin, methods: list[BoundMethod]) -> None:
+    def __init__(self, line: Line, begin: Begin, methods: list[BoundMethod], descriptors: Descriptors) -> None:
         self._line = line
+        self._descriptors = descriptors
         self._loop = asyncio.get_running_loop()
         self._methods = {(method.handler_id, method.name): method for method in methods}
         self._meter = Meter()
@@ -237,6 +199,9 @@ class Worker:
         lease = Lease()
         lease.until_s = math.inf
         self._clock = SystemClock()
+        self._teller = Teller(line, self._clock, self._loop)
+        relay = Relay(line, descriptors)
+        os.register_at_fork(after_in_child=lambda: _forked(line, relay))
         self._runner = Runner(
             slots=1,
             clock=self._clock,
@@ -244,9 +209,9 @@ class Worker:
             node_id=begin.node_id,
             result_limit=begin.result_limit,
             deliver=self._deliver,
-            report=ProgressBoard(self._loop, self._tell).report,
+            report=self._teller.report,
             alive=self._alive,
-            book=Relay(line),
+            book=relay,
         )
         # When the node last heard that the current job goes on.
         self._alive_s = -math.inf
@@ -285,6 +250,8 @@ class Worker:
             self._send(item.token, ended)
             return
         self._alive_s = -math.inf
+        self._teller.begin()
+        self._descriptors.begin()
         self._current = attempt = LiveAttempt(item, method, self._clock.mono_s())
         if method.is_async:
             self._loop.call_soon_threadsafe(self._runner.submit, [attempt])
@@ -299,16 +266,17 @@ class Worker:
             self._alive_s = now_s
             self._line.send(Alive(token=attempt.token))
 
-    def _tell(self, newest: Newest) -> None:
-        for token, (percent, text) in newest.items():
-            self._line.send(Told(token=token, percent=percent, text=text))
-
     def _deliver(self, attempt: LiveAttempt) -> None:
         """In the thread that it ended in."""
         ended = attempt.outcome
         assert ended is not None
         self._runner.release([attempt.token])
         self._current = None
+        try:
+            self._descriptors.end()
+        except OSError as error:
+            end_at_once(error)
+        self._teller.flush()
         self._send(attempt.token, ended)
 
     def _send(self, token: int, ended: outcome.Outcome) -> None:
@@ -324,7 +292,7 @@ class Worker:
         self._line.send(done)
 
 
-async def serve(line: Line, begin: Begin) -> None:
+async def serve(line: Line, begin: Begin, pipes: tuple[int, int]) -> None:
     """Set up, run jobs until the node says that it is enough, tear down."""
     CLIENT.state_dir = Path(begin.state_dir)
     handlers: list[BaseHandler] = []
@@ -336,7 +304,7 @@ async def serve(line: Line, begin: Begin) -> None:
     except ScheduleZeroError as error:
         line.send(Broken(message=error.message[:2000]))
         _exit(1)
-    worker = Worker(line, begin, methods)
+    worker = Worker(line, begin, methods, Descriptors(*pipes, SystemClock()))
     threading.Thread(target=worker.listen, name="listen", daemon=True).start()
     # From here on it is jobs that speak.
     capture.install()
@@ -364,9 +332,13 @@ def _exit(code: int) -> NoReturn:
     os._exit(code)
 
 
-def main(fd: int, parent: int) -> None:
+def main(fd: int, out: int, err: int, parent: int) -> None:
+    """``fd``: the line to the node; ``out``, ``err``: where the job's 1 and 2 are to lead; ``parent``: the node."""
     processes.become_worker(parent)
-    # A crash says where it happened, on the node's stderr.
+    for pipe in (out, err):
+        # Not for what the handlers start while they are set up.
+        os.set_inheritable(pipe, False)
+    # A crash says where it happened: in the job's log, or on the node's stderr if there is no job.
     faulthandler.enable()
     signal.signal(signal.SIGTERM, _nothing)
     signal.signal(signal.SIGINT, _nothing)
@@ -377,7 +349,12 @@ def main(fd: int, parent: int) -> None:
     begin = line.receive()
     assert isinstance(begin, Begin)
     logs.configure(LogConfig(level=begin.log_level, format="json"), stream=cast("TextIO", LogStream(line)))
-    asyncio.run(serve(line, begin))
+    try:
+        asyncio.run(serve(line, begin, (out, err)))
+    except OSError as error:
+        if error.errno in CLOSED:
+            end_at_once(error)
+        raise
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:

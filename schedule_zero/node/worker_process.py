@@ -23,6 +23,7 @@ import structlog
 
 from schedule_zero.node import processes, worker_guard
 from schedule_zero.node.worker_frames import (
+    LINE_LOST_CODE,
     MARGIN_BYTES,
     BadFrame,
     Begin,
@@ -31,15 +32,17 @@ from schedule_zero.node.worker_frames import (
     frame,
     from_worker,
 )
+from schedule_zero.node.worker_pipes import WorkerPipes
 
 log = structlog.get_logger(__name__)
 
 _READ_BYTES = 1 << 18
+LINE_LOST = "lost its line to the node: the job closed descriptors that it had not opened"
 # Where this package is; behind all else, so that it hides nothing from the handlers.
 _HOME = str(Path(__file__).resolve().parents[2])
 _START = (
-    "import sys; home, fd, parent = sys.argv[1:]; sys.argv[1:] = []; sys.path.append(home); "
-    "from schedule_zero.node.worker_main import main; main(int(fd), int(parent))"
+    "import sys; home, *numbers = sys.argv[1:]; sys.argv[1:] = []; sys.path.append(home); "
+    "from schedule_zero.node.worker_main import main; main(*map(int, numbers))"
 )
 
 
@@ -56,7 +59,8 @@ class Death(NamedTuple):
         if self.status is None:
             return "ended, nobody knows how"
         if not os.WIFSIGNALED(self.status):
-            return f"ended with exit code {os.waitstatus_to_exitcode(self.status)}"
+            code = os.waitstatus_to_exitcode(self.status)
+            return LINE_LOST if code == LINE_LOST_CODE else f"ended with exit code {code}"
         number = os.WTERMSIG(self.status)
         name = signal.Signals(number).name if number in signal.valid_signals() else str(number)
         if number == signal.SIGKILL:
@@ -68,6 +72,10 @@ class Owner(Protocol):
     """Whom a worker works for."""
 
     def said(self, worker: WorkerProcess, message: FromWorker) -> None: ...
+
+    def wrote(self, worker: WorkerProcess, code: str, text: str) -> None:
+        """Its job, or what that has started, wrote to a descriptor; ``code`` as in ``log_lines``."""
+        ...
 
     def died(self, worker: WorkerProcess, death: Death) -> None:
         """It is gone, with all that it started."""
@@ -92,16 +100,25 @@ class WorkerProcess:
         # Why it is not to be used any more.
         self.worn = ""
         self.dead = False
-        self._socket, theirs = socket.socketpair()
+        # Why it was killed, if that was for what it did to the line.
+        self.fault = ""
+        self._pipes = WorkerPipes(self._loop, self._read_all, lambda code, text: owner.wrote(self, code, text))
+        try:
+            self._socket, theirs = socket.socketpair()
+        except OSError:
+            self._pipes.close()
+            raise
         self._socket.setblocking(False)
         try:
             with theirs:
-                self._popen = _spawn(theirs.fileno())
+                self._popen = _spawn(theirs.fileno(), *self._pipes.theirs)
             self.pid = self._popen.pid
             self._pidfd = _watched(self._popen)
         except OSError:
             self._socket.close()
+            self._pipes.close()
             raise
+        self._pipes.started()
         guard.add(self.pid)
         self._loop.add_reader(self._pidfd, self._exited)
         self._loop.add_reader(self._socket, self._readable)
@@ -131,23 +148,37 @@ class WorkerProcess:
                 del self._unsent[0]
         self._loop.remove_writer(self._socket)
 
-    def _readable(self) -> None:
+    def job_over(self) -> None:
+        """Its job has ended: what that wrote to the descriptors is taken now, and what comes later is nobody's."""
+        self._pipes.finish()
+
+    def _read_all(self) -> None:
+        # Not for ever, if it never stops.
+        for _ in range(4):
+            if not self._readable():
+                return
+
+    def _readable(self) -> bool:
+        """Take what it says; whether there may be more."""
         try:
             data = self._socket.recv(_READ_BYTES)
         except (BlockingIOError, ConnectionResetError):
-            return
+            return False
         if not data:
             # Closed by it, and what it can't do without it is nothing that we want.
             self._loop.remove_reader(self._socket)
             self.kill()
-            return
+            return False
         try:
             for message in self._frames.feed(data):
                 self._owner.said(self, message)
         except BadFrame as error:
             log.warning("worker_not_understood", pid=self.pid, error=str(error))
+            self.fault = f"wrote into its line to the node, and was killed for that ({error})"
             self._loop.remove_reader(self._socket)
             self.kill()
+            return False
+        return len(data) == _READ_BYTES
 
     # --- ending ------------------------------------------------------------------------------------------
 
@@ -174,6 +205,8 @@ class WorkerProcess:
         death = self._bury()
         self.dead = True
         self._guard.remove(self.pid)
+        self._pipes.finish()
+        self._pipes.close()
         self._owner.died(self, death)
 
     def _bury(self) -> Death:
@@ -194,11 +227,11 @@ class WorkerProcess:
             log.warning("worker_not_understood", pid=self.pid, error=str(error))
 
 
-def _spawn(fd: int) -> subprocess.Popen[bytes]:
+def _spawn(fd: int, out: int, err: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - this very interpreter
-        [sys.executable, "-P", "-c", _START, _HOME, str(fd), str(os.getpid())],
+        [sys.executable, "-P", "-c", _START, _HOME, *map(str, (fd, out, err, os.getpid()))],
         stdin=subprocess.DEVNULL,
-        pass_fds=[fd],
+        pass_fds=[fd, out, err],
         start_new_session=True,
     )
 

@@ -37,6 +37,8 @@ FULL_S = 3600.0
 # Executions deleted in one transaction: fewer where one took longer than this, more again where it was quicker.
 STEP_ROWS = 200
 LEAST_ROWS = 25
+# Of logs and large results deleted in one transaction (some 7 ms), unless one execution has more.
+STEP_BYTES = 16 << 20
 SLOW_S = 0.02
 QUICK_S = 0.01
 # Schedules looked at in one step.
@@ -134,7 +136,7 @@ class Retention:
         more = True
         while more:
             found = await self._paced(self._store.read(partial(self._step, walk=walk, keeping=keeping)))
-            await self._delete(found.seqs)
+            await self._delete(found)
             # After the delete: what could not be deleted is found again.
             self._after[key] = walk.after = found.after
             more = found.more
@@ -151,7 +153,7 @@ class Retention:
             some = todo[at : at + SCHEDULES]
             found = await self._paced(self._store.read(partial(self._step_of_each, some=some, keeping=keeping)))
             for key, walk, step in found:
-                await self._delete(step.seqs)
+                await self._delete(step)
                 self._after[key] = walk.after = step.after
                 if step.more:
                     await self._walk(key, walk, keeping)
@@ -174,10 +176,10 @@ class Retention:
 
     # --- pace ---------------------------------------------------------------------------------------
 
-    async def _delete(self, seqs: list[int]) -> None:
+    async def _delete(self, found: Step) -> None:
         at = 0
-        while at < len(seqs):
-            some = Prune(seqs[at : at + self._step_rows], self._keep_letters)
+        while at < len(found.seqs):
+            some = Prune(found.seqs[at : at + self._so_many(found.sizes, at)], self._keep_letters)
             at += len(some)
             self.stats.deleted += await self._paced(self._store.write(pruning.prune, some))
             self.stats.steps += 1
@@ -185,6 +187,16 @@ class Retention:
                 self._step_rows = max(LEAST_ROWS, self._step_rows // 2)
             elif self._took_s < QUICK_S:
                 self._step_rows = min(STEP_ROWS, self._step_rows * 2)
+
+    def _so_many(self, sizes: list[int], at: int) -> int:
+        """From ``at`` on: up to the rows of a step, or the bytes, but one at least."""
+        size = count = 0
+        for size_of_one in sizes[at : at + self._step_rows]:
+            size += size_of_one
+            if count and size > STEP_BYTES:
+                break
+            count += 1
+        return count
 
     async def _paced(self, work: Awaitable[T]) -> T:
         began_s = self._clock.mono_s()

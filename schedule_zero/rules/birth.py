@@ -90,6 +90,12 @@ def lane_of(text: str | None) -> LaneSpec:
     return PLAIN if text is None else msgspec.json.decode(text, type=LaneSpec)
 
 
+def pinned(row: Execution, node_id: str) -> str | None:
+    """The lane of a member of a broadcast: which of several nodes gets it is not a question any more."""
+    spec = lane_of(row.lane)
+    return lane_text(LaneSpec(require=spec.require, weight=spec.weight, node=node_id))
+
+
 def equip(row: Execution, narrow: JobOptions, method: JobOptions, source: Source) -> None:
     """Give a fresh execution what follows from its options; ``row`` has its parameters and its times."""
     # Most say nothing: cheaper to see than to look up. (And what is the same object need not be hashed again.)

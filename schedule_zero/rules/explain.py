@@ -12,7 +12,7 @@ from schedule_zero.model import CatchUp, Execution, Fire, FireOutcome, Freeze, P
 from schedule_zero.rules.facts import Answer, Explained, Facts, Outage, Ruling
 from schedule_zero.rules.overlap import NEWEST_WINS
 from schedule_zero.rules.phrases import Wall, by, length, quoted, times
-from schedule_zero.rules.story import run_of
+from schedule_zero.rules.story import run_of, run_of_group
 
 # Decided less than so long after its nominal time, a fire is not called late.
 PUNCTUAL_US = 1_000_000
@@ -78,8 +78,14 @@ def _executed(facts: Facts, fire: Fire, wall: Wall) -> Explained:
         grace = length(round(decider.schedule.misfire_grace_s * 1e6))
         said += f" {length(late_us)} late, which is within its grace of {grace}{_because(facts, fire, wall)}"
     policy |= _jitter(facts)
-    return Explained(answer=Answer.EXECUTED, sentence=f"{said}. {run_of(facts.execution, fire, decider, facts.now_us)}",
+    return Explained(answer=Answer.EXECUTED, sentence=f"{said}. {_run(facts, fire)}",
                      policy=policy)  # fmt: skip
+
+
+def _run(facts: Facts, fire: Fire) -> str:
+    if fire.is_group:
+        return run_of_group(facts.group, fire)
+    return run_of(facts.execution, fire, facts.decider, facts.now_us)
 
 
 def _jitter(facts: Facts) -> dict[str, Any]:
@@ -96,10 +102,7 @@ def _caught_up(facts: Facts, fire: Fire, wall: Wall) -> Explained:
         policy: dict[str, Any] = {"catch_up": catch_up.value}
     else:
         why, policy = f"{_absence(facts, fire, wall)}, and it was caught up afterwards", _catch_up(facts)
-    sentence = (
-        f"{_due(facts, wall)}, and ran {length(_lateness_us(facts, fire))} late: {why}. "
-        f"{run_of(facts.execution, fire, facts.decider, facts.now_us)}"
-    )
+    sentence = f"{_due(facts, wall)}, and ran {length(_lateness_us(facts, fire))} late: {why}. {_run(facts, fire)}"
     return Explained(answer=Answer.CAUGHT_UP, sentence=sentence, policy=policy)
 
 
@@ -210,6 +213,8 @@ def _reason(facts: Facts, fire: Fire, wall: Wall) -> tuple[str, dict[str, Any]]:
             return "too much was waiting already", {}
         case SkipReason.DUPLICATE:
             return f"execution {detail} had its unique key", {}
+        case SkipReason.NO_NODE:
+            return f"it was to run on every node that matches, and there was none: {detail}", {"broadcast": True}
         case _:
             return detail or "the ledger does not say why", {}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from schedule_zero.model import Execution, Fire, Freeze, Policies, Schedule, ScheduleVersion, SkipReason
+from schedule_zero.model import Execution, Fire, Freeze, Group, Policies, Schedule, ScheduleVersion, SkipReason
 from schedule_zero.rules.policies import policies_of
 
 
@@ -105,6 +105,8 @@ class Facts(Struct, kw_only=True):
     # Rows with a count that may be the one instead: which of them stands for the moment can't be told.
     perhaps: list[Fire] = []
     execution: Execution | None = None
+    # Where the run was several executions.
+    group: Group | None = None
     outage: Outage | None = None
     # When the server had started, if shortly before it was due.
     just_started_us: int | None = None

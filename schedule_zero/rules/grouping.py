@@ -8,7 +8,14 @@ A member counts when it is over for good, after its own retries. It counts as fa
 
 from __future__ import annotations
 
-from schedule_zero.model import Group, GroupState, State
+from schedule_zero.model import Execution, Group, GroupState, Origin, State
+
+# How long a member of a broadcast waits for its node, where nobody said.
+BROADCAST_QUEUE_S = 3600.0
+# Why a broadcast asks nobody, where there are nodes that match.
+ALL_AWAY = "every node that matches is out of service or stopping"
+# Executions of which a schedule makes groups. (What a backfill or a requeue made has its id as ``group_id`` as well.)
+MEMBERS = frozenset({Origin.FIRE, Origin.RUN_NOW})
 
 # In which of a group's numbers a member that is over counts.
 COUNTED_AS = {
@@ -28,6 +35,11 @@ def outcome(group: Group) -> GroupState:
     if group.failed:
         return GroupState.FAILED
     return GroupState.CANCELLED if group.cancelled else GroupState.COMPLETED
+
+
+def unit_of(row: Execution) -> str:
+    """What counts as one run of its schedule: the group that it is a member of, or itself."""
+    return row.group_id if row.group_id is not None and row.origin in MEMBERS else row.id
 
 
 def shard_text(index: int, count: int) -> str:

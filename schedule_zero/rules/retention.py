@@ -37,6 +37,8 @@ class Past(Struct, array_like=True):
     stored_us: int | None
     # 1: a dead letter that waits.
     waits: int
+    # Of its logs and its large results.
+    size: int = 0
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -69,7 +71,8 @@ def keep_of(policies: Policies) -> Keep | None:
     return Keep(
         keep_us=None if policies.keep_s is None else round(policies.keep_s * 1e6),
         keep_last=policies.keep_last,
-        max_failures=policies.max_failures,
+        # A run in parts is as many executions.
+        max_failures=None if policies.max_failures is None else policies.max_failures * (policies.shards or 1),
     )
 
 

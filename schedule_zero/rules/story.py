@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from schedule_zero.model import Execution, Fire, JobError, State
+from schedule_zero.model import Execution, Fire, Group, GroupState, JobError, State
 from schedule_zero.rules.facts import Ruling
 from schedule_zero.rules.phrases import length
 
@@ -39,6 +39,17 @@ def run_of(execution: Execution | None, fire: Fire, decider: Ruling | None, now_
             return f"Its execution{spread} has been running{_where(execution)} for {length(now_us - since_us)}."
         case _:
             return f"Its execution {_ended(execution, spread)}."
+
+
+def run_of_group(group: Group | None, fire: Fire) -> str:
+    """What the executions of a fire that is a group did, or are doing."""
+    if group is None:
+        return f"Its group {fire.execution_id} ({fire.detail}) is not stored any more."
+    over = group.completed + group.failed + group.cancelled
+    numbers = f"{group.completed} completed, {group.failed} failed, {group.cancelled} cancelled"
+    if group.state is GroupState.RUNNING:
+        return f"Its group {group.id} ({fire.detail}) is not over: of {group.total} executions {over} are ({numbers})."
+    return f"Its group {group.id} ({fire.detail}) is over, as {group.state}: of {group.total} executions {numbers}."
 
 
 def _ended(execution: Execution, spread: str) -> str:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import structlog
 
 from schedule_zero.clock import Clock
 from schedule_zero.dispatch.curve import CurveKeys
-from schedule_zero.errors import Conflict, InvalidField, NotFound, Unauthenticated
+from schedule_zero.errors import Conflict, Forbidden, InvalidField, NotFound, Unauthenticated
 from schedule_zero.model import Role, new_id
 from schedule_zero.service.specs import Principal
 from schedule_zero.state_dir import ADMIN_TOKEN, write_private
 from schedule_zero.store import Store
 from schedule_zero.store import node_keys as store_node_keys
 from schedule_zero.store import tokens as store_tokens
+from schedule_zero.store.node_keys import ANY
 
 log = structlog.get_logger(__name__)
 
@@ -74,23 +76,51 @@ class AccessService:
         return self._in_time(principal) and any(one.token_id == principal.token_id for one in self._principals.values())
 
     async def create_token(
-        self, principal: Principal, name: str, role: Role, expires_s: float | None = None
+        self,
+        principal: Principal,
+        name: str,
+        role: Role,
+        expires_s: float | None = None,
+        *,
+        bot_id: str = ANY,
+        handlers: Sequence[str] = (ANY,),
     ) -> tuple[store_tokens.ApiToken, str]:
-        """A new token, good for ``expires_s`` if that is said; the secret is returned this once."""
+        """A new token, good for ``expires_s`` if that is said; the secret is returned this once.
+
+        Of a worker ``bot_id`` and ``handlers`` say which bot it may be and whose jobs it may run (``*``: any).
+        """
         if not name or len(name) > 100:
             raise InvalidField("expected a name of 1 to 100 characters", pointer="/name")
+        if not handlers:
+            raise InvalidField("expected at least one handler, or *", pointer="/handlers")
+        if role is not Role.WORKER:
+            for field, bound in (("bot_id", bot_id != ANY), ("handlers", ANY not in handlers)):
+                if bound:
+                    raise InvalidField(
+                        f"only a token with the role worker is bound; this one would be {role}", pointer=f"/{field}"
+                    )
         secret = _new_secret()
-        token = await self._add(name, role, secret, expires_s)
+        token = await self._add(name, role, secret, expires_s, bot_id, handlers)
         log.info("token_created", token_id=token.id, name=name, role=role, by=principal.name)
         return token, secret
 
-    async def _add(self, name: str, role: Role, secret: str, expires_s: float | None = None) -> store_tokens.ApiToken:
+    async def _add(
+        self,
+        name: str,
+        role: Role,
+        secret: str,
+        expires_s: float | None = None,
+        bot_id: str = ANY,
+        handlers: Sequence[str] = (ANY,),
+    ) -> store_tokens.ApiToken:
         now_us = self._clock.wall_us()
         token = store_tokens.ApiToken(
             id=new_id(),
             name=name,
             role=role,
             hash=hash_token(secret),
+            bot_id=bot_id,
+            handlers=list(handlers),
             created_us=now_us,
             expires_us=None if expires_s is None else now_us + round(expires_s * 1e6),
         )
@@ -135,7 +165,32 @@ class AccessService:
 
 
 def _principal(token: store_tokens.ApiToken) -> Principal:
-    return Principal(name=token.name, role=token.role, token_id=token.id, expires_us=token.expires_us)
+    return Principal(
+        name=token.name,
+        role=token.role,
+        token_id=token.id,
+        expires_us=token.expires_us,
+        bot_id=token.bot_id,
+        handlers=tuple(token.handlers),
+    )
+
+
+def check_bot(principal: Principal, bot_id: str) -> None:
+    """Forbidden if the token is for another bot."""
+    if principal.bot_id not in (ANY, bot_id):
+        raise Forbidden(f"the token {principal.name!r} is for the bot {principal.bot_id!r}, not for {bot_id!r}")
+
+
+def check_handlers(principal: Principal, handler_ids: Iterable[str]) -> None:
+    """Forbidden if the token is for other handlers."""
+    if ANY in principal.handlers:
+        return
+    for handler_id in handler_ids:
+        if handler_id not in principal.handlers:
+            raise Forbidden(
+                f"the token {principal.name!r} is for the handlers {', '.join(principal.handlers)}, "
+                f"not for {handler_id!r}"
+            )
 
 
 def _new_secret() -> str:

@@ -12,6 +12,7 @@ import structlog
 from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.errors import Conflict, InvalidField, NotFound
 from schedule_zero.model import Backfill, Schedule, new_id
+from schedule_zero.rules.policies import policies_of
 from schedule_zero.service.idempotency import idempotency_record
 from schedule_zero.service.specs import BackfillCount, IdemKey, Principal
 from schedule_zero.store import Store
@@ -119,6 +120,11 @@ class BackfillService:
             raise InvalidField("the end lies before the start", pointer="/to")
         if to_us > self._clock.wall_us():
             raise InvalidField(f"expected a range that lies back, got {rfc3339(to_us)}", pointer="/to")
+        if policies_of(schedule.policies).grouped:
+            raise Conflict(
+                f"each run of schedule {schedule.id!r} is a group (policies.broadcast, policies.shards), and a "
+                "backfill makes single executions: make the groups that are missing with POST /api/groups"
+            )
         resolver = self._timer.resolver
         why = why_no_times(resolver.trigger(schedule))
         if why is not None:

@@ -11,6 +11,7 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.config import LimitsConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
+from schedule_zero.dispatch.views import reached
 from schedule_zero.errors import BadRequest, Duplicate, NotFound, TooLarge, WrongState
 from schedule_zero.model import Execution, Group, Origin, State, new_id
 from schedule_zero.ops.events import EventHub
@@ -88,9 +89,7 @@ class ExecutionService:
         self, principal: Principal, schedule_id: str, item: SubmitItem, idem: IdemKey | None = None
     ) -> Submitted:
         """One execution of a schedule's job, outside its fires."""
-        rows = self._rows([item], Origin.RUN_NOW, source=Source.SCHEDULE)
-        rows[0].schedule_id = schedule_id
-        return await self._submit_rows(principal, rows, idem)
+        return await self._submit_rows(principal, self.rows([item], schedule_id), idem)
 
     async def _submit_rows(
         self, principal: Principal, rows: list[Execution], idem: IdemKey | None, settles: tuple[str, ...] = ()
@@ -141,9 +140,14 @@ class ExecutionService:
 
     # --- for groups -------------------------------------------------------------------------------
 
-    def rows(self, items: Sequence[SubmitItem]) -> list[Execution]:
-        """Executions of these items, checked and not stored."""
-        return self._rows(items, Origin.SUBMIT)
+    def rows(self, items: Sequence[SubmitItem], schedule_id: str | None = None) -> list[Execution]:
+        """Executions of these items, checked and not stored; with a ``schedule_id`` as ``submit_for`` makes them."""
+        if schedule_id is None:
+            return self._rows(items, Origin.SUBMIT)
+        rows = self._rows(items, Origin.RUN_NOW, source=Source.SCHEDULE)
+        for row in rows:
+            row.schedule_id = schedule_id
+        return rows
 
     async def insert_group(
         self, principal: Principal, group: Group, rows: list[Execution], idem: IdemKey | None
@@ -231,13 +235,17 @@ class ExecutionService:
         return await self._read(execution_id)
 
     async def _read(self, execution_id: str) -> ExecutionView:
+        # Asked for first: with the end that the store may have by then it is forgotten here.
+        progress = self._dispatcher.progress(execution_id)
         found = await self._store.read(lambda conn: store_executions.get(conn, execution_id))
         if found is None:
             raise NotFound(f"there is no execution {execution_id!r}")
+        if found.execution.state is not State.RUNNING:
+            progress = reached(found.execution.progress)
         return ExecutionView(
             execution=found.execution,
             attempts=found.attempts,
-            progress=self._dispatcher.progress(execution_id),
+            progress=progress,
             waiting_for=self._dispatcher.waiting_for(found.execution),
         )
 

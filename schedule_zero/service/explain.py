@@ -26,6 +26,7 @@ from schedule_zero.store import Store, fire_audit, schedule_history, server_runs
 from schedule_zero.store import executions as store_executions
 from schedule_zero.store import fires as store_fires
 from schedule_zero.store import freezes as store_freezes
+from schedule_zero.store import groups as store_groups
 from schedule_zero.store import schedules as store_schedules
 from schedule_zero.timing import Timer, Trigger
 from schedule_zero.timing.freezes import in_force
@@ -321,7 +322,9 @@ class _Search:
         facts.decider = decider
         facts.window_us = 0 if decider is None else self._service.window_us(decider.schedule)
         nominal_us = facts.nominal_us or fire.nominal_us
-        if fire.execution_id is not None:
+        if fire.is_group:
+            facts.group = store_groups.get(conn, fire.execution_id or "")
+        elif fire.execution_id is not None:
             facts.execution = self._execution(fire.execution_id)
         facts.freeze = _freeze_at(store_freezes.all_freezes(conn), nominal_us)
         if fire.outcome is FireOutcome.MISSED or fire.reason in (SkipReason.COALESCED, SkipReason.OVERLAP):

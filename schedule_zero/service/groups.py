@@ -23,8 +23,8 @@ from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import InvalidField, NoMatchingNode, NotFound, TooLarge
 from schedule_zero.model import Execution, Group, GroupKind, GroupState, new_id
 from schedule_zero.ops.events import EventHub
-from schedule_zero.rules.birth import LaneSpec, lane_of, lane_text
-from schedule_zero.rules.grouping import shard_text
+from schedule_zero.rules.birth import pinned
+from schedule_zero.rules.grouping import ALL_AWAY, BROADCAST_QUEUE_S, shard_text
 from schedule_zero.rules.options import options_of
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.specs import IdemKey, Principal, SubmitItem
@@ -34,8 +34,6 @@ from schedule_zero.store.tx import Page
 
 log = structlog.get_logger(__name__)
 
-# How long a member of a broadcast waits for its node, where nobody said.
-BROADCAST_QUEUE_S = 3600.0
 # So many members are named in the answer that tells of a repetition.
 NAMED_MEMBERS = 10_000
 
@@ -73,7 +71,9 @@ class GroupService:
 
     # --- make -------------------------------------------------------------------------------------
 
-    async def broadcast(self, principal: Principal, item: SubmitItem, idem: IdemKey | None = None) -> GroupView:
+    async def broadcast(
+        self, principal: Principal, item: SubmitItem, idem: IdemKey | None = None, *, schedule_id: str | None = None
+    ) -> GroupView:
         """One execution on each node that matches now. UnknownHandler … as for a submission; NoMatchingNode."""
         first = self._first(item)
         if options_of(first.options).queue_timeout_s is None:
@@ -81,23 +81,27 @@ class GroupService:
         key = (first.handler_id, first.job_method, first.lane)
         node_ids = self._dispatcher.takers(key)
         if not node_ids:
-            why = self._dispatcher.why_nobody(key) or "every node that matches is out of service or stopping"
+            why = self._dispatcher.why_nobody(key) or ALL_AWAY
             raise NoMatchingNode(f"there is no node for this broadcast: {why}")
-        rows = self._members(item, len(node_ids))
+        rows = self._members(item, len(node_ids), schedule_id)
         for row, node_id in zip(rows, node_ids, strict=True):
-            spec = lane_of(row.lane)
-            # Which of several nodes gets it is not a question any more.
-            row.lane = lane_text(LaneSpec(require=spec.require, weight=spec.weight, node=node_id))
+            row.lane = pinned(row, node_id)
         return await self._make(principal, GroupKind.BROADCAST, rows, idem)
 
     async def shards(
-        self, principal: Principal, item: SubmitItem, count: int, idem: IdemKey | None = None
+        self,
+        principal: Principal,
+        item: SubmitItem,
+        count: int,
+        idem: IdemKey | None = None,
+        *,
+        schedule_id: str | None = None,
     ) -> GroupView:
         """``count`` executions, each of which knows which part it is. TooLarge, and as for a submission."""
         if count > self._limits.bulk:
             raise TooLarge(f"at most {self._limits.bulk} executions in one request, got {count}", pointer="/shards")
         self._first(item)
-        rows = self._members(item, count)
+        rows = self._members(item, count, schedule_id)
         for index, row in enumerate(rows):
             row.shard = shard_text(index, count)
         return await self._make(principal, GroupKind.SHARDS, rows, idem)
@@ -112,14 +116,14 @@ class GroupService:
             )
         return row
 
-    def _members(self, item: SubmitItem, count: int) -> list[Execution]:
+    def _members(self, item: SubmitItem, count: int, schedule_id: str | None) -> list[Execution]:
         size = len(bytes(item.job_params)) * count
         if size > self._max_bytes:
             raise TooLarge(
                 f"at most {self._max_bytes} bytes of parameters in one request, got {size} for {count} members",
                 pointer="/job_params",
             )
-        return self._executions.rows([item] * count)
+        return self._executions.rows([item] * count, schedule_id)
 
     async def _make(
         self, principal: Principal, kind: GroupKind, rows: list[Execution], idem: IdemKey | None
@@ -130,6 +134,7 @@ class GroupService:
             kind=kind,
             handler_id=first.handler_id,
             job_method=first.job_method,
+            schedule_id=first.schedule_id,
             total=len(rows),
             created_us=first.created_us,
             by=principal.name,

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # A healthy server is never so late (C3).
 LEAST_GRACE_S = 0.1
 
+# Executions of one schedule that a round may have to create.
+MOST_AT_ONCE = 10_000
+
 
 class RowMaker:
     """Checks a spec, and makes the row of it."""
@@ -59,6 +62,7 @@ class RowMaker:
         least_ms = 1 if unchanged else self._timing.min_interval_ms
         if least_ms > 1:
             trigger = parse(min_interval_ms=least_ms)
+        _check_groups(spec, self._registry)
         policies = self.pinned(spec.policies)
         grace_s = self._timing.misfire_grace_s if spec.misfire_grace_s is None else spec.misfire_grace_s
         if old is None or (old.policies, old.misfire_grace_s) != (stored_policies(policies), grace_s):
@@ -154,6 +158,27 @@ def default_zone(key: str | None) -> str:
     if key is not None and iana_zone(key) is None:
         raise InvalidTrigger(f"timezone: expected an IANA zone such as Europe/Berlin, got {key!r}", pointer="/timezone")
     return key or "UTC"
+
+
+def _check_groups(spec: ScheduleSpec, registry: Registry) -> None:
+    """A run that is a group: of one kind, of members that don't shut one another out, and not too many at once."""
+    policies = spec.policies
+    if not policies.grouped:
+        return
+    if policies.broadcast and policies.shards is not None:
+        raise InvalidField("expected one of broadcast and shards, got both", pointer="/policies/shards")
+    most = policies.catch_up_max * (policies.shards or 1)
+    if policies.catch_up is CatchUp.ALL and most > MOST_AT_ONCE:
+        raise InvalidField(
+            f"expected at most {MOST_AT_ONCE} executions to be caught up at once (shards × catch_up_max), got {most}",
+            pointer="/policies/catch_up_max",
+        )
+    method = registry.options(spec.handler_id, spec.job_method)
+    if (spec.options.unique_key or method.unique_key) is not None:
+        raise InvalidField(
+            "expected no unique_key for a group: its members would shut one another out",
+            pointer="/options/unique_key",
+        )
 
 
 def _check_lateness(policies: Policies, grace_s: float) -> None:

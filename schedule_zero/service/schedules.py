@@ -29,6 +29,7 @@ from schedule_zero.model import MAX_SKIPS, Schedule, ScheduleState
 from schedule_zero.rules.options import options_said
 from schedule_zero.rules.policies import policies_of, skips_of, stored_policies, stored_skips
 from schedule_zero.service.executions import ExecutionService
+from schedule_zero.service.groups import GroupService, GroupView
 from schedule_zero.service.idempotency import idempotency_record
 from schedule_zero.service.schedule_rows import RowMaker, default_zone, merge_patch, spec_of
 from schedule_zero.service.specs import (
@@ -75,6 +76,7 @@ class ScheduleService:
         dispatcher: Dispatcher,
         timer: Timer,
         executions: ExecutionService,
+        groups: GroupService,
         clock: Clock,
         limits: LimitsConfig,
         timing: TimingConfig,
@@ -82,6 +84,7 @@ class ScheduleService:
         self._store = store
         self._timer = timer
         self._executions = executions
+        self._groups = groups
         self._clock = clock
         self._limits = limits
         self._timing = timing
@@ -367,8 +370,11 @@ class ScheduleService:
             raise InvalidField(f"expected at most {MAX_SKIPS} skipped fires in all, got {len(skips)}", pointer="/count")
         return skips
 
-    async def run(self, principal: Principal, schedule_id: str, idem: IdemKey | None = None) -> Submitted:
-        """One execution of the schedule's job now, beside its fires; the ledger is not touched."""
+    async def run(self, principal: Principal, schedule_id: str, idem: IdemKey | None = None) -> Submitted | GroupView:
+        """One run of the schedule's job now, beside its fires; the ledger is not touched. A group, if its runs are.
+
+        Raises as a submission does, or the making of a group.
+        """
         schedule = await self.get(schedule_id)
         item = SubmitItem(
             handler_id=schedule.handler_id,
@@ -376,6 +382,11 @@ class ScheduleService:
             job_params=msgspec.Raw(schedule.params),
             options=options_said(schedule.options),
         )
+        policies = policies_of(schedule.policies)
+        if policies.shards is not None:
+            return await self._groups.shards(principal, item, policies.shards, idem, schedule_id=schedule_id)
+        if policies.broadcast:
+            return await self._groups.broadcast(principal, item, idem, schedule_id=schedule_id)
         return await self._executions.submit_for(principal, schedule_id, item, idem)
 
     async def calendar_changed(self, name: str) -> None:

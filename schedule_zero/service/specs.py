@@ -6,9 +6,11 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
+from schedule_zero.dispatch.views import ProgressView
 from schedule_zero.dispatch.waiting import WaitingFor
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import NO_POLICIES, Attempt, Execution, Policies, Role, Schedule
+from schedule_zero.store.node_keys import ANY
 
 EMPTY_PARAMS = Raw(b"{}")
 
@@ -21,6 +23,9 @@ class Principal(Struct, frozen=True, kw_only=True):
     token_id: str
     # From this moment on the token is refused.
     expires_us: int | None = None
+    # As a worker it is this bot, and runs jobs of these handlers. ``*``: any.
+    bot_id: str = ANY
+    handlers: tuple[str, ...] = (ANY,)
 
 
 class IdemKey(Struct, frozen=True, kw_only=True):
@@ -77,20 +82,14 @@ class RunNow(Struct, kw_only=True):
     replayed: bool = False
 
 
-class ProgressView(Struct, kw_only=True):
-    percent: float | None
-    text: str
-    at_us: int
-
-
 class ExecutionView(Struct, kw_only=True):
-    """One execution with the attempts that are over (oldest first), its newest progress while it runs, and why it has
-    not started while it is pending.
+    """One execution with the attempts that are over (oldest first), how far its last attempt is or came, and why it
+    has not started while it is pending.
     """
 
     execution: Execution
     attempts: list[Attempt]
-    progress: Any | None = None
+    progress: ProgressView | None = None
     waiting_for: WaitingFor | None = None
 
 

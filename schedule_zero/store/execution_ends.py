@@ -40,6 +40,8 @@ class EndItem(Struct, kw_only=True):
     stored_us: int
     cpu_us: int | None = None
     peak_rss_bytes: int | None = None
+    # ``Reached`` as JSON, if the attempt ever said how far it was.
+    progress: bytes | None = None
     # With a state in which somebody has to look at it (``rules.signature``): the group of its failure.
     dead_letter: str | None = None
     not_before_us: int | None = None
@@ -70,7 +72,8 @@ class Refusal(StrEnum):
 
 
 _RUNS = "executions.state = 'running'"
-# The common end: completed in the node's own process, with a result and both times. No value is NULL, none is computed.
+# The common end: completed in the node's own process, with a result, both times, and no word of progress. No value is
+# NULL, none is computed.
 _COMPLETE = bulk_update(
     tables.executions,
     ("id", "token"),
@@ -90,6 +93,7 @@ _END = bulk_update(
         "stored_us",
         "cpu_us",
         "peak_rss_bytes",
+        "progress",
         "dead_letter",
         "lost_count",
     ),
@@ -170,7 +174,7 @@ def _end_all(tx: Tx, items: list[EndItem]) -> bool:
         else:
             documents = (rows.text(i.result), rows.text(i.error))
             times = (i.started_us, i.finished_us, i.stored_us)
-            used = (i.cpu_us, i.peak_rss_bytes)
+            used = (i.cpu_us, i.peak_rss_bytes, rows.text(i.progress))
             ended.append((i.id, i.token, state.value, *documents, *times, *used, i.dead_letter, int(i.lost)))
             if i.result_bytes and state is State.COMPLETED:
                 large.append((i.id, i.token, i.result_bytes))
@@ -192,6 +196,7 @@ def _is_common(i: EndItem) -> bool:
         and i.finished_us is not None
         and i.cpu_us is None
         and i.peak_rss_bytes is None
+        and i.progress is None
     )
 
 
@@ -208,6 +213,7 @@ def _attempt_values(over: EndItem | Attempt) -> tuple[Any, ...]:
         rows.text(over.error),
         over.cpu_us,
         over.peak_rss_bytes,
+        rows.text(over.progress),
     )
 
 

@@ -12,10 +12,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import BigInteger, ColumnElement, Subquery, Text, bindparam, func, literal_column, or_, select, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Subquery,
+    Text,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+)
 
-from schedule_zero.model import Attempt, Execution, LaneKey, Origin, State
-from schedule_zero.store import tables
+from schedule_zero.model import Attempt, Execution, GroupState, LaneKey, Origin, State
+from schedule_zero.rules.grouping import MEMBERS
+from schedule_zero.store import groups, tables
 from schedule_zero.store.execution_rows import ATTEMPT_COLUMNS, COLUMNS, attempt, execution
 from schedule_zero.store.statements import Query, Seek, ends
 from schedule_zero.store.tx import CLEARED, LETTERS, STORED_NOW, Page, parse_seq
@@ -159,8 +172,12 @@ _OPEN_COUNTS = Query(
 
 # What a backfill made is beside the schedule's fires.
 _NOT_BACKFILL = text(f"origin <> '{Origin.BACKFILL.value}'")
+# What counts as one run (``rules.grouping.unit_of``).
+_ORIGINS = ", ".join(f"'{origin.value}'" for origin in sorted(MEMBERS))
+_IS_MEMBER = f"group_id IS NOT NULL AND origin IN ({_ORIGINS})"
+_UNIT = case((text(_IS_MEMBER), E.group_id), else_=E.id)
 _OPEN = Query(
-    select(E.schedule_id, E.id, E.state)
+    select(E.schedule_id, _UNIT, E.state)
     .where(
         text(tables.NOT_COMPLETED),
         text(tables.IS_OPEN),
@@ -174,7 +191,7 @@ _OPEN = Query(
     .order_by(E.seq)
 )
 _OPEN_OF_ONE = Query(
-    select(E.schedule_id, E.id, E.state)
+    select(E.schedule_id, _UNIT, E.state)
     .where(E.schedule_id == bindparam("wanted"), text(tables.NOT_COMPLETED), text(tables.IS_OPEN), _NOT_BACKFILL)
     .order_by(E.seq)
 )
@@ -188,10 +205,23 @@ _ENDED = Query(
     .order_by(E.seq.desc())
     .limit(bindparam("most"))
 )
+_PARTS_ENDED = Query(
+    select(E.seq, E.id, _UNIT, E.state, E.stored_us)
+    .where(
+        E.schedule_id == bindparam("wanted"),
+        text(tables.IS_TELLING),
+        _NOT_BACKFILL,
+        E.seq < bindparam("below"),
+    )
+    .order_by(E.seq.desc())
+    .limit(bindparam("most"))
+)
+# Rows that are read at once where many of them are one run.
+PARTS_ROWS = 500
 
 
 def open_of_schedules(conn: Connection, schedule_id: str | None = None) -> list[tuple[str, str, State]]:
-    """(schedule, execution, state) of what is not over, oldest first: of one schedule, or of all tracked ones.
+    """(schedule, execution or group, state) of what is not over, oldest first: of one schedule, or of all tracked ones.
 
     Those that are blocked are there even if nobody tracks their schedule any more, those of backfills never.
     """
@@ -206,6 +236,33 @@ def ended_of_schedule(conn: Connection, schedule_id: str, limit: int, *, after_u
     """
     # Not a condition of the query: the walk would go on through all the older ones.
     return [State(row[0]) for row in _ENDED.rows(conn, wanted=schedule_id, most=limit) if (row[1] or 0) > after_us]
+
+
+def ended_runs_of_schedule(conn: Connection, schedule_id: str, limit: int, *, after_us: int = -1) -> list[State]:
+    """``ended_of_schedule`` where runs may be groups: each counts once, as what it is when all of it is over."""
+    seen: set[str] = set()
+    found: list[State] = []
+    below = (1 << 63) - 1
+    more = True
+    while more and len(found) < limit:
+        rows = _PARTS_ENDED.rows(conn, wanted=schedule_id, below=below, most=PARTS_ROWS)
+        more = len(rows) == PARTS_ROWS
+        for below, id_, unit, state, stored_us in rows:  # noqa: B007  # the last one's is where the next page begins
+            if unit in seen:
+                continue
+            seen.add(unit)
+            ended = _group_end(conn, unit) if unit != id_ else (State(state), stored_us or 0)
+            if ended is not None and ended[1] > after_us:
+                found.append(ended[0])
+    return found[:limit]
+
+
+def _group_end(conn: Connection, group_id: str) -> tuple[State, int] | None:
+    """As what a group ended, and when; None: it says nothing about the job (yet)."""
+    group = groups.get(conn, group_id)
+    if group is None or group.state in (GroupState.RUNNING, GroupState.CANCELLED):
+        return None
+    return State(group.state.value), group.finished_us or 0
 
 
 _RUN_TIMES = (
@@ -246,6 +303,11 @@ def get(conn: Connection, execution_id: str) -> Detail | None:
     if row is None:
         return None
     return Detail(execution=execution(row), attempts=[attempt(a) for a in _ATTEMPTS.rows(conn, wanted=execution_id)])
+
+
+def handler_of(conn: Connection, execution_id: str) -> str | None:
+    """Whose job an execution is; None: there is none of that id."""
+    return conn.execute(select(E.handler_id).where(E.id == execution_id)).scalar_one_or_none()
 
 
 def running(conn: Connection) -> list[Execution]:

@@ -22,13 +22,13 @@ FIELDS = (
     "nominal_us", "not_before_us", "attempt", "token", "node_id", "lost_count", "cancel_requested",
     "dispatched_us", "started_us", "finished_us", "stored_us", "parent_id", "idempotency_key", "options",
     "result", "error", "group_id", "lane", "concurrency_key", "rate_key", "sticky_key", "unique_key", "start_by_us",
-    "cpu_us", "peak_rss_bytes", "dead_letter", "result_bytes", "shard",
+    "cpu_us", "peak_rss_bytes", "dead_letter", "result_bytes", "shard", "progress",
 )  # fmt: skip
 COLUMNS = tuple(tables.executions.c[name] for name in FIELDS)
 
 ATTEMPT_FIELDS = (
     "execution_id", "attempt", "token", "node_id", "outcome", "dispatched_us", "started_us", "finished_us", "error",
-    "cpu_us", "peak_rss_bytes",
+    "cpu_us", "peak_rss_bytes", "progress",
 )  # fmt: skip
 ATTEMPT_COLUMNS = tuple(tables.attempts.c[name] for name in ATTEMPT_FIELDS)
 
@@ -61,6 +61,7 @@ _CONVERT: dict[str, Callable[[Any], Sequence[Any]]] = {
     "options": _decoded_or_none,
     "result": _decoded_or_none,
     "error": _decoded_or_none,
+    "progress": _decoded_or_none,
     "cancel_requested": lambda column: [int(flag) for flag in column],
 }
 # What the database puts where a column is left out.
@@ -130,6 +131,7 @@ def execution(row: Sequence[Any]) -> Execution:
         dead_letter=row[34],
         result_bytes=row[35],
         shard=row[36],
+        progress=document(row[37]),
     )
 
 
@@ -147,6 +149,7 @@ def attempt(row: Sequence[Any]) -> Attempt:
         error=document(row[8]),
         cpu_us=row[9],
         peak_rss_bytes=row[10],
+        progress=document(row[11]),
     )
 
 

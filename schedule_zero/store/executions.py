@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from schedule_zero.errors import Duplicate, ScheduleZeroError
 from schedule_zero.model import Event, Execution, Group, Origin, State
 from schedule_zero.rules.birth import start_by_us
+from schedule_zero.rules.grouping import unit_of
 from schedule_zero.store import execution_rows as rows
 from schedule_zero.store import groups, tables
 from schedule_zero.store.dead_letters import take_letters
@@ -27,9 +28,11 @@ from schedule_zero.store.execution_reads import (
     Stats,
     due_rows,
     ended_of_schedule,
+    ended_runs_of_schedule,
     errors,
     find,
     get,
+    handler_of,
     next_due_us,
     open_of_schedules,
     pending_counts,
@@ -61,14 +64,17 @@ __all__ = [
     "Stats",
     "cancel",
     "cancel_unstarted",
+    "cancel_unstarted_runs",
     "classify",
     "clear",
     "clear_all",
     "end",
     "ended_of_schedule",
+    "ended_runs_of_schedule",
     "errors",
     "find",
     "get",
+    "handler_of",
     "insert",
     "insert_born",
     "mark_started",
@@ -241,6 +247,8 @@ def _told_of_schedule(row: Execution) -> dict[str, Any]:
                             "schedule_id": row.schedule_id}  # fmt: skip
     if row.origin is Origin.BACKFILL:
         told["origin"] = row.origin
+    if unit_of(row) != row.id:
+        told["group_id"] = row.group_id
     return told
 
 
@@ -266,6 +274,21 @@ def mark_started(tx: Tx, args: list[list[StartedItem]]) -> list[None]:
 def cancel_unstarted(tx: Tx, args: list[list[str]]) -> list[list[CancelAnswer]]:
     """End what waits, leave what runs alone (``CancelOutcome.RUNNING``); one answer per id, in order."""
     return _cancel(tx, args, flag=False)
+
+
+def cancel_unstarted_runs(tx: Tx, args: list[list[str]]) -> list[None]:
+    """``cancel_unstarted`` of runs of a schedule: executions, or groups. A group is left alone once a part of it has
+    started: half a group is no use to anybody.
+    """
+    for arg in args:
+        ids: list[str] = []
+        for unit in arg:
+            members = groups.unstarted_members(tx.conn, unit)
+            if members is not None:
+                # No members: it is no group.
+                ids += members or [unit]
+        _cancel(tx, [ids], flag=False)
+    return [None] * len(args)
 
 
 def cancel(tx: Tx, args: list[list[str]]) -> list[list[CancelAnswer]]:
@@ -336,24 +359,24 @@ def release_due(tx: Tx, args: list[ReleaseDue]) -> list[list[Execution]]:
     return released
 
 
-def unblock(tx: Tx, args: list[str]) -> list[Execution | None]:
-    """``blocked`` → ``pending``, or ``scheduled`` where its time is still to come; the row as it is now, if it was.
+def unblock(tx: Tx, args: list[str]) -> list[list[Execution]]:
+    """``blocked`` → ``pending``, or ``scheduled`` where its time is still to come; the rows that were, as they are now.
 
-    Emits ``execution.unblocked``.
+    Of a group's id: all its members. Emits ``execution.unblocked``.
     """
-    answers: list[Execution | None] = []
-    for id_ in args:
-        found = get(tx.conn, id_)
-        row = None if found is None else found.execution
-        if row is not None:
+    answers: list[list[Execution]] = []
+    for unit in args:
+        answers.append([])
+        for id_ in groups.open_members(tx.conn, unit) or [unit]:
+            found = get(tx.conn, id_)
+            if found is None:
+                continue
+            row = found.execution
             later = row.not_before_us is not None and row.not_before_us > tx.now_us
             row.state = State.SCHEDULED if later else State.PENDING
             # While it had to wait for another one, it could not have been started.
             row.start_by_us = start_by_us(row, max(row.not_before_us or 0, tx.now_us))
             if tx.bulk(_UNBLOCK, [(id_, row.state.value, row.start_by_us)]):
-                data = {"handler_id": row.handler_id, "job_method": row.job_method, "state": row.state}
-                tx.emit(Event("execution.unblocked", id_, {**data, "schedule_id": row.schedule_id}))
-            else:
-                row = None
-        answers.append(row)
+                tx.emit(Event("execution.unblocked", id_, _told_of_schedule(row)))
+                answers[-1].append(row)
     return answers

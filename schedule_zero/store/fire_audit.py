@@ -45,10 +45,14 @@ _OVER = Query(
         text(tables.IS_SUMMED), *_SCHEDULE, F.last_nominal_us > bindparam("at"), F.nominal_us <= bindparam("at")
     )
 )
-_ENDED = func.coalesce(X.finished_us, X.stored_us)
+_ENDED = func.coalesce(X.finished_us, X.stored_us, tables.execution_groups.c.finished_us)
 _LINKS = Query(
     select(F.nominal_us, F.decided_us, F.execution_id, _ENDED)
-    .select_from(tables.fires.outerjoin(tables.executions, X.id == F.execution_id))
+    .select_from(
+        tables.fires.outerjoin(tables.executions, X.id == F.execution_id).outerjoin(
+            tables.execution_groups, tables.execution_groups.c.id == F.execution_id
+        )
+    )
     .where(*_RANGE)
     .order_by(F.nominal_us)
 )

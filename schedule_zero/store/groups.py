@@ -45,6 +45,7 @@ _OPEN_MEMBERS = Query(
     .where(text(tables.IS_GROUPED), E.group_id == bindparam("wanted"), text(f"executions.{tables.IS_OPEN}"))
     .order_by(E.seq)
 )
+_STARTED = Query(select(E.id).where(text(tables.IS_GROUPED), E.group_id == bindparam("wanted"), E.attempt > 0).limit(1))
 _MEMBERS = Query(
     select(E.id).where(text(tables.IS_GROUPED), E.group_id == bindparam("wanted")).order_by(E.seq).limit(
         bindparam("most")
@@ -116,6 +117,11 @@ def find(conn: Connection, *, cursor: str | None = None, limit: int = 50) -> Pag
 def open_members(conn: Connection, group_id: str) -> list[str]:
     """The members that are not over."""
     return [row[0] for row in _OPEN_MEMBERS.rows(conn, wanted=group_id)]
+
+
+def unstarted_members(conn: Connection, group_id: str) -> list[str] | None:
+    """The open members of a group of which nothing has started yet; None: something has."""
+    return None if _STARTED.one(conn, wanted=group_id) is not None else open_members(conn, group_id)
 
 
 def members(conn: Connection, group_id: str, most: int) -> list[str]:

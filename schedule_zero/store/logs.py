@@ -49,6 +49,8 @@ class Appended(Struct, kw_only=True):
     lines: int = 0
     bytes: int = 0
     left_out: int = 0
+    # Logs of which something was not taken because of ``limit_bytes``, with the bytes that they would have had.
+    over: dict[int, int] = {}
 
 
 class Wanted(Struct, kw_only=True):
@@ -82,7 +84,7 @@ _EARLIER = bulk_select(tables.attempts, ("execution_id", "token"), ("execution_i
 _END = Bulk(
     tables.log_chunks,
     ("execution_id", "token"),
-    "SELECT c.execution_id, c.token, c.line + c.lines, c.last FROM (VALUES ",
+    "SELECT c.execution_id, c.token, c.line + c.lines, c.last, c.byte + c.bytes FROM (VALUES ",
     ") AS v JOIN log_chunks AS c ON c.execution_id = v.column1 AND c.token = v.column2 AND c.line = "
     "(SELECT max(m.line) FROM log_chunks AS m WHERE m.execution_id = v.column1 AND m.token = v.column2)",
 )
@@ -101,29 +103,33 @@ def _append(tx: Tx, arg: Append) -> Appended:
         # Nobody has what goes back to waiting; whose it was is forgotten then.
         if row[2] in (arg.node_id, None)
     }
-    ends = {(row[0], row[1]): (row[2], bool(row[3])) for row in tx.lookup(_END, keys)}
+    ends = {(row[0], row[1]): (row[2], bool(row[3]), int(row[4])) for row in tx.lookup(_END, keys)}
     done = Appended(upto={}, unknown=[key[1] for key in keys if key not in given])
     rows: list[tuple[object, ...]] = []
     for chunk in arg.chunks:
         key = (chunk.id, chunk.token)
         if key not in given:
             continue
-        lines, last = ends.get(key, (0, False))
+        lines, last, size = ends.get(key, (0, False, 0))
         # What the node was told to be stored, and isn't any more, comes from nowhere.
         lines = max(lines, chunk.acked)
         if not last and chunk.line == lines:
             lines, last = lines + chunk.lines, chunk.last
             done.left_out += chunk.left_out
-            if chunk.byte + chunk.bytes > arg.limit_bytes:
+            # Whoever speaks HTTP doesn't know in how many bytes its lines are stored.
+            byte = max(size, chunk.byte)
+            if byte + chunk.bytes > arg.limit_bytes:
                 # A node that does not hold to it.
                 done.left_out += chunk.lines
+                done.over[chunk.token] = byte + chunk.bytes
             else:
                 done.lines += chunk.lines
                 done.bytes += chunk.bytes
-                rows.append((*key, chunk.line, chunk.byte, chunk.lines, chunk.bytes, int(last), tx.now_us, chunk.body))
-        ends[key] = (lines, last)
+                size = byte + chunk.bytes
+                rows.append((*key, chunk.line, byte, chunk.lines, chunk.bytes, int(last), tx.now_us, chunk.body))
+        ends[key] = (lines, last, size)
     tx.bulk(_INSERT, rows)
-    done.upto = {key[1]: ends[key] for key in keys if key in given}
+    done.upto = {key[1]: ends[key][:2] for key in keys if key in given}
     return done
 
 

@@ -166,6 +166,24 @@ def unique_by_state(conn: Connection) -> None:
     )
 
 
+def bound_tokens(conn: Connection) -> None:
+    """10 → 11: worker tokens are bound to a bot and to handlers; those that there are, to none in particular."""
+    _run(
+        conn,
+        "ALTER TABLE api_tokens ADD COLUMN bot_id TEXT NOT NULL DEFAULT '*'",
+        """ALTER TABLE api_tokens ADD COLUMN handlers TEXT NOT NULL DEFAULT '["*"]'""",
+    )
+
+
+def progress_is_kept(conn: Connection) -> None:
+    """11 → 12: how far attempts had come when they ended."""
+    _run(
+        conn,
+        "ALTER TABLE executions ADD COLUMN progress TEXT",
+        "ALTER TABLE attempts ADD COLUMN progress TEXT",
+    )
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

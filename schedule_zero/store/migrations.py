@@ -12,10 +12,12 @@ from sqlalchemy import Connection, insert, inspect, select, update
 
 from schedule_zero.errors import ConfigError
 from schedule_zero.store.migration_steps import (
+    bound_tokens,
     how_jobs_are_run,
     logs_and_large_results,
     node_operations,
     policies_and_history,
+    progress_is_kept,
     rate_buckets,
     requeues,
     routed_and_grouped,
@@ -35,6 +37,8 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     routed_and_grouped,
     rate_buckets,
     unique_by_state,
+    bound_tokens,
+    progress_is_kept,
 )
 LATEST = 1 + len(STEPS)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
-from sqlalchemy import bindparam, case, func, or_, select, text
+from sqlalchemy import ColumnElement, Table, bindparam, case, func, or_, select, text
 
 from schedule_zero.model import Origin, State
 from schedule_zero.rules.policies import policies_of
@@ -30,8 +30,19 @@ LOOK_ROWS = 1_000
 COUNT_ROWS = 10_000
 MAX_SEQ = (1 << 63) - 1
 
+
+def _size_in(chunks: Table) -> ColumnElement[int]:
+    return select(func.coalesce(func.sum(chunks.c.bytes), 0)).where(chunks.c.execution_id == E.id).scalar_subquery()
+
+
 _PAST = select(
-    E.seq, E.state, E.schedule_id, E.created_us, E.stored_us, case((E.dead_letter.is_not(None), 1), else_=0)
+    E.seq,
+    E.state,
+    E.schedule_id,
+    E.created_us,
+    E.stored_us,
+    case((E.dead_letter.is_not(None), 1), else_=0),
+    _size_in(tables.log_chunks) + _size_in(tables.result_chunks),
 ).where(E.seq > bindparam("after"))
 _OLDEST = _PAST.order_by(E.seq).limit(bindparam("most"))
 _ALL = Query(_OLDEST)
@@ -79,9 +90,12 @@ class Walk(Struct, kw_only=True):
 
 
 class Step(Struct, kw_only=True):
-    """What one step of a walk found: what is to go, where the next one begins, whether there is more."""
+    """What one step of a walk found: what is to go (and how large each is), where the next one begins, whether there
+    is more.
+    """
 
     seqs: list[int]
+    sizes: list[int]
     after: int
     more: bool
 
@@ -155,10 +169,11 @@ def step(conn: Connection, walk: Walk, keeping: Keepers, *, keep_letters: bool) 
     """Look at the next rows of a walk."""
     found = _rows(conn, walk)
     seqs: list[int] = []
+    sizes: list[int] = []
     after = walk.after
     for row in found:
         if walk.bounds.reached(row):
-            return Step(seqs=seqs, after=after, more=False)
+            return Step(seqs=seqs, sizes=sizes, after=after, more=False)
         after = row.seq
         if (
             may_go(row, keep_letters=keep_letters)
@@ -167,7 +182,8 @@ def step(conn: Connection, walk: Walk, keeping: Keepers, *, keep_letters: bool) 
             and not keeping.holds(conn, row)
         ):
             seqs.append(row.seq)
-    return Step(seqs=seqs, after=after, more=len(found) == LOOK_ROWS)
+            sizes.append(row.size)
+    return Step(seqs=seqs, sizes=sizes, after=after, more=len(found) == LOOK_ROWS)
 
 
 def _is_the_servers(walk: Walk, keeping: Keepers, row: Past) -> bool:

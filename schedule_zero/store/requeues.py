@@ -46,7 +46,16 @@ _ADVANCE = bulk_update(
     },
     where=f"requeues.{_IS_RUNNING}",
 )
-_COUNT = bulk_update(tables.requeues, ("id",), ("created",), how={"created": "requeues.created + {v}"})
+_COUNT = bulk_update(
+    tables.requeues,
+    ("id",),
+    ("created", "refused", "note"),
+    how={
+        "created": "requeues.created + {v}",
+        "refused": "requeues.refused + {v}",
+        "note": "coalesce(requeues.note, {v})",
+    },
+)
 _STATE = bulk_update(tables.requeues, ("id",), ("state",), where=f"requeues.{_IS_RUNNING}")
 _GET = Query(select(*_COLUMNS).where(R.id == bindparam("wanted")))
 _RUNNING = Query(select(*_COLUMNS).where(text(_IS_RUNNING)).order_by(R.id))
@@ -121,7 +130,7 @@ def again(tx: Tx, args: list[Again]) -> list[set[str] | IdempotentReplay | Sched
 
 def _dealt_with(rows: list[Execution]) -> str:
     named = f"execution {rows[0].parent_id} is" if len(rows) == 1 else f"of {len(rows)} executions, none is"
-    return f"{named} a dead letter any more: it was requeued or discarded, or never was one"
+    return f"{named} no dead letter any more: it was requeued or discarded, or never was one"
 
 
 def _free(tx: Tx, rows: list[Execution]) -> tuple[list[Execution], str | None]:
@@ -180,8 +189,11 @@ def advance(tx: Tx, args: list[Advance]) -> list[set[str] | None]:
         if not tx.bulk(_ADVANCE, [(arg.id, *arg.at, *arg.next, arg.refused, arg.note, state.value)]):
             answers.append(None)
             continue
-        born = _replace(tx, _free(tx, arg.rows)[0])
-        tx.bulk(_COUNT, [(arg.id, len(born))])
+        free, holder = _free(tx, arg.rows)
+        born = _replace(tx, free)
+        # (A letter that somebody else has dealt with meanwhile is neither.)
+        taken = None if holder is None else f"execution {holder} has the unique key of a dead letter"
+        tx.bulk(_COUNT, [(arg.id, len(born), len(arg.rows) - len(free), taken)])
         answers.append({row.id for row in born})
         if arg.done:
             tx.emit(Event("requeue.completed", arg.id))

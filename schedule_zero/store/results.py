@@ -6,7 +6,6 @@ left over (``sweep``).
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -16,7 +15,8 @@ from schedule_zero.model import State
 from schedule_zero.store import tables
 from schedule_zero.store.statements import Bulk, bulk_insert, bulk_select, bulk_update
 from schedule_zero.store.tx import Tx
-from schedule_zero.wire.messages import MAX_RESULT_CHUNK, ResultChunk
+from schedule_zero.wire.messages import ResultChunk
+from schedule_zero.wire.result_parts import unpack
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -96,16 +96,7 @@ def read(conn: Connection, execution_id: str, token: int, first: int) -> bytes:
     row = conn.execute(
         select(C.body, C.bytes).where(C.execution_id == execution_id, C.token == token, C.first == first)
     ).first()
-    return b"" if row is None else _unpack(bytes(row[0]), int(row[1]))
-
-
-def _unpack(body: bytes, size: int) -> bytes:
-    """Exactly ``size`` bytes, whatever the node had sent: what is missing is blank, which JSON does not mind."""
-    try:
-        raw = zlib.decompressobj().decompress(body, MAX_RESULT_CHUNK)
-    except zlib.error:
-        raw = b""
-    return raw[:size].ljust(size)
+    return b"" if row is None else unpack(bytes(row[0]), int(row[1]))
 
 
 def sweep(tx: Tx, args: list[Sweep]) -> list[int]:

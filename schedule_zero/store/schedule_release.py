@@ -9,8 +9,9 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from schedule_zero.model import Event, Execution, Fire, FireOutcome, ScheduleState, SkipReason
-from schedule_zero.store import executions, tables
+from schedule_zero.model import Event, Execution, Fire, FireOutcome, Group, ScheduleState, SkipReason
+from schedule_zero.rules.grouping import unit_of
+from schedule_zero.store import executions, groups, tables
 from schedule_zero.store import schedule_rows as rows
 from schedule_zero.store.statements import bulk_insert, bulk_select, bulk_update
 from schedule_zero.store.tx import Tx, Undo
@@ -49,8 +50,15 @@ class ReleaseItem(Struct, kw_only=True):
     plain: bool = True
     fires: list[Fire]
     executions: list[Execution]
+    # What the executions are members of, where each run is a group.
+    groups: list[Group] = []
     # With executions that have unique keys.
     otherwise: Otherwise | None = None
+
+    @property
+    def runs(self) -> int:
+        """How many of the fires run."""
+        return len(self.executions) if not self.groups else len(self.groups)
 
 
 class RearmItem(Struct, kw_only=True):
@@ -135,6 +143,9 @@ def release(tx: Tx, args: list[list[ReleaseItem]]) -> list[dict[str, ReleaseRefu
         items, replaced = _settle_claims(tx, asked)
         if not _release_all(tx, items):
             raise AssertionError("a release was refused that the same transaction had found possible")
+    made = [group for item in items for group in item.groups]
+    if made:
+        groups.insert(tx, made)
     executions.insert_born(tx, [execution for item in items for execution in item.executions])
     if replaced:
         executions.cancel_unstarted(tx, [replaced])
@@ -162,17 +173,19 @@ def _settle_claims(tx: Tx, items: list[ReleaseItem]) -> tuple[list[ReleaseItem],
     for item in items:
         taken = {}
         if item.otherwise is not None:
-            taken = {row.id: holder for row in item.executions if (holder := claims.one(row)) is not None}
+            # (Those of one group don't shut one another out: all of them are taken, or none.)
+            taken = {unit_of(row): holder for row in item.executions if (holder := claims.one(row)) is not None}
         settled.append(_without(item, taken, item.otherwise) if taken and item.otherwise is not None else item)
     return settled, claims.replaced
 
 
 def _without(item: ReleaseItem, taken: dict[str, str], otherwise: Otherwise) -> ReleaseItem:
-    """The item without the executions whose keys are ``taken``: execution → holder."""
-    kept = [row for row in item.executions if row.id not in taken]
+    """The item without the runs whose keys are ``taken``: execution, or group → holder."""
+    kept = [row for row in item.executions if unit_of(row) not in taken]
     less = replace(
         item,
         executions=kept,
+        groups=[group for group in item.groups if group.id not in taken],
         fires=[fire if fire.execution_id not in taken else _skipped(fire, taken[fire.execution_id])
                for fire in item.fires],
         last_fire_us=kept[-1].nominal_us if kept else otherwise.last_fire_us,
@@ -242,7 +255,7 @@ def _release_all(tx: Tx, items: list[ReleaseItem]) -> bool:
     for i in items:
         fires = i.fires
         for f in fires:
-            if f.outcome is FireOutcome.EXECUTED and f.execution_id is not None and f.count == 1:
+            if f.outcome is FireOutcome.EXECUTED and f.execution_id is not None and f.count == 1 and f.detail is None:
                 executed.append((f.schedule_id, f.generation, f.nominal_us, "executed", f.execution_id, f.decided_us))
             else:
                 decided.append(_decided(f))

@@ -129,6 +129,8 @@ executions = Table(
     Column("shard", Text),
     Column("idempotency_key", Text),
     Column("options", Text),
+    # What the last attempt said of it, once that is over.
+    Column("progress", Text),
     # The large ones last: a filter never has to read past them.
     Column("params", Text, nullable=False),
     Column("result", Text),
@@ -168,6 +170,7 @@ attempts = Table(
     Column("finished_us", BigInteger),
     Column("cpu_us", BigInteger),
     Column("peak_rss_bytes", BigInteger),
+    Column("progress", Text),
     Column("error", Text),
     sqlite_with_rowid=True,
 )
@@ -440,6 +443,8 @@ api_tokens = Table(
     Column("name", Text, nullable=False),
     Column("role", Text, nullable=False),
     Column("hash", Text, nullable=False, unique=True),
+    Column("bot_id", Text, nullable=False, server_default="*"),
+    Column("handlers", Text, nullable=False, server_default='["*"]'),
     Column("created_us", BigInteger, nullable=False),
     Column("expires_us", BigInteger),
     Column("revoked_us", BigInteger),

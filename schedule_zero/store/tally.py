@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _C = tables.execution_counts.c
-# What is counted there and is no end of an execution.
-_NO_ENDS = ("created", LETTERS)
 # As ``Tx`` has them: (bucket, handler, state) → (number, run time).
 Counts: TypeAlias = "dict[tuple[int, str, str], tuple[int, int]]"
 
@@ -45,7 +43,7 @@ class Tally:
     def stored(conn: Connection) -> Open:
         """What the database says."""
         created = func.sum(_C.n).filter(_C.state == "created")
-        over = func.sum(_C.n).filter(_C.state.not_in(_NO_ENDS))
+        over = func.sum(_C.n).filter(_C.state.not_in(("created", LETTERS)))
         found = conn.execute(
             select(_C.handler_id, func.coalesce(created, 0) - func.coalesce(over, 0))
             .where(_C.bucket_us == STORED_NOW)
@@ -68,7 +66,7 @@ class Tally:
     def add(self, counts: Mapping[tuple[int, str, str], tuple[int, int]]) -> None:
         """A transaction's counters; it is committed."""
         for (bucket, handler_id, state), (n, _) in counts.items():
-            # (Dead letters are over already, and only counted there.)
+            # A dead letter is over already: it is counted by its state as well.
             if bucket == STORED_NOW and state != LETTERS:
                 born = n if state == "created" else -n
                 self.open[handler_id] = self.open.get(handler_id, 0) + born

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, field
 from sqlalchemy import insert, or_, select, update
 
 from schedule_zero.errors import AlreadyExists, ScheduleZeroError
 from schedule_zero.model import Event, Role
 from schedule_zero.store import tables
+from schedule_zero.store.node_keys import ANY
 from schedule_zero.store.statements import Query
 from schedule_zero.store.tx import Tx
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 T = tables.api_tokens.c
-_FIELDS = ("id", "name", "role", "hash", "created_us", "expires_us", "revoked_us")
+_FIELDS = ("id", "name", "role", "hash", "bot_id", "handlers", "created_us", "expires_us", "revoked_us")
 _ALL = Query(select(*(T[name] for name in _FIELDS)).order_by(T.created_us.desc(), T.id.desc()))
 
 
@@ -27,6 +29,9 @@ class ApiToken(Struct, kw_only=True):
     role: Role
     # Hex SHA-256 of the token.
     hash: str
+    # Of a worker: which bot it may be, and of which handlers it may run jobs. ``*``: any.
+    bot_id: str = ANY
+    handlers: list[str] = field(default_factory=lambda: [ANY])
     created_us: int
     expires_us: int | None = None
     revoked_us: int | None = None
@@ -50,6 +55,7 @@ def create(tx: Tx, args: list[ApiToken]) -> list[ScheduleZeroError | None]:
             continue
         values = {name: getattr(token, name) for name in _FIELDS}
         values["role"] = token.role.value
+        values["handlers"] = msgspec.json.encode(token.handlers).decode()
         tx.execute(insert(tables.api_tokens).values(**values))
         tx.emit(Event("token.created", token.id, {"name": token.name, "role": token.role}))
         answers.append(None)
@@ -75,6 +81,7 @@ def all(conn: Connection) -> list[ApiToken]:  # noqa: A001 - read as tokens.all(
     for row in _ALL.rows(conn):
         values = dict(zip(_FIELDS, row, strict=True))
         values["role"] = Role(values["role"])
+        values["handlers"] = msgspec.json.decode(values["handlers"], type=list[str])
         tokens.append(ApiToken(**values))
     return tokens
 

@@ -2,7 +2,7 @@
 
 Operations wait in one queue, in order. The thread takes all there are (up to a bound), runs them in one transaction,
 commits once, and hands the outcomes to the loop in one call. While it commits, the next group gathers: nothing ever
-waits for company.
+waits for company. What the database has to tidy up from time to time, it does while nothing waits.
 
 If a group fails it is rolled back and its operations run one by one, each in its own transaction, so that only the
 bad one fails. If the database cannot be written (disk full, I/O error, locked, connection lost) the operations fail
@@ -52,6 +52,7 @@ class Backend(Protocol):
     begin_read: str
 
     def connect(self) -> Connection: ...
+    def tidy(self, cursor: Any, rows: int, commits: int) -> bool: ...
     def reconnected(self, conn: Connection, epoch: int) -> None: ...
 
 
@@ -117,6 +118,8 @@ class Writer:
         # An operation that would have made the last group too large.
         self._held: Operation | None = None
         self._stopping = False
+        # Written since the backend last had time to tidy up.
+        self._untidy_rows = self._untidy_commits = 0
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._launch()
 
@@ -157,7 +160,7 @@ class Writer:
             if self._stopping:
                 return []
             try:
-                first = self._queue.get(timeout=None if self.healthy else PROBE_S)
+                first = self._next()
             except queue.Empty:
                 return []
             if first is None:
@@ -179,6 +182,25 @@ class Writer:
                 break
             group.append(operation)
         return group
+
+    def _next(self) -> Operation | None:
+        try:
+            return self._queue.get_nowait()
+        except queue.Empty:
+            self._tidy()
+        return self._queue.get(timeout=None if self.healthy else PROBE_S)
+
+    def _tidy(self) -> None:
+        """Nobody waits: better now than in somebody's commit."""
+        if self._conn is None or not self.healthy or not self._untidy_commits:
+            return
+        try:
+            tidied = self._backend.tidy(self._cursor, self._untidy_rows, self._untidy_commits)
+        except Exception as error:  # noqa: BLE001 - nothing is lost by it; the next commit meets the same disk, and tells
+            log.warning("store_not_tidied", error=str(failures.driver_error(error)))
+            tidied = True
+        if tidied:
+            self._untidy_rows = self._untidy_commits = 0
 
     def _serve(self, group: list[Operation]) -> None:
         began_s = self._clock.mono_s()
@@ -243,6 +265,8 @@ class Writer:
                 raise
             known = False
         self._succeeded()
+        self._untidy_commits += 1
+        self._untidy_rows += sum(operation.rows for operation in group)
         if known:
             self._tallied.append(tx.counts)
         return _Committed(results, seq, tx.events)

@@ -294,13 +294,9 @@ def drained(m: Matched, report: Report) -> None:
     drains = [fault for fault in m.trouble.faults if fault.fault is FaultKind.DRAIN and fault.target != SERVER]
     if not drains:
         return
-    by_node: dict[str, list[Run]] = {}
-    for runs in m.runs.values():
-        for run in runs:
-            by_node.setdefault(run.node_id, []).append(run)
     slack_us = max(m.margin_us, round(m.terms.heartbeat_s * 1e6))
     for fault in drains:
-        for run in by_node.get(fault.target.partition(":")[2], ()):
+        for run in m.by_node.get(fault.target.partition(":")[2], ()):
             report.look("C22")
             if fault.begin_us + slack_us < run.start_us < (fault.end_us or m.until_us):
                 said = "it was begun on a node that was draining"

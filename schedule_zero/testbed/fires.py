@@ -22,7 +22,7 @@ from schedule_zero.testbed.matching import Matched
 from schedule_zero.testbed.verdicts import Report, Verdict
 
 # Rows that a round of catch-up does not write: they come with a change, or of what was to run.
-ELSEWHERE = frozenset({"changed", "paused", "quarantined", "overlap", "backpressure", "duplicate"})
+ELSEWHERE = frozenset({"changed", "paused", "quarantined", "overlap", "backpressure", "duplicate", "no_node"})
 OUTCOMES = ("executed", "caught_up", "skipped", "missed")
 
 Key = tuple[str, int]
@@ -93,7 +93,11 @@ def _rules(m: Matched) -> dict[Key, Rules]:
 
 
 def _match(m: Matched, report: Report) -> None:
-    """Each row that ran has its execution, and each execution of a fire its row."""
+    """Each row that ran has its execution (or the members of its group), and each execution of a fire its row."""
+    made: dict[str, list[Row]] = {}
+    for row in m.final.executions:
+        if row.origin == "fire":
+            made.setdefault(row.group_id or row.id, []).append(row)
     seen: set[tuple[str, int, int]] = set()
     claimed: set[str] = set()
     ran: set[tuple[str, int | None]] = set()
@@ -110,28 +114,27 @@ def _match(m: Matched, report: Report) -> None:
                 report.found("C1", Verdict.UNBALANCED, _at(fire), said, execution_id=fire.execution_id)
             continue
         ran.add((fire.schedule_id, fire.nominal_us))
-        row = None if fire.execution_id is None else m.rows.get(fire.execution_id)
-        if fire.execution_id is None or (row is None and gone >= m.final.removed):
+        rows = made.get(fire.execution_id or "", [])
+        if fire.execution_id is None or (not rows and gone >= m.final.removed):
             said = f"the ledger says {fire.outcome}, and there is no execution"
             report.found("C1", Verdict.MISSED, _at(fire), said, execution_id=fire.execution_id)
             continue
-        gone += row is None
+        gone += not rows
         if fire.execution_id in claimed:
             said = "two rows of the ledger name one execution"
             report.found("C1", Verdict.DUPLICATE, _at(fire), said, execution_id=fire.execution_id)
         claimed.add(fire.execution_id)
-        if row is not None and (row.schedule_id, row.nominal_us) != (fire.schedule_id, fire.nominal_us):
-            said = f"its execution is of {row.schedule_id} at {rfc3339(row.nominal_us)}"
-            report.found("C1", Verdict.UNBALANCED, _at(fire), said, execution_id=row.id)
-    fired = 0
-    for row in m.final.executions:
-        if row.origin != "fire":
-            continue
-        fired += 1
-        if row.id not in claimed:
+        for row in rows:
+            if (row.schedule_id, row.nominal_us) != (fire.schedule_id, fire.nominal_us):
+                said = f"its execution is of {row.schedule_id} at {rfc3339(row.nominal_us)}"
+                report.found("C1", Verdict.UNBALANCED, _at(fire), said, execution_id=row.id)
+    for unit, rows in made.items():
+        if unit not in claimed:
+            row = rows[0]
             verdict = Verdict.DUPLICATE if (row.schedule_id, row.nominal_us) in ran else Verdict.EXTRA
-            report.found("C1", verdict, _at(row), "an execution is not in the ledger", execution_id=row.id)
-    report.look("C1", len(m.final.fires) + fired)
+            said = "an execution is not in the ledger" if unit == row.id else "a group is not in the ledger"
+            report.found("C1", verdict, _at(row), said, execution_id=unit)
+    report.look("C1", len(m.final.fires) + len(made))
     _backfills(m, report)
 
 

@@ -44,9 +44,15 @@ def _by_itself(m: Matched, node_id: str | None, from_us: int, to_us: int) -> boo
     """Whether a job brought its own node down, or to silence."""
     for run in m.deaths.get(node_id or "", ()):
         # (It may have begun before the attempt that it took with it.)
-        if run.action in DEADLY and run.end_us is not None:
+        if run.start_us > to_us:
             continue
-        if run.start_us <= to_us and (run.end_us is None or run.end_us >= from_us):
+        if run.end_us is not None:
+            # It did not kill it after all; but one that lets nobody else have a turn keeps it silent for so long.
+            if run.action not in DEADLY and run.end_us >= from_us:
+                return True
+            continue
+        reborn_us = m.reborn_us(run)
+        if reborn_us is None or reborn_us >= from_us:
             return True
     return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
@@ -140,6 +141,25 @@ class Matched:
         seen_us += [row.stored_us for row in self.final.executions if row.stored_us is not None]
         return max(seen_us, default=0)
 
+    @cached_property
+    def by_node(self) -> dict[str, list[Run]]:
+        """The runs of each node, in the order of their starts."""
+        found: dict[str, list[Run]] = {}
+        for runs in self.runs.values():
+            for run in runs:
+                found.setdefault(run.node_id, []).append(run)
+        for runs in found.values():
+            runs.sort(key=_start)
+        return found
+
+    def reborn_us(self, run: Run) -> int | None:
+        """When the next process of a run's node began its first job; None: there was none."""
+        mine = self.by_node[run.node_id]
+        for other in mine[bisect_right(mine, run.start_ns, key=_start) :]:
+            if other.pid != run.pid:
+                return other.start_us
+        return None
+
     def _read(self, ledger: Iterable[JobLine]) -> None:
         open_: dict[tuple[str, int], Run] = {}
         for line in ledger:
@@ -180,6 +200,10 @@ class Matched:
 def node(node_id: str | None) -> str:
     """A node as the target of a fault."""
     return f"node:{node_id}"
+
+
+def _start(run: Run) -> int:
+    return run.start_ns
 
 
 def _token(attempt: AttemptRow) -> int:

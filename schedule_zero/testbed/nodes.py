@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from itertools import pairwise
 
 from schedule_zero.job_options import Isolation
+from schedule_zero.testbed.final import NodeEvent
 from schedule_zero.testbed.history import SERVER, Fault, FaultKind, Op, Phase
 from schedule_zero.testbed.matching import Matched, Run, node
 from schedule_zero.testbed.requests import of_op, told
@@ -16,6 +18,7 @@ SILENT = frozenset({FaultKind.KILL, FaultKind.STOP})
 SLOW = frozenset({FaultKind.STOP, FaultKind.NETWORK, FaultKind.PARTITION, FaultKind.PEER, FaultKind.DISK})
 # From when a node counts as lost until that is told: 10 s of silence are noticed within 11 s.
 NOTICE_S = 1.0
+IN_SERVICE = frozenset({"node.online", "node.released"})
 # Late starts that are looked into; they are rare where all is well.
 MOST_LATE = 10_000
 
@@ -23,15 +26,9 @@ MOST_LATE = 10_000
 def check_nodes(m: Matched, report: Report) -> None:
     """Everything that is to be said of nodes."""
     _noticed(m, report)
-    runs: dict[str, list[Run]] = {}
-    for several in m.runs.values():
-        for run in several:
-            runs.setdefault(run.node_id, []).append(run)
-    for mine in runs.values():
-        mine.sort(key=_start)
-    for node_id, mine in runs.items():
+    for node_id, mine in m.by_node.items():
         _one_holder(m, node_id, mine, report)
-    _starts(m, runs, report)
+    _starts(m, report)
     _declared(m, report)
 
 
@@ -87,7 +84,7 @@ def _one_holder(m: Matched, node_id: str, runs: list[Run], report: Report) -> No
 # --- nobody waits beside an idle node ---------------------------------------------------------------------
 
 
-def _starts(m: Matched, runs: dict[str, list[Run]], report: Report) -> None:
+def _starts(m: Matched, report: Report) -> None:
     """What waited longer than is right had no idle node to go to (C5), also while another one was slow (C20)."""
     if m.trouble.has(FaultKind.CLOCK):
         return
@@ -108,7 +105,10 @@ def _starts(m: Matched, runs: dict[str, list[Run]], report: Report) -> None:
             late.append((due_us, run))
     if not late:
         return
-    idle = {node_id: _idle(mine) for node_id, mine in runs.items()}
+    idle = {node_id: _idle(mine) for node_id, mine in m.by_node.items()}
+    events: dict[str, list[NodeEvent]] = {}
+    for event in m.final.node_events:
+        events.setdefault(event.node_id, []).append(event)
     for due_us, run in late[:MOST_LATE]:
         until_us = due_us + m.late_us
         if m.trouble.any(due_us - m.late_us, until_us, SERVER):
@@ -117,6 +117,8 @@ def _starts(m: Matched, runs: dict[str, list[Run]], report: Report) -> None:
             at = bisect_right(begins, due_us) - 1
             if at < 0 or ends[at] < until_us or m.trouble.any(due_us - m.late_us, until_us, node(node_id)):
                 continue
+            if not _in_service(events.get(node_id, ()), due_us, until_us):
+                continue
             slow = [fault for fault in m.trouble.faults if fault.fault in SLOW and _holds(fault, due_us)]
             said = f"it waited for {(run.start_us - due_us) / 1e6:.2f} s while node {node_id} had nothing to do"
             promise = "C20" if slow else "C5"
@@ -124,6 +126,18 @@ def _starts(m: Matched, runs: dict[str, list[Run]], report: Report) -> None:
             break
     if len(late) > MOST_LATE:
         report.note(f"{len(late)} jobs began late; {MOST_LATE} of them were looked into")
+
+
+def _in_service(events: Sequence[NodeEvent], from_us: int, to_us: int) -> bool:
+    """Whether a node was given work all that time: it was not out of service (a cordon, a quarantine)."""
+    serves = True
+    for event in events:
+        if event.at_us > to_us:
+            break
+        serves = event.kind in IN_SERVICE
+        if not serves and event.at_us >= from_us:
+            return False
+    return serves
 
 
 def _may_start(m: Matched, run: Run) -> bool:
@@ -159,10 +173,6 @@ def _idle(runs: list[Run]) -> tuple[list[int], list[int]]:
 
 def _holds(fault: Fault, us: int) -> bool:
     return fault.begin_us <= us and (fault.end_us is None or fault.end_us >= us)
-
-
-def _start(run: Run) -> int:
-    return run.start_ns
 
 
 # --- what nodes declared -------------------------------------------------------------------------------------

@@ -88,13 +88,13 @@ class Alarm(apscheduler.abc.Trigger):
             and policies.business_days is None
         )
         # … and each of them starts as soon as it is due.
-        self.ordinary = self.plain and policies.overlap is Overlap.ALLOW
+        self.ordinary = self.plain and policies.overlap is Overlap.ALLOW and not policies.grouped
 
     def released(self, item: ReleaseItem) -> None:
         """A round of it is committed: the row is what the store has now."""
         row = self.row
         row.next_fire_us, row.last_fire_us = item.next_fire_us, item.last_fire_us
-        row.runs += len(item.executions)
+        row.runs += item.runs
         if item.plain:
             row.state = item.state
             return

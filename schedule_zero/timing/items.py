@@ -8,6 +8,7 @@ from schedule_zero.model import (
     Execution,
     Fire,
     FireOutcome,
+    Group,
     Origin,
     Overlap,
     ScheduleState,
@@ -16,16 +17,18 @@ from schedule_zero.model import (
     new_id,
 )
 from schedule_zero.rules.birth import equip
+from schedule_zero.rules.grouping import ALL_AWAY, unit_of
 from schedule_zero.rules.jitter import jitter_us
 from schedule_zero.rules.options import Source
 from schedule_zero.rules.overlap import Turn, take_turns
 from schedule_zero.rules.policies import stored_skips
 from schedule_zero.store.schedules import Otherwise, ReleaseItem
+from schedule_zero.timing.fire_groups import broadcast_of, group_of, shards_of
 from schedule_zero.timing.occasions import DelayTrigger
 
 if TYPE_CHECKING:
-    from schedule_zero.dispatch.registry import Registry
-    from schedule_zero.ops.backlog import Backlog
+    from schedule_zero.dispatch.dispatcher import Dispatcher
+    from schedule_zero.job_options import JobOptions
     from schedule_zero.rules.catchup import Decision, Plan
     from schedule_zero.timing.alarm import Alarm
     from schedule_zero.timing.turns import Turns
@@ -34,10 +37,11 @@ if TYPE_CHECKING:
 class ItemMaker:
     """Makes release items. Reads what is open of a schedule where its overlap policy asks."""
 
-    def __init__(self, registry: Registry, turns: Turns, backlog: Backlog) -> None:
-        self._registry = registry
+    def __init__(self, dispatcher: Dispatcher, turns: Turns) -> None:
+        self._dispatcher = dispatcher
+        self._registry = dispatcher.registry
         self._turns = turns
-        self._backlog = backlog
+        self._backlog = dispatcher.backlog
 
     def item(self, alarm: Alarm, now_us: int) -> ReleaseItem:
         """What is to be written of the alarm's plan; without a plan, its quarantine."""
@@ -51,6 +55,7 @@ class ItemMaker:
             return self._ordinary(alarm, plan, due_us, now_us)
         fires: list[Fire] = []
         executions: list[Execution] = []
+        groups: list[Group] = []
         turns = iter(self._take_turns(alarm, plan))
         for decision in plan.decisions:
             turn = next(turns) if decision.runs else None
@@ -58,6 +63,8 @@ class ItemMaker:
             fires.append(fire)
             if turn is Turn.SKIP:
                 fire.outcome, fire.reason = FireOutcome.SKIPPED, SkipReason.OVERLAP
+            elif turn is not None and alarm.policies.grouped:
+                self._grouped(alarm, fire, now_us, executions, groups, wait=turn is Turn.WAIT)
             elif turn is not None and not self._backlog.admit(row.handler_id):
                 fire.outcome, fire.reason = FireOutcome.SKIPPED, SkipReason.BACKPRESSURE
                 self._backlog.skipped += 1
@@ -75,6 +82,7 @@ class ItemMaker:
             state=row.state,
             fires=fires,
             executions=executions,
+            groups=groups,
             otherwise=_otherwise(alarm, executions),
         )
         if not alarm.plain or row.resume_us is not None:
@@ -110,7 +118,43 @@ class ItemMaker:
         open_, blocked = self._turns.count(alarm.row.id)
         return take_turns(alarm.policies.overlap, runs, open_=open_, blocked=blocked)
 
-    def _execution(self, alarm: Alarm, nominal_us: int, now_us: int, *, wait: bool) -> Execution:
+    def _grouped(
+        self,
+        alarm: Alarm,
+        fire: Fire,
+        now_us: int,
+        executions: list[Execution],
+        groups: list[Group],
+        *,
+        wait: bool,
+    ) -> None:
+        """A fire that becomes a group (``fire_groups``), or is skipped as a whole."""
+        row, policies = alarm.row, alarm.policies
+
+        def make(options: JobOptions = alarm.options) -> Execution:
+            return self._execution(alarm, fire.nominal_us, now_us, wait=wait, options=options)
+
+        if policies.shards is not None:
+            members, detail = shards_of(make, policies.shards)
+        else:
+            members, detail, key = broadcast_of(make, alarm.options, self._dispatcher.takers)
+            if not members:
+                why = self._dispatcher.why_nobody(key) or ALL_AWAY
+                fire.outcome, fire.reason, fire.detail = FireOutcome.SKIPPED, SkipReason.NO_NODE, why
+                return
+        if self._backlog.room(row.handler_id) < len(members):
+            fire.outcome, fire.reason = FireOutcome.SKIPPED, SkipReason.BACKPRESSURE
+            self._backlog.skipped += 1
+            return
+        self._backlog.take(members)
+        group = group_of(members, policies)
+        executions += members
+        groups.append(group)
+        fire.execution_id, fire.detail = group.id, detail
+
+    def _execution(
+        self, alarm: Alarm, nominal_us: int, now_us: int, *, wait: bool, options: JobOptions | None = None
+    ) -> Execution:
         row, policies = alarm.row, alarm.policies
         execution = Execution(
             id=new_id(),
@@ -128,7 +172,8 @@ class ItemMaker:
                 execution.not_before_us, execution.state = start_us, State.SCHEDULED
         if wait:
             execution.state = State.BLOCKED
-        equip(execution, alarm.options, self._registry.options(row.handler_id, row.job_method), Source.SCHEDULE)
+        method = self._registry.options(row.handler_id, row.job_method)
+        equip(execution, options or alarm.options, method, Source.SCHEDULE)
         return execution
 
 
@@ -159,7 +204,7 @@ def _go_on(alarm: Alarm, plan: Plan, item: ReleaseItem) -> None:
     item.skips = stored_skips(us for us in alarm.skips if us > plan.last_us) if alarm.skips else None
     if policies.max_fires is None:
         return
-    if row.runs + len(item.executions) >= policies.max_fires:
+    if row.runs + item.runs >= policies.max_fires:
         if item.otherwise is not None:
             again = alarm.trigger.next_after(plan.last_us) if plan.finished and alarm.trigger else plan.next_us
             if again is not None:
@@ -182,7 +227,7 @@ def _run_out(alarm: Alarm, item: ReleaseItem, now_us: int) -> None:
     if follows_us is not None:
         item.plain = False
         if item.executions:
-            item.waits_for = item.executions[-1].id
+            item.waits_for = unit_of(item.executions[-1])
         else:
             item.next_fire_us = follows_us
     elif not trigger.endless or isinstance(trigger, DelayTrigger):

@@ -40,6 +40,8 @@ ROUND_SCHEDULES = 1000
 ROUND_ROWS = 2000
 # Rounds that may wait for their commit while the next one is decided.
 IN_FLIGHT = 2
+# How often it is asked whether the nodes are back.
+HELD_US = 100_000
 # After the store refused: the first pause, doubled up to the last.
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0
@@ -78,10 +80,12 @@ class Rounds:
         self._paused_until_s = 0.0
         # id → (generation, nominal time) that turned out to be in the ledger: stepped over, never repeated (C12).
         self._decided: dict[str, tuple[int, int]] = {}
+        # Broadcasts that are due while nodes may be on their way back.
+        self._held: list[Alarm] = []
         self.window = window
         self.turns = turns
         self._backlog = dispatcher.backlog
-        self._maker = ItemMaker(dispatcher.registry, self.turns, self._backlog)
+        self._maker = ItemMaker(dispatcher, self.turns)
 
     async def take(self) -> list[Alarm]:
         """The alarms of one round, each with its plan (none: it can't be fired). To be given to ``write``."""
@@ -90,12 +94,18 @@ class Rounds:
         now_us = self._clock.wall_us()
         if self._freezes.at(now_us) is not None:
             return []
+        for alarm in self._held:
+            self.window.put(alarm)
+        self._held = []
         taken: list[Alarm] = []
         rows = 0
         for due_us, alarm in self.window.take_due(now_us):
+            if alarm.policies.broadcast and self._dispatcher.awaits_nodes():
+                self._held.append(alarm)
+                continue
             alarm.plan = self._decide(alarm, due_us, now_us)
             taken.append(alarm)
-            rows += 1 if alarm.plan is None else len(alarm.plan.decisions)
+            rows += 1 if alarm.plan is None else len(alarm.plan.decisions) * (alarm.policies.shards or 1)
             if len(taken) >= ROUND_SCHEDULES or rows >= ROUND_ROWS:
                 break
         return taken
@@ -136,6 +146,8 @@ class Rounds:
         if freeze is not None:
             # What is due stays due until somebody, or the clock, thaws it.
             return wait_us if freeze.to_us is None else min(wait_us, freeze.to_us - now_us)
+        if self._held:
+            wait_us = min(wait_us, HELD_US)
         next_us = self.window.next_us()
         if next_us is not None:
             wait_us = min(wait_us, next_us - now_us)

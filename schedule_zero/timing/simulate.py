@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from schedule_zero.errors import InvalidCalendar
 from schedule_zero.job_options import JobOptions
-from schedule_zero.model import Event, Execution, Fire, Schedule, ScheduleState
+from schedule_zero.model import Event, Execution, Fire, LaneKey, Schedule, ScheduleState
 from schedule_zero.timing.alarm import Alarm
 from schedule_zero.timing.instants import IntervalTrigger
 from schedule_zero.timing.occasions import DelayTrigger
@@ -101,6 +101,18 @@ class _Nobody:
     @property
     def backlog(self) -> _Nobody:
         return self
+
+    def awaits_nodes(self) -> bool:
+        return False
+
+    def takers(self, key: LaneKey) -> list[str]:  # noqa: ARG002
+        # Which nodes there will be nobody knows; that there is one is what an execution is foreseen with, too.
+        return ["?"]
+
+    def room(self, handler_id: str) -> int:  # noqa: ARG002
+        return 1_000_000
+
+    def take(self, rows: Sequence[Execution]) -> None: ...
 
     def admit(self, handler_id: str) -> bool:  # noqa: ARG002
         return True

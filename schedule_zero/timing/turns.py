@@ -20,10 +20,10 @@ import structlog
 
 from schedule_zero.clock import Clock
 from schedule_zero.errors import NotFound, PreconditionFailed, StoreUnavailable
-from schedule_zero.model import Event, Origin, Schedule, ScheduleState, State
+from schedule_zero.model import Event, Origin, Policies, Schedule, ScheduleState, State
 from schedule_zero.rules.overlap import next_step
 from schedule_zero.rules.policies import policies_of
-from schedule_zero.store import executions, schedules
+from schedule_zero.store import executions, groups, schedules
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 # The journal's events of executions that matter here.
-FOLLOWED = frozenset({"execution.created", "execution.unblocked", "execution.finished"})
+FOLLOWED = frozenset({"execution.created", "execution.unblocked", "execution.finished", "group.finished"})
+ENDS = frozenset({"execution.finished", "group.finished"})
 FAILURES = frozenset({State.FAILED, State.TIMEOUT, State.DEAD})
 # Schedules that are looked at side by side.
 AT_ONCE = 200
@@ -89,7 +90,7 @@ class Turns:
     def _heard_of_execution(self, event: Event, schedule_id: str) -> None:
         kind, open_ = event.kind, self._open.get(schedule_id)
         if self._all_unread is not None:
-            if kind == "execution.finished":
+            if kind in ENDS:
                 self._all_unread.add(event.id)
             elif open_ is None:
                 # Whether its schedule is tracked is being read; what is read may be older than this.
@@ -99,11 +100,13 @@ class Turns:
         if kind == "execution.created":
             # Those of a backfill are beside the schedule's fires: none waits for the other, or ends it.
             if event.data.get("origin") != Origin.BACKFILL:
-                open_[event.id] = event.data.get("state") == State.BLOCKED
-                if open_[event.id]:
+                # A group is open as one, until it ends.
+                unit = event.data.get("group_id", event.id)
+                open_[unit] = event.data.get("state") == State.BLOCKED
+                if open_[unit]:
                     self._to_look(schedule_id)
         elif kind == "execution.unblocked":
-            open_[event.id] = False
+            open_[event.data.get("group_id", event.id)] = False
         else:
             if schedule_id in self._unread:
                 self._unread[schedule_id].add(event.id)
@@ -203,14 +206,14 @@ class Turns:
             await self._cancel(asked, only_unstarted=step.only_unstarted)
         for id_ in step.unblock:
             unblocked = await self._store.write(executions.unblock, id_)
-            if unblocked is not None:
-                self._dispatcher.committed([unblocked])
+            if unblocked:
+                self._dispatcher.committed(unblocked)
         if row is None or not row.tracked:
             if not open_:
                 self._open.pop(schedule_id, None)
             return
         if failed and policies.max_failures is not None and row.state is ScheduleState.ACTIVE:
-            await self._pause_if_failing(row, policies.max_failures)
+            await self._pause_if_failing(row, policies)
         if row.waits_for is not None and row.waits_for not in open_ and row.state is not ScheduleState.QUARANTINED:
             await self._rearm(row)
 
@@ -218,18 +221,19 @@ class Turns:
         self._asked.update(ids)
         try:
             if only_unstarted:
-                await self._store.write(executions.cancel_unstarted, ids)
+                await self._store.write(executions.cancel_unstarted_runs, ids)
             else:
-                await self._dispatcher.cancel(ids)
+                await self._dispatcher.cancel(await self._store.read(partial(_executions_of, ids)))
         except StoreUnavailable:
             self._asked.difference_update(ids)
             raise
 
-    async def _pause_if_failing(self, row: Schedule, most: int) -> None:
+    async def _pause_if_failing(self, row: Schedule, policies: Policies) -> None:
+        most = policies.max_failures
+        assert most is not None
+        ended = executions.ended_runs_of_schedule if policies.grouped else executions.ended_of_schedule
         # A change of the schedule, or its resumption, begins a new count.
-        ends = await self._store.read(
-            lambda conn: executions.ended_of_schedule(conn, row.id, most, after_us=row.updated_us)
-        )
+        ends = await self._store.read(lambda conn: ended(conn, row.id, most, after_us=row.updated_us))
         if len(ends) < most or not FAILURES.issuperset(ends):
             return
         note = f"paused after {most} failed executions in a row" if most > 1 else "paused after a failed execution"
@@ -239,8 +243,7 @@ class Turns:
     async def _rearm(self, row: Schedule) -> None:
         execution_id = row.waits_for
         assert execution_id is not None
-        found = await self._store.read(lambda conn: executions.get(conn, execution_id))
-        ended_us = None if found is None else found.execution.finished_us or found.execution.stored_us
+        ended_us = await self._store.read(lambda conn: _ended_us(conn, execution_id))
         try:
             next_us = self._trigger_of(row).after_run(self._clock.wall_us() if ended_us is None else ended_us)
         except Exception as error:  # a trigger's own failure: its schedule is quarantined, the others go on
@@ -265,3 +268,17 @@ class Turns:
 
 def _as_stored(conn: Connection) -> tuple[list[tuple[str, str, State]], list[str], list[str]]:
     return executions.open_of_schedules(conn), schedules.tracked(conn), schedules.followers(conn)
+
+
+def _executions_of(units: list[str], conn: Connection) -> list[str]:
+    """The executions that runs consist of: themselves, or the open members of groups."""
+    return [id_ for unit in units for id_ in (groups.open_members(conn, unit) or [unit])]
+
+
+def _ended_us(conn: Connection, unit: str) -> int | None:
+    """When a run was over; None: it is not stored any more."""
+    group = groups.get(conn, unit)
+    if group is not None:
+        return group.finished_us
+    found = executions.get(conn, unit)
+    return None if found is None else found.execution.finished_us or found.execution.stored_us

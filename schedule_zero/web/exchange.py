@@ -110,7 +110,7 @@ class Exchange(HTTPMessageDelegate):
                 self._chunks.append(chunk)
                 return
             self._chunks.clear()
-            self._refusal = _too_large(self._max_body)
+            self._refusal = _too_large(self._max_body, self._size)
             self._refuse_before_the_body()
         elif self._size > READ_PAST_BYTES:
             self._connection.finish()
@@ -167,7 +167,7 @@ class Exchange(HTTPMessageDelegate):
         self._prepared = prepared = api.prepared[route.method, route.path]
         self._max_body = prepared.max_body
         if length > self._max_body:
-            raise _too_large(self._max_body)
+            raise _too_large(self._max_body, length)
         if has_body:
             _check_content_type(headers, patch=route.method == "PATCH")
 
@@ -322,5 +322,5 @@ def _check_content_type(headers: HTTPHeaders, *, patch: bool) -> None:
         raise UnsupportedMediaType("compressed bodies are not taken", header="Content-Encoding")
 
 
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"at most {limit} bytes are taken here", pointer="")
+def _too_large(limit: int, came: int) -> TooLarge:
+    return TooLarge(f"the body has {came} bytes or more, at most {limit} bytes are taken here", pointer="")

@@ -44,6 +44,8 @@ class Problem(Struct, omit_defaults=True):
     hint: str | UnsetType = UNSET
     # With ``duplicate``: who has the unique key.
     execution_id: str | UnsetType = UNSET
+    # With ``result_incomplete``: so many bytes of the result are stored.
+    upto: int | UnsetType = UNSET
 
 
 def problem_of(error: ScheduleZeroError, request_id: str, instance: str) -> Problem:
@@ -69,6 +71,8 @@ def problem_of(error: ScheduleZeroError, request_id: str, instance: str) -> Prob
         problem.errors = [item]
     if error.data.get("execution_id"):
         problem.execution_id = error.data["execution_id"]
+    if "upto" in error.data:
+        problem.upto = int(error.data["upto"])
     if error.hint:
         problem.hint = error.hint[:MAX_TEXT]
     return problem

@@ -40,6 +40,32 @@ def code_of(stream: str, level: str | None) -> str:
     return STREAM_CODES[stream] + (NO_LEVEL if level is None else LEVEL_CODES[level])
 
 
+def lines_of(at_us: int, code: str, text: str) -> bytes:
+    """Whole lines; ``text`` may have several, the last one without its line feed."""
+    prefix = f"{at_us} {code} ".encode()
+    return b"%b%b\n" % (prefix, text.encode("utf-8", "backslashreplace").replace(b"\n", b"\n" + prefix))
+
+
+def grouped(raw: bytes) -> list[Line]:
+    """Sound lines, those that follow each other with the same time, stream and level as one (with line feeds in it)."""
+    found: list[Line] = []
+    prefix = b""
+    texts: list[bytes] = []
+
+    def end() -> None:
+        if texts:
+            found.append(parse(prefix + b"\n".join(texts)))
+
+    for line in raw.split(b"\n")[:-1]:
+        if not texts or not line.startswith(prefix):
+            end()
+            prefix = line[: line.find(b" ", line.find(b" ") + 1) + 1]
+            texts = []
+        texts.append(line[len(prefix) :])
+    end()
+    return found
+
+
 def pack(raw: bytes) -> bytes:
     """The body of a chunk."""
     return raw if len(raw) < SMALL else zlib.compress(raw, LEVEL)

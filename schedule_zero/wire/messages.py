@@ -142,6 +142,15 @@ class Progress(_Message, tag="PROGRESS"):
     text: Text = ""
 
 
+class LastProgress(Struct, kw_only=True, omit_defaults=True):
+    """What an attempt said last of how far it is."""
+
+    percent: Percent | None = None
+    text: Text = ""
+    # Wall time of the server, as estimated by the node; absent: when it comes.
+    at_us: Micros | None = None
+
+
 class ResultItem(Struct, kw_only=True, omit_defaults=True):
     """How an attempt ended. ``outcome`` is never ``lost``: that is for the server to say."""
 
@@ -164,6 +173,8 @@ class ResultItem(Struct, kw_only=True, omit_defaults=True):
     # What its process and the processes that it started used, where it had one of its own.
     cpu_us: Micros | None = None
     peak_rss_bytes: Bytes | None = None
+    # If it said any: a PROGRESS may have been dropped, or not be sent any more when the attempt ends.
+    progress: LastProgress | None = None
 
 
 class Result(_Message, tag="RESULT"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import typing
+from enum import StrEnum
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,8 @@ from schedule_zero import errors
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import FireOutcome, JobError, JobMethod, NodeState, SkipReason
 from schedule_zero.settings import LEAVES, variable
+from schedule_zero.testbed.history import Fault, FaultKind, HistoryLine, JobLine, Op, Terms
+from schedule_zero.testbed.verdicts import Verdict
 from schedule_zero.web.api.execution_records import ExecutionRecord
 from schedule_zero.web.api.routes import ROUTES
 from schedule_zero.wire import messages
@@ -64,6 +67,18 @@ def test_every_field_of_what_messages_are_made_of_stands_in_the_protocol(part):
 def test_the_protocol_names_no_message_that_does_not_exist():
     said = set(re.findall(r"^### ([A-Z_]+)$", page("protocol.md"), re.MULTILINE))
     assert said == {message.__struct_config__.tag for message in MESSAGES}
+
+
+@pytest.mark.parametrize("part", [HistoryLine, Fault, JobLine, Terms, Op, FaultKind], ids=lambda part: part.__name__)
+def test_everything_that_a_run_leaves_for_the_checker_stands_on_its_page(part):
+    text = page("evidence.md")
+    names = [word.value for word in part] if issubclass(part, StrEnum) else fields_of(part)
+    assert not [name for name in names if f"`{name}`" not in text]
+
+
+def test_every_verdict_of_the_checker_is_explained():
+    text = (ROOT / "docs" / "explanation" / "checker.md").read_text(encoding="utf-8")
+    assert not [verdict for verdict in Verdict if f"`{verdict}`" not in text]
 
 
 def test_every_setting_and_its_variable_stand_in_the_configuration_page():

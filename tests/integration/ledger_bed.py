@@ -31,6 +31,7 @@ from tests.support import ManualClock
 if TYPE_CHECKING:
     from schedule_zero.dispatch.dispatcher import Dispatcher
     from schedule_zero.service.executions import ExecutionService
+    from schedule_zero.service.groups import GroupService
     from schedule_zero.store import Store
 
 ADA = Principal(name="ada", role=Role.OPERATOR, token_id="t1")
@@ -78,6 +79,7 @@ class Life:
             dispatcher=dispatcher,
             timer=self.timer,
             executions=cast("ExecutionService", None),
+            groups=cast("GroupService", None),
             clock=clock,
             limits=LimitsConfig(),
             timing=config,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
+import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from schedule_zero import BaseHandler, GiveUp, current_job, job
@@ -93,6 +96,20 @@ class TalkHandler(BaseHandler):
             current_job().progress(percent, f"step {percent}")
             GATE.wait(0.7)
 
+    @job(max_attempts=2, retry_delay_s=0.0)
+    def comes_as_far_as(self, percent: float, text: str, fails: bool = False) -> None:
+        if current_job().attempt == 1:
+            current_job().progress(percent, text + ("\0\udc80" if fails else ""))
+        if fails:
+            raise RuntimeError("no further")
+
+    @job(isolation="process")
+    def comes_as_far_as_apart(self, percent: float, text: str, leaves: bool = False) -> None:
+        current_job().progress(1, "begun")
+        current_job().progress(percent, text)
+        if leaves:
+            os._exit(3)
+
     @job(isolation="process")
     def apart(self, lines: int) -> int:
         sys.stdout.write("begun ")
@@ -101,6 +118,71 @@ class TalkHandler(BaseHandler):
         current_job().log.warning("from another process", pid=1)
         sys.stderr.write("no end \udc80")
         return os.getpid()
+
+    @job(isolation="process")
+    def by_descriptors(self, times: int = 1) -> None:
+        for number in range(times):
+            print(f"{number} print")
+            os.write(1, f"{number} by os.write\n".encode())
+            subprocess.run(["echo", f"{number} by a child"], check=True)
+            os.system(f"echo {number} by a shell")
+            current_job().log.warning(f"{number} by ctx.log")
+            ctypes.CDLL(None).printf(b"%d by C\n", number)
+            os.write(2, f"{number} on 2\n".encode())
+            print(f"{number} printed on stderr", file=sys.stderr)
+            print(f"{number} half", end=" a line, ", flush=True)
+            os.write(1, b"and the rest\n")
+
+    @job(isolation="process")
+    def last_words(self, how: str) -> None:
+        print("print")
+        os.write(1, b"caf\xc3\xa9 \xff\x00\n")
+        print("no line feed", end="", flush=True)
+        match how:
+            case "exit":
+                os._exit(3)
+            case "crash":
+                ctypes.string_at(0)
+            case "kill":
+                os.kill(os.getpid(), 9)
+            case "close":
+                os.closerange(0, 1000)
+
+    @job(isolation="process")
+    async def closes_all(self) -> None:
+        os.closerange(0, 1000)
+        await asyncio.sleep(20)
+
+    @job(isolation="process")
+    def closes_descriptors(self) -> int:
+        print("before")
+        os.close(1)
+        os.close(2)
+        with Path(os.devnull).open() as other:
+            print("after, without a descriptor", other.fileno())
+        return os.getpid()
+
+    @job(isolation="process")
+    def leaves_a_writer(self) -> int:
+        """A child that writes for as long as it lives, and takes no notice of signals that can be ignored."""
+        script = "trap '' TERM HUP PIPE; echo begun; while :; do echo stray || sleep 0.01; done"
+        child = subprocess.Popen(["sh", "-c", script], start_new_session=True)
+        current_job().log.info("child", pid=child.pid)
+        return os.getpid()
+
+    @job(isolation="process")
+    def forks(self, how: str) -> int:
+        child = os.fork()
+        if child == 0:
+            print("the child")
+            current_job().log.warning("the child logs")
+            current_job().progress(99, "the child")
+            if how == "exits":
+                os._exit(0)
+            return 0
+        os.waitpid(child, 0)
+        print("the parent")
+        return child
 
     @job(isolation="process")
     def large_apart(self, size: int) -> str:

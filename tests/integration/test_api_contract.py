@@ -44,6 +44,8 @@ MORE_THAN_A_SCHEMA = {
     # … that a country exists, or a text is an iCalendar file.
     "calendars_create", "calendars_put", "calendars_delete", "calendars_import_ical", "calendars_windows",
     "calendars_versions", "calendars_check", "calendars_show",
+    # … that of several names at least one is given, and not as null.
+    "executions_cancel_many", "dead_letters_requeue", "dead_letters_discard",
 }  # fmt: skip
 # A schedule may be called "delete", so that its path takes GET and the others as well.
 MORE_METHODS = {"schedules_delete_many"}

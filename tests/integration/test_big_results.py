@@ -207,14 +207,14 @@ async def test_a_server_that_restarts_in_the_middle_gets_the_rest(tmp_path, monk
         node = await node_context.__aenter__()
         await eventually(lambda: (view := first.view("n1")) and view.window)
         acks = []
-        send = first.dispatcher._results._send
+        send = first.dispatcher.results._send
 
         def few(peer, message):
             acks.append(message)
             if len(acks) <= 3:
                 send(peer, message)
 
-        first.dispatcher._results._send = few
+        first.dispatcher.results._send = few
         execution_id = await makes(first, 2_000_000)
         await eventually(lambda: len(acks) > 3)
         assert await first.state(execution_id) == "running"
@@ -229,8 +229,8 @@ async def test_a_server_that_restarts_in_the_middle_gets_the_rest(tmp_path, monk
 async def test_a_node_that_restarts_brings_the_result_of_its_predecessor(tmp_path):
     async with bed_at(tmp_path / "server") as bed:
         # The chunks are never acknowledged to the first process.
-        send = bed.dispatcher._results._send
-        bed.dispatcher._results._send = drop
+        send = bed.dispatcher.results._send
+        bed.dispatcher.results._send = drop
         async with node_at(bed.address, tmp_path / "nodes") as node:
             await eventually(lambda: (view := bed.view("n1")) and view.window)
             execution_id = await makes(bed, 1_000_000)
@@ -238,7 +238,7 @@ async def test_a_node_that_restarts_brings_the_result_of_its_predecessor(tmp_pat
             token = (await bed.get(execution_id)).token
             node.task.cancel()
         assert await bed.state(execution_id) == "running"
-        bed.dispatcher._results._send = send
+        bed.dispatcher.results._send = send
         async with node_at(bed.address, tmp_path / "nodes") as node:
             row = await bed.becomes(execution_id, "completed", within_s=20)
             assert (row.token, row.attempt) == (token, 1)
@@ -248,8 +248,8 @@ async def test_a_node_that_restarts_brings_the_result_of_its_predecessor(tmp_pat
 
 async def test_a_result_whose_file_is_gone_is_told_as_lost(tmp_path):
     async with bed_at(tmp_path / "server") as bed:
-        send = bed.dispatcher._results._send
-        bed.dispatcher._results._send = drop
+        send = bed.dispatcher.results._send
+        bed.dispatcher.results._send = drop
         async with node_at(bed.address, tmp_path / "nodes") as node:
             await eventually(lambda: (view := bed.view("n1")) and view.window)
             execution_id = await makes(bed, 1_000_000)
@@ -258,7 +258,7 @@ async def test_a_result_whose_file_is_gone_is_told_as_lost(tmp_path):
             node.task.cancel()
         for path in folder.iterdir():
             path.unlink()
-        bed.dispatcher._results._send = send
+        bed.dispatcher.results._send = send
         async with node_at(bed.address, tmp_path / "nodes"):
             row = await bed.becomes(execution_id, "failed", within_s=20)
             assert b"ResultLost" in row.error
@@ -268,7 +268,7 @@ async def test_lost_chunks_and_acknowledgements_are_made_up_for(tmp_path, monkey
     monkeypatch.setattr(big_results, "RESEND_S", 0.2)
     async with bed_at(tmp_path / "server") as bed:
         dropped = []
-        send = bed.dispatcher._results._send
+        send = bed.dispatcher.results._send
 
         def lossy(peer, message):
             if len(dropped) < 12:
@@ -276,7 +276,7 @@ async def test_lost_chunks_and_acknowledgements_are_made_up_for(tmp_path, monkey
             else:
                 send(peer, message)
 
-        bed.dispatcher._results._send = lossy
+        bed.dispatcher.results._send = lossy
         async with node_at(bed.address, tmp_path / "nodes"):
             await eventually(lambda: (view := bed.view("n1")) and view.window)
             execution_id = await makes(bed, 1_000_000)

@@ -25,6 +25,7 @@ from schedule_zero.server import Server
 from schedule_zero.web.api.job_records import JobRecord, ResultBody
 from schedule_zero.wire.messages import DispatchItem, ResultItem
 from tests.integration.conftest import api_client, running_server, with_config
+from tests.integration.log_bed import complete_log
 from tests.integration.test_http_bots import QUICK, becomes, shown, submit
 from tests.support import eventually
 
@@ -50,6 +51,13 @@ class Jobs(BaseHandler):
         current_job().progress(40, "held")
         self.gate.wait(20)
         return "held"
+
+    def says(self, lines: int) -> None:
+        for number in range(lines):
+            current_job().log.info(f"line {number}")
+
+    def large(self, size: int) -> str:
+        return "x" * (size - 2)
 
     def counted(self) -> None:
         with self._lock:
@@ -202,11 +210,7 @@ def test_every_field_of_a_result_travels_over_http_as_well():
     names = {field.encode_name for field in msgspec.structs.fields(ResultItem)}
     shown_as = {"outcome": "status", "started_us": "started_at", "finished_us": "finished_at"}
     there = {field.encode_name for field in msgspec.structs.fields(ResultBody)}
-    # Over HTTP go no logs, and no results in chunks.
-    assert {shown_as.get(name, name) for name in names} - {"id", "log_lines", "result_bytes"} == there - {
-        "bot_id",
-        "reason",
-    }
+    assert {shown_as.get(name, name) for name in names} - {"id"} == there - {"bot_id", "reason"}
 
 
 async def test_a_node_runs_jobs_and_declares_its_methods_with_their_schemas(server, api, node):
@@ -568,3 +572,54 @@ async def test_a_drain_with_a_deadline_has_what_still_runs_handed_back_in_time(s
 
     execution = await becomes(api, id_, "pending")
     assert execution["attempt"] == 0
+
+
+# --- logs and large results -----------------------------------------------------------------------------------
+
+
+async def test_a_jobs_log_is_streamed_over_http_whole_and_once_though_answers_are_lost(server, api, node):
+    lost = iter([True, False] * 3)
+    node.wire.after = lambda path, *_: (
+        httpx.ReadTimeout("lost") if path.endswith("/log") and next(lost, False) else None
+    )
+    [id_] = await submit(api, job_method="says", job_params={"lines": 300})
+
+    texts = await complete_log(api, id_)
+
+    assert [text.split()[:2] for text in texts] == [["line", str(number)] for number in range(300)]
+    await becomes(api, id_, "completed")
+
+
+async def test_a_server_that_has_too_many_logs_delays_logs_and_nothing_else(server, api, node):
+    full = httpx.Response(429, json={"error": {"code": "too_many_requests", "message": "wait"}})
+    node.wire.before = lambda path, _: full if path.endswith("/log") else None
+    [id_] = await submit(api, job_method="says", job_params={"lines": 1})
+
+    await becomes(api, id_, "completed")
+    await eventually(lambda: any(status == 429 for _, _, status in node.wire.log))
+    assert node.link.sessions == 1
+    node.wire.before = as_it_is
+    assert len(await complete_log(api, id_)) == 1
+
+
+@pytest.mark.parametrize("size", [1 << 20, (1 << 20) + 1, 3_000_000])
+async def test_a_large_result_goes_in_parts_and_is_whole_though_answers_are_lost(server, api, node, size):
+    lost = iter([True, False] * 3)
+    node.wire.after = lambda path, *_: httpx.ReadTimeout("x") if path.endswith("/part") and next(lost, False) else None
+    [id_] = await submit(api, job_method="large", job_params={"size": size})
+
+    execution = await becomes(api, id_, "completed")
+
+    assert execution["result_bytes"] == (None if size == 1 << 20 else size)
+    assert len((await api.get(f"/api/executions/{id_}/result")).content) == size
+    await eventually(lambda: not list((node.node.work.big._folder).glob("*")) if size > 1 << 20 else True)
+
+
+async def test_a_result_whose_parts_a_proxy_will_not_pass_fails_with_the_reason(server, api, node):
+    node.wire.before = lambda path, _: httpx.Response(413, text="<html>") if path.endswith("/part") else None
+    [id_] = await submit(api, job_method="large", job_params={"size": 2_000_000})
+
+    execution = await becomes(api, id_, "failed")
+
+    assert execution["error"]["type"] == "ResultRefused"
+    assert "413" in execution["error"]["message"]

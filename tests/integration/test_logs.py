@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from schedule_zero.clock import rfc3339
 from schedule_zero.node import capture
 from schedule_zero.web.api import logs as web_logs
 from tests.integration.conftest import RunningNode, api_client, running_server, with_config
@@ -275,6 +276,31 @@ async def test_progress_is_in_the_stream_and_in_the_detail_with_what_is_left(api
     assert told[-1]["eta_s"] > 0
 
 
+async def test_how_far_a_job_came_is_kept_with_the_attempt_that_said_so(api, node):
+    execution_id = await submit(api, "comes_as_far_as", percent=63, text="loading table x")
+    done = await over(api, execution_id)
+    assert (done["status"], done["progress"]["percent"]) == ("completed", 63)
+    assert done["progress"]["text"] == "loading table x"
+    assert done["progress"]["eta_s"] is None
+    assert done["created_at"] <= rfc3339(done["progress"]["at_us"]) <= done["stored_at"]
+    assert [attempt["progress"]["percent"] for attempt in done["attempts"]] == [63]
+
+    execution_id = await submit(api, "comes_as_far_as", percent=12.5, text="ä", fails=True)
+    failed = await over(api, execution_id)
+    assert (failed["status"], failed["progress"]) == ("failed", None)
+    assert [(attempt["progress"] or {}).get("text") for attempt in failed["attempts"]] == ["ä\0\\udc80", None]
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_what_an_isolated_job_said_of_its_progress_just_before_its_end_is_kept(api, node, leaves):
+    execution_id = await submit(api, "comes_as_far_as_apart", percent=63, text="loading table x", leaves=leaves)
+    ended = await over(api, execution_id)
+    assert ended["status"] == ("failed" if leaves else "completed")
+    # A crash may take along what was said within the fifth of a second before, but never the first word.
+    told = (ended["progress"]["percent"], ended["progress"]["text"])
+    assert told in ([(1, "begun"), (63, "loading table x")] if leaves else [(63, "loading table x")])
+
+
 async def test_a_follower_does_not_wait_for_ever_for_lines_that_died_with_their_node(api, node, server, monkeypatch):
     monkeypatch.setattr(web_logs, "LINGER_S", 0.1)
     execution_id = await submit(api, "count", lines=10)
@@ -419,3 +445,77 @@ async def test_an_isolated_job_may_return_a_large_result(api, node):
     execution_id = await submit(api, "large_apart", size=2_000_000)
     record = await over(api, execution_id)
     assert (record["status"], record["result_bytes"]) == ("completed", 2_000_002)
+
+
+# --- what is written to descriptors --------------------------------------------------------------------
+
+
+async def test_what_is_written_to_descriptors_is_in_the_log_in_its_order(api, node):
+    execution_id = await submit(api, "by_descriptors", times=20)
+    assert (await over(api, execution_id))["status"] == "completed"
+    said = ["print", "by os.write", "by a child", "by a shell", "by ctx.log", "by C", "half a line, and the rest"]
+    await complete_log(api, execution_id)
+    log = await log_of(api, execution_id, limit=5000)
+    lines = [(line["stream"], line["text"]) for line in log["lines"]]
+    assert [text for stream, text in lines if stream != "stderr"] == [f"{n} {what}" for n in range(20) for what in said]
+    on_stderr = [text for stream, text in lines if stream == "stderr"]
+    assert on_stderr == [f"{n} {what}" for n in range(20) for what in ("on 2", "printed on stderr")]
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "trace"),
+    [
+        ("exit", "exit code 3", []),
+        ("crash", "SIGSEGV", ["Fatal Python error: Segmentation fault"]),
+        ("kill", "SIGKILL", []),
+        ("close", "closed", []),
+    ],
+)
+async def test_the_last_words_of_a_worker_are_in_the_log_of_its_job(api, node, how, error, trace):
+    execution_id = await submit(api, "last_words", how=how)
+    ended = await over(api, execution_id)
+    assert (ended["status"], ended["error"]["type"]) == ("failed", "WorkerDied")
+    assert error in ended["error"]["message"]
+    texts = await complete_log(api, execution_id)
+    assert texts[:2] == ["print", "café \\xff\x00"]
+    assert "no line feed" in texts
+    assert all(any(text in line for line in texts) for text in trace)
+
+
+async def test_an_async_job_that_closes_all_descriptors_is_told_so(api, node):
+    ended = await over(api, await submit(api, "closes_all"))
+    assert (ended["status"], ended["error"]["type"]) == ("failed", "WorkerDied")
+    assert "closed descriptors that it had not opened" in ended["error"]["message"]
+
+
+async def test_a_job_may_close_its_descriptors_and_the_next_one_has_them_again(api, node):
+    first = await submit(api, "closes_descriptors")
+    ended = await over(api, first)
+    assert await complete_log(api, first) == ["before", "after, without a descriptor 1"]
+    second = await submit(api, "by_descriptors")
+    await over(api, second)
+    assert ended["status"] == "completed"
+    assert "0 by a child" in await complete_log(api, second)
+
+
+async def test_a_child_that_goes_on_writing_neither_holds_the_worker_up_nor_speaks_into_another_log(api, node):
+    first = await submit(api, "leaves_a_writer")
+    ended = await over(api, first)
+    assert ended["status"] == "completed"
+    second = await submit(api, "apart", lines=3)
+    after = await over(api, second)
+    assert after["result"] != ended["result"]
+    assert not any("stray" in text for text in await complete_log(api, second))
+    await complete_log(api, first)
+
+
+@pytest.mark.parametrize("how", ["exits", "returns"])
+async def test_a_child_that_a_job_forks_speaks_into_its_log_and_ends_nothing_but_itself(api, node, how):
+    execution_id = await submit(api, "forks", how=how)
+    ended = await over(api, execution_id)
+    assert ended["status"] == "completed"
+    assert ended["result"] > 0
+    assert ended["progress"] is None
+    texts = await complete_log(api, execution_id)
+    assert sorted(text for text in texts if "the child" in text) == ["the child", "the child logs"]
+    assert texts[-1] == "the parent"

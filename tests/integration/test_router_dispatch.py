@@ -15,6 +15,7 @@ from schedule_zero.config import HandlerRule
 from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch import recording
 from schedule_zero.dispatch.peers import PATIENCE
+from schedule_zero.dispatch.views import reached
 from schedule_zero.errors import NotFound, StoreUnavailable
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import AttemptOutcome, JobMethod, NodeOperation, NodeState, OperationKind, State
@@ -148,6 +149,7 @@ async def test_progress_is_shown_while_it_runs(bed):
         node.report(item)
         await node.wait(m.ResultAck)
         assert bed.dispatcher.progress(execution_id) is None
+        assert reached((await bed.get(execution_id)).progress) == view
 
 
 async def test_accept_shows_when_the_method_was_entered(bed):
@@ -218,6 +220,8 @@ async def test_c6_a_late_result_is_superseded_and_kept_as_an_attempt(bed):
         await first.ready()
         [execution_id] = await bed.submit()
         [old] = await first.work()
+        first.send(m.Progress(s=first.s, token=old.token, percent=63.0, text="loading table x"))
+        came = await eventually(lambda: bed.dispatcher.progress(execution_id))
         first.socket.close(0)
         await eventually(lambda: bed.view("n1").state is NodeState.LOST, within_s=1.0)
         await second.ready()
@@ -232,6 +236,9 @@ async def test_c6_a_late_result_is_superseded_and_kept_as_an_attempt(bed):
         detail = await bed.store.read(lambda conn: executions.get(conn, execution_id))
         assert detail.execution.result == b'"right"'
         assert [(one.token, one.outcome) for one in detail.attempts] == [(old.token, "lost")]
+        # What the lost node can't say any more the server has kept.
+        assert reached(detail.attempts[0].progress) == came
+        assert detail.execution.progress is None
 
 
 # --- C8, C11, C18 -------------------------------------------------------------------------------------------

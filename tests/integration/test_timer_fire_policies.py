@@ -41,6 +41,7 @@ from tests.support import ManualClock
 if TYPE_CHECKING:
     from schedule_zero.dispatch.dispatcher import Dispatcher
     from schedule_zero.service.executions import ExecutionService
+    from schedule_zero.service.groups import GroupService
 
 pytestmark = pytest.mark.anyio
 
@@ -108,6 +109,7 @@ def service(bed: Bed) -> ScheduleService:
         dispatcher=cast("Dispatcher", bed.dispatcher),
         timer=bed.timer(),
         executions=cast("ExecutionService", None),
+        groups=cast("GroupService", None),
         clock=bed.clock,
         limits=LimitsConfig(),
         timing=TimingConfig(),

@@ -80,6 +80,7 @@ class Run:
             row.token,
             state,
             schedule_id="a",
+            group_id=row.group_id,
             outcome=outcome.get(state, AttemptOutcome.FAILED),
             finished_us=self.clock.wall_us(),
             stored_us=self.clock.wall_us(),

@@ -12,6 +12,7 @@ from schedule_zero.store import IdempotencyRecord, IdempotentReplay, Store, dead
 from schedule_zero.store.dead_letters import Discard, Which
 from schedule_zero.store.executions import Insert
 from schedule_zero.store.requeues import Advance, Again, Create
+from schedule_zero.store.tally import Tally
 from tests.store.builders import T0, end_item, execution, get, journal, running
 
 pytestmark = pytest.mark.anyio
@@ -234,3 +235,12 @@ async def test_requeues_come_in_pages_newest_first(store: Store) -> None:
     assert ([row.id for row in first.rows], first.next_cursor) == (["r2", "r1"], "r1")
     second = await store.read(lambda conn: requeues.find(conn, limit=2, cursor=first.next_cursor))
     assert ([row.id for row in second.rows], second.next_cursor) == (["r0"], None)
+
+
+async def test_a_dead_letter_is_no_open_execution_nor_ended_twice(store: Store) -> None:
+    await put(store, "a", "b", "c")
+    assert (store.tally.total, store.tally.open, store.tally.ended) == (0, {"demo": 0}, 3)
+    await store.write(requeues.again, again(child("a")))
+    assert (store.tally.total, store.tally.ended) == (1, 3)
+    # As the next server reads it.
+    assert (await store.read(Tally.stored)).by_handler == {"demo": 1}

@@ -49,6 +49,7 @@ async def test_every_field_of_an_execution_comes_back_as_it_was_written(store: S
         stored_us=T0 + 6,
         result=b"[1, 2]",
         error=b'{"type":"E"}',
+        progress=b'{"percent":63.0,"text":"table x","at_us":7}',
     )
     plain = execution("plain")
 

@@ -85,7 +85,7 @@ async def test_the_time_of_what_waited_for_another_one_counts_from_its_turn(stor
     await insert(store, execution("a", state=State.BLOCKED, options=options(queue_timeout_s=10.0), start_by_us=T0 - S))
     clock.advance(100.0)
 
-    row = await store.write(executions.unblock, "a")
+    [row] = await store.write(executions.unblock, "a")
 
     assert row is not None
     assert row.start_by_us == now_us + 110 * S

@@ -237,21 +237,21 @@ async def test_only_tracked_schedules_are_listed_as_such(store: Store) -> None:
 async def test_what_waits_for_its_turn_is_let_go_once(store: Store) -> None:
     await insert(store, execution("e", state=State.BLOCKED, schedule_id="s"))
 
-    released = await store.write(executions.unblock, "e")
+    [released] = await store.write(executions.unblock, "e")
 
     assert released.state is State.PENDING
     assert await state_of(store, "e") is State.PENDING
     assert (await journal(store))[-1] == ("execution.unblocked", "e")
-    assert await store.write(executions.unblock, "e") is None
-    assert await store.write(executions.unblock, "nothing") is None
+    assert await store.write(executions.unblock, "e") == []
+    assert await store.write(executions.unblock, "nothing") == []
 
 
 async def test_what_is_let_go_before_its_time_waits_for_that(store: Store, clock: ManualClock) -> None:
     await insert(store, execution("later", state=State.BLOCKED, not_before_us=clock.wall_us() + SECOND))
     await insert(store, execution("past", state=State.BLOCKED, not_before_us=clock.wall_us() - SECOND))
 
-    assert (await store.write(executions.unblock, "later")).state is State.SCHEDULED
-    assert (await store.write(executions.unblock, "past")).state is State.PENDING
+    assert (await store.write(executions.unblock, "later"))[0].state is State.SCHEDULED
+    assert (await store.write(executions.unblock, "past"))[0].state is State.PENDING
 
 
 async def test_what_has_not_started_is_cancelled_and_what_runs_is_left_alone(store: Store) -> None:

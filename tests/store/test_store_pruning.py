@@ -347,6 +347,63 @@ async def test_each_transaction_deletes_a_bounded_number_and_is_followed_by_a_pa
     assert min(pruner.pauses) >= retention.LEAST_PAUSE_S
 
 
+def put_chunks(tx: Any, args: list[list[tuple[str, str, int, int]]]) -> list[None]:
+    """(table, execution, number, size): logs and results, as far as retention is concerned."""
+    for arg in args:
+        for table, id_, number, size in arg:
+            place = "line, byte, lines, last" if table == "log_chunks" else "first"
+            values = f"{number}, 0, 1, 0" if table == "log_chunks" else str(number)
+            tx.conn.execute(
+                text(
+                    f"INSERT INTO {table} (execution_id, token, {place}, bytes, created_us, body)"
+                    f" VALUES (:id, 1, {values}, :size, 1, :body)"
+                ),
+                {"id": id_, "size": size, "body": b"\xa5" * size},
+            )
+    return [None] * len(args)
+
+
+async def test_a_transaction_deletes_a_bounded_size_of_logs_and_results_but_one_execution_at_least(
+    store: Store, clock: ManualClock, past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "STEP_BYTES", 1000)
+    await past.put(*"abcdef", days=9)
+    sizes = [("log_chunks", "a", 0, 400), ("log_chunks", "a", 1, 400), ("result_chunks", "b", 0, 200),
+             ("result_chunks", "c", 0, 5000), ("log_chunks", "d", 0, 1000)]  # fmt: skip
+    await store.write(put_chunks, sizes)
+    steps: list[int] = []
+    write = store.write
+
+    async def counted(verb: Any, arg: Any) -> Any:
+        steps.append(len(arg.seqs))
+        return await write(verb, arg)
+
+    store.write = counted  # type: ignore[method-assign]
+    assert await Pruner(store, clock, completed_s=float(DAY_S))() == 6
+    # a and b; c, which is larger than a step; d with the two that have nothing.
+    assert steps == [2, 1, 3]
+    for table in ("log_chunks", "result_chunks"):
+        count = await store.read(lambda conn, table=table: conn.execute(text(f"SELECT count(*) FROM {table}")).scalar())
+        assert count == 0
+
+
+async def test_what_is_deleted_does_not_go_through_the_log_once_more(
+    sqlite_store: Store, clock: ManualClock, tmp_path: Path
+) -> None:
+    past = Past(sqlite_store, clock)
+    await past.put("a", days=9)
+    size = 4 << 20
+    await sqlite_store.write(put_chunks, [("result_chunks", "a", 0, size)])
+    written = log_bytes(tmp_path)
+
+    assert await Pruner(sqlite_store, clock, completed_s=float(DAY_S))() == 1
+    assert log_bytes(tmp_path) - written < size / 10
+
+
+def log_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*-wal"))
+
+
 async def test_a_step_that_took_long_is_followed_by_a_longer_pause(
     store: Store, clock: ManualClock, past: Past
 ) -> None:

@@ -170,6 +170,19 @@ def truncate(path: Path, size: int) -> None:
     os.truncate(path, size)
 
 
+def swap_rows(path: Path) -> None:
+    """In the last leaf of a table with two rows or more: each page still reads well, but they stand in wrong order."""
+    pages = bytearray(path.read_bytes())
+    leaf, cells = 0x0D, 8
+    for at in range(len(pages) - 4096, 0, -4096):
+        if pages[at] == leaf and int.from_bytes(pages[at + 3 : at + 5]) >= 2:
+            first, second = slice(at + cells, at + cells + 2), slice(at + cells + 2, at + cells + 4)
+            pages[first], pages[second] = pages[second], pages[first]
+            path.write_bytes(pages)
+            return
+    raise AssertionError("no table with two rows in one page")
+
+
 DAMAGE = {
     "the header is gone": lambda path: overwrite(path, 0, b"\0" * 100),
     "it is text": lambda path: path.write_text("hello\n" * 1000),
@@ -179,6 +192,7 @@ DAMAGE = {
     "a page in the middle is noise": lambda path: overwrite(
         path, path.stat().st_size // 2 // 4096 * 4096, b"\xa5" * 4096
     ),
+    "two rows have changed places": swap_rows,
     "the schema is noise": lambda path: overwrite(path, 100, b"\xa5" * 3000),
 }
 
@@ -337,6 +351,44 @@ async def test_trouble_that_is_not_of_one_operation_fails_the_rest_without_tryin
     assert len(tried) < 50 + 51 + 2 * writer.GIVE_UP_AFTER
     await insert(sqlite_store, execution("after"))
     assert (await sqlite_store.read(executions.stats)).total == 2
+
+
+# --- tidying up -----------------------------------------------------------------------------------
+
+
+async def write_until_untidy(store: Store) -> None:
+    for n in range(sqlite.IDLE_CHECKPOINT_PAGES // sqlite.PAGES_A_COMMIT + 1):
+        await insert(store, execution(f"e{n:04}"))
+
+
+async def test_the_log_is_folded_into_the_file_while_nothing_waits(sqlite_store: Store, tmp_path: Path) -> None:
+    size = (tmp_path / FILE_NAME).stat().st_size
+
+    await write_until_untidy(sqlite_store)
+
+    await eventually(lambda: (tmp_path / FILE_NAME).stat().st_size > size)
+    # SQLite itself would not have begun yet.
+    assert (tmp_path / f"{FILE_NAME}-wal").stat().st_size < sqlite.CHECKPOINT_PAGES * 4096 / 2
+
+
+async def test_a_log_that_can_not_be_folded_keeps_nobody_from_writing(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def tidy(self: object, cursor: object, rows: int, commits: int) -> bool:
+        tried.append(commits)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(sqlite.SqliteBackend, "tidy", tidy)
+    for n in range(10):
+        await insert(sqlite_store, execution(f"e{n}"))
+
+    # Each time it is told only of what was written since.
+    assert tried
+    assert sum(tried) <= 10
+    assert sqlite_store.healthy
+    assert (await sqlite_store.read(executions.stats)).total == 10
 
 
 # --- crashes: C4 ------------------------------------------------------------------------------------

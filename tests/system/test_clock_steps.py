@@ -6,8 +6,10 @@ clocks alone: those of its leases and its sleeps. (The node keeps the machine's 
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from schedule_zero.clock import EPOCH, to_us
+from schedule_zero.clock import EPOCH, SystemClock, to_us
 from schedule_zero.testbed.checker import check
 from schedule_zero.testbed.final import load
 from schedule_zero.testbed.history import SERVER, Evidence, Fault, FaultKind, Terms
@@ -96,6 +98,22 @@ class Schedules:
             report = self._client.get(f"/api/schedules/{name}/audit", params={"since": 0}).raise_for_status().json()
             found = {kind: report[kind] for kind in ("missed", "duplicate", "extra")}
             assert not any(found.values()), (name, report)
+
+
+def test_c12_the_clock_of_durations_does_not_follow_the_wall_clock(wall_clock: WallClock) -> None:
+    wall_clock.set(TEN_YEARS_S)
+    code = "from schedule_zero.clock import SystemClock as C; print(C().wall_us() / 1e6, C().mono_s())"
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **wall_clock.env},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    wall_s, mono_s = map(float, told.stdout.split())
+    assert abs(wall_s - time.time() - TEN_YEARS_S) < HOUR_S
+    assert abs(mono_s - SystemClock().mono_s()) < HOUR_S
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from schedule_zero.node.attempt_log import MAX_LINE, AttemptLog
+from schedule_zero.node.attempt_log import MAX_LINE, MAX_TEXT, AttemptLog
 from schedule_zero.wire.log_lines import code_of, parse, split
 
 OUT, ERR = code_of("stdout", None), code_of("stderr", None)
@@ -166,6 +166,19 @@ def test_one_text_far_over_the_limit_is_cut_at_a_line():
     assert texts[-1] == "line 99999"
     left_out = sum(chunk.left_out for chunk in rig.chunks)
     assert left_out + sum(text.startswith("line") for text in texts) == 100_000
+
+
+def test_one_huge_text_is_taken_in_parts_and_comes_out_whole():
+    rig = Rig(limit=8 << 20)
+    text = "\n".join(f"{number} " + "x" * 100 for number in range(20_000))
+    assert len(text) > 4 * MAX_TEXT
+    rig.say(text + "\n")
+    rig.say("z" * (MAX_TEXT + 1))
+    rig.log.end()
+    assert not rig.say("x" * (MAX_TEXT + 1))
+    (*lines,) = rig.texts()
+    assert lines[:20_000] == text.split("\n")
+    assert "".join(lines[20_000:]) == "z" * (MAX_TEXT + 1)
 
 
 def test_a_log_that_fits_exactly_is_whole():

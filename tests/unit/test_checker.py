@@ -551,7 +551,7 @@ def test_each_tampering_is_named(tampering: str) -> None:
     assert not report.ok
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32), tampering=st.sampled_from(sorted(TAMPERINGS)))
 def test_whatever_the_run_it_is_clean_until_it_is_tampered_with_and_then_that_is_named(
     seed: int, tampering: str
@@ -631,6 +631,29 @@ def test_the_attempts_of_a_deadly_job_s_neighbours_are_lost_with_their_node() ->
     model.completes(row, T0 + 175 * S)
     report = check(model.evidence(), model.final)
     assert report.ok, report.text()
+
+
+def test_a_node_that_is_out_of_service_is_not_idle() -> None:
+    model = Model(9)
+    a_job_waited_beside_an_idle_node(model)
+    # (The others had something to do, or are told to be out of service as well.)
+    for node in ("n1", "n2", "n3", "n8"):
+        model.final.node_events.append(f.NodeEvent("node.cordoned", node, T0 + 159 * S + 500_000))
+    report = check(model.evidence(), model.final)
+    assert "C5 late" not in report.counts, report.text()
+
+
+def test_a_deadly_job_explains_no_loss_of_its_node_s_next_life() -> None:
+    model = Model(8)
+    row = model.row(T0 + 165 * S)
+    other = model.row(T0 + 164 * S)
+    model.run(other, T0 + 164 * S + 1000, T0 + 164 * S + 2000, node="n1")
+    model.over(other, "completed", T0 + 164 * S + 2000)
+    model.run(row, T0 + 165 * S + 1000, None, node="n1")
+    model.archive(row, "lost", T0 + 167 * S)
+    model.completes(row, T0 + 185 * S)
+    report = check(model.evidence(), model.final)
+    assert report.counts == {"C8 unexplained_loss": 1}, report.text()
 
 
 def test_a_run_that_was_not_waited_for_may_leave_things_open() -> None:

@@ -207,6 +207,8 @@ def test_a_bad_address_is_a_usage_error(invoke, value):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
+        (["dead-letters", "requeue", "j:1", "--rate", "nan", "--yes"], "expected a finite number, got nan"),
+        (["nodes", "--request-timeout", "inf"], "expected a finite number, got inf"),
         (["submit"], "expected either a JOB or --file"),
         (["submit", "demo.noop", "--file", "x"], "expected either a JOB or --file"),
         (["submit", "demo.noop", "--key", "k", "--count", "2"], "--key names one execution"),
@@ -251,6 +253,15 @@ def test_completion_offers_the_commands():
         check=True,
     )
     assert done.stdout.strip() == "plain,executions"
+
+
+@pytest.mark.parametrize("path", every_command(), ids=" ".join)
+def test_no_two_parameters_of_a_command_share_what_was_given(path):
+    command = COMMANDS[path[0]]
+    for name in path[1:]:
+        command = command.commands[name]
+    names = [param.name for param in command.params]
+    assert sorted(names) == sorted(set(names))
 
 
 def test_every_command_and_option_stands_in_the_reference():

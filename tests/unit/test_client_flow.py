@@ -183,6 +183,17 @@ def test_only_what_was_said_is_sent(scripted):
     ]
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_json_has_no_word_for_is_refused_before_it_is_sent_as_null(scripted, number):
+    client = scripted()
+    with pytest.raises(errors.InvalidField, match="expected a finite number") as refused:
+        client.submit("demo", "add", {"a": [1, number]})
+    assert refused.value.pointer == "/job_params/a/1"
+    with pytest.raises(errors.InvalidField, match="expected a finite number") as refused:
+        client.submit("demo", "add", timeout_s=number)
+    assert refused.value.pointer == "/options/timeout_s"
+
+
 def test_many_jobs_go_in_chunks_by_number_and_by_size(scripted):
     client = scripted(accepted(*map(str, range(10_000))), accepted("x", "y"))
     jobs = (Job(handler_id="demo", job_method="noop") for _ in range(10_002))

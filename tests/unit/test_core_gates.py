@@ -732,3 +732,16 @@ def test_what_is_less_important_does_not_block_what_is_more_important_by_holding
     [critical] = customer(world, "7", 1, priority=15)
     node.report(item)
     assert [one.id for one in node.work()] == [critical]
+
+
+# --- why it waits -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("option", "reason"), [({"rate_limit": "1/m"}, "rate"), ({"max_instances": 1}, "job")])
+def test_what_stands_behind_one_that_holds_its_lane_says_what_holds_it(world, option, reason):
+    world.node()
+    _, held = run(world, 2, **option)
+    [behind] = run(world, 1)
+    said = world.core.waiting_for(world.ledger[behind].as_row(), world.now)
+    assert said.reason == reason
+    assert f"execution {held} goes first" in said.detail

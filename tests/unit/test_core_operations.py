@@ -51,6 +51,32 @@ def test_a_released_node_gets_at_once_what_waited(world):
     assert len(node.work()) == 2
 
 
+def test_what_waits_for_nodes_that_take_no_work_says_of_each_why(world):
+    leaving = world.node("n1")
+    world.node("n2")
+    world.node("n3")
+    leaving.leave()
+    world.operate("n2", "cordon")
+    world.operate("n3", "drain")
+    [execution_id] = world.run()
+
+    waits = world.core.waiting_for(world.ledger[execution_id].as_row(), world.now)
+
+    assert waits.reason == "node"
+    assert waits.detail == "no node that may run it takes new work: n1 is stopping; n2 is cordoned; n3 is drained"
+
+
+def test_what_waits_for_nodes_says_at_most_five_of_them(world):
+    for i in range(7):
+        world.node(f"n{i}")
+        world.operate(f"n{i}", "cordon")
+    [execution_id] = world.run()
+
+    detail = world.core.waiting_for(world.ledger[execution_id].as_row(), world.now).detail
+
+    assert detail.endswith("n4 is cordoned; and 2 more")
+
+
 def test_a_node_cordoned_while_it_is_syncing_gets_nothing_when_it_is_ready(world):
     world.run(1)
     node = Peer(world, "n1").hello()

@@ -431,6 +431,14 @@ CASES: dict[str, tuple[Facts, Answer, str]] = {
         Answer.SKIPPED,
         f"{DUE}, and was skipped: execution 01x had its unique key.",
     ),
+    "no node for a broadcast": (
+        skipped(SkipReason.NO_NODE, detail="no node that serves demo.noop is connected"),
+        Answer.SKIPPED,
+        (
+            f"{DUE}, and was skipped: it was to run on every node that matches, and there was none: "
+            "no node that serves demo.noop is connected."
+        ),
+    ),
     "backpressure": (
         skipped(SkipReason.BACKPRESSURE),
         Answer.SKIPPED,

@@ -238,7 +238,7 @@ async def test_what_a_job_raises_comes_as_it_does_from_the_node_itself(
         ("leave", {"code": 3}, "ended with exit code 3"),
         ("killed", {"number": signal.SIGSEGV}, "was killed by SIGSEGV"),
         ("killed", {"number": signal.SIGKILL}, "was killed by SIGKILL"),
-        ("babbles", {}, "was killed by SIGKILL"),
+        ("babbles", {}, "wrote into its line to the node"),
     ],
 )
 async def test_a_crash_is_the_failure_of_that_job_alone(rig: Make, method: str, params: Any, how: str) -> None:

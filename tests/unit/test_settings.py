@@ -5,12 +5,12 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
-from schedule_zero.handlers.chaos import LEDGER
 
 from schedule_zero import settings
 from schedule_zero.config import ServerConfig, is_loopback
 from schedule_zero.errors import ConfigError
 from schedule_zero.settings import Flag
+from schedule_zero.testbed.chaos import LEDGER
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -85,6 +85,8 @@ GET /api/nodes viewer
 POST /api/jobs/claim worker
 POST /api/jobs/{id}/heartbeat worker
 POST /api/jobs/{id}/result worker
+POST /api/jobs/{id}/result/part worker
+POST /api/jobs/{id}/log worker
 GET /api/nodes/{id} viewer
 POST /api/nodes/{id}/cordon operator
 POST /api/nodes/{id}/drain operator

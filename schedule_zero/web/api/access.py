@@ -16,7 +16,9 @@ async def tokens(request: ApiRequest) -> Response:
 async def create_token(request: ApiRequest) -> Response:
     """Make a token."""
     body: TokenBody = request.body
-    token, secret = await request.service.access.create_token(request.principal, body.name, body.role, body.expires_s)
+    token, secret = await request.service.access.create_token(
+        request.principal, body.name, body.role, body.expires_s, bot_id=body.bot_id, handlers=body.handlers
+    )
     return Response(records.token_created(token, secret), status=201)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Raw
 
 from schedule_zero.clock import rfc3339
+from schedule_zero.dispatch.views import ProgressView, reached
 from schedule_zero.dispatch.waiting import Reason, WaitingFor
 from schedule_zero.model import Attempt, AttemptOutcome, Execution, Origin, State
 from schedule_zero.rules.options import shown
@@ -77,6 +78,8 @@ class AttemptRecord(Record, kw_only=True):
     # What its process used, where it had one of its own.
     cpu_ms: float | None
     peak_rss_bytes: int | None
+    # How far it is, or was when it ended; null if it never said so.
+    progress: ProgressView | None
     error: Raw
 
 
@@ -100,7 +103,8 @@ class ExecutionDetail(ExecutionRecord, kw_only=True):
     lost_count: int
     # Every delivery to a node, oldest first; the last one may still run.
     attempts: list[AttemptRecord]
-    progress: Any
+    # Of the last of them.
+    progress: ProgressView | None
     # While it is pending: why it has not started.
     waiting_for: WaitingForRecord | None
 
@@ -136,10 +140,11 @@ class Cleared(Record, kw_only=True):
 
 
 class Created(Record, kw_only=True):
-    """The id of the new execution; it is committed."""
+    """The id of the new execution, or (of a schedule whose runs are groups) of the new group; it is committed."""
 
     id: str
-    execution_id: str
+    execution_id: str | None
+    group_id: str | None = None
     status: str = "success"
     # It was there before, and has the unique key.
     existing: bool = False
@@ -334,6 +339,7 @@ def _attempts(view: ExecutionView) -> list[AttemptRecord]:
                 finished_at=rfc3339(current.finished_us),
                 cpu_ms=_ms(current.cpu_us),
                 peak_rss_bytes=current.peak_rss_bytes,
+                progress=view.progress,
                 # While it runs, the execution still shows the error of the attempt before.
                 error=NULL if outcome is None else raw(current.error),
             )
@@ -361,5 +367,6 @@ def _attempt_record(attempt: Attempt) -> AttemptRecord:
         finished_at=rfc3339(attempt.finished_us),
         cpu_ms=_ms(attempt.cpu_us),
         peak_rss_bytes=attempt.peak_rss_bytes,
+        progress=reached(attempt.progress),
         error=raw(attempt.error),
     )

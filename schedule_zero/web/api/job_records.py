@@ -13,7 +13,7 @@ from schedule_zero.model import ErrorCategory
 from schedule_zero.web.api.records import Count, Moment, Record
 from schedule_zero.web.api.schemas import Body, Wait
 from schedule_zero.web.api.schemas import Moment as GivenMoment
-from schedule_zero.wire.messages import Bytes, LabelName, LabelValue, Micros, Name, RetryAfter, Text, Token
+from schedule_zero.wire.messages import Bytes, LabelName, LabelValue, Micros, Name, RetryAfter, Size, Text, Token
 
 MAX_CLAIM = 1000
 # ``handler.method``; the method is what stands behind the last dot.
@@ -136,6 +136,14 @@ class ErrorBody(Body, frozen=True, kw_only=True):
     bases: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=10)] = field(default_factory=list)
 
 
+class ProgressBody(Body, frozen=True, kw_only=True):
+    """What a job said last of how far it is. ``at``: absent, it is now."""
+
+    percent: Annotated[float, Meta(ge=0, le=100)] | None = None
+    text: Text = ""
+    at: GivenMoment | UnsetType = UNSET
+
+
 class ResultBody(Body, frozen=True, kw_only=True):
     """How a claimed job ended."""
 
@@ -148,12 +156,78 @@ class ResultBody(Body, frozen=True, kw_only=True):
     finished_at: GivenMoment | UnsetType = UNSET
     retry_after_s: RetryAfter | None = None
     give_up: bool = False
+    result_bytes: Annotated[
+        Bytes, Meta(description="A large result, sent in parts before: it has so many bytes, and `result` is left out.")
+    ] = 0
+    log_lines: Annotated[
+        Size, Meta(description="So many lines has its log in all; some of them may still be on their way.")
+    ] = 0
     # What the job's process and those that it started used.
     cpu_us: Micros | None = None
     peak_rss_bytes: Bytes | None = None
+    progress: Annotated[
+        ProgressBody | None, Meta(description="Kept with the attempt; without it, what a heartbeat told last is.")
+    ] = None
     reason: Annotated[
         Text, Meta(description="Of a rejection: `unknown_method` is not given to this bot again until it claims anew.")
     ] = ""
+
+
+class ResultPartBody(Body, frozen=True, kw_only=True):
+    """A part of a large result (JSON, in UTF-8)."""
+
+    bot_id: BotId
+    token: Fence
+    offset: Annotated[Size, Meta(description="Where it begins: so many bytes were sent before.")]
+    total: Annotated[int, Meta(ge=1, le=2**53 - 1, description="So many bytes has the result in all.")]
+    body: Annotated[bytes, Meta(description="Up to 131,072 bytes, in Base64.")]
+
+
+LogText = Annotated[
+    str, Meta(description="A line; with line feeds in it, several. One at the very end ends the last of them.")
+]
+
+
+class LogStream(StrEnum):
+    """Where it was said: ``node`` is for words of the bot itself."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+    LOG = "log"
+    NODE = "node"
+
+
+class LogLevel(StrEnum):
+    """How grave it is."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+class LogLineBody(Body, frozen=True, kw_only=True):
+    """What a job said."""
+
+    text: LogText
+    stream: LogStream = LogStream.STDOUT
+    level: LogLevel | None = None
+    at: Annotated[GivenMoment, Meta(description="In the server's time; else that of its coming.")] | UnsetType = UNSET
+
+
+class LogBody(Body, frozen=True, kw_only=True):
+    """Some lines of an attempt's log."""
+
+    bot_id: BotId
+    token: Fence
+    line: Annotated[Size, Meta(description="So many lines of this attempt were sent before.")]
+    lines: Annotated[list[LogText | LogLineBody], Meta(max_length=20_000)] = field(default_factory=list)
+    last: Annotated[bool, Meta(description="Nothing follows: the log is complete.")] = False
+    left_out: Annotated[Count, Meta(description="So many lines were left out before these, to be counted.")] = 0
+    acked: Annotated[
+        Size, Meta(description="What is stored of it by an earlier answer, if the bot hasn't kept it to send it again.")
+    ] = 0
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -202,6 +276,10 @@ class ClaimRecord(Record, kw_only=True):
     server_time: Moment
     # How long the server let it wait.
     waited_s: float
+    # What one attempt may log in bytes (0: nothing); the largest result in one piece, and in parts (0: none).
+    log_bytes: int
+    result_bytes: int
+    big_result_bytes: int
 
 
 class HeartbeatRecord(Record, kw_only=True):
@@ -217,3 +295,16 @@ class ResultRecord(Record, kw_only=True):
     """``recorded``, ``duplicate`` (it was recorded before) or ``rejected`` (it was given back)."""
 
     status: str
+
+
+class ResultPartRecord(Record, kw_only=True):
+    """``upto``: so many bytes of the result are stored; go on from there."""
+
+    upto: int
+
+
+class LogRecord(Record, kw_only=True):
+    """``line``: so many lines are stored; go on from there. ``last``: the log is complete."""
+
+    line: int
+    last: bool

@@ -6,8 +6,9 @@ import msgspec
 from msgspec import UnsetType
 
 from schedule_zero.clock import rfc3339
+from schedule_zero.errors import InvalidField
 from schedule_zero.model import AttemptOutcome, JobError, JobMethod
-from schedule_zero.service.jobs import ANY_PARAMS, ClaimSpec
+from schedule_zero.service.jobs import ANY_PARAMS, ClaimSpec, LogLine, LogPart, ResultPart
 from schedule_zero.web.api.job_records import (
     ClaimBody,
     ClaimRecord,
@@ -15,15 +16,23 @@ from schedule_zero.web.api.job_records import (
     HeartbeatBody,
     HeartbeatRecord,
     JobRecord,
+    LogBody,
+    LogLineBody,
+    LogRecord,
+    LogStream,
     MethodBody,
+    ProgressBody,
     ResultBody,
+    ResultPartBody,
+    ResultPartRecord,
     ResultRecord,
     ResultStatus,
 )
 from schedule_zero.web.api.records import moment, raw
 from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.api.schemas import moment_us
-from schedule_zero.wire.messages import DispatchItem, ResultItem
+from schedule_zero.wire.log_lines import code_of
+from schedule_zero.wire.messages import DispatchItem, LastProgress, ResultItem
 
 
 async def claim(request: ApiRequest) -> Response:
@@ -62,6 +71,9 @@ async def claim(request: ApiRequest) -> Response:
             heartbeat_s=lease.heartbeat_s,
             server_time=moment(lease.now_us),
             waited_s=round(given.waited_s, 6),
+            log_bytes=request.config.limits.log_bytes,
+            result_bytes=request.config.limits.result_bytes,
+            big_result_bytes=request.config.limits.big_result_bytes,
         )
     )
 
@@ -89,6 +101,7 @@ async def result(request: ApiRequest) -> Response:
         status = await jobs.reject(request.principal, body.bot_id, request.id, body.token, body.reason)
         return Response(ResultRecord(status=status))
     outcome = AttemptOutcome(body.status)
+    _check_sent_before(body)
     item = ResultItem(
         id=request.id,
         token=body.token,
@@ -99,10 +112,42 @@ async def result(request: ApiRequest) -> Response:
         finished_us=moment_us(body.finished_at),
         retry_after_s=body.retry_after_s,
         give_up=body.give_up,
+        log_lines=body.log_lines,
+        result_bytes=body.result_bytes,
         cpu_us=body.cpu_us,
         peak_rss_bytes=body.peak_rss_bytes,
+        progress=_progress(body.progress),
     )
     return Response(ResultRecord(status=await jobs.result(request.principal, body.bot_id, item)))
+
+
+async def result_part(request: ApiRequest) -> Response:
+    """Send a part of a large result before saying that the job has completed. A repetition changes nothing."""
+    body: ResultPartBody = request.body
+    part = ResultPart(id=request.id, token=body.token, offset=body.offset, total=body.total, body=body.body)
+    return Response(ResultPartRecord(upto=await request.service.jobs.result_part(request.principal, body.bot_id, part)))
+
+
+async def log(request: ApiRequest) -> Response:
+    """Add lines to the log of a claimed job, while it runs and after. A repetition changes nothing."""
+    body: LogBody = request.body
+    part = LogPart(
+        id=request.id,
+        token=body.token,
+        line=body.line,
+        lines=[_log_line(line) for line in body.lines],
+        last=body.last,
+        left_out=body.left_out,
+        acked=body.acked,
+    )
+    line, last = await request.service.jobs.log(request.principal, body.bot_id, part)
+    return Response(LogRecord(line=line, last=last))
+
+
+def _progress(body: ProgressBody | None) -> LastProgress | None:
+    if body is None:
+        return None
+    return LastProgress(percent=body.percent, text=body.text, at_us=moment_us(body.at))
 
 
 def job_record(item: DispatchItem) -> JobRecord:
@@ -147,9 +192,27 @@ def _method(body: MethodBody) -> JobMethod:
     return JobMethod(name=body.name, schema=schema, options=body.options, doc=body.doc)
 
 
+def _log_line(line: str | LogLineBody) -> LogLine:
+    if isinstance(line, str):
+        return LogLine(line.removesuffix("\n"), code_of(LogStream.STDOUT, None), None)
+    return LogLine(line.text.removesuffix("\n"), code_of(line.stream, line.level), moment_us(line.at))
+
+
+def _check_sent_before(body: ResultBody) -> None:
+    """A result comes in one piece or in parts, and only of what has completed."""
+    if not body.result_bytes:
+        return
+    if body.status is not ResultStatus.COMPLETED:
+        raise InvalidField(f"only a completed job has a result; this one is {body.status}", pointer="/result_bytes")
+    if not isinstance(body.result, UnsetType):
+        raise InvalidField(
+            "the result was sent in parts (result_bytes), and stands here as well (result)", pointer="/result_bytes"
+        )
+
+
 def _result(body: ResultBody, outcome: AttemptOutcome) -> bytes | None:
     if isinstance(body.result, UnsetType):
-        return b"null" if outcome is AttemptOutcome.COMPLETED else None
+        return b"null" if outcome is AttemptOutcome.COMPLETED and not body.result_bytes else None
     return bytes(body.result)
 
 

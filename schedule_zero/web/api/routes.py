@@ -199,6 +199,10 @@ ROUTES: tuple[Route, ...] = (
           {200: job_records.HeartbeatRecord}, body=job_records.HeartbeatBody, errors=(409,)),
     Route("POST", "/api/jobs/{id}/result", WORKER, jobs.result, "Say how a job ended, or give it back",
           {200: job_records.ResultRecord}, body=job_records.ResultBody, bulk=True, errors=(409,)),
+    Route("POST", "/api/jobs/{id}/result/part", WORKER, jobs.result_part, "Send a part of a large result",
+          {200: job_records.ResultPartRecord}, body=job_records.ResultPartBody, errors=(409, 429)),
+    Route("POST", "/api/jobs/{id}/log", WORKER, jobs.log, "Add lines to the log of a job",
+          {200: job_records.LogRecord}, body=job_records.LogBody, bulk=True, errors=(409, 429)),
     # --- the earlier ScheduleZero's writes ---
     Route("POST", "/api/schedule", OPERATOR, compat.schedule, "Create one schedule",
           {201: schedule_records.Scheduled}, body=schemas.EarlierScheduleBody, idempotency=True, errors=(404, 409)),

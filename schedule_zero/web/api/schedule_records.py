@@ -101,13 +101,15 @@ class FireRecord(Record, kw_only=True):
     nominal_time: Moment | None
     outcome: FireOutcome
     reason: SkipReason | None
+    # What ran: an execution, or where the schedule says ``broadcast`` or ``shards``, a group of them.
     execution_id: str | None
+    group_id: str | None
     count: int
     last_nominal_time: Moment | None
     decided_at: Moment | None
     # How long after its nominal time it was decided.
     lateness_s: float
-    # More about the reason: which calendar, and what in it.
+    # More about the reason: which calendar, and what in it. With a group: what it is made of.
     detail: str | None
 
 
@@ -238,7 +240,8 @@ def fire_record(fire: Fire) -> FireRecord:
         nominal_time=rfc3339(fire.nominal_us),
         outcome=fire.outcome,
         reason=fire.reason,
-        execution_id=fire.execution_id,
+        execution_id=None if fire.is_group else fire.execution_id,
+        group_id=fire.execution_id if fire.is_group else None,
         count=fire.count,
         last_nominal_time=rfc3339(fire.last_nominal_us),
         decided_at=rfc3339(fire.decided_us),

@@ -9,6 +9,7 @@ from msgspec import UnsetType
 
 from schedule_zero.errors import AlreadyExists, PreconditionFailed
 from schedule_zero.model import Schedule
+from schedule_zero.service.groups import GroupView
 from schedule_zero.store.schedules import etag
 from schedule_zero.web.api import etags
 from schedule_zero.web.api import schedule_records as records
@@ -159,6 +160,13 @@ async def restore(request: ApiRequest) -> Response:
 async def run(request: ApiRequest) -> Response:
     """Run a schedule's job once, now; its times stay as they are."""
     submitted = await request.service.schedules.run(request.principal, request.id, request.idempotency_key())
+    if isinstance(submitted, GroupView):
+        id_ = submitted.group.id
+        return Response(
+            Created(id=id_, execution_id=None, group_id=id_),
+            status=202,
+            headers=(("Location", f"/api/groups/{id_}"), *replayed(submitted.replayed)),
+        )
     return Response(
         Created(id=submitted.ids[0], execution_id=submitted.ids[0], existing=bool(submitted.existing)),
         status=202,

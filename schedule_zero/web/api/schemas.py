@@ -24,6 +24,7 @@ MAX_UNIX_S = 253_402_300_799
 Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="At most so many records.")]
 Cursor = Annotated[str, Meta(min_length=1, max_length=400, description="`next_cursor` of the page before.")]
 Wait = Annotated[float, Meta(ge=0, le=86_400, description="Seconds; cut to the server's `http.max_wait_s`.")]
+NameOrAny = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^(\*|[A-Za-z0-9_][A-Za-z0-9_.:@/-]*)(?!\n)$")]
 Moment = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0, le=MAX_UNIX_S)]
 # Of what is reckoned with; ``bounded_us`` holds to it, for dates as well.
 BoundedUnix = Annotated[
@@ -506,6 +507,12 @@ class TokenBody(Body, frozen=True, kw_only=True):
     expires_s: (
         Annotated[float, Meta(gt=0, le=86_400 * 3650, description="It is refused after so many seconds.")] | None
     ) = None
+
+    bot_id: Annotated[NameOrAny, Meta(description="A worker's: the only bot that it may be. `*`: any.")] = "*"
+    handlers: Annotated[
+        list[NameOrAny],
+        Meta(min_length=1, max_length=1000, description='A worker\'s: it runs jobs of these only. `["*"]`: of any.'),
+    ] = field(default_factory=lambda: ["*"])
 
 
 class NodeKeyBody(Body, frozen=True, kw_only=True):

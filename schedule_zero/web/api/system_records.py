@@ -95,6 +95,9 @@ class TokenRecord(Record, kw_only=True):
     id: str
     name: str
     role: Role
+    # Of a worker: the bot and the handlers that it is for. ``*``: any.
+    bot_id: str
+    handlers: list[str]
     created_at: Moment | None
     expires_at: Moment | None
     revoked_at: Moment | None
@@ -262,6 +265,8 @@ def _token_fields(token: ApiToken) -> dict[str, Any]:
         "id": token.id,
         "name": token.name,
         "role": token.role,
+        "bot_id": token.bot_id,
+        "handlers": token.handlers,
         "created_at": rfc3339(token.created_us),
         "expires_at": rfc3339(token.expires_us),
         "revoked_at": rfc3339(token.revoked_us),

@@ -21,6 +21,7 @@ NAME_WORDS = "up to 128 of A-Z a-z 0-9 _ . : @ / -, the first one a letter, digi
 # What a pattern means, by the pattern (``wire.messages.Name``, ``schemas``).
 PATTERNS = {
     r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]*(?!\n)$": NAME_WORDS,
+    r"^(\*|[A-Za-z0-9_][A-Za-z0-9_.:@/-]*)(?!\n)$": f"* or {NAME_WORDS}",
     r"^[a-z_]+(\.[a-z_]+)?(?!\n)$": "a word such as execution or execution.finished",
     r"^[A-Za-z_][A-Za-z0-9_.]*(?!\n)$": "an exception's class such as ConnectionError, or a category such as transient",
     r"^([^{}\x00-\x1f]|\{([A-Za-z_][A-Za-z0-9_]*|\*)\})+(?!\n)$": "text with {parameter} in it such as user:{id}",
