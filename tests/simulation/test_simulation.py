@@ -31,6 +31,7 @@ CURED = {
         62,
         QUICK,
     ),
+    "a loss that was decided before a cancel was known was counted, and its attempt not archived": (437, QUICK),
 }
 
 
