@@ -114,7 +114,9 @@ def _match(m: Matched, report: Report) -> None:
                 report.found("C1", Verdict.UNBALANCED, _at(fire), said, execution_id=fire.execution_id)
             continue
         ran.add((fire.schedule_id, fire.nominal_us))
-        rows = made.get(fire.execution_id or "", [])
+        unit = fire.execution_id or ""
+        row = m.rows.get(unit)
+        rows = made.get(unit) or ([] if row is None else [row])
         if fire.execution_id is None or (not rows and gone >= m.final.removed):
             said = f"the ledger says {fire.outcome}, and there is no execution"
             report.found("C1", Verdict.MISSED, _at(fire), said, execution_id=fire.execution_id)
