@@ -217,6 +217,7 @@ class Endings:
             not_before_us = now.wall_us + round(ending.delay_s * 1e6)
         if ending.goes_on and row.start_by_us is not None:
             self._renew(row, ending, not_before_us or now.wall_us, begun=bool(started_us or row.started_us))
+        began_us = started_us or row.started_us
         self._out.ends.append(
             EndItem(
                 id=row.id,
@@ -225,8 +226,9 @@ class Endings:
                 state=ending.state,
                 result=result,
                 error=None if error is None else encode_error(error),
-                started_us=started_us or row.started_us,
-                finished_us=finished_us or now.wall_us,
+                started_us=began_us,
+                # (A clock that was set back since does not end it before it began.)
+                finished_us=finished_us or not_before(now.wall_us, began_us or row.dispatched_us),
                 stored_us=now.wall_us,
                 dead_letter=signature(row, ending.state, error),
                 cpu_us=used[0],

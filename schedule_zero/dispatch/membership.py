@@ -297,6 +297,10 @@ class Membership:
             elif att.row.cancel_requested:
                 # It doesn't hold it, and said how all others ended.
                 self._endings.decide(att, CANCELLED, now)
+            elif att.row.started_us is not None:
+                # It had begun, and this process neither holds it nor said how it ended. So it was an earlier one's, of
+                # which a server that was restarted meanwhile knows no more.
+                self._endings.lose(att, now)
             elif not att.lane.suits(node):
                 # It was sent to an earlier process, with other labels; it may not begin here.
                 self._endings.hand_back(att, now)

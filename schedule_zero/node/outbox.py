@@ -180,8 +180,12 @@ class Outbox(Generic[T]):
                 kept=len(recovered.records),
                 damaged_file=str(recovered.quarantined),
             )
-        self._thread.start()
+        self._launch()
         return recovered, list(self._live.items())
+
+    def _launch(self) -> None:
+        """Begin to write. A simulation, which has no threads, calls ``_turn`` by itself."""
+        self._thread.start()
 
     def put(self, entry: T) -> None:
         """Queue one result for the next group commit."""
@@ -211,11 +215,13 @@ class Outbox(Generic[T]):
 
     def _write_until_closed(self) -> None:
         while not (self._closing.is_set() and self._queue.empty()):
-            batch = self._next_batch()
-            if batch:
-                self._commit(batch)
-            self._drop_acked()
-            self._tidy(idle=not batch or self._closing.is_set())
+            self._turn(self._next_batch())
+
+    def _turn(self, batch: list[T]) -> None:
+        if batch:
+            self._commit(batch)
+        self._drop_acked()
+        self._tidy(idle=not batch or self._closing.is_set())
 
     def _next_batch(self) -> list[T]:
         """All that is queued, up to a limit; waits for the first, but not for ever while there is tidying to do."""

@@ -70,6 +70,9 @@ class RegistryFile:
         # What operators added to the mirror itself; written back into it each time.
         self._own: Rules = {}
         self._complained: bytes | None = None
+        # What the mirror was made from, and its text.
+        self._said = b""
+        self._rendered = b""
 
     def read(self) -> Rules:
         """The rules in force, by handler id.
@@ -101,13 +104,21 @@ class RegistryFile:
             found = self._mirror.read_bytes() if self._mirror.exists() else b""
             if found and not _is_ours(found) and not self._adopt(found):
                 return False
-            content = _render(entries, self._own, self._mirror.name)
+            content = self._content(list(entries))
             if content != found:
                 state_dir.write_private(self._mirror, content)
         except OSError as error:
             log.warning("registry_file_not_written", path=str(self._mirror), error=error.strerror)
             return False
         return True
+
+    def _content(self, entries: list[RegistryEntry]) -> bytes:
+        """The text of the mirror: written anew only when it says something else (it is asked for every second)."""
+        said = msgspec.json.encode((entries, self._own))
+        if said != self._said:
+            self._rendered = _render(entries, self._own, self._mirror.name)
+            self._said = said
+        return self._rendered
 
     def _adopt(self, edited: bytes) -> bool:
         """Take over the rules of a file that a person edited, and keep it as it is beside the mirror."""

@@ -282,7 +282,8 @@ def _cancelled(item: EndItem) -> EndItem:
         finished_us=item.stored_us if item.finished_us is None else item.finished_us,
         not_before_us=None,
         dead_letter=None,
-        archive=False,
+        # What its node may still report is told by this row that it is superseded; its own report needs none.
+        archive=item.archive and item.outcome in _GIVEN_UP,
         burn=True,
     )
 

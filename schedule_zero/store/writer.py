@@ -121,6 +121,10 @@ class Writer:
         # Written since the backend last had time to tidy up.
         self._untidy_rows = self._untidy_commits = 0
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._launch()
+
+    def _launch(self) -> None:
+        """Begin to serve the queue. A simulation, which has no threads, calls ``_gather`` and ``_serve`` by itself."""
         self._thread.start()
 
     def put(self, operation: Operation) -> None:

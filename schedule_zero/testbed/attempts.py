@@ -190,7 +190,7 @@ def _lost(m: Matched, row: Row, attempt: AttemptRow, follower: AttemptRow | None
     if outage_only(m, attempt.node_id, from_us, to_us):
         said = "the server was away for less than a lease, and its attempt was not re-attached"
         report.found("C11", Verdict.RERUN, subject, said, token=attempt.token, node=attempt.node_id)
-    elif not explained(m, attempt.node_id, from_us, to_us):
+    elif not _stepped(m) and not explained(m, attempt.node_id, from_us, to_us):
         said = "its node was taken for lost, and nothing had happened to it"
         report.found("C8", Verdict.UNEXPLAINED_LOSS, subject, said, token=attempt.token, node=attempt.node_id)
     if said is not None and run is not None and run.outcome == "ok":
@@ -206,6 +206,11 @@ def _lost(m: Matched, row: Row, attempt: AttemptRow, follower: AttemptRow | None
     if on_lost is not OnLost.RERUN and run is not None and later:
         finding = f"it was lost and run again; its on_lost is {on_lost.value}"
         report.found("C10", Verdict.RERUN, subject, finding, tokens=[attempt.token, later[0].token])
+
+
+def _stepped(m: Matched) -> bool:
+    """Whether the server's clock was set: its times are not those of the faults then."""
+    return any(fault.fault is FaultKind.CLOCK for fault in m.trouble.of(SERVER))
 
 
 def _several(m: Matched, row: Row, runs: Sequence[Run], report: Report) -> None:

@@ -95,7 +95,9 @@ def _starts(m: Matched, report: Report) -> None:
         if row is None or not m.ledgered(row) or row.attempt != 1 or row.lane is not None:
             continue
         due_us = max(row.created_us, row.not_before_us or 0)
-        if run.start_us < due_us - m.margin_us and row.not_before_us is not None:
+        # (What was tried before has the time of its next attempt there.)
+        first = row.not_before_us is not None and not m.attempts.get(row.id)
+        if first and run.start_us < due_us - m.margin_us:
             said = f"it was begun {(due_us - run.start_us) / 1e6:.3f} s before its time"
             report.found("C5", Verdict.EARLY, f"execution {row.id}", said)
         report.look("C20")

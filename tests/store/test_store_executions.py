@@ -399,6 +399,20 @@ async def test_a_cancel_wins_over_a_retry_that_was_decided_before_it_was_known(s
     assert [kind for kind, id_ in await journal(store) if id_ == "a"][-1] == "execution.finished"
 
 
+async def test_a_loss_that_was_decided_before_the_cancel_was_known_is_archived_like_any(store: Store) -> None:
+    await insert(store, running("a", 1))
+    await store.write(executions.cancel, ["a"])
+
+    lost = end_item("a", 1, State.PENDING, outcome=AttemptOutcome.LOST, lost=True, archive=True)
+    assert await store.write(executions.end, [lost]) == {}
+
+    detail = await store.read(lambda conn: executions.get(conn, "a"))
+    assert detail is not None
+    assert (detail.execution.state, detail.execution.lost_count) == (State.CANCELLED, 1)
+    assert [(a.token, a.outcome) for a in detail.attempts] == [(1, AttemptOutcome.LOST)]
+    assert await store.write(executions.end, [end_item("a", 1)]) == {1: Refusal.SUPERSEDED}
+
+
 async def test_a_completed_result_wins_over_a_cancel_that_came_later(store: Store) -> None:
     await insert(store, running("a", 1))
     await store.write(executions.cancel, ["a"])

@@ -116,6 +116,23 @@ async def test_the_tally_is_what_is_not_over_after_every_kind_of_step(store: Sto
     assert {name: handler.by_state["open"] for name, handler in stats.handlers.items()} == store.tally.open
 
 
+async def test_dead_letters_are_over_and_not_in_the_tally(sqlite_store: Store, tmp_path, clock) -> None:
+    """They wait for somebody to look at them; they were subtracted a second time."""
+    from schedule_zero.config import StoreConfig
+
+    await insert(sqlite_store, running("a", 1), execution("b"))
+    await sqlite_store.write(executions.end, [end_item("a", 1, State.FAILED, dead_letter="demo.job:1")])
+
+    assert (sqlite_store.tally.total, sqlite_store.tally.open) == (1, {"demo": 1})
+
+    await sqlite_store.close()
+    again = Store.open(StoreConfig(durability="fast"), tmp_path, clock=clock)
+    try:
+        assert (again.tally.total, again.tally.open) == (1, {"demo": 1})
+    finally:
+        await again.close()
+
+
 async def test_the_tally_counts_nothing_that_was_rolled_back(store: Store) -> None:
     from schedule_zero.errors import Conflict
 
