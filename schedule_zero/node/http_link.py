@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import structlog
@@ -43,7 +43,7 @@ from schedule_zero.errors import Denied, DuplicateNode
 from schedule_zero.model import AttemptOutcome, JobError
 from schedule_zero.node.delivery import EncodedResult
 from schedule_zero.node.http_parts import Parts
-from schedule_zero.node.http_requests import Over, Reply, Requests, checked, decoded, decoded_problem, moment_us
+from schedule_zero.node.http_requests import Over, Reply, Requests, decoded, decoded_problem, moment_us
 from schedule_zero.node.lease import Lease, ServerTime
 from schedule_zero.node.link import BACKOFF_MAX_S, DEFAULT_LEASE_S, End, Owner, back_off_s
 from schedule_zero.node.settings import HttpAccess
@@ -114,9 +114,16 @@ class _Beaten(Struct):
     cancel: bool = False
 
 
+class _Reported(Struct):
+    """What the server says of a report that it has. A success without it is somebody else's: a proxy's login page."""
+
+    status: Literal["recorded", "duplicate", "rejected"]
+
+
 _decode_claimed = msgspec.json.Decoder(_Claimed).decode
 _decode_incomplete = msgspec.json.Decoder(_Incomplete).decode
 _decode_beaten = msgspec.json.Decoder(_Beaten).decode
+_decode_reported = msgspec.json.Decoder(_Reported).decode
 
 
 class HttpLink:
@@ -418,7 +425,7 @@ class HttpLink:
             return ResultChunkAck(s=s, token=item.token, upto=decoded_problem(reply, _decode_incomplete).upto)
         if reply.status == HTTPStatus.NOT_FOUND and reply.code == "not_found":
             return ResultAck(s=s, unknown=tokens)
-        checked(reply)
+        decoded(reply, _decode_reported)
         return ResultAck(s=s, recorded=tokens)
 
     async def _post_result(self, item: ResultItem) -> Reply:
@@ -472,7 +479,7 @@ class HttpLink:
             body = {"bot_id": self._owner_id(), "token": token, "status": "rejected", "reason": reason}
             reply = await self._requests.post(f"/api/jobs/{self._ids[token]}/result", body, ANSWER_S)
             if reply.code not in ("lease_lost", "not_found"):
-                checked(reply)
+                decoded(reply, _decode_reported)
             self._rejects.pop(token, None)
             self._ids.pop(token, None)
             return

@@ -477,6 +477,17 @@ async def test_a_proxys_page_is_no_word_of_the_server_and_loses_no_result(server
         assert (await becomes(api, id_, "completed"))["result"] == status
 
 
+@pytest.mark.parametrize("page", [b"<html>please log in</html>", b"", b"{}", b'{"status": "ok"}'])
+async def test_a_success_that_is_a_proxys_and_not_the_servers_loses_no_result(server, api, node, page):
+    node.wire.before = lambda path, _: httpx.Response(200, content=page) if path.endswith("/result") else None
+    [id_] = await submit(api, job_params={"value": 1})
+    await eventually(lambda: len(node.wire.results()) >= 2)
+    assert len(node.node.work.delivery) == 1
+    node.wire.before = as_it_is
+    assert (await becomes(api, id_, "completed"))["result"] == 1
+    assert len(node.jobs.entered) == 1
+
+
 async def test_a_result_that_the_server_will_never_take_fails_its_job_and_blocks_no_other(server, api, node):
     deep, *others = [*await submit(api, job_method="deep"), *await submit(api, 3)]
 
