@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from schedule_zero.clock import EPOCH
 from tests.support import eventually_sync
 from tests.system.test_kills import Bed, Own
 
@@ -54,11 +56,15 @@ def test_the_last_attempt_that_fails_while_the_server_is_away_ends_it_once_the_s
 def test_a_retry_that_becomes_due_while_the_server_is_away_runs_once_when_it_is_back(bed: Bed) -> None:
     bed.start_server(env={})
     bed.start_node()
-    [id_] = submit(bed, 1, "error", {}, max_attempts=2, retry_delay_s=1.5)
+    [id_] = submit(bed, 1, "error", {}, max_attempts=2, retry_delay_s=2.5)
     eventually_sync(lambda: bed.execution(id_)["status"] == "retry_scheduled", within_s=20)
+    due_s = EPOCH.fromisoformat(bed.execution(id_)["not_before"]).timestamp()
     bed.server.kill()
+    away_s = time.time()
+    eventually_sync(lambda: time.time() > due_s, within_s=5)
     bed.restart_server()
 
+    assert away_s < due_s, "too slow a machine: it was due before the server was away"
     done = bed.execution(id_, wait_s=20)
 
     assert (done["status"], done["attempt"]) == ("failed", 2)
