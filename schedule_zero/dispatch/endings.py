@@ -99,7 +99,7 @@ class Endings:
                     stored_us=now.wall_us,
                     cpu_us=item.cpu_us,
                     peak_rss_bytes=item.peak_rss_bytes,
-                    progress=None if item.progress is None else reached(item.progress, now.wall_us),
+                    progress=encode_progress(item.progress, now.wall_us),
                     attempt=row.attempt,
                     node_id=row.node_id,
                     dispatched_us=row.dispatched_us,
@@ -141,7 +141,7 @@ class Endings:
             finished_us=finished_us,
             result=result,
             used=(item.cpu_us, item.peak_rss_bytes),
-            progress=None if item.progress is None else reached(item.progress, now.wall_us),
+            progress=encode_progress(item.progress, now.wall_us),
         )
 
     def _broken(self, result: bytes) -> JobError | None:
@@ -412,13 +412,15 @@ def _stale(item: ResultItem, node: LiveNode, now: Now) -> Attempt:
         finished_us=item.finished_us or now.wall_us,
         cpu_us=item.cpu_us,
         peak_rss_bytes=item.peak_rss_bytes,
-        progress=None if item.progress is None else reached(item.progress, now.wall_us),
+        progress=encode_progress(item.progress, now.wall_us),
         error=None if item.error is None else encode_error(item.error),
     )
 
 
-def reached(progress: LastProgress, now_us: int) -> bytes:
-    """As it is stored; never of a time to come."""
+def encode_progress(progress: LastProgress | None, now_us: int) -> bytes | None:
+    """As it is stored (``views.reached`` reads it); never of a time to come."""
+    if progress is None:
+        return None
     at_us = now_us if progress.at_us is None else min(progress.at_us, now_us)
     return _encode_json(Reached(percent=progress.percent, text=progress.text, at_us=at_us))
 

@@ -193,7 +193,7 @@ class Gates:
         for gate in held:
             gate.running += 1
         att.gates = held
-        if now is not None:
+        if now is not None and (limits is not None or lane.limit is not None):
             for bucket, rate in self._buckets_of(att, limits):
                 att.spent += (self._spend(bucket, rate, now),)
 

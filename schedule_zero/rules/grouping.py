@@ -8,7 +8,9 @@ A member counts when it is over for good, after its own retries. It counts as fa
 
 from __future__ import annotations
 
-from schedule_zero.model import Execution, Group, GroupState, Origin, State
+from collections.abc import Sequence
+
+from schedule_zero.model import Execution, Group, GroupKind, GroupState, Origin, State, new_id
 
 # How long a member of a broadcast waits for its node, where nobody said.
 BROADCAST_QUEUE_S = 3600.0
@@ -40,6 +42,24 @@ def outcome(group: Group) -> GroupState:
 def unit_of(row: Execution) -> str:
     """What counts as one run of its schedule: the group that it is a member of, or itself."""
     return row.group_id if row.group_id is not None and row.origin in MEMBERS else row.id
+
+
+def group_of(rows: Sequence[Execution], kind: GroupKind, by: str | None = None) -> Group:
+    """A new group of these members, which are told of it."""
+    first = rows[0]
+    group = Group(
+        id=new_id(),
+        kind=kind,
+        handler_id=first.handler_id,
+        job_method=first.job_method,
+        schedule_id=first.schedule_id,
+        total=len(rows),
+        created_us=first.created_us,
+        by=by,
+    )
+    for row in rows:
+        row.group_id = group.id
+    return group
 
 
 def shard_text(index: int, count: int) -> str:

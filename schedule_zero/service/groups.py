@@ -21,10 +21,10 @@ from schedule_zero.clock import Clock
 from schedule_zero.config import LimitsConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import InvalidField, NoMatchingNode, NotFound, TooLarge
-from schedule_zero.model import Execution, Group, GroupKind, GroupState, new_id
+from schedule_zero.model import Execution, Group, GroupKind, GroupState
 from schedule_zero.ops.events import EventHub
 from schedule_zero.rules.birth import pinned
-from schedule_zero.rules.grouping import ALL_AWAY, BROADCAST_QUEUE_S, shard_text
+from schedule_zero.rules.grouping import ALL_AWAY, BROADCAST_QUEUE_S, group_of, shard_text
 from schedule_zero.rules.options import options_of
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.specs import IdemKey, Principal, SubmitItem
@@ -128,19 +128,7 @@ class GroupService:
     async def _make(
         self, principal: Principal, kind: GroupKind, rows: list[Execution], idem: IdemKey | None
     ) -> GroupView:
-        first = rows[0]
-        group = Group(
-            id=new_id(),
-            kind=kind,
-            handler_id=first.handler_id,
-            job_method=first.job_method,
-            schedule_id=first.schedule_id,
-            total=len(rows),
-            created_us=first.created_us,
-            by=principal.name,
-        )
-        for row in rows:
-            row.group_id = group.id
+        group = group_of(rows, kind, by=principal.name)
         earlier = await self._executions.insert_group(principal, group, rows, idem)
         if earlier is not None:
             ids = await self._store.read(lambda conn: store_groups.members(conn, earlier, NAMED_MEMBERS))

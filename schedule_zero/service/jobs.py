@@ -15,7 +15,7 @@ from msgspec import Struct
 from schedule_zero.clock import Clock
 from schedule_zero.config import DispatchConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
-from schedule_zero.dispatch.endings import encode_error, reached
+from schedule_zero.dispatch.endings import encode_error, encode_progress
 from schedule_zero.dispatch.http_claims import Ask, Beat, Given
 from schedule_zero.dispatch.http_peers import INSTANCE
 from schedule_zero.errors import InvalidField, LeaseLost, NotFound, ResultIncomplete, TooLarge
@@ -343,6 +343,6 @@ def _stale(bot_id: str, item: ResultItem, now_us: int) -> Attempt:
         finished_us=item.finished_us or now_us,
         cpu_us=item.cpu_us,
         peak_rss_bytes=item.peak_rss_bytes,
-        progress=None if item.progress is None else reached(item.progress, now_us),
+        progress=encode_progress(item.progress, now_us),
         error=None if item.error is None else encode_error(item.error),
     )

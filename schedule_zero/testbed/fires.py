@@ -115,7 +115,8 @@ def _match(m: Matched, report: Report) -> None:
             continue
         ran.add((fire.schedule_id, fire.nominal_us))
         unit = fire.execution_id or ""
-        rows = made.get(unit) or [m.rows[id_] for id_ in (unit,) if id_ in m.rows]
+        alone = m.rows.get(unit)
+        rows = made.get(unit) or ([] if alone is None else [alone])
         if fire.execution_id is None or (not rows and gone >= m.final.removed):
             said = f"the ledger says {fire.outcome}, and there is no execution"
             report.found("C1", Verdict.MISSED, _at(fire), said, execution_id=fire.execution_id)

@@ -32,7 +32,6 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from schedule_zero.model import Group, GroupKind, new_id
 from schedule_zero.rules.birth import pinned
 from schedule_zero.rules.grouping import BROADCAST_QUEUE_S, shard_text
 from schedule_zero.rules.options import options_of
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from schedule_zero.job_options import JobOptions
-    from schedule_zero.model import Execution, LaneKey, Policies
+    from schedule_zero.model import Execution, LaneKey
 
 # So many nodes are named in the ledger's row.
 NAMED_NODES = 20
@@ -69,20 +68,3 @@ def broadcast_of(
         row.lane = pinned(row, node_id)
     more = f" and {len(node_ids) - NAMED_NODES} more" if len(node_ids) > NAMED_NODES else ""
     return rows, f"broadcast: {', '.join(node_ids[:NAMED_NODES])}{more}", key
-
-
-def group_of(rows: list[Execution], policies: Policies) -> Group:
-    """The group of these members, whose ``group_id`` it sets."""
-    first = rows[0]
-    group = Group(
-        id=new_id(),
-        kind=GroupKind.BROADCAST if policies.broadcast else GroupKind.SHARDS,
-        handler_id=first.handler_id,
-        job_method=first.job_method,
-        schedule_id=first.schedule_id,
-        total=len(rows),
-        created_us=first.created_us,
-    )
-    for row in rows:
-        row.group_id = group.id
-    return group

@@ -9,6 +9,7 @@ from schedule_zero.model import (
     Fire,
     FireOutcome,
     Group,
+    GroupKind,
     Origin,
     Overlap,
     ScheduleState,
@@ -17,13 +18,13 @@ from schedule_zero.model import (
     new_id,
 )
 from schedule_zero.rules.birth import equip
-from schedule_zero.rules.grouping import ALL_AWAY, unit_of
+from schedule_zero.rules.grouping import ALL_AWAY, group_of, unit_of
 from schedule_zero.rules.jitter import jitter_us
 from schedule_zero.rules.options import Source
 from schedule_zero.rules.overlap import Turn, take_turns
 from schedule_zero.rules.policies import stored_skips
 from schedule_zero.store.schedules import Otherwise, ReleaseItem
-from schedule_zero.timing.fire_groups import broadcast_of, group_of, shards_of
+from schedule_zero.timing.fire_groups import broadcast_of, shards_of
 from schedule_zero.timing.occasions import DelayTrigger
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class ItemMaker:
             self._backlog.skipped += 1
             return
         self._backlog.take(members)
-        group = group_of(members, policies)
+        group = group_of(members, GroupKind.BROADCAST if policies.broadcast else GroupKind.SHARDS)
         executions += members
         groups.append(group)
         fire.execution_id, fire.detail = group.id, detail
