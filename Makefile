@@ -36,6 +36,11 @@ test: lint debian ## everything CI runs: lint, then the whole test suite
 test-long: setup debian ## the tests that take minutes: complete sweeps, long runs
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup -m long $(ARGS)
 
+.PHONY: faults
+faults: export FAULTS := $(or $(FAULTS),full)
+faults: setup debian var ## the fault suite, the fuzzers and the simulation, with a table at the end (FAULTS=nightly: a night of it)
+	@$(BIN)/pytest -n $(JOBS) --dist loadgroup tests/faults tests/fuzz tests/simulation $(ARGS)
+
 .PHONY: mutants
 mutants: setup debian var ## put each seeded bug into a scratch copy, and see that a test notices
 	@$(BIN)/python -m tests.mutants $(ARGS)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
+from tests import tried as tries
 from tests.support import ManualClock
+from tests.tried import Tried
 
 # No example fails because the machine was busy with something else just then.
 settings.register_profile("schedule-zero", deadline=None)
 settings.load_profile("schedule-zero")
+
+_FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture
@@ -21,3 +30,44 @@ def anyio_backend() -> str:
 def clock() -> ManualClock:
     """A clock that only the test moves."""
     return ManualClock()
+
+
+# --- what was tried, how often: see tests/tried.py ----------------------------------------------------
+
+
+@pytest.fixture
+def tried(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], Tried]]:
+    """``tried(part, what)`` opens this test's line in the table of what was tried."""
+    began_s = time.monotonic()
+    lines: list[Tried] = []
+
+    def begin(part: str, what: str) -> Tried:
+        lines.append(Tried(part=part, what=what, test=request.node.nodeid))
+        return lines[-1]
+
+    yield begin
+    for line in lines:
+        line.took_s = round(time.monotonic() - began_s, 2)
+        line.failed = request.node.stash.get(_FAILED, True)
+        tries.write(line)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Workers inherit it.
+    if not hasattr(config, "workerinput"):
+        os.environ[tries.FILE] = str(tries.new_file())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    report = yield
+    if report.when == "call":
+        item.stash[_FAILED] = report.failed
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    path = Path(os.environ[tries.FILE])
+    if path.exists():
+        terminalreporter.section(f"what was tried ({path})")
+        terminalreporter.write_line(tries.table(tries.read(path)))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.system.bed import Bed
 from tests.system.processes import Process
 
 
@@ -21,3 +23,11 @@ def own() -> Iterator[Callable[[Process], Process]]:
     yield register
     for process in reversed(owned):
         process.kill()
+
+
+@pytest.fixture
+def bed(tmp_path: Path, own: Callable[[Process], Process]) -> Iterator[Bed]:
+    """A folder for one server and its nodes; whatever was started there ends with the test."""
+    made = Bed(tmp_path, own)
+    yield made
+    made.close()

@@ -22,8 +22,8 @@ from schedule_zero.testbed.checker import check
 from schedule_zero.testbed.final import load
 from schedule_zero.testbed.history import SERVER, Evidence, Fault, FaultKind, Terms
 from tests.support import eventually_sync
+from tests.system.bed import CHAOS, Own
 from tests.system.processes import NodeProcess, ServerProcess
-from tests.system.test_kills import CHAOS, Own
 
 HOUR_S = 3600
 TEN_YEARS_S = 10 * 365 * 86_400

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support import eventually_sync
-from tests.system.test_kills import Bed, bed
-
-__all__ = ["bed"]
+from tests.system.bed import Bed
 
 COUNT = 300
 

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from schedule_zero.clock import EPOCH
 from tests.support import eventually_sync
-from tests.system.test_kills import Bed, Own
+from tests.system.bed import Bed
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def bed(tmp_path: Path, own: Own) -> Iterator[Bed]:
-    made = Bed(tmp_path, own)
-    yield made
-    made.close()
 
 
 def submit(bed: Bed, count: int, method: str, params: dict, **options) -> list[str]:

@@ -23,8 +23,8 @@ from schedule_zero.testbed.checker import check
 from schedule_zero.testbed.final import FinalStore, load
 from schedule_zero.testbed.history import Call, Evidence, Op, Phase, Terms
 from tests.support import eventually_sync
+from tests.system.bed import CHAOS, Own
 from tests.system.processes import NodeProcess, ServerProcess
-from tests.system.test_kills import CHAOS, Own
 
 # What each commit calls, and what is called where the log is made, cut or copied back, if at all.
 COMMIT_CALLS = ("pwrite64", "fdatasync")

@@ -9,9 +9,7 @@ import httpx
 import pytest
 
 from tests.support import eventually_sync
-from tests.system.test_kills import Bed, bed
-
-__all__ = ["bed"]
+from tests.system.bed import Bed
 
 NODES = ("n1", "n2", "n3")
 SHARDS = 9

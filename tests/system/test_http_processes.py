@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import eventually_sync
+from tests.system.bed import CHAOS, FAST, Bed, Own
 from tests.system.processes import BIN, Process
-from tests.system.test_kills import CHAOS, FAST, Bed, Own
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.support import eventually_sync
+from tests.system.bed import FAST, Bed
 from tests.system.processes import Process
-from tests.system.test_kills import FAST, Bed
 
 Own = Callable[[Process], Process]
 PROCESS = {"isolation": "process"}

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.support import eventually_sync
-from tests.system.test_kills import FAST, Bed, Own
-
-
-@pytest.fixture
-def bed(tmp_path: Path, own: Own) -> Iterator[Bed]:
-    bed = Bed(tmp_path, own)
-    yield bed
-    bed.close()
+from tests.system.bed import FAST, Bed
 
 
 def operate(bed: Bed, operation: str, node_id: str = "n1", **body: object) -> dict:

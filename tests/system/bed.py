@@ -1,0 +1,164 @@
+"""A bed of real processes, with what a checker needs: history, fault log, and the jobs' own ledger.
+
+A test ends with ``judge``: the checker holds what clients were told, what was done to the processes and what the jobs
+wrote themselves against the store of the dead server.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from schedule_zero import settings
+from schedule_zero.clock import SystemClock
+from schedule_zero.testbed import final
+from schedule_zero.testbed.checker import check
+from schedule_zero.testbed.history import (
+    FAULTS,
+    HISTORY,
+    LEDGER,
+    SERVER,
+    FaultLog,
+    JobLine,
+    Op,
+    Recorder,
+    Side,
+    read_evidence,
+    read_lines,
+    terms_of,
+)
+from schedule_zero.testbed.verdicts import Report
+from tests.support import eventually_sync
+from tests.system.processes import NodeProcess, Process, ServerProcess
+
+CHAOS = "schedule_zero.testbed.chaos:ChaosHandler"
+Own = Callable[[Process], Process]
+
+# Short leases, so that a lost node is replaced within a test's patience. Where the server is away instead, the
+# default of 15 s holds: an outage shorter than the lease is none of the job's business.
+FAST = {
+    "SCHEDULE_ZERO_DISPATCH__HEARTBEAT_S": "0.3",
+    "SCHEDULE_ZERO_DISPATCH__SUSPECT_S": "0.9",
+    "SCHEDULE_ZERO_DISPATCH__LOST_S": "1.5",
+    "SCHEDULE_ZERO_DISPATCH__LEASE_S": "2",
+    "SCHEDULE_ZERO_DISPATCH__LEASE_MARGIN_S": "0.3",
+}
+
+
+class Bed:
+    """A server and its nodes in one folder, with what a checker needs: history, fault log, and the jobs' ledger."""
+
+    def __init__(self, folder: Path, own: Own) -> None:
+        self.folder = folder
+        self.own = own
+        self.ledger_file = folder / LEDGER
+        self.faults = FaultLog(folder / FAULTS)
+        self.history = Recorder(folder / HISTORY)
+        self._client: httpx.Client | None = None
+
+    def start_server(self, *, env: dict[str, str] = FAST, **ports: int) -> None:
+        self._env = env
+        self.server = ServerProcess(self.folder, env=env, **ports)
+        self.note(self.server, SERVER)
+        self.server.wait_ready()
+        self.faults.works_again(SERVER)
+        self.close()
+        self._client = self.server.client()
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    @property
+    def client(self) -> httpx.Client:
+        assert self._client is not None
+        return self._client
+
+    def restart_server(self) -> None:
+        self.start_server(env=self._env, **self.server.ports)
+
+    def note(self, process: Process, target: str) -> None:
+        """What is done to it from now on is on record."""
+        process.faults, process.target = self.faults, target
+        self.own(process)
+
+    def start_node(self, node_id: str = "n1", slots: int = 4, *, wait: bool = True) -> NodeProcess:
+        node = NodeProcess(
+            self.folder,
+            self.server.addresses["zmq"],
+            CHAOS,
+            node_id=node_id,
+            slots=slots,
+            env={"SCHEDULE_ZERO_CHAOS_LEDGER": str(self.ledger_file)},
+        )
+        self.note(node, f"node:{node_id}")
+        if wait:
+            self.wait_online(node_id)
+        return node
+
+    def wait_online(self, node_id: str) -> None:
+        eventually_sync(lambda: self.node_state(node_id) == "online", within_s=20)
+        self.faults.works_again(f"node:{node_id}")
+
+    def node_state(self, node_id: str) -> str | None:
+        nodes = self.client.get("/api/nodes").json()["nodes"]
+        return next((node["state"] for node in nodes if node["id"] == node_id), None)
+
+    def submit(self, count: int, method: str, **params: Any) -> list[str]:
+        item = {"handler_id": "chaos", "job_method": method, "job_params": params}
+        return self.ask([item] * count)
+
+    def ask(self, items: list[dict[str, Any]], key: str | None = None) -> list[str]:
+        """Submit these, on record."""
+        call = self.history.begin(Op.SUBMIT, count=len(items), key=key, mark=items[0].get("idempotency_key"))
+        headers = {} if key is None else {"Idempotency-Key": key}
+        answer = self.client.post("/api/executions", json={"executions": items}, headers=headers)
+        assert answer.status_code == 202, answer.text
+        call.ok(ids=answer.json()["ids"])
+        return list(answer.json()["ids"])
+
+    def execution(self, execution_id: str, wait_s: float = 0) -> dict[str, Any]:
+        answer = self.client.get(f"/api/executions/{execution_id}", params={"wait_s": wait_s})
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def states(self) -> Counter[str]:
+        """Every execution's state, by walking all pages."""
+        states: Counter[str] = Counter()
+        cursor: str | None = None
+        while True:
+            query = {"limit": "500"} | ({"cursor": cursor} if cursor else {})
+            page = self.client.get("/api/executions", params=query).json()
+            states.update(record["status"] for record in page["records"])
+            cursor = page.get("next_cursor")
+            if not cursor:
+                return states
+
+    def ledger(self) -> list[JobLine]:
+        return list(read_lines(self.ledger_file, JobLine))
+
+    def starts(self) -> Counter[str]:
+        """How often each execution's method was entered."""
+        return Counter(line.execution_id for line in self.ledger() if line.event is Side.START)
+
+    def ends(self) -> int:
+        return sum(line.event is Side.END for line in self.ledger())
+
+    def judge(self, **terms: Any) -> Report:
+        """Kill the server; everything that was promised was kept, by all that is known from outside.
+
+        What is open at the end was forgotten, unless ``settled`` is False.
+        """
+        until_us = SystemClock().wall_us()
+        self.server.kill()
+        self.faults.close()
+        evidence = read_evidence(self.folder)
+        config = settings.load(environ=self._env, cwd=self.folder).config
+        evidence.terms = terms_of(config, until_us=until_us, **terms)
+        report = check(evidence, final.load(self.server.state_dir))
+        assert report.ok, report.text()
+        return report

@@ -1,0 +1,144 @@
+"""What was tried in a run, how often, and what came of it: a line for each test, a table at the end.
+
+A test asks for the fixture ``tried`` and says what it does to the product. The lines go to one file for each run in
+``var/faults``; ``python -m tests.tried`` shows the last one, and ``--write`` puts it into the documentation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from schedule_zero.testbed.verdicts import Report
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "var" / "faults"
+PAGE = ROOT / "docs" / "explanation" / "fault-runs.md"
+FILE = "TRIED_FILE"
+
+
+class Tried(Struct, kw_only=True):
+    """One test's line. ``faults``: how often harm was done, or something hostile was sent."""
+
+    # The order on the page, and what it was: ``SIGKILL at random``.
+    part: str
+    what: str
+    test: str
+    faults: int = 0
+    jobs: int = 0
+    fires: int = 0
+    missed: int = 0
+    duplicate: int = 0
+    lost: int = 0
+    others: int = 0
+    failed: bool = False
+    took_s: float = 0.0
+
+    def judged(self, report: Report) -> None:
+        """Take what the checker saw and said."""
+        self.jobs += report.seen.get("executions", 0)
+        self.fires += report.seen.get("fires", 0)
+        self.missed += report.missed
+        self.duplicate += report.duplicate
+        self.lost += report.lost
+        self.others += sum(report.counts.values()) - report.missed - report.duplicate - report.lost
+
+
+def new_file() -> Path:
+    """The file of a run that begins now."""
+    FOLDER.mkdir(parents=True, exist_ok=True, mode=0o700)
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
+    return FOLDER / f"{stamp}-{os.environ.get('FAULTS', 'sample')}-{os.getpid()}.jsonl"
+
+
+def write(line: Tried) -> None:
+    """Append it to this run's file: one write, so that workers can share it."""
+    with Path(os.environ[FILE]).open("ab", buffering=0) as file:
+        file.write(msgspec.json.encode(line) + b"\n")
+
+
+def read(path: Path) -> list[Tried]:
+    """A run's lines."""
+    return [msgspec.json.decode(line, type=Tried) for line in path.read_bytes().splitlines()]
+
+
+def summed(lines: Iterable[Tried]) -> list[Tried]:
+    """One line for each thing that was tried, in order."""
+    sums: dict[tuple[str, str], Tried] = {}
+    for line in lines:
+        total = sums.setdefault((line.part, line.what), Tried(part=line.part, what=line.what, test=line.test))
+        for name in ("faults", "jobs", "fires", "missed", "duplicate", "lost", "others"):
+            setattr(total, name, getattr(total, name) + getattr(line, name))
+        total.failed |= line.failed
+        total.took_s += line.took_s
+    return [sums[key] for key in sorted(sums)]
+
+
+def table(lines: Iterable[Tried]) -> str:
+    """As Markdown, with a sum."""
+    rows = summed(lines)
+    whole = Tried(part="", what="**all**", test="")
+    for row in rows:
+        for name in ("faults", "jobs", "fires", "missed", "duplicate", "lost", "others"):
+            setattr(whole, name, getattr(whole, name) + getattr(row, name))
+        whole.failed |= row.failed
+        whole.took_s += row.took_s
+    text = [
+        "| what was done | how often | jobs | fires | missed | duplicate | lost | other breaches | s | |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    text += [
+        f"| {row.what} | {row.faults:,} | {row.jobs:,} | {row.fires:,} | {row.missed} | {row.duplicate} | {row.lost} "
+        f"| {row.others} | {row.took_s:,.0f} | {'FAILED' if row.failed else 'ok'} |"
+        for row in (*rows, whole)
+    ]
+    return "\n".join(text)
+
+
+def latest(*, whole: bool = False) -> Path:
+    """The file of the last run (``whole``: that was more than a sample). FileNotFoundError: there was none."""
+    runs = [path for path in sorted(FOLDER.glob("*.jsonl")) if not (whole and "-sample-" in path.name)]
+    if not runs:
+        raise FileNotFoundError(f"there is no run in {FOLDER}; `make faults` makes one")
+    return runs[-1]
+
+
+def page(path: Path) -> str:
+    """The page of the documentation."""
+    began, _, rest = path.stem.partition("Z-")
+    size = rest.partition("-")[0]
+    return f"""# What was tried in the last run
+
+Written by `python -m tests.tried --write` from a run that happened. How each row is done, and what was found:
+[How reliability is tested](reliability.md).
+
+`FAULTS={size}`, begun {began.replace("T", " ")[:-2]} UTC; Python {platform.python_version()}, {os.cpu_count()} cores.
+The seconds are the tests' own; several run at a time.
+
+{table(read(path))}
+"""
+
+
+def main() -> None:
+    """Show the last run, or put it into the documentation."""
+    arguments = argparse.ArgumentParser(prog="python -m tests.tried", description=main.__doc__)
+    arguments.add_argument("file", nargs="?", type=Path, help="the run; without it, the last one")
+    arguments.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
+    given = arguments.parse_args()
+    path = given.file or latest(whole=given.write)
+    if given.write:
+        PAGE.write_text(page(path))
+    else:
+        sys.stdout.write(table(read(path)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
