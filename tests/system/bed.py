@@ -15,6 +15,8 @@ import httpx
 
 from schedule_zero import settings
 from schedule_zero.clock import SystemClock
+from schedule_zero.model import State
+from schedule_zero.rules.states import TERMINAL
 from schedule_zero.testbed import final
 from schedule_zero.testbed.checker import check
 from schedule_zero.testbed.history import (
@@ -120,6 +122,26 @@ class Bed:
         assert answer.status_code == 202, answer.text
         call.ok(ids=answer.json()["ids"])
         return list(answer.json()["ids"])
+
+    def create(self, schedules: list[dict[str, Any]]) -> None:
+        """Create these schedules, on record."""
+        for schedule in schedules:
+            call = self.history.begin(Op.CREATE_SCHEDULE, id=schedule["id"])
+            answer = self.client.post("/api/schedules", json={"schedules": [schedule]})
+            assert answer.status_code == 201, answer.text
+            call.ok()
+
+    def pause(self, schedule_id: str) -> None:
+        """Pause one, on record."""
+        call = self.history.begin(Op.PAUSE_SCHEDULE, id=schedule_id)
+        answer = self.client.post(f"/api/schedules/{schedule_id}/pause")
+        assert answer.status_code == 200, answer.text
+        call.ok()
+
+    def open(self) -> int:
+        """How many executions are not over."""
+        by_status = self.client.get("/api/executions/stats").raise_for_status().json()["by_status"]
+        return sum(count for state, count in by_status.items() if State(state) not in TERMINAL)
 
     def execution(self, execution_id: str, wait_s: float = 0) -> dict[str, Any]:
         answer = self.client.get(f"/api/executions/{execution_id}", params={"wait_s": wait_s})
