@@ -10,7 +10,7 @@ import random
 import threading
 from collections.abc import Callable
 from itertools import count
-from typing import Any
+from typing import Any, Self
 from zlib import crc32
 
 import httpx
@@ -32,7 +32,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 
 
 class Traffic:
-    """``with Traffic(bed, seed):`` requests come while the block lasts; ``finish`` waits until all they began is over."""
+    """``with Traffic(bed, seed):`` requests come while the block lasts; ``finish`` waits for all that they began."""
 
     def __init__(self, bed: Bed, seed: int, *, clients: int = 2, pause_s: float = 0.05) -> None:
         self._bed = bed
@@ -44,7 +44,7 @@ class Traffic:
         self._failed: list[BaseException] = []
         self.answered = 0
 
-    def __enter__(self) -> Traffic:
+    def __enter__(self) -> Self:
         self._bed.create([_schedule(name, **more) for name, more in SCHEDULES.items()])
         self._threads = [
             threading.Thread(target=self._live, args=(number,), name=f"client {number}")
