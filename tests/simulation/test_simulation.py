@@ -68,7 +68,7 @@ def test_after_a_partition_of_six_hours_each_result_is_there_and_nothing_is_run_
     line = tried("9 simulation", "simulated partitions of six hours, of one node or of all")
     # (With heartbeats of 8 s and leases of a minute: fewer to be simulated.)
     scenario = Scenario(
-        storm_s=SIX_HOURS_S + 60, calm_s=600, every_s=300.0, fires_s=(300.0, 1800.0), scale=4.0, steady=True
+        storm_s=SIX_HOURS_S + 60, calm_s=600, clients=0, schedules=30, fires_s=(60.0, 600.0), scale=4.0, steady=True
     )
     plan = [Planned(20.0, kind, node, SIX_HOURS_S, 0.5) for node in nodes]
 
