@@ -249,6 +249,8 @@ class Soak:
         process = self._processes[end.target]
         if end.signal == signal.SIGTERM:
             process.terminate()
+            # Its drain is over; what its successor begins is another matter.
+            self.faults.works_again(end.target)
         else:
             process.kill()
 
