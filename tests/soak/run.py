@@ -47,8 +47,9 @@ from tests.system.processes import NodeProcess, Process, ServerProcess
 CLIENTS = 4
 SLOTS = 8
 TICK_S = 0.1
-# So many samples of each process, at most once a second.
+# So many samples of each process, at most twice a second.
 SAMPLES = 1200
+LEAST_EVERY_S = 0.5
 PAGE_BYTES = 4096
 # A log that is full is folded in at the next commit, and begins anew when no reader needs it: twice that, and what one
 # transaction may write; a large result is one of these, too.
@@ -103,7 +104,7 @@ class Soak:
         self.lives: list[Life] = []
         self.ended: list[End] = []
         self.store: list[tuple[float, float, float, int]] = []
-        self._every_s = max(1.0, minutes * 60 / SAMPLES)
+        self._every_s = max(LEAST_EVERY_S, minutes * 60 / SAMPLES)
         self._processes: dict[str, Process] = {}
         self._watched: dict[str, tuple[Life, psutil.Process, float]] = {}
         self._ports: dict[str, int] = {}
@@ -223,7 +224,8 @@ class Soak:
         back: list[tuple[float, str]] = []
         pause = Event()
         next_s = 0.0
-        while (hours := self.clock.hours()) < self.hours:
+        began_h = self.clock.hours()
+        while (hours := self.clock.hours() - began_h) < self.hours:
             pause.wait(TICK_S)
             if self._failures:
                 raise self._failures[0]
