@@ -7,6 +7,7 @@ idempotency keys, versions of schedules, logs, large results, processes of isola
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from schedule_zero.testbed.history import Op
@@ -17,6 +18,9 @@ PAUSE_S = (0.02, 0.25)
 BULK = (50, 200)
 # Of a large result: both below and above what is stored in the row itself.
 BIG = (100_000, 2_500_000)
+# What fills SQLite's page caches (16 MiB of the writer, 2 of each reader): so many results, read so often. (What is
+# larger than 1 MiB is stored aside, compressed.)
+FILLING, FILLING_SIZE, READINGS = 24, 1_000_000, 3
 # Schedules that a client has at a time.
 SCHEDULES = 10
 
@@ -24,8 +28,11 @@ SCHEDULES = 10
 class Churn:
     """One client's doings."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, lives: Callable[[], int]) -> None:
         self.client = client
+        # How many lives the server has had.
+        self._lives = lives
+        self._filled = 0
         self._rng = client.rng
         self._mine: list[str] = []
         self._named = 0
@@ -35,7 +42,18 @@ class Churn:
     def run(self) -> None:
         """Until it is told to stop."""
         while not self.client.stop.wait(self._rng.uniform(*PAUSE_S)):
+            if self.client.number == 1 and self._filled != self._lives():
+                self._filled = self._lives()
+                self.fill()
             self.one()
+
+    def fill(self) -> None:
+        """Caches of a fixed size fill as there is work; at the start of a life, so that it is no growth later."""
+        self._submit([{"handler_id": "chaos", "job_method": "big", "job_params": {"size": FILLING_SIZE}}] * FILLING)
+        for id_ in list(self._ids)[-FILLING:]:
+            self.client.ask("GET", f"/api/executions/{id_}", params={"wait_s": 20}, what="execution")
+            for _ in range(READINGS):
+                self.client.ask("GET", f"/api/executions/{id_}/result", what="result")
 
     def one(self) -> None:
         """Anything."""

@@ -16,9 +16,8 @@ from msgspec import Struct, structs
 
 from schedule_zero import settings
 from schedule_zero.clock import EPOCH, to_us
-from schedule_zero.store.sqlite import CHECKPOINT_PAGES, PAGES_A_ROW
+from schedule_zero.store.sqlite import WAL_LIMIT_BYTES
 from schedule_zero.store.store import FILE_NAME
-from schedule_zero.store.writer import MAX_ROWS
 from schedule_zero.testbed import final
 from schedule_zero.testbed.checker import check
 from schedule_zero.testbed.history import (
@@ -50,10 +49,9 @@ TICK_S = 0.1
 # So many samples of each process, at most twice a second.
 SAMPLES = 1200
 LEAST_EVERY_S = 0.5
-PAGE_BYTES = 4096
-# A log that is full is folded in at the next commit, and begins anew when no reader needs it: twice that, and what one
-# transaction may write; a large result is one of these, too.
-WAL_BOUND_MIB = (2 * CHECKPOINT_PAGES + MAX_ROWS * PAGES_A_ROW) * PAGE_BYTES / 2**20
+# Its pages are folded in from CHECKPOINT_PAGES (16 MiB) on, at the next commit that no reader stands in the way of; one
+# commit may have as much again in large results. What it has beyond this is cut off when it begins anew.
+WAL_BOUND_MIB = WAL_LIMIT_BYTES / 2**20
 # What four clients can ask of 24 slots is soon done.
 OPEN_BOUND = 2_000
 SETTLE_S = 120
@@ -165,6 +163,9 @@ class Soak:
         nodes = self.http.get("/api/nodes").json()["nodes"]
         return any((node["id"], node["pid"], node["state"]) == (node_id, process.pid, "online") for node in nodes)
 
+    def _server_lives(self) -> int:
+        return sum(life.target == SERVER for life in self.lives)
+
     def _own(self, target: str, process: Process) -> None:
         process.faults, process.target = self.faults, target
         self._processes[target] = process
@@ -195,7 +196,7 @@ class Soak:
             rng = random.Random(f"{self.seed}-{number}")
             client = Client(number, self.client(), self.history, rng, self._stop)
             self._clients.append(client)
-            thread = Thread(target=self._serve, args=(Churn(client),), name=f"client-{number}")
+            thread = Thread(target=self._serve, args=(Churn(client, self._server_lives),), name=f"client-{number}")
             self._threads.append(thread)
             thread.start()
 
