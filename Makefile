@@ -41,6 +41,10 @@ faults: export FAULTS := $(or $(FAULTS),full)
 faults: setup debian var ## the fault suite, the fuzzers and the simulation, with a table at the end (FAULTS=nightly: a night of it)
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup tests/faults tests/fuzz tests/simulation $(ARGS)
 
+.PHONY: soak
+soak: setup var ## a long run on a fast clock, under churn and kills: does memory grow, do descriptors leak? (MINUTES=10)
+	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) $(ARGS)
+
 .PHONY: mutants
 mutants: setup debian var ## put each seeded bug into a scratch copy, and see that a test notices
 	@$(BIN)/python -m tests.mutants $(ARGS)

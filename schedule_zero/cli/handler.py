@@ -18,6 +18,7 @@ import click
 
 from schedule_zero.cli.app import SingleApp, run_async, stop_on_signals, version_option
 from schedule_zero.cli.arguments import Number
+from schedule_zero.cli.memory import give_large_blocks_back
 
 if TYPE_CHECKING:
     from schedule_zero.node.settings import Curve, HttpAccess, NodeSettings
@@ -210,6 +211,7 @@ def main(
 def _start(folder: Path, node_id: str, targets: tuple[str, ...], about: dict[str, Any], **reaching: Any) -> None:
     from schedule_zero.node.settings import NodeSettings
 
+    give_large_blocks_back()
     settings = NodeSettings(targets=list(targets), node_id=node_id, state_dir=folder, **about, **reaching)
     run_async(lambda: _run(settings))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from schedule_zero import logs, state_dir
 from schedule_zero.cli.app import reload_on_signal, run_async, stop_on_signals
+from schedule_zero.cli.memory import give_large_blocks_back
 from schedule_zero.cli.samples import load_samples
 from schedule_zero.cli.terminal import say
 from schedule_zero.server import Addresses, Server, serve
@@ -19,6 +20,7 @@ from schedule_zero.settings import Settings, Source
 
 def run(loaded: Settings, *, demo: bool) -> None:
     """Serve until told to stop."""
+    give_large_blocks_back()
     config = loaded.config
     folder = state_dir.prepare(Path(config.state_dir))
     logs.configure(config.log, base=folder)

@@ -68,8 +68,10 @@ def _one_holder(m: Matched, node_id: str, runs: list[Run], report: Report) -> No
     gone: set[int] = set()
     for run in runs:
         row = m.rows.get(run.execution_id)
+        if row is None and m.final.removed:
+            # It may have had a process of its own; that is not known any more.
+            continue
         if row is not None and m.options(row).isolation is Isolation.PROCESS:
-            # Its process is its own.
             continue
         if run.pid in gone:
             said = f"process {run.pid} began work after process {current} had taken over"

@@ -614,6 +614,17 @@ def test_what_retention_has_removed_is_not_missed(capsys) -> None:
     assert "C4 unrecorded" in check(model.evidence(), model.final).counts
 
 
+def test_a_process_whose_job_is_not_known_any_more_may_have_been_the_job_s_own() -> None:
+    """An isolated job begins in a process of its own, between two of its node's; retention has removed its row."""
+    model = Model(3)
+    two_processes_worked_under_one_name(model)
+    isolated = next(run for run in model.runs if run.pid == 8)
+    forget(model, by_id(model, isolated.execution_id), runs=False)
+    model.final.removed += 1
+    report = check(model.evidence(), model.final)
+    assert report.ok, report.text()
+
+
 def test_an_unanswered_request_is_right_either_way() -> None:
     for made in (0, 3):
         model = Model(4)

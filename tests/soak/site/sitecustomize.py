@@ -1,0 +1,41 @@
+"""Python runs this at the start of each process that has this folder in PYTHONPATH: its wall clock goes fast.
+
+``SOAK_CLOCK`` has three numbers: at which second of CLOCK_BOOTTIME the clock showed which microsecond, and how many
+times as fast it goes. Replaced is what the product and APScheduler's loop ask for the time; see tests/soak/clock.py.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from datetime import UTC, datetime, tzinfo
+
+from schedule_zero import clock as product
+
+
+def install(began_s: float, began_us: int, speedup: float) -> None:
+    """From now on this process's wall clock is ``began_us`` plus what has passed since, so many times."""
+
+    def wall_us(_self: object = None) -> int:
+        return began_us + round((time.clock_gettime(time.CLOCK_BOOTTIME) - began_s) * speedup * 1e6)
+
+    product.SystemClock.wall_us = wall_us  # type: ignore[method-assign]
+
+    if any("schedule-zero-server" in word for word in sys.orig_argv):
+        import apscheduler._schedulers.async_ as scheduler_module
+
+        class Moment(datetime):
+            """``datetime.now`` for APScheduler's loop."""
+
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+                us = wall_us()
+                return datetime.fromtimestamp(us // 1_000_000, tz or UTC).replace(microsecond=us % 1_000_000)
+
+        scheduler_module.datetime = Moment  # type: ignore[misc]
+
+
+if "SOAK_CLOCK" in os.environ:
+    _began_s, _began_us, _speedup = os.environ["SOAK_CLOCK"].split()
+    install(float(_began_s), int(_began_us), float(_speedup))
