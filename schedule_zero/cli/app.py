@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from schedule_zero.cli.terminal import Styled, say
-from schedule_zero.errors import ScheduleZeroError
+from schedule_zero.errors import ScheduleZeroError, Unavailable
+from schedule_zero.state_dir import DISK_TROUBLE
 
 if TYPE_CHECKING:
     import asyncio
@@ -77,6 +78,8 @@ def guarded(main: Callable[..., Any], *args: Any, **extra: Any) -> NoReturn:
     except OSError as error:
         if error.errno in _ADDRESS_ERRORS:
             fail(f"cannot listen: {error.strerror or error}", code=EXIT_UNAVAILABLE)
+        if error.errno in DISK_TROUBLE:
+            fail(f"the disk is full, or fails: {error}", code=Unavailable.exit_code)
         raise
     raise SystemExit(code if isinstance(code, int) else 0)
 

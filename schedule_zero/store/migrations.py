@@ -104,4 +104,8 @@ class _transaction:  # noqa: N801 - used as a function
         self._conn.exec_driver_sql(self._begin)
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._conn.exec_driver_sql("COMMIT" if kind is None else "ROLLBACK")
+        if kind is None:
+            self._conn.exec_driver_sql("COMMIT")
+        # SQLite may have rolled back by itself (a full disk): a second time would be an error that hides the first.
+        elif self._conn.dialect.name != "sqlite" or self._conn.connection.in_transaction:
+            self._conn.exec_driver_sql("ROLLBACK")

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import NullPool, QueuePool
 
 from schedule_zero.errors import ConfigError, ScheduleZeroError, StoreCorrupt, StoreLocked, StoreUnavailable
+from schedule_zero.state_dir import DISK_TROUBLE
 from schedule_zero.store import failures, migrations
 
 log = structlog.get_logger(__name__)
@@ -108,7 +109,7 @@ class SqliteBackend:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigError(f"cannot use {self.where}: {error}") from error
+            raise self._unusable(error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -118,9 +119,13 @@ class SqliteBackend:
                 f"another server uses {self.where}" + (f" (process {holder})" if holder else ""),
                 hint="stop it, or give this one its own state directory",
             ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        # Given back by ``close``, whatever happens from here on.
         self._lock = lock
+        try:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def _exists(self) -> bool:
         if self.path.exists():
@@ -230,7 +235,13 @@ class SqliteBackend:
             f"or salvage what can be read: sqlite3 '{self.path}' .recover | sqlite3 '{self.path}.recovered'"
         )
 
+    def _unusable(self, error: OSError) -> ScheduleZeroError:
+        kind = StoreUnavailable if error.errno in DISK_TROUBLE else ConfigError
+        return kind(f"cannot use {self.where}: {error}")
+
     def _open_failure(self, error: Exception) -> Exception:
+        if isinstance(error, OSError):
+            return self._unusable(error)
         code = failures.sqlite_code(error)
         reason = failures.driver_error(error)
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
