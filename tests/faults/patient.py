@@ -1,0 +1,177 @@
+"""A server with a schedule and a node on a bad disk: work for it, on record, and what has to be true then."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from schedule_zero.testbed.history import SERVER, FaultKind, Op
+from tests.faults.tracing import Harm, Point, harmed
+from tests.support import eventually_sync
+from tests.system.bed import Bed
+from tests.tried import Tried
+
+INTERVAL_MS = 200
+# A writer that fails tries again by itself every second; a busy machine has more to do.
+HEALED_S = 10.0
+DONE_S = 40.0
+
+
+class Patient:
+    """A server with a schedule and a node; the disk of one of the two fails, again and again."""
+
+    def __init__(self, bed: Bed, strace: str) -> None:
+        self.bed = bed
+        self.strace = strace
+        self._output = bed.folder / "strace.out"
+        # So many executions are not due in this run.
+        self.later = 0
+        self._rounds = 0
+        self._ids: list[str] = []
+        self._to_cancel: list[str] = []
+        database = bed.folder / "state" / "schedule_zero.db"
+        self.database = (database, Path(f"{database}-wal"))
+        self.outbox = (bed.folder / "nodes" / "nodes" / "n1" / "outbox",)
+
+    def prepare(self) -> None:
+        # A disk error is no reason to lose a node: with short leases, a busy machine would be one.
+        self.bed.start_server(env={})
+        self.node = self.bed.start_node()
+        self._create_schedule()
+
+    # --- the server's disk ------------------------------------------------------------------------------
+
+    def suffer(self, point: Point) -> int:
+        """Work through a point at which the server's disk fails; how often it was met."""
+        fault = self.bed.faults.begin(FaultKind.DISK, SERVER, str(point))
+        with self.harmed_server(point, self.database) as harm:
+            self._work()
+            eventually_sync(lambda: harm.hits() or self._all_done(), within_s=DONE_S)
+            if harm.hits() and point.sticky:
+                self._is_red()
+            hits = harm.hits()
+        assert self.bed.server.alive()
+        eventually_sync(lambda: self.health() == "ok", within_s=HEALED_S)
+        self.bed.faults.end(fault)
+        self._cancel_the_rest()
+        eventually_sync(self._all_done, within_s=DONE_S)
+        return hits
+
+    def _is_red(self) -> None:
+        """While it lasts: the server says so, takes nothing, and shows what it has."""
+        eventually_sync(lambda: self.health() == "degraded", within_s=HEALED_S)
+        client = self.bed.client
+        assert client.get("/readyz").status_code == 503
+        assert client.get("/livez").status_code == 200
+        assert self._submit(1) == []
+        assert client.get("/api/executions").status_code == 200
+        assert client.get("/api/schedules/interval").json()["id"] == "interval"
+        assert self.health() == "degraded"
+
+    # --- a node's disk ----------------------------------------------------------------------------------
+
+    def suffer_at_node(self, point: Point, files: Sequence[Path], method: str = "ok", **params: Any) -> int:
+        """The same for the disk of the node: what its jobs return waits there, in memory."""
+        fault = self.bed.faults.begin(FaultKind.DISK, "node:n1", str(point))
+        with self.harmed_node(point, files) as harm:
+            ids = self.bed.submit(3, method, **params)
+            eventually_sync(lambda: harm.hits() or self.completed(ids), within_s=DONE_S)
+            if harm.hits() and point.sticky and point.call != "ftruncate":
+                eventually_sync(lambda: any(self.bed.execution(id_)["status"] == "running" for id_ in ids))
+                assert self.bed.node_state("n1") == "online"
+            eventually_sync(lambda: harm.hits() or self._emptied(), within_s=HEALED_S)
+            hits = harm.hits()
+        assert self.node.alive()
+        eventually_sync(lambda: self.completed(ids), within_s=DONE_S)
+        self.bed.faults.end(fault)
+        assert not self.bed.starts() - Counter(dict.fromkeys(self.bed.starts(), 1)), "a job was run again"
+        return hits
+
+    def _emptied(self) -> bool:
+        return self.outbox[0].stat().st_size == 0
+
+    def completed(self, ids: list[str]) -> bool:
+        return all(self.bed.execution(id_)["status"] == "completed" for id_ in ids)
+
+    # --- work, on record --------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Many at once, one by one, one to be cancelled; beside it, the schedule fires and results come in."""
+        self._ids.clear()
+        self._ids += self._submit(20)
+        for _ in range(3):
+            self._ids += self._submit(1)
+        long = self._submit(1, "sleep", seconds=60)
+        self._ids += long
+        for id_ in long:
+            self._cancel(id_)
+
+    def _submit(self, number: int, method: str = "ok", **params: Any) -> list[str]:
+        """The ids, or none if it was refused, as a failing disk must."""
+        self._rounds += 1
+        mark = f"round-{self._rounds}"
+        item = {"handler_id": "chaos", "job_method": method, "job_params": params, "idempotency_key": mark}
+        call = self.bed.history.begin(Op.SUBMIT, count=number, mark=mark)
+        answer = self.bed.client.post("/api/executions", json={"executions": [item] * number})
+        if answer.status_code == 202:
+            ids: list[str] = answer.json()["ids"]
+            call.ok(ids=ids)
+            return ids
+        call.fail(_refusal(answer))
+        return []
+
+    def _cancel(self, id_: str) -> None:
+        call = self.bed.history.begin(Op.CANCEL, id=id_)
+        answer = self.bed.client.post(f"/api/executions/{id_}/cancel")
+        if answer.status_code < 300:
+            call.ok(outcome=answer.json()["outcome"], state=answer.json()["status"])
+        else:
+            call.fail(_refusal(answer))
+            self._to_cancel.append(id_)
+
+    def _cancel_the_rest(self) -> None:
+        ids, self._to_cancel = self._to_cancel, []
+        for id_ in ids:
+            self._cancel(id_)
+        assert not self._to_cancel, "the disk is well, and a cancel was refused"
+
+    def _create_schedule(self) -> None:
+        trigger = {"type": "interval", "milliseconds": INTERVAL_MS}
+        row = {"id": "interval", "handler_id": "chaos", "job_method": "ok", "trigger": trigger}
+        call = self.bed.history.begin(Op.CREATE_SCHEDULE, id="interval")
+        answer = self.bed.client.post("/api/schedules", json={"schedules": [row]})
+        assert answer.status_code == 201, answer.text
+        call.ok()
+
+    def finish(self, tried: Tried) -> None:
+        """All that was acknowledged and is due comes to its end, and the checker finds nothing wrong."""
+        client = self.bed.client
+        client.post("/api/schedules/interval/pause").raise_for_status()
+        eventually_sync(lambda: self._open() == self.later, within_s=60)
+        tried.judged(self.bed.judge())
+
+    def _open(self) -> int:
+        return int(self.bed.client.get("/api/health").json()["backlog"]["open"])
+
+    def _all_done(self) -> bool:
+        return all(self.bed.execution(id_)["status"] in ("completed", "cancelled") for id_ in self._ids)
+
+    def health(self) -> str:
+        return str(self.bed.client.get("/api/health").json()["status"])
+
+    def harmed_node(self, point: Point, files: Sequence[Path]) -> AbstractContextManager[Harm]:
+        return harmed(self.strace, self.node.pid, point, files, self._output)
+
+    def harmed_server(self, point: Point, files: Sequence[Path]) -> AbstractContextManager[Harm]:
+        return harmed(self.strace, self.bed.server.pid, point, files, self._output)
+
+
+def _refusal(answer: Any) -> str:
+    """Why; anything but "the store can't now" is a mistake."""
+    assert answer.status_code == 503, answer.text
+    code = str(answer.json()["error"]["code"])
+    assert code == "store_unavailable", answer.text
+    return code
