@@ -41,6 +41,9 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     progress_is_kept,
 )
 LATEST = 1 + len(STEPS)
+# The table that says which version it is; and all tables of the newest, with their columns.
+VERSIONED = meta.name
+TABLES = {name: {column.name for column in table.columns} for name, table in metadata.tables.items()}
 
 
 def recognise(version: str | None, tables: Collection[str], *, where: str) -> int:

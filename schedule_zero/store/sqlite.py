@@ -170,13 +170,28 @@ class SqliteBackend:
                     raise self._corrupt("; ".join(found))
             else:
                 self._glance(raw)
-            tables = {row[0] for row in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            version = None
-            if "meta" in tables:
-                version = raw.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
-            migrations.recognise(None if version is None else version[0], tables, where=self.where)
+            self._check_schema(raw)
         finally:
             raw.close()
+
+    def _check_schema(self, raw: sqlite3.Connection) -> None:
+        """The tables and columns of its version: SQLite doesn't mind what a flipped bit makes of a name."""
+        tables = {row[0] for row in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        row = None
+        if migrations.VERSIONED in tables:
+            row = raw.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+        version = None if row is None else row[0]
+        if len(tables & migrations.TABLES.keys()) > len(migrations.TABLES) // 2:
+            if version is None:
+                raise self._corrupt("it does not say which version of the schema it has")
+            if not str(version).isdecimal():
+                raise self._corrupt(f"it says that its schema has version {str(version)[:20]!r}")
+        if migrations.recognise(version, tables, where=self.where) != migrations.LATEST:
+            return
+        for name, columns in migrations.TABLES.items():
+            missing = columns - {row[1] for row in raw.execute(f'PRAGMA table_info("{name}")')}
+            if missing:
+                raise self._corrupt(f"the table {name} has no {', '.join(sorted(missing)[:3])}")
 
     def _check_size(self, raw: sqlite3.Connection) -> None:
         """A file without a log has exactly its pages; with one, the rest may still be in the log."""
@@ -228,9 +243,13 @@ class SqliteBackend:
             check_same_thread=False,
         )
 
-    def _corrupt(self, what: str) -> StoreCorrupt:
+    def unreadable(self, reason: object) -> StoreCorrupt:
+        """Sound for SQLite, and something in it is not what can have been written."""
+        return self._corrupt(str(reason)[:500], "Nothing in it was reset")
+
+    def _corrupt(self, what: str, done: str = "It was not touched") -> StoreCorrupt:
         return StoreCorrupt(
-            f"{self.where} is damaged: {what}. It was not touched. "
+            f"{self.where} is damaged: {what}. {done}. "
             f"Restore a backup: cp BACKUP '{self.path}' && rm -f '{self.path}-wal' '{self.path}-shm'; "
             f"or salvage what can be read: sqlite3 '{self.path}' .recover | sqlite3 '{self.path}.recovered'"
         )
