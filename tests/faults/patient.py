@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import httpx
 
 from schedule_zero.testbed.history import SERVER, FaultKind, Op
 from tests.faults.tracing import Harm, Point, harmed
+from tests.sizes import SIZE
 from tests.support import eventually_sync
 from tests.system.bed import Bed
 from tests.tried import Tried
@@ -18,6 +20,27 @@ INTERVAL_MS = 200
 # A writer that fails tries again by itself every second; a busy machine has more to do.
 HEALED_S = 10.0
 DONE_S = 40.0
+# What a node calls when its results are delivered already.
+TIDYING = ("ftruncate", "unlink")
+
+
+class Trial(NamedTuple):
+    """One kind of harm, and what the table says of it."""
+
+    name: str
+    what: str
+    run: Callable[[Patient, Tried], None]
+
+
+def series(trials: Sequence[Trial], *, left_out: Sequence[str] = ()) -> list[list[Trial]]:
+    """Each trial has a server and a node of its own; a sample goes over one of each, and leaves some out."""
+    if SIZE.sweep is None:
+        return [[trial] for trial in trials]
+    return [[trial for trial in trials if trial.name not in left_out]]
+
+
+def named(trials: list[Trial]) -> str:
+    return trials[0].name if len(trials) == 1 else "sample"
 
 
 class Patient:
@@ -30,6 +53,7 @@ class Patient:
         # So many executions are not due in this run.
         self.later = 0
         self._rounds = 0
+        self.refusals = 0
         self._ids: list[str] = []
         self._to_cancel: list[str] = []
         database = bed.folder / "state" / "schedule_zero.db"
@@ -48,25 +72,25 @@ class Patient:
         """Work through a point at which the server's disk fails; how often it was met."""
         fault = self.bed.faults.begin(FaultKind.DISK, SERVER, str(point))
         with self.harmed_server(point, self.database) as harm:
-            self._work()
-            eventually_sync(lambda: harm.hits() or self._all_done(), within_s=DONE_S)
+            self.work()
+            eventually_sync(lambda: harm.hits() or self.all_done(), within_s=DONE_S)
             if harm.hits() and point.sticky:
-                self._is_red()
+                self.is_red()
             hits = harm.hits()
         assert self.bed.server.alive()
         eventually_sync(lambda: self.health() == "ok", within_s=HEALED_S)
         self.bed.faults.end(fault)
         # What it has acknowledged has to be done in the end; results that it could not take come again meanwhile.
-        self._cancel_the_rest()
+        self.cancel_the_rest()
         return hits
 
-    def _is_red(self) -> None:
+    def is_red(self) -> None:
         """While it lasts: the server says so, takes nothing, and shows what it has."""
         eventually_sync(lambda: self.health() == "degraded", within_s=HEALED_S)
         client = self.bed.client
         assert client.get("/readyz").status_code == 503
         assert client.get("/livez").status_code == 200
-        assert self._submit(1) == []
+        assert self.submit(1) == []
         assert client.get("/api/executions").status_code == 200
         assert client.get("/api/schedules/interval").json()["id"] == "interval"
         assert self.health() == "degraded"
@@ -79,7 +103,7 @@ class Patient:
         with self.harmed_node(point, files) as harm:
             ids = self.bed.submit(3, method, **params)
             eventually_sync(lambda: harm.hits() or self.completed(ids), within_s=DONE_S)
-            if harm.hits() and point.sticky and point.call != "ftruncate":
+            if harm.hits() and point.sticky and point.call not in TIDYING:
                 eventually_sync(lambda: any(self.bed.execution(id_)["status"] == "running" for id_ in ids))
                 assert self.bed.node_state("n1") == "online"
             eventually_sync(lambda: harm.hits() or self._emptied(), within_s=HEALED_S)
@@ -87,8 +111,12 @@ class Patient:
         assert self.node.alive()
         eventually_sync(lambda: self.completed(ids), within_s=DONE_S)
         self.bed.faults.end(fault)
-        assert not self.bed.starts() - Counter(dict.fromkeys(self.bed.starts(), 1)), "a job was run again"
+        self.once_each()
         return hits
+
+    def once_each(self) -> None:
+        """No job was run a second time so far."""
+        assert set(self.bed.starts().values()) == {1}, "a job was run again"
 
     def _emptied(self) -> bool:
         return self.outbox[0].stat().st_size == 0
@@ -96,20 +124,28 @@ class Patient:
     def completed(self, ids: list[str]) -> bool:
         return all(self.bed.execution(id_)["status"] == "completed" for id_ in ids)
 
+    @contextmanager
+    def trouble(self, target: str, detail: str) -> Iterator[None]:
+        """A disk has trouble, on record."""
+        fault = self.bed.faults.begin(FaultKind.DISK, target, detail)
+        yield
+        self.bed.faults.end(fault)
+
     # --- work, on record --------------------------------------------------------------------------------
 
-    def _work(self) -> None:
+    def work(self) -> None:
         """Many at once, one by one, one to be cancelled; beside it, the schedule fires and results come in."""
+        self.refusals = 0
         self._ids.clear()
-        self._ids += self._submit(20)
+        self._ids += self.submit(20)
         for _ in range(3):
-            self._ids += self._submit(1)
-        long = self._submit(1, "sleep", seconds=60)
+            self._ids += self.submit(1)
+        long = self.submit(1, "sleep", seconds=60)
         self._ids += long
         for id_ in long:
             self._cancel(id_)
 
-    def _submit(self, number: int, method: str = "ok", **params: Any) -> list[str]:
+    def submit(self, number: int, method: str = "ok", **params: Any) -> list[str]:
         """The ids, or none if it was refused, as a failing disk must."""
         self._rounds += 1
         mark = f"round-{self._rounds}"
@@ -120,8 +156,12 @@ class Patient:
             ids: list[str] = answer.json()["ids"]
             call.ok(ids=ids)
             return ids
-        call.fail(_refusal(answer))
+        call.fail(self._refusal(answer))
         return []
+
+    def refused(self) -> None:
+        """Submit until there is no room: what the log has had before may be used again."""
+        eventually_sync(lambda: not self.submit(20), within_s=DONE_S)
 
     def _cancel(self, id_: str) -> None:
         call = self.bed.history.begin(Op.CANCEL, id=id_)
@@ -129,10 +169,10 @@ class Patient:
         if answer.status_code < 300:
             call.ok(outcome=answer.json()["outcome"], state=answer.json()["status"])
         else:
-            call.fail(_refusal(answer))
+            call.fail(self._refusal(answer))
             self._to_cancel.append(id_)
 
-    def _cancel_the_rest(self) -> None:
+    def cancel_the_rest(self) -> None:
         ids, self._to_cancel = self._to_cancel, []
         for id_ in ids:
             self._cancel(id_)
@@ -153,10 +193,18 @@ class Patient:
         eventually_sync(lambda: self._open() == self.later, within_s=60)
         tried.judged(self.bed.judge())
 
+    def undergo(self, trials: Sequence[Trial], part: str, tried: Callable[[str, str], Tried]) -> None:
+        """One after the other; then everything is judged."""
+        for trial in trials:
+            mine = tried(part, trial.what)
+            trial.run(self, mine)
+            assert mine.faults, f"{trial.name} did no harm"
+        self.finish(mine)
+
     def _open(self) -> int:
         return int(self.bed.client.get("/api/health").json()["backlog"]["open"])
 
-    def _all_done(self) -> bool:
+    def all_done(self) -> bool:
         return all(self.bed.execution(id_)["status"] in ("completed", "cancelled") for id_ in self._ids)
 
     def health(self) -> str:
@@ -168,10 +216,10 @@ class Patient:
     def harmed_server(self, point: Point, files: Sequence[Path]) -> AbstractContextManager[Harm]:
         return harmed(self.strace, self.bed.server.pid, point, files, self._output)
 
-
-def _refusal(answer: Any) -> str:
-    """Why; anything but "the store can't now" is a mistake."""
-    assert answer.status_code == 503, answer.text
-    code = str(answer.json()["error"]["code"])
-    assert code == "store_unavailable", answer.text
-    return code
+    def _refusal(self, answer: httpx.Response) -> str:
+        """Why; anything but "the store can't now" is a mistake."""
+        assert answer.status_code == 503, answer.text
+        code = str(answer.json()["error"]["code"])
+        assert code == "store_unavailable", answer.text
+        self.refusals += 1
+        return code
