@@ -24,7 +24,9 @@ from schedule_zero.node.delivery import token_of
 from schedule_zero.node.outbox import Outbox, Recovered, scan
 from schedule_zero.server import serve
 from schedule_zero.store import Store
-from schedule_zero.testbed.history import SERVER, FaultKind
+from schedule_zero.testbed import final
+from schedule_zero.testbed.checker import check
+from schedule_zero.testbed.history import SERVER, FaultKind, Terms, read_evidence
 from tests.sizes import SIZE
 from tests.support import eventually_sync
 from tests.system.bed import Bed, Own
@@ -298,6 +300,27 @@ def test_a_damaged_page_is_refused_untouched_or_costs_no_more_than_what_it_held(
     # What leaves no page as it was is never taken for one.
     assert outcomes["its kind"] == {"refused"}
     assert outcomes["noise"] == {"refused"}
+
+
+def test_a_letter_of_a_stored_result_is_damage_that_only_the_checker_sees(
+    wreck: Wreck, closed: Path, tmp_path: Path, tried: Begin
+) -> None:
+    """The server starts, as if nothing was; by what its jobs have written themselves, the result is not theirs (C7)."""
+    mine = tried(PART, "a page of the server's database damaged")
+    data = bytearray((closed / FILE).read_bytes())
+    # A row has the result after the parameters.
+    data[data.index(b'}"' + b"y" * 60) + 30] ^= 1
+    state = tmp_path / "state"
+    assert suffers(closed, state, FILE, bytes(data), len(wreck.ids)) == "up"
+    mine.faults += 1
+
+    def names(state: Path) -> set[str]:
+        evidence = read_evidence(wreck.folder)
+        evidence.terms = Terms(settled=False)
+        return set(check(evidence, final.load(state)).names())
+
+    assert names(closed) == set()
+    assert names(state) == {"C7 wrong_result"}
 
 
 @pytest.mark.slow
