@@ -1,8 +1,8 @@
 """What the three commands share: errors to stderr with their exit code, ``--version``, colours only where wanted.
 
 Exit codes: 0 done · 1 it failed (a job's own failure too) · 2 usage or bad input · 3 not found · 4 conflict ·
-5 the server is unreachable or wasn't done in time · 6 not allowed · 65 damaged data · 69 unavailable (address or
-database in use) · 75 try again later · 78 configuration · 130 interrupted.
+5 the server is unreachable or wasn't done in time, a disk is full or fails · 6 not allowed · 65 damaged data ·
+69 unavailable (address or database in use) · 75 try again later · 78 configuration · 130 interrupted.
 """
 
 from __future__ import annotations
