@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tests.faults.tracing import strace
 from tests.system.conftest import bed, own
 
-__all__ = ["bed", "own", "strace"]
+__all__ = ["bed", "own"]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from schedule_zero.testbed.history import SERVER, FaultKind, Op
-from tests.faults.tracing import Harm, Point, harmed
+from tests.faults.bad_calls import BadCall, Harm, harmed
 from tests.sizes import SIZE
 from tests.support import eventually_sync
 from tests.system.bed import Bed
@@ -46,9 +46,8 @@ def named(trials: list[Trial]) -> str:
 class Patient:
     """A server with a schedule and a node; the disk of one of the two fails, again and again."""
 
-    def __init__(self, bed: Bed, strace: str) -> None:
+    def __init__(self, bed: Bed) -> None:
         self.bed = bed
-        self.strace = strace
         self._output = bed.folder / "strace.out"
         # So many executions are not due in this run.
         self.later = 0
@@ -64,11 +63,12 @@ class Patient:
         # A disk error is no reason to lose a node: with short leases, a busy machine would be one.
         self.bed.start_server(env={})
         self.node = self.bed.start_node()
-        self._create_schedule()
+        trigger = {"type": "interval", "milliseconds": INTERVAL_MS}
+        self.bed.create([{"id": "interval", "handler_id": "chaos", "job_method": "ok", "trigger": trigger}])
 
     # --- the server's disk ------------------------------------------------------------------------------
 
-    def suffer(self, point: Point) -> int:
+    def suffer(self, point: BadCall) -> int:
         """Work through a point at which the server's disk fails; how often it was met."""
         fault = self.bed.faults.begin(FaultKind.DISK, SERVER, str(point))
         with self.harmed_server(point, self.database) as harm:
@@ -98,7 +98,7 @@ class Patient:
 
     # --- a node's disk ----------------------------------------------------------------------------------
 
-    def suffer_at_node(self, point: Point, files: Sequence[Path], method: str = "ok", **params: Any) -> int:
+    def suffer_at_node(self, point: BadCall, files: Sequence[Path], method: str = "ok", **params: Any) -> int:
         """The same for the disk of the node: what its jobs return waits there, in memory."""
         fault = self.bed.faults.begin(FaultKind.DISK, "node:n1", str(point))
         with self.harmed_node(point, files) as harm:
@@ -179,19 +179,10 @@ class Patient:
             self._cancel(id_)
         assert not self._to_cancel, "the disk is well, and a cancel was refused"
 
-    def _create_schedule(self) -> None:
-        trigger = {"type": "interval", "milliseconds": INTERVAL_MS}
-        row = {"id": "interval", "handler_id": "chaos", "job_method": "ok", "trigger": trigger}
-        call = self.bed.history.begin(Op.CREATE_SCHEDULE, id="interval")
-        answer = self.bed.client.post("/api/schedules", json={"schedules": [row]})
-        assert answer.status_code == 201, answer.text
-        call.ok()
-
     def finish(self, tried: Tried) -> None:
         """All that was acknowledged and is due comes to its end, and the checker finds nothing wrong."""
-        client = self.bed.client
-        client.post("/api/schedules/interval/pause").raise_for_status()
-        eventually_sync(lambda: self._open() == self.later, within_s=60)
+        self.bed.pause("interval")
+        eventually_sync(lambda: self.bed.open() == self.later, within_s=60)
         tried.judged(self.bed.judge())
 
     def undergo(self, trials: Sequence[Trial], part: str, tried: Callable[[str, str], Tried]) -> None:
@@ -202,20 +193,17 @@ class Patient:
             assert mine.faults, f"{trial.name} did no harm"
         self.finish(mine)
 
-    def _open(self) -> int:
-        return int(self.bed.client.get("/api/health").json()["backlog"]["open"])
-
     def all_done(self) -> bool:
         return all(self.bed.execution(id_)["status"] in ("completed", "cancelled") for id_ in self._ids)
 
     def health(self) -> str:
         return str(self.bed.client.get("/api/health").json()["status"])
 
-    def harmed_node(self, point: Point, files: Sequence[Path]) -> AbstractContextManager[Harm]:
-        return harmed(self.strace, self.node.pid, point, files, self._output)
+    def harmed_node(self, point: BadCall, files: Sequence[Path]) -> AbstractContextManager[Harm]:
+        return harmed(self.node.pid, point, files, self._output)
 
-    def harmed_server(self, point: Point, files: Sequence[Path]) -> AbstractContextManager[Harm]:
-        return harmed(self.strace, self.bed.server.pid, point, files, self._output)
+    def harmed_server(self, point: BadCall, files: Sequence[Path]) -> AbstractContextManager[Harm]:
+        return harmed(self.bed.server.pid, point, files, self._output)
 
     def _refusal(self, answer: httpx.Response) -> str:
         """Why; anything but "the store can't now" is a mistake."""

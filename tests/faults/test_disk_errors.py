@@ -14,8 +14,8 @@ from functools import partial
 import pytest
 
 from schedule_zero.testbed.history import SERVER, FaultKind
+from tests.faults.bad_calls import BadCall, Harm, injection
 from tests.faults.patient import DONE_S, Patient, Trial, named, series
-from tests.faults.tracing import Harm, Point, injection
 from tests.sizes import SIZE
 from tests.support import eventually_sync
 from tests.system.bed import Bed
@@ -42,18 +42,18 @@ LONGER = ("node-killed", "checkpoint-fdatasync", "outbox-fdatasync-EIO")
 # --- sweeps -------------------------------------------------------------------------------------------
 
 
-def points(call: str, error: str) -> Iterator[Point]:
+def points(call: str, error: str) -> Iterator[BadCall]:
     """All of a kind, each alone and with all that follow; of a sample each in one of these ways."""
     if SIZE.sweep is None:
         for n in range(1, MOST[call]):
-            yield Point(call, n, error)
-            yield Point(call, n, error, sticky=True)
+            yield BadCall(call, n, error)
+            yield BadCall(call, n, error, sticky=True)
     for number in range(SIZE.sweep):
         if number % 2 == ERRORS.index(error):
-            yield Point(call, 1 + number * STEPS[call], error, sticky=(number + len(call)) % 2 == 0)
+            yield BadCall(call, 1 + number * STEPS[call], error, sticky=(number + len(call)) % 2 == 0)
 
 
-def sweep(patient: Patient, tried: Tried, *, call: str, error: str, suffer: Callable[[Patient, Point], int]) -> None:
+def sweep(patient: Patient, tried: Tried, *, call: str, error: str, suffer: Callable[[Patient, BadCall], int]) -> None:
     """Do it at every point, until none is reached any more."""
     missed = 0
     for point in points(call, error):
@@ -65,7 +65,7 @@ def sweep(patient: Patient, tried: Tried, *, call: str, error: str, suffer: Call
             break
 
 
-def at_outbox(patient: Patient, point: Point) -> int:
+def at_outbox(patient: Patient, point: BadCall) -> int:
     return patient.suffer_at_node(point, patient.outbox)
 
 
@@ -75,11 +75,11 @@ def at_outbox(patient: Patient, point: Point) -> int:
 def large_results(patient: Patient, tried: Tried) -> None:
     """Each has a file of its own beside the outbox, which is put into place by a rename."""
     big = partial(patient.suffer_at_node, files=(), method="big", size=2 << 20)
-    for point in (Point("rename", 1, "ENOSPC"), Point("rename", 1, "EIO", sticky=True))[: SIZE.sweep]:
+    for point in (BadCall("rename", 1, "ENOSPC"), BadCall("rename", 1, "EIO", sticky=True))[: SIZE.sweep]:
         tried.faults += big(point)
     # The file of a result that was delivered is deleted; a disk that refuses that costs room, and no more.
-    tried.faults += big(Point("unlink", 1, "EIO", sticky=True))
-    tried.faults += big(Point("rename", 1, "EIO"))
+    tried.faults += big(BadCall("unlink", 1, "EIO", sticky=True))
+    tried.faults += big(BadCall("rename", 1, "EIO"))
 
 
 def checkpoints(patient: Patient, tried: Tried, *, call: str) -> None:
@@ -87,7 +87,7 @@ def checkpoints(patient: Patient, tried: Tried, *, call: str) -> None:
     bed, database = patient.bed, patient.database[0]
     later = {"handler_id": "chaos", "job_method": "ok", "not_before": time.time() + 3600}
     fault = bed.faults.begin(FaultKind.DISK, SERVER, f"{call} on the file")
-    with patient.harmed_server(Point(call, 1, sticky=True), (database,)) as harm:
+    with patient.harmed_server(BadCall(call, 1, sticky=True), (database,)) as harm:
         bed.ask([later] * LATER_ROWS)
         eventually_sync(harm.hits, within_s=DONE_S)
         done = bed.submit(3, "ok")
@@ -106,7 +106,7 @@ def node_deaths(patient: Patient, tried: Tried) -> None:
     bed = patient.bed
     for error in ERRORS:
         ends = bed.ends()
-        with patient.harmed_node(Point("pwrite64", 1, error, sticky=True), patient.outbox) as harm:
+        with patient.harmed_node(BadCall("pwrite64", 1, error, sticky=True), patient.outbox) as harm:
             ids = bed.submit(2, "sleep", seconds=0)
             eventually_sync(lambda ends=ends: harm.hits() and bed.ends() >= ends + 2, within_s=DONE_S)
             patient.node.kill()
@@ -122,30 +122,30 @@ def node_deaths(patient: Patient, tried: Tried) -> None:
 def restarts(patient: Patient, tried: Tried) -> None:
     """A start on the database of a server that was killed; then, without the errors, one that finds everything."""
     patient.bed.server.kill()
-    tried.faults += sum(starting(patient.bed, patient.strace, point) for point in start_points("pwrite64"))
+    tried.faults += sum(starting(patient.bed, point) for point in start_points("pwrite64"))
     patient.bed.restart_server()
 
 
 # --- starts -------------------------------------------------------------------------------------------
 
 
-def start_points(call: str) -> Iterator[Point]:
+def start_points(call: str) -> Iterator[BadCall]:
     """Both errors, and both ways, in turn: a start takes a second or more."""
     if SIZE.sweep is not None:
-        yield Point(call, 2, "EIO", sticky=True)
+        yield BadCall(call, 2, "EIO", sticky=True)
         return
     for n in range(1, NO_END):
-        yield Point(call, n, ERRORS[n % 2], sticky=n % 4 > 1)
+        yield BadCall(call, n, ERRORS[n % 2], sticky=n % 4 > 1)
 
 
-def starting(bed: Bed, strace: str, point: Point) -> int:
+def starting(bed: Bed, point: BadCall) -> int:
     """Start a server on a failing disk: it ends with a sentence, or does without. How often it was hit."""
     folder = bed.folder / "state"
     names = ("", "-wal", "-shm", ".lock", ".new", ".new-wal", ".new-shm", ".new-journal")
     files = [folder / f"schedule_zero.db{suffix}" for suffix in names] + [folder / "admin.token", folder]
     output = bed.folder / "strace.out"
     output.unlink(missing_ok=True)
-    command = injection(strace, point, files, output)
+    command = injection(point, files, output)
     log = bed.folder / "server.log"
     before = len(log.read_bytes()) if log.exists() else 0
     server = ServerProcess(bed.folder, under=(command[0], "--seccomp-bpf", *command[1:], "-D"))
@@ -188,8 +188,8 @@ TRIALS = [
 
 
 @pytest.fixture
-def patient(bed: Bed, strace: str) -> Patient:
-    made = Patient(bed, strace)
+def patient(bed: Bed) -> Patient:
+    made = Patient(bed)
     made.prepare()
     return made
 
@@ -207,13 +207,13 @@ def test_a_disk_that_fails_costs_nothing_acknowledged_no_result_and_no_help(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("call", START_CALLS if SIZE.sweep is None else [])
 def test_a_start_that_the_disk_refuses_ends_with_a_sentence_and_the_next_one_does_well(
-    bed: Bed, strace: str, call: str, tried: Callable[[str, str], Tried]
+    bed: Bed, call: str, tried: Callable[[str, str], Tried]
 ) -> None:
     """The first start of all, and what it leaves behind, until it makes it; then a job is done."""
     mine = tried(PART, _START)
     database = bed.folder / "state" / "schedule_zero.db"
     for point in start_points(call):
-        hits = starting(bed, strace, point)
+        hits = starting(bed, point)
         mine.faults += hits
         if not hits:
             break

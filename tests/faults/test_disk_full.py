@@ -219,7 +219,7 @@ LONGER = ("node-starts",)
 def patient(disks: None, tmp_path: Path, own: Own) -> Iterator[Patient]:
     # (After ``disks``: all processes are gone before these are unmounted.)
     bed = Bed(tmp_path, own)
-    made = Patient(bed, "")
+    made = Patient(bed)
     made.prepare()
     yield made
     bed.close()
