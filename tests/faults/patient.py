@@ -105,7 +105,8 @@ class Patient:
             ids = self.bed.submit(3, method, **params)
             eventually_sync(lambda: harm.hits() or self.completed(ids), within_s=DONE_S)
             if harm.hits() and point.sticky and point.call not in TIDYING:
-                eventually_sync(lambda: any(self.bed.execution(id_)["status"] == "running" for id_ in ids))
+                # Whosever result it is: one of these, or of a fire.
+                eventually_sync(lambda: self.bed.states()["running"], within_s=DONE_S)
                 assert self.bed.node_state("n1") == "online"
             eventually_sync(lambda: harm.hits() or self._emptied(), within_s=HEALED_S)
             hits = harm.hits()

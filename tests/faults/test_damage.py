@@ -97,9 +97,9 @@ def wreck(tmp_path_factory: pytest.TempPathFactory) -> Wreck:
 # --- the outbox: C14 ------------------------------------------------------------------------------------
 
 
-def sampled(length: int) -> range:
-    """Every place, or so many of them that a sample has."""
-    return range(0, length, 1 if SIZE.bytes is None else max(1, length // SIZE.bytes))
+def sampled(length: int, share: int = 1) -> range:
+    """Every place, or so many of them that a sample has (of what takes a start each, a share of that)."""
+    return range(0, length, 1 if SIZE.bytes is None else max(1, -(-length * share // SIZE.bytes)))
 
 
 def opened(path: Path, data: bytes) -> Recovered:
@@ -285,7 +285,7 @@ def test_a_damaged_page_is_refused_untouched_or_costs_no_more_than_what_it_held(
     mine = tried(PART, "a page of the server's database damaged")
     data = (closed / FILE).read_bytes()
     chosen = random.Random(15)
-    pages = sampled(len(data) // PAGE)
+    pages = sampled(len(data) // PAGE, 2)
     outcomes: dict[str, set[str]] = {}
     for number, page in enumerate(pages):
         ways = list(in_page(page * PAGE, chosen))
@@ -329,7 +329,7 @@ def test_a_database_that_is_cut_anywhere_is_refused_and_left_untouched(
 ) -> None:
     mine = tried(PART, "the server's database cut")
     data = (closed / FILE).read_bytes()
-    lengths = [0, 1, 99, 100, PAGE - 1, PAGE, *(page * PAGE + page % 3 for page in sampled(len(data) // PAGE))]
+    lengths = [0, 1, 99, 100, PAGE - 1, PAGE, *(page * PAGE + page % 3 for page in sampled(len(data) // PAGE, 2))]
     for length in lengths:
         if length < len(data):
             outcome = suffers(closed, tmp_path / "state", FILE, data[:length], len(wreck.ids))

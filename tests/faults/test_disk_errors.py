@@ -31,7 +31,7 @@ START_CALLS = (*COMMIT_CALLS, "openat", "ftruncate", "rename", "fsync")
 # A sample's points are so far apart.
 STEPS = {"pwrite64": 7, "fdatasync": 2}
 # So many calls are more than one turn of everything. (While results of earlier points come in, it is never over.)
-MOST = {"pwrite64": 250, "fdatasync": 30}
+MOST = {"pwrite64": 150, "fdatasync": 30}
 # More than any start has.
 NO_END = 500
 LATER_ROWS = 4_000
