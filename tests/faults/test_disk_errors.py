@@ -28,8 +28,9 @@ ERRORS = ("EIO", "ENOSPC")
 COMMIT_CALLS = ("pwrite64", "fdatasync")
 # What a start calls beside these: it makes files, cuts them, puts them into place.
 START_CALLS = (*COMMIT_CALLS, "openat", "ftruncate", "rename", "fsync")
-# A sample's points are so far apart.
+# A sample's points are so far apart. (Three results may go to an outbox in one write.)
 STEPS = {"pwrite64": 7, "fdatasync": 2}
+OUTBOX_STEP = 0
 # So many calls are more than one turn of everything. (While results of earlier points come in, it is never over.)
 MOST = {"pwrite64": 150, "fdatasync": 30}
 # More than any start has.
@@ -42,7 +43,7 @@ LONGER = ("node-killed", "checkpoint-fdatasync", "outbox-fdatasync-EIO", "outbox
 # --- sweeps -------------------------------------------------------------------------------------------
 
 
-def points(call: str, error: str) -> Iterator[BadCall]:
+def points(call: str, error: str, step: int) -> Iterator[BadCall]:
     """All of a kind, each alone and with all that follow; of a sample each in one of these ways."""
     if SIZE.sweep is None:
         for n in range(1, MOST[call]):
@@ -50,13 +51,13 @@ def points(call: str, error: str) -> Iterator[BadCall]:
             yield BadCall(call, n, error, sticky=True)
     for number in range(SIZE.sweep):
         if number % 2 == ERRORS.index(error):
-            yield BadCall(call, 1 + number * STEPS[call], error, sticky=(number + len(call)) % 2 == 0)
+            yield BadCall(call, 1 + number * step, error, sticky=(number + len(call)) % 2 == 0)
 
 
 def sweep(patient: Patient, tried: Tried, *, call: str, error: str, suffer: Callable[[Patient, BadCall], int]) -> None:
     """Do it at every point, until none is reached any more."""
     missed = 0
-    for point in points(call, error):
+    for point in points(call, error, OUTBOX_STEP if suffer is at_outbox else STEPS[call]):
         hits = suffer(patient, point)
         tried.faults += hits
         # Alone and with all that follow: neither was reached.
