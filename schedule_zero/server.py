@@ -362,8 +362,11 @@ async def serve(
     server = Server(config, state_dir)
     try:
         addresses = await server.start()
-    except BaseException:
+    except BaseException as error:
         await server.abandon()
+        damage = server.store.damage(error)
+        if damage is not None:
+            raise damage from error
         raise
     if ready is not None:
         ready(addresses, server)

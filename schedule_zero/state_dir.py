@@ -6,6 +6,7 @@ command reads the token from here before it has loaded anything else.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from schedule_zero.errors import ConfigError
+from schedule_zero.errors import ConfigError, ScheduleZeroError, Unavailable
 
 # The admin token made at first start; one line.
 ADMIN_TOKEN = "admin.token"  # noqa: S105 - the name of the file
@@ -24,6 +25,9 @@ SERVER_JSON = "server.json"
 REGISTRY = "handler_registry.yaml"
 
 DEFAULT_URL = "http://127.0.0.1:8888"
+
+# A disk that is full, or fails: no setting is wrong, and another try may do.
+DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
 def default(cwd: Path, environ: Mapping[str, str]) -> Path:
@@ -46,6 +50,12 @@ def _is_checkout(cwd: Path) -> bool:
             return 'name = "schedule-zero"' in file.read(4096)
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def unusable(what: str, error: OSError) -> ScheduleZeroError:
+    """What a start ends with that can't use a file. Only a wrong setting is nothing to start again for."""
+    kind = Unavailable if error.errno in DISK_TROUBLE else ConfigError
+    return kind(f"{what} can't be used: {error}")
 
 
 def prepare(path: Path) -> Path:
@@ -72,23 +82,31 @@ def prepare(path: Path) -> Path:
     except FileExistsError:
         raise ConfigError(f"state directory {path}: it exists and is not a directory") from None
     except OSError as error:
+        if error.errno in DISK_TROUBLE:
+            raise unusable(f"state directory {path}", error) from error
         raise ConfigError(f"state directory {path}: {error.strerror}") from error
     return path
 
 
 def write_private(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Replace ``path`` atomically: a reader sees the old content or the new one, and after a crash likewise."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Replace ``path`` atomically: a reader sees the old content or the new one, and after a crash likewise.
+
+    An OSError names the file: those of a full disk don't.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(handle, mode)
-            file.write(content)
-            file.flush()
-            os.fsync(handle)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                os.fchmod(handle, mode)
+                file.write(content)
+                file.flush()
+                os.fsync(handle)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_server_json(state_dir: Path) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -38,16 +39,20 @@ def clock() -> ManualClock:
 @pytest.fixture
 def tried(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], Tried]]:
     """``tried(part, what)`` opens this test's line in the table of what was tried."""
-    began_s = time.monotonic()
+    began_s = [time.monotonic()]
     lines: list[Tried] = []
 
     def begin(part: str, what: str) -> Tried:
+        # A test's first line has its preparations, too.
+        if lines:
+            began_s.append(time.monotonic())
         lines.append(Tried(part=part, what=what, test=request.node.nodeid))
         return lines[-1]
 
     yield begin
-    for line in lines:
-        line.took_s = round(time.monotonic() - began_s, 2)
+    began_s.append(time.monotonic())
+    for line, (from_s, to_s) in zip(lines, pairwise(began_s), strict=bool(lines)):
+        line.took_s = round(to_s - from_s, 2)
         line.failed = request.node.stash.get(_FAILED, True)
         tries.write(line)
 

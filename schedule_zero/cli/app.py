@@ -1,8 +1,8 @@
 """What the three commands share: errors to stderr with their exit code, ``--version``, colours only where wanted.
 
 Exit codes: 0 done · 1 it failed (a job's own failure too) · 2 usage or bad input · 3 not found · 4 conflict ·
-5 the server is unreachable or wasn't done in time · 6 not allowed · 65 damaged data · 69 unavailable (address or
-database in use) · 75 try again later · 78 configuration · 130 interrupted.
+5 the server is unreachable or wasn't done in time, a disk is full or fails · 6 not allowed · 65 damaged data ·
+69 unavailable (address or database in use) · 75 try again later · 78 configuration · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from schedule_zero.cli.terminal import Styled, say
-from schedule_zero.errors import ScheduleZeroError
+from schedule_zero.errors import ScheduleZeroError, Unavailable
+from schedule_zero.state_dir import DISK_TROUBLE
 
 if TYPE_CHECKING:
     import asyncio
@@ -77,6 +78,8 @@ def guarded(main: Callable[..., Any], *args: Any, **extra: Any) -> NoReturn:
     except OSError as error:
         if error.errno in _ADDRESS_ERRORS:
             fail(f"cannot listen: {error.strerror or error}", code=EXIT_UNAVAILABLE)
+        if error.errno in DISK_TROUBLE:
+            fail(f"the disk is full, or fails: {error}", code=Unavailable.exit_code)
         raise
     raise SystemExit(code if isinstance(code, int) else 0)
 

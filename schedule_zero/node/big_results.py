@@ -110,9 +110,16 @@ class BigResults:
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
             if isinstance(work, int):
-                self._path(work).unlink(missing_ok=True)
+                self._delete(work)
             elif self._write(work):
                 self._deliver(work)
+
+    def _delete(self, token: int) -> None:
+        try:
+            self._path(token).unlink(missing_ok=True)
+        except OSError as error:
+            # It takes room until the next start deletes it.
+            log.warning("big_result_not_deleted", error=str(error))
 
     def _write(self, attempt: LiveAttempt) -> bool:
         ended = attempt.outcome

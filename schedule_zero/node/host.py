@@ -17,7 +17,6 @@ import zmq
 
 import schedule_zero
 from schedule_zero.clock import Clock, SystemClock
-from schedule_zero.errors import ConfigError
 from schedule_zero.node import capture
 from schedule_zero.node.attempt import Phase
 from schedule_zero.node.context import CLIENT
@@ -34,6 +33,7 @@ from schedule_zero.node.methods import BoundMethod, describe
 from schedule_zero.node.settings import NodeSettings
 from schedule_zero.node.targets import load_targets
 from schedule_zero.node.work import About, Work
+from schedule_zero.state_dir import unusable
 
 log = structlog.get_logger(__name__)
 
@@ -157,7 +157,7 @@ class Node:
         try:
             self.work.open(self.link)
         except OSError as error:
-            raise ConfigError(f"the outbox of this node can't be used: {error}") from error
+            raise unusable("the outbox of this node", error) from error
         log.info(
             "node_started",
             node_id=identity.node_id,

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from schedule_zero.errors import ConfigError, NodeLocked
+from schedule_zero.state_dir import unusable
 
 MAX_EPOCH = 1_000_000
 
@@ -34,14 +35,17 @@ class Identity:
 
     @classmethod
     def take(cls, state_dir: Path, node_id: str) -> Identity:
-        """Lock the folder and count this start; NodeLocked if another process has it, ConfigError if it is unusable."""
+        """Lock the folder and count this start; NodeLocked: another process has it.
+
+        ConfigError, or Unavailable where the disk is full or fails: it can't be used.
+        """
         folder = state_dir / "nodes" / file_name(node_id)
         try:
             for level in (state_dir, folder.parent, folder):
                 level.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock_fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigError(f"the state directory of this node can't be used: {error}") from error
+            raise unusable("the state directory of this node", error) from error
         try:
             try:
                 fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -57,7 +61,7 @@ class Identity:
             epoch = _next_epoch(folder / "epoch")
         except OSError as error:
             os.close(lock_fd)
-            raise ConfigError(f"the state directory of this node can't be written: {error}") from error
+            raise unusable("the state directory of this node", error) from error
         except BaseException:
             os.close(lock_fd)
             raise

@@ -307,7 +307,11 @@ class Outbox(Generic[T]):
         fresh = self._path.with_suffix(".new")
         _write_whole(fresh, data)
         fd = os.open(fresh, os.O_RDWR | os.O_CLOEXEC)
-        fresh.rename(self._path)
+        try:
+            fresh.rename(self._path)
+        except BaseException:
+            os.close(fd)
+            raise
         os.close(self._fd)
         self._fd = fd
         self._size = len(data)

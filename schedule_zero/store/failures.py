@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+import msgspec
 from sqlalchemy import exc
 
 from schedule_zero.errors import Conflict, ScheduleZeroError, StoreUnavailable
@@ -61,6 +62,13 @@ def is_unavailable(error: BaseException) -> bool:
 def is_integrity(error: BaseException) -> bool:
     """Whether a unique key or another constraint refused it."""
     return "IntegrityError" in _names(driver_error(error))
+
+
+def is_unreadable(error: BaseException) -> bool:
+    """Whether what was read is not what can have been written, if nothing but the store was read."""
+    if isinstance(error, StoreUnavailable):
+        return sqlite_code(error.__cause__ or error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return isinstance(driver_error(error), sqlite3.Error | msgspec.MsgspecError | ValueError)
 
 
 def translate(error: Exception) -> Exception:

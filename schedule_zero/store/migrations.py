@@ -41,6 +41,9 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     progress_is_kept,
 )
 LATEST = 1 + len(STEPS)
+# The table that says which version it is; and all tables of the newest, with their columns.
+VERSIONED = meta.name
+TABLES = {name: {column.name for column in table.columns} for name, table in metadata.tables.items()}
 
 
 def recognise(version: str | None, tables: Collection[str], *, where: str) -> int:
@@ -104,4 +107,8 @@ class _transaction:  # noqa: N801 - used as a function
         self._conn.exec_driver_sql(self._begin)
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._conn.exec_driver_sql("COMMIT" if kind is None else "ROLLBACK")
+        if kind is None:
+            self._conn.exec_driver_sql("COMMIT")
+        # SQLite may have rolled back by itself (a full disk): a second time would be an error that hides the first.
+        elif self._conn.dialect.name != "sqlite" or self._conn.connection.in_transaction:
+            self._conn.exec_driver_sql("ROLLBACK")

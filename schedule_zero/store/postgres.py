@@ -8,7 +8,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from schedule_zero.errors import ConfigError, StoreLocked, StoreUnavailable
+from schedule_zero.errors import ConfigError, StoreCorrupt, StoreLocked, StoreUnavailable
 from schedule_zero.store import failures, migrations, tables
 
 # "SZ" and the lock's purpose; the schema's oid keeps servers in different schemas apart.
@@ -68,6 +68,9 @@ class PostgresBackend:
         found = migrations.get_meta(conn, "epoch")
         if found != str(epoch):
             raise StoreUnavailable(f"another server has used {self.where} meanwhile (its epoch {found}, ours {epoch})")
+
+    def unreadable(self, reason: object) -> StoreCorrupt:
+        return StoreCorrupt(f"{self.where} holds what can't be read: {str(reason)[:500]}. Restore a backup.")
 
     def tidy(self, *_: object) -> bool:
         """It has its own processes for that."""

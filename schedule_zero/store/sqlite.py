@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import NullPool, QueuePool
 
 from schedule_zero.errors import ConfigError, ScheduleZeroError, StoreCorrupt, StoreLocked, StoreUnavailable
+from schedule_zero.state_dir import DISK_TROUBLE
 from schedule_zero.store import failures, migrations
 
 log = structlog.get_logger(__name__)
@@ -108,7 +109,7 @@ class SqliteBackend:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigError(f"cannot use {self.where}: {error}") from error
+            raise self._unusable(error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -118,9 +119,13 @@ class SqliteBackend:
                 f"another server uses {self.where}" + (f" (process {holder})" if holder else ""),
                 hint="stop it, or give this one its own state directory",
             ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        # Given back by ``close``, whatever happens from here on.
         self._lock = lock
+        try:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def _exists(self) -> bool:
         if self.path.exists():
@@ -165,13 +170,28 @@ class SqliteBackend:
                     raise self._corrupt("; ".join(found))
             else:
                 self._glance(raw)
-            tables = {row[0] for row in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            version = None
-            if "meta" in tables:
-                version = raw.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
-            migrations.recognise(None if version is None else version[0], tables, where=self.where)
+            self._check_schema(raw)
         finally:
             raw.close()
+
+    def _check_schema(self, raw: sqlite3.Connection) -> None:
+        """The tables and columns of its version: SQLite doesn't mind what a flipped bit makes of a name."""
+        tables = {row[0] for row in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        row = None
+        if migrations.VERSIONED in tables:
+            row = raw.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+        version = None if row is None else row[0]
+        if len(tables & migrations.TABLES.keys()) > len(migrations.TABLES) // 2:
+            if version is None:
+                raise self._corrupt("it does not say which version of the schema it has")
+            if not str(version).isdecimal():
+                raise self._corrupt(f"it says that its schema has version {str(version)[:20]!r}")
+        if migrations.recognise(version, tables, where=self.where) != migrations.LATEST:
+            return
+        for name, columns in migrations.TABLES.items():
+            missing = columns - {row[1] for row in raw.execute(f'PRAGMA table_info("{name}")')}
+            if missing:
+                raise self._corrupt(f"the table {name} has no {', '.join(sorted(missing)[:3])}")
 
     def _check_size(self, raw: sqlite3.Connection) -> None:
         """A file without a log has exactly its pages; with one, the rest may still be in the log."""
@@ -223,14 +243,24 @@ class SqliteBackend:
             check_same_thread=False,
         )
 
-    def _corrupt(self, what: str) -> StoreCorrupt:
+    def unreadable(self, reason: object) -> StoreCorrupt:
+        """Sound for SQLite, and something in it is not what can have been written."""
+        return self._corrupt(str(reason)[:500], "Nothing in it was reset")
+
+    def _corrupt(self, what: str, done: str = "It was not touched") -> StoreCorrupt:
         return StoreCorrupt(
-            f"{self.where} is damaged: {what}. It was not touched. "
+            f"{self.where} is damaged: {what}. {done}. "
             f"Restore a backup: cp BACKUP '{self.path}' && rm -f '{self.path}-wal' '{self.path}-shm'; "
             f"or salvage what can be read: sqlite3 '{self.path}' .recover | sqlite3 '{self.path}.recovered'"
         )
 
+    def _unusable(self, error: OSError) -> ScheduleZeroError:
+        kind = StoreUnavailable if error.errno in DISK_TROUBLE else ConfigError
+        return kind(f"cannot use {self.where}: {error}")
+
     def _open_failure(self, error: Exception) -> Exception:
+        if isinstance(error, OSError):
+            return self._unusable(error)
         code = failures.sqlite_code(error)
         reason = failures.driver_error(error)
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

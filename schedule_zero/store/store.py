@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError
 
 from schedule_zero.clock import Clock
 from schedule_zero.config import StoreConfig
-from schedule_zero.errors import ConfigError, StoreUnavailable
+from schedule_zero.errors import ConfigError, StoreCorrupt, StoreUnavailable
 from schedule_zero.store import failures, migrations
 from schedule_zero.store.postgres import PostgresBackend
 from schedule_zero.store.sqlite import SqliteBackend
@@ -62,10 +62,17 @@ class Store:
         except BaseException as error:
             backend.close()
             if isinstance(error, Exception):
+                if failures.is_unreadable(error):
+                    # The statements are right: what they ask for is not there, or not what was written.
+                    raise backend.unreadable(failures.driver_error(error)) from error
                 raise failures.translate(error) from error
             raise
         log.info("store_opened", database=backend.where, epoch=store.epoch, durability=config.durability)
         return store
+
+    def damage(self, error: BaseException) -> StoreCorrupt | None:
+        """What ended a start that only reads what is stored, if it is that this can't be read."""
+        return self._backend.unreadable(failures.driver_error(error)) if failures.is_unreadable(error) else None
 
     @property
     def healthy(self) -> bool:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from schedule_zero.errors import StoreCorrupt
 from schedule_zero.model import ServerRun
-from schedule_zero.server import Server
+from schedule_zero.server import Server, serve
 from schedule_zero.store import Store, server_runs
+from schedule_zero.store.store import FILE_NAME
 from tests.integration.conftest import TEST_CONFIG, running_server
 from tests.support import ManualClock, eventually
 
@@ -83,3 +88,18 @@ async def test_a_start_that_fails_leaves_no_life_without_an_end(tmp_path: Path) 
 
     [life] = await lives_in(tmp_path / "server")
     assert life.stopped_us is not None
+
+
+async def test_what_a_start_reads_and_can_not_have_written_is_a_damaged_database(tmp_path: Path) -> None:
+    """SQLite finds nothing wrong with it; a traceback would tell nobody what to do."""
+    folder = tmp_path / "server"
+    async with running_server(folder):
+        pass
+    with closing(sqlite3.connect(folder / FILE_NAME)) as raw, raw:
+        assert raw.execute("UPDATE api_tokens SET role = 'admix'").rowcount == 1
+
+    with pytest.raises(StoreCorrupt, match="Nothing in it was reset") as caught:
+        await serve(TEST_CONFIG, folder, stop=asyncio.Event())
+
+    assert "admix" in caught.value.message
+    assert f"cp BACKUP '{folder / FILE_NAME}'" in caught.value.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -212,6 +213,44 @@ async def test_a_damaged_database_is_refused_and_left_untouched(tmp_path: Path, 
     assert f"cp BACKUP '{path}'" in caught.value.message
 
 
+def rename(what: bytes, to: bytes) -> Any:
+    """Another text of that length, where it stands first: sound for SQLite."""
+    return lambda path: path.write_bytes(path.read_bytes().replace(what, to, 1))
+
+
+# What SQLite's own check finds nothing wrong with, and what no server can work with.
+UNREADABLE = {
+    "a column has another name": rename(b"idempotency_key", b"idempotencyXkey"),
+    "the version is no number": lambda path: execute(path, "UPDATE meta SET value = '1x' WHERE key = 'schema_version'"),
+    "the version is gone": lambda path: execute(path, "DELETE FROM meta WHERE key = 'schema_version'"),
+    "the version is too old": lambda path: execute(path, "UPDATE meta SET value = '10' WHERE key = 'schema_version'"),
+    "a text is none": lambda path: execute(path, "UPDATE execution_counts SET handler_id = CAST(x'ff41' AS TEXT)"),
+}
+
+
+def execute(path: Path, sql: str) -> None:
+    with sqlite3.connect(path) as raw:
+        raw.execute(sql)
+    raw.close()
+
+
+@pytest.mark.parametrize("how", UNREADABLE)
+async def test_what_only_a_reader_finds_damaged_is_refused_as_damage_and_keeps_its_rows(
+    tmp_path: Path, clock: ManualClock, how: str
+) -> None:
+    path = await filled(tmp_path, clock)
+    UNREADABLE[how](path)
+
+    with pytest.raises(StoreCorrupt) as caught:
+        open_store(tmp_path, clock)
+
+    assert caught.value.exit_code == 65
+    assert f"cp BACKUP '{path}'" in caught.value.message
+    with sqlite3.connect(path) as raw:
+        assert raw.execute("SELECT count(*) FROM executions NOT INDEXED").fetchone()[0] == 2000
+    raw.close()
+
+
 @pytest.mark.parametrize("how", ["the header is gone", "half of it is gone", "the schema is noise"])
 async def test_damage_to_a_large_database_is_seen_without_reading_all_of_it(
     tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, how: str
@@ -263,6 +302,41 @@ def no_file_grows_beyond(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(("call", "error"), [("pwrite", errno.ENOSPC), ("rename", errno.EIO), ("fsync", errno.EIO)])
+async def test_a_disk_that_refuses_a_start_is_no_wrong_setting(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, call: str, error: int
+) -> None:
+    """78 would be: systemd doesn't try again after that."""
+
+    def fail(*_: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(StoreUnavailable, match=os.strerror(error)) as caught:
+            open_store(tmp_path, clock)
+    assert caught.value.exit_code == 5
+
+    await open_store(tmp_path, clock).close()
+
+
+async def test_a_step_of_the_schema_that_the_disk_refuses_says_so(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite has rolled back by itself then; that there is nothing to roll back is not the error."""
+    await filled(tmp_path, clock, rows=1)
+
+    def grow(conn: Any) -> None:
+        conn.exec_driver_sql("PRAGMA max_page_count = 1")
+        conn.exec_driver_sql("CREATE TABLE big (x)")
+
+    monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, grow))
+    monkeypatch.setattr(migrations, "LATEST", migrations.LATEST + 1)
+
+    with pytest.raises(StoreUnavailable, match="database or disk is full"):
+        open_store(tmp_path, clock)
 
 
 async def test_an_io_error_changes_nothing_and_heals_by_itself(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from schedule_zero.errors import ConfigError, NodeLocked
+from schedule_zero.errors import ConfigError, NodeLocked, Unavailable
 from schedule_zero.node.identity import Identity
 from schedule_zero.node.settings import load_curve
 
@@ -103,3 +104,17 @@ def test_keys_are_read_from_their_files(tmp_path: Path) -> None:
         load_curve(public, secret)
     with pytest.raises(ConfigError, match="can't be read"):
         load_curve(tmp_path / "nothing", secret)
+
+
+def test_a_full_disk_is_no_wrong_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """78 would be: systemd doesn't start the node again after that."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(Unavailable, match="No space left on device") as caught:
+            Identity.take(tmp_path, "n1")
+    assert caught.value.exit_code == 5
+    Identity.take(tmp_path, "n1").release()

@@ -210,3 +210,37 @@ def test_an_error_of_the_writer_itself_is_reported_not_swallowed(make: Callable[
     box.put(1)
     eventually_sync(lambda: box.broken)
     assert str(box.broken[0]) == "a defect"
+
+
+def test_a_file_that_can_not_be_put_into_place_is_not_kept_open(
+    make: Callable[[], Box], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again with each result: files that stay open would be as many."""
+    monkeypatch.setattr(module, "COMPACT_BYTES", 10_000)
+    box = make()
+    box.put(*range(1, 101), size=200)
+    eventually_sync(lambda: len(box.durable) == 100)
+    box.outbox.ack(range(1, 99))
+    tries: list[Path] = []
+
+    def fail(path: Path, _: Path) -> None:
+        tries.append(path)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail)
+        for token in range(101, 106):
+            box.put(token)
+            eventually_sync(lambda token=token: token in box.tokens())
+        eventually_sync(lambda: len(tries) >= 5)
+        # The one that is written to, and at most one that is being tried.
+        assert len([fd for fd in Path("/proc/self/fd").iterdir() if names(fd, tmp_path)]) <= 2
+    eventually_sync(lambda: len(on_disk(tmp_path)) == 7)
+    assert not box.broken
+
+
+def names(fd: Path, folder: Path) -> bool:
+    try:
+        return fd.readlink().is_relative_to(folder)
+    except FileNotFoundError:
+        return False
