@@ -1,4 +1,4 @@
-"""What a node makes of answers that are not its server's: a proxy's page, nonsense. The session ends, never the node."""
+"""What a node makes of answers that are not its server's: a proxy's page, nonsense. Its session ends, not the node."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ def test_a_success_that_is_no_answer_of_ours_ends_the_session(body):
     assert len(over.value.end.detail) <= 200
 
 
-@pytest.mark.parametrize(
-    "moment", ["", "yesterday", "2026-02-30T00:00:00Z", "2026-01-01", "0001-01-01T00:00:00+23:59", "2026-01-01T00:00:00"]
-)
+@pytest.mark.parametrize("moment", ["", "yesterday", "2026-02-30T00:00:00Z", "2026-01-01", "2026-01-01T00:00:00"])
 def test_a_moment_that_is_none_or_has_no_zone_ends_the_session(moment):
     with pytest.raises(Over):
         http_requests.moment_us(moment)
@@ -32,7 +30,7 @@ def test_a_moment_that_is_none_or_has_no_zone_ends_the_session(moment):
 @pytest.mark.parametrize("body", [b"<html>", b'{"error":"\xff"}', b'{"error":' + DEEP], ids=range(3))
 async def test_a_refusal_without_a_reason_that_is_understood_is_a_refusal(body):
     requests = Requests(
-        HttpAccess("http://127.0.0.1:1"), httpx.MockTransport(lambda request: httpx.Response(502, content=body))
+        HttpAccess("http://127.0.0.1:1"), httpx.MockTransport(lambda _: httpx.Response(502, content=body))
     )
     requests.open()
     reply = await requests.post("/api/jobs/claim", {}, 1.0)
