@@ -62,9 +62,7 @@ def compose(raw: bytes | str, loader: type[Loader] = Loader) -> yaml.Node | None
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                raise yaml.MarkedYAMLError(
-                    problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=event.start_mark
-                )
+                raise refused(f"nested deeper than {MAX_DEPTH} levels", event)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
     node: yaml.Node | None = loader(raw).get_single_node()

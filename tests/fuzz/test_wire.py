@@ -20,6 +20,8 @@ from tests.sizes import SIZE
 
 SEED = chosen_seed()
 MESSAGES = message_targets()
+# A night has 500,000 of each.
+pytestmark = pytest.mark.timeout(120 if SIZE.messages < 50_000 else 4 * 3600)
 named = pytest.mark.parametrize("target", MESSAGES, ids=lambda target: target.name)
 
 

@@ -75,7 +75,7 @@ def test_any_valid_node_id_is_one_folder(tmp_path: Path, node_id: str) -> None:
     identity.release()
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "99999999999"])
+@pytest.mark.parametrize("text", ["", "x", "-1", "99999999999", "²", "9" * 5000])
 def test_a_damaged_epoch_is_named_rather_than_guessed(tmp_path: Path, text: str) -> None:
     Identity.take(tmp_path, "n1").release()
     (tmp_path / "nodes" / "n1" / "epoch").write_text(text)
@@ -103,3 +103,11 @@ def test_keys_are_read_from_their_files(tmp_path: Path) -> None:
         load_curve(public, secret)
     with pytest.raises(ConfigError, match="can't be read"):
         load_curve(tmp_path / "nothing", secret)
+
+
+@pytest.mark.parametrize("text", ["", "short", "x" * 65, "0123456789abcdef\x00", "0123456789äbcdef"])
+def test_a_damaged_secret_is_named_rather_than_used(tmp_path: Path, text: str) -> None:
+    Identity.take(tmp_path, "n1").release()
+    (tmp_path / "nodes" / "n1" / "state_key").write_text(text)
+    with pytest.raises(ConfigError, match="state_key is damaged"):
+        Identity.take(tmp_path, "n1")
