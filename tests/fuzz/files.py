@@ -19,7 +19,8 @@ from schedule_zero.node import identity
 from schedule_zero.node.settings import load_curve
 from schedule_zero.ops.registry_file import RegistryFile
 from schedule_zero.timing.calendar_parse import parse_calendar
-from tests.fuzz.targets import JSON_WORDS, Target
+from tests.fuzz.bodies import JSON_WORDS
+from tests.fuzz.targets import Target
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -238,9 +239,7 @@ def kinds() -> list[Kind]:
     small = b"http: {port: 0, host: 127.0.0.1}\nlog:\n  levels: {schedule_zero.dispatch: debug}\nstate_dir: x\n"
     return [
         Kind("config.yaml", Target("config.yaml", _config, ConfigError), [config, small, small], YAML_WORDS),
-        Kind(
-            "handler_registry.yaml", Target("handler_registry.yaml", _registry, ConfigError), [REGISTRY], YAML_WORDS
-        ),
+        Kind("handler_registry.yaml", Target("handler_registry.yaml", _registry, ConfigError), [REGISTRY], YAML_WORDS),
         Kind(
             "a calendar's YAML",
             Target("calendar", _calendar, (click.UsageError, ScheduleZeroError)),

@@ -1,4 +1,4 @@
-"""Files that people hand in: valid, or one refusal that names the file and the place; nothing else, and never for long."""
+"""Files that people hand in: valid, or refused with the file and the place; nothing else, and never for long."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_undamaged_file_is_right(kind: Kind):
         assert kind.target.check(sample) is not None
 
 
-LARGE = 20_000 if SIZE.files >= 5_000 else 1_000
+LARGE = 20_000 if SIZE.files >= 5_000 else 300
 # What costs far more than its size where nobody looks: each was a minute, or all memory there is, or no ConfigError.
 BOMBS = {
     "lists of lists": files.bomb("list"),

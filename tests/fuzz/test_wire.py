@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schedule_zero.node import worker_frames
 from schedule_zero.wire.codec import MAX_BYTES
-from tests.fuzz import targets, values
+from tests.fuzz import bodies, targets, values
 from tests.fuzz.mutator import Mutator, chosen_seed
 from tests.fuzz.targets import MAX_MEMORY, MEMORY_BESIDE, Target, message_targets
 from tests.sizes import SIZE
@@ -81,15 +81,15 @@ def test_the_bytes_of_a_worker_are_frames_or_refused(tried):
 
 # --- JSON ------------------------------------------------------------------------------------------
 
-ANSWERS = targets.answer_targets()
-BODIES = targets.body_targets()
-QUERIES = targets.query_targets()
+ANSWERS = bodies.answer_targets()
+BODIES = bodies.body_targets()
+QUERIES = bodies.query_targets()
 
 
 @pytest.mark.parametrize(("target", "samples"), ANSWERS, ids=[target.name for target, _ in ANSWERS])
 def test_an_answer_that_a_node_does_not_understand_ends_its_session_and_nothing_else(target, samples, tried):
     line = tried("7 fuzz", "bodies, query strings and answers of HTTP broken")
-    for data in Mutator((SEED, target.name), samples, targets.JSON_WORDS).variants(SIZE.messages):
+    for data in Mutator((SEED, target.name), samples, bodies.JSON_WORDS).variants(SIZE.messages):
         target.check(data)
         line.faults += 1
 
@@ -97,7 +97,7 @@ def test_an_answer_that_a_node_does_not_understand_ends_its_session_and_nothing_
 @pytest.mark.parametrize(("target", "samples"), BODIES, ids=[target.name for target, _ in BODIES])
 def test_a_broken_body_of_any_route_is_read_or_refused(target, samples, tried):
     line = tried("7 fuzz", "bodies, query strings and answers of HTTP broken")
-    for data in Mutator((SEED, target.name), samples, targets.JSON_WORDS).variants(SIZE.messages // 10):
+    for data in Mutator((SEED, target.name), samples, bodies.JSON_WORDS).variants(SIZE.messages // 10):
         target.check(data)
         line.faults += 1
 
@@ -105,7 +105,7 @@ def test_a_broken_body_of_any_route_is_read_or_refused(target, samples, tried):
 def test_a_broken_query_string_of_any_route_is_read_or_refused(tried):
     line = tried("7 fuzz", "bodies, query strings and answers of HTTP broken")
     for target, samples in QUERIES:
-        for data in Mutator((SEED, target.name), samples, targets.QUERY_WORDS).variants(SIZE.messages // 10):
+        for data in Mutator((SEED, target.name), samples, bodies.QUERY_WORDS).variants(SIZE.messages // 10):
             target.check(data)
             line.faults += 1
 
