@@ -45,6 +45,8 @@ _HEADER = """\
 """
 _CHECKSUM = re.compile(rb"^# sha256 of what follows: ([0-9a-f]{64})\n", re.MULTILINE)
 
+MAX_SAID = 200
+
 Rules = dict[str, HandlerRule]
 
 
@@ -205,6 +207,8 @@ def _place(node: yaml_file.Node, where: str, message: str) -> tuple[str, str]:
     """The line of the very key that msgspec complains about, and its complaint without its own notation of the path."""
     what, _, path = message.partition(" - at `$.")
     what = what.replace("Expected", "expected", 1).replace("Object contains unknown field", "unknown key")
+    # It tells an unknown key in full, whatever its length.
+    what = what if len(what) <= MAX_SAID else f"{what[:MAX_SAID]}…"
     names = path.rstrip("`").split(".")[1:]
     if unknown := re.search(r"unknown key `(\w+)`", what):
         names = [unknown[1]]
