@@ -101,6 +101,8 @@ async def test_json_and_standard_input_work_as_well(cli, tmp_path):
         ("a: &a [1, *a]", 2, "x: not valid YAML: an alias refers to itself"),
         ("a: &a {b: *a}", 2, "x: not valid YAML: an alias refers to itself"),
         ("[" * 5000, 2, "x: not valid YAML: nested deeper than 100 levels"),
+        ("!!set )", 2, "expected a mapping node, but found scalar"),
+        ("description: !!timestamp x", 2, "x: not valid YAML: expected a value of the type timestamp"),
         ("description: !!binary aGVsbG8=", 2, "x: expected what JSON has as well"),
         ('{"a": }', 2, "not JSON"),
         ("holidays: [{country: Germany}]", 2, "did you mean DE (Germany)"),
