@@ -236,8 +236,8 @@ def _yaml(text: str, name: str) -> Any:
     class Constructor(yaml_file.Constructor):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             keys: set[Any] = set()
-            # A scalar may be tagged as a mapping; that it is none is said below.
-            for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            # A scalar may be tagged as a mapping (its value is a text then); that it is none is said below.
+            for key, _ in node.value if isinstance(node.value, list) else ():
                 if key.value in keys:
                     raise yaml_file.refused(f"the key {yaml_file.shown(key.value)} stands twice", key)
                 if isinstance(key, yaml.ScalarNode):
