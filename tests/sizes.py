@@ -34,7 +34,7 @@ class Size(Struct, frozen=True):
 
 SIZES = {
     "sample": Size(
-        kills=3, stops=1, sweep=2, cuts=1, steps=2, bytes=40, messages=200, requests=3, files=100, seeds=200
+        kills=3, stops=1, sweep=2, cuts=1, steps=0, bytes=40, messages=200, requests=3, files=100, seeds=200
     ),
     "full": Size(
         kills=30, stops=5, sweep=None, cuts=3, steps=10, bytes=None, messages=50_000, requests=50, files=5_000,

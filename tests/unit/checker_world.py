@@ -193,6 +193,7 @@ class Model:
             self.schedule(f"interval-{number}", document, policy)
         self.schedule("cron", {"type": "cron", "expression": "*/1 * * * *", "timezone": "Europe/Berlin"}, "latest")
         self.schedule("date", {"type": "date", "run_date": "2023-11-14T22:14:00Z"}, "latest")
+        self.schedule("broadcast", {"type": "date", "run_date": "2023-11-14T22:14:50Z"}, "latest")
         self.schedule(
             "paused", {"type": "interval", "seconds": 7, "start": "2023-11-14T22:13:20Z"}, "latest", paused=True
         )
@@ -290,7 +291,7 @@ class Model:
         rows = [self.row(T0 + 90 * S, "member", group_id="g1") for _ in range(3)]
         for row in rows:
             self.completes(row)
-        self.final.groups = [f.GroupRow("g1", 3, 3, 0, 0, "completed")]
+        self.final.groups.append(f.GroupRow("g1", 3, 3, 0, 0, "completed"))
 
     # --- schedules ------------------------------------------------------------------------------------------
 
@@ -329,9 +330,15 @@ class Model:
     def fire(self, id_: str, decision, now_us: int) -> None:
         execution_id = None
         if decision.runs:
-            row = self.row(now_us, "fired", origin="fire", schedule_id=id_, nominal_us=decision.nominal_us)
+            about = {"origin": "fire", "schedule_id": id_, "nominal_us": decision.nominal_us}
+            if id_ == "broadcast":
+                # The ledger's row names the group.
+                execution_id = about["group_id"] = "g2"
+                self.final.groups.append(f.GroupRow("g2", 2, 2, 0, 0, "completed"))
+                self.completes(self.row(now_us, "broadcast", **about))
+            row = self.row(now_us, "fired", **about)
             self.completes(row)
-            execution_id = row.id
+            execution_id = execution_id or row.id
         reason = None if decision.reason is None else decision.reason.value
         fires = self.final.fires
         fires.append(f.FireRow(len(fires) + 1, id_, 1, decision.nominal_us, decision.outcome.value, reason,

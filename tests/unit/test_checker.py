@@ -93,6 +93,29 @@ def a_row_that_did_not_run_has_an_execution(m: Model) -> None:
     m.random.choice(fires(m, "paused")).execution_id = m.one["retried"].id
 
 
+@breaks("C1 duplicate")
+def a_fire_made_a_group_that_its_row_does_not_name(m: Model) -> None:
+    [fire] = fires(m, "broadcast")
+    fire.execution_id = m.one["retried"].id
+
+
+@breaks("C1 missed")
+def the_group_of_a_fire_was_never_written(m: Model) -> None:
+    for row in [row for row in m.rows if row.group_id == "g2"]:
+        forget(m, row)
+    m.final.groups[:] = [group for group in m.final.groups if group.id != "g2"]
+
+
+@breaks("C1 unbalanced")
+def a_member_of_a_fire_s_group_is_of_another_fire(m: Model) -> None:
+    m.one["broadcast"].nominal_us += S
+
+
+@breaks("C4 lost_request")
+def a_group_of_a_fire_lacks_a_member(m: Model) -> None:
+    forget(m, m.one["broadcast"])
+
+
 @breaks("C2 missed")
 def a_row_is_gone_and_the_totals_with_it(m: Model) -> None:
     fire = m.random.choice(fires(m, "interval-1", "executed")[1:-1])
