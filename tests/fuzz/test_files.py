@@ -24,7 +24,9 @@ pytestmark = pytest.mark.timeout(120 if SIZE.files < 5_000 else 4 * 3600)
 def test_a_damaged_file_is_read_or_refused_and_nothing_else(kind: Kind, tried):
     line = tried("7 fuzz", f"{kind.name}, damaged")
 
-    for data in Mutator((SEED, kind.name), kind.samples, kind.words).variants(SIZE.files):
+    # A calendar takes a hundred times as long as a file of settings: a sample of it is smaller.
+    count = SIZE.files // 4 if SIZE.files < 5_000 and kind.target.name in ("calendar", "ical") else SIZE.files
+    for data in Mutator((SEED, kind.name), kind.samples, kind.words).variants(count):
         kind.target.check(data)
         line.faults += 1
 

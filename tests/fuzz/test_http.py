@@ -6,16 +6,17 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 
 from tests.fuzz.mutator import chosen_seed
-from tests.integration.api_contract import check, live, schema
 from tests.sizes import SIZE, SIZES
+
+if SIZES["sample"] == SIZE:
+    pytest.skip("its sample is tests/integration/test_api_contract.py; FAULTS=full does it", allow_module_level=True)
+
+from tests.integration.api_contract import check, live, schema
 
 __all__ = ["live"]
 
 SEED = chosen_seed()
 pytestmark = [
-    pytest.mark.skipif(
-        SIZES["sample"] == SIZE, reason="its sample is tests/integration/test_api_contract.py; FAULTS=full does it"
-    ),
     pytest.mark.timeout(3600),
     # One server answers all of them.
     pytest.mark.xdist_group("fuzz-http"),

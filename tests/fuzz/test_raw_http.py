@@ -20,7 +20,7 @@ from tests.support import eventually
 SEED = chosen_seed()
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60 if SIZE.requests < 50 else 3600)]
 
-COUNT = SIZE.requests * 20
+COUNT = SIZE.requests * 10
 # An answer comes at once, but the machine may be busy.
 ANSWER_S = 20.0
 # What a thousand connections may leave to allocators and caches.

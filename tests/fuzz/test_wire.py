@@ -147,7 +147,7 @@ GREEDY = {
 
 @pytest.mark.parametrize("shape", GREEDY)
 def test_a_message_never_takes_more_than_so_much_memory_and_time_for_each_of_its_bytes(shape):
-    size = MAX_BYTES if SIZE.messages >= 50_000 else MAX_BYTES >> 6
+    size = MAX_BYTES if SIZE.messages >= 50_000 else MAX_BYTES >> 9
     begin, _, item = GREEDY[shape].partition(b"|")
     data = many(begin, item, size)
     readers = [next(one for one in MESSAGES if one.name.startswith(f"{side}:")) for side in ("node", "server")]
