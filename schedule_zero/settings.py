@@ -6,6 +6,7 @@ on explicitly; nothing else in the server reads the environment or ``config.yaml
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -21,6 +22,7 @@ from schedule_zero.masking import is_secret_name, mask_text
 
 PREFIX = "SCHEDULE_ZERO_"
 DEFAULT_FILE = "config.yaml"
+MAX_PATH = 1000
 
 # Variables of ours that are no settings of the server: for clients, for handler processes (CHAOS_LEDGER: for the chaos
 # handler), for this module's callers. Whoever exports them in a shell may start a server from it as well.
@@ -122,7 +124,10 @@ class _Reader:
         known = SECTIONS[prefix]
         seen: set[str] = set()
         for key, where, node in section.items():
-            path = f"{prefix}{key}"
+            path = f"{prefix}{yaml_file.shown(key)}"
+            if len(self._problems) >= yaml_file.MAX_PROBLEMS:
+                self._problems.append(f"{where}: and so on: what follows was not looked at")
+                return
             if key in seen:
                 self._problems.append(f"{where}: {path}: stands here a second time")
             elif path in LEAVES:
@@ -168,7 +173,12 @@ class _Reader:
         if path in _PATHS and converted:
             # Flags and variables are typed where the command runs; the file may be read from anywhere.
             base = self._file.parent if said.source is Source.FILE and self._file else self._cwd
-            converted = str((base / Path(converted).expanduser()).absolute())
+            try:
+                converted = _absolute(base, converted)
+            except ValueError as error:
+                self._problems.append(f"{said.where}: {path}: expected a path, got {_shown(path, value)}: {error}")
+                self._refused.add(path)
+                return
         self._values[path] = converted
         self._origins[path] = said
 
@@ -179,7 +189,9 @@ class _Reader:
             if self._refused.isdisjoint(paths):
                 self._problems.append(f"{self._blame(paths).where}: {paths[0]}: {message}")
         registry = self._origins["handler_registry"]
-        if config.handler_registry != self._default_registry() and not Path(config.handler_registry).is_file():
+        # Unlike Path.is_file, this one raises nothing where a folder above it is closed to us.
+        exists = os.path.isfile(config.handler_registry)  # noqa: PTH113
+        if config.handler_registry != self._default_registry() and not exists:
             # Wherever somebody meant it to be, they meant its limits to hold.
             self._problems.append(f"{registry.where}: handler_registry: no such file: {config.handler_registry}")
         if self._problems:
@@ -243,6 +255,18 @@ SECTIONS = _sections()
 def variable(path: str) -> str:
     """The environment variable of a setting: ``http.port`` → ``SCHEDULE_ZERO_HTTP__PORT``."""
     return PREFIX + path.upper().replace(".", "__")
+
+
+def _absolute(base: Path, text: str) -> str:
+    """A path as it is meant where it was said; ValueError: there can be no such path."""
+    if "\0" in text:
+        raise ValueError("it holds a NUL")
+    if len(text) > MAX_PATH:
+        raise ValueError(f"it has more than {MAX_PATH} characters")
+    try:
+        return str((base / Path(text).expanduser()).absolute())
+    except RuntimeError:
+        raise ValueError("there is no such user") from None
 
 
 def _suggest(path: str, siblings: set[str]) -> str:

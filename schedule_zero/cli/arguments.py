@@ -158,7 +158,7 @@ def json_or_text(text: str) -> Any:
     """``3`` → 3, ``true`` → True, ``[1]`` → [1], ``"3"`` → "3"; what is no JSON is the text itself."""
     try:
         return json.loads(text, parse_constant=_no_constant)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -172,6 +172,8 @@ def json_document(text: str, what: str) -> Any:
         return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_members)
     except OSError as error:
         raise click.UsageError(f"{what}: {error.filename}: {error.strerror}") from None
+    except RecursionError:
+        raise click.UsageError(f"{what}: nested far too deeply") from None
     except ValueError as error:
         raise click.UsageError(f"{what}: not JSON: {error}") from None
 

@@ -228,14 +228,20 @@ def _yaml(text: str, name: str) -> Any:
     """YAML as YAML 1.2 reads it: 22:00 is no number of seconds, 2026-12-24 a text, and NO is Norway."""
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    from schedule_zero import yaml_file
+
+    class Loader(yaml_file.Loader):
         yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # as PyYAML has it
 
+    class Constructor(yaml_file.Constructor):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            keys = [key.value for key, _ in node.value]
-            twice = next((key for key in keys if keys.count(key) > 1), None)
-            if twice is not None:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {twice} stands twice", node.start_mark)
+            keys: set[Any] = set()
+            # A scalar may be tagged as a mapping (its value is a text then); that it is none is said below.
+            for key, _ in node.value if isinstance(node.value, list) else ():
+                if key.value in keys:
+                    raise yaml_file.refused(f"the key {yaml_file.shown(key.value)} stands twice", key)
+                if isinstance(key, yaml.ScalarNode):
+                    keys.add(key.value)
             return super().construct_mapping(node, deep)
 
     for tag, pattern, first in (
@@ -247,14 +253,11 @@ def _yaml(text: str, name: str) -> Any:
     ):
         Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), first)
     try:
-        document = Loader(text).get_single_data()
+        node = yaml_file.compose(text, Loader)
+        document = None if node is None else Constructor().construct_document(node)
         json.dumps(document)
     except yaml.YAMLError as error:
         raise click.UsageError(f"{name}: not valid YAML: {error}") from None
-    except RecursionError:
-        raise click.UsageError(f"{name}: not valid YAML: nested far too deeply") from None
-    except ValueError:
-        raise click.UsageError(f"{name}: not valid YAML: an alias refers to itself") from None
     except TypeError as error:
         raise click.UsageError(f"{name}: expected what JSON has as well: {error}") from None
     return document

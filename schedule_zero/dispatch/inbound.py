@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 # Newest progress of so many executions is kept.
 MAX_PROGRESS = 10_000
+# Of the methods that are not taken from one HELLO, so many are told in the log.
+MAX_IGNORED_TOLD = 20
 
 
 class Inbound:
@@ -118,6 +120,9 @@ class Inbound:
             self._send(peer, m.ErrorMessage(code="protocol", message=reason[:200]))
 
     def _hello(self, peer: bytes, key: str, hello: m.Hello) -> None:
+        if self._peers.hellos_too_many(peer):
+            # Each costs a line of the log or a commit; a node that wants another session opens another socket.
+            raise ProtocolError("HELLO is for a new socket; it came too often on this one")
         denial = self._curve.objection(key, hello) if self._curve.enabled else None
         self.hello(peer, key, hello, denial)
 
@@ -136,13 +141,14 @@ class Inbound:
             self._deny(peer, hello, denial)
             return
         declared, refused = self._registry.screen(hello.handlers)
-        for one in refused:
+        for number, one in enumerate(refused[:MAX_IGNORED_TOLD], 1):
             log.warning(
                 "method_ignored",
                 node_id=hello.node_id,
                 handler_id=one.handler_id,
                 job_method=one.job_method,
-                reason=one.reason,
+                reason=one.reason[:300],
+                not_logged=len(refused) - number if number == MAX_IGNORED_TOLD else 0,
             )
         changed = self._registry.changes(hello.node_id, declared, adds=adds)
         if not changed:

@@ -9,7 +9,7 @@ from schedule_zero.dispatch.views import DispatchStats
 
 log = structlog.get_logger(__name__)
 
-# Bad messages after which a peer is ignored.
+# Bad messages after which a peer is ignored; so many HELLOs are good ones.
 PATIENCE = 20
 # At most one line in this time, however many come.
 QUIET_S = 1.0
@@ -24,6 +24,7 @@ class Peers:
         self._stats = stats
         self._clock = clock
         self._bad: dict[bytes, int] = {}
+        self._hellos: dict[bytes, int] = {}
         self.ignored: dict[bytes, None] = {}
         self._spoke_s = -QUIET_S
         self._unsaid = 0
@@ -50,9 +51,18 @@ class Peers:
             self._unsaid += 1
         return count >= PATIENCE
 
+    def hellos_too_many(self, peer: bytes) -> bool:
+        """One more HELLO from ``peer``; whether it should have opened a new socket long ago."""
+        count = self._hellos.pop(peer, 0) + 1
+        self._hellos[peer] = count
+        if len(self._hellos) > MAX_PEERS:
+            del self._hellos[next(iter(self._hellos))]
+        return count > PATIENCE
+
     def ignore(self, peer: bytes) -> None:
         """Read nothing of it any more; a new connection has a new routing id, and a new chance."""
         self._bad.pop(peer, None)
+        self._hellos.pop(peer, None)
         if peer not in self.ignored:
             self._stats.peers_dropped += 1
             log.warning("peer_dropped", peer=peer[:16].hex())

@@ -35,6 +35,8 @@ class _Problem(Struct):
 
 
 _decode_problem = msgspec.json.Decoder(_Problem).decode
+# What a decoder raises over an answer, whoever gave it; the last over brackets without end.
+_NOT_OURS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Reply(Struct):
@@ -100,7 +102,7 @@ class Requests:
             try:
                 problem = _decode_problem(response.content).error
                 code, message = problem.code, problem.message
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except _NOT_OURS:
                 # Not our server's: a proxy's page.
                 message = f"HTTP {response.status_code} without a reason that this node understands"
         return Reply(response.status_code, code, message, _retry_after_s(response), response.content)
@@ -127,7 +129,7 @@ def decoded_problem(reply: Reply, decode: Any) -> Any:
     """The answer of a refusal of which the node understands more than its code."""
     try:
         return decode(reply.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NOT_OURS as error:
         raise Over(End("not_understood", f"is it a ScheduleZero server? {error}"[:200])) from None
 
 
@@ -140,5 +142,5 @@ def moment_us(moment: str) -> int:
     """What the server wrote as RFC 3339."""
     try:
         return to_us(datetime.fromisoformat(moment))
-    except ValueError:
+    except (ValueError, TypeError):  # none at all, one without a zone
         raise Over(End("not_understood", f"{moment[:50]!r} is no moment")) from None

@@ -81,21 +81,21 @@ def file_name(node_id: str) -> str:
 
 def _state_key(path: Path) -> str:
     try:
-        key = path.read_text("ascii").strip()
+        key = path.read_text("ascii", "replace").strip()
     except FileNotFoundError:
         key = secrets.token_hex(24)
         write_atomically(path, key + "\n")
-    if not 16 <= len(key) <= 64:
+    if not 16 <= len(key) <= 64 or not key.isascii() or not key.isprintable():
         raise ConfigError(f"{path} is damaged: remove it (the server will take this node for a new one)")
     return key
 
 
 def _next_epoch(path: Path) -> int:
     try:
-        text = path.read_text("ascii").strip()
+        text = path.read_text("ascii", "replace").strip()
     except FileNotFoundError:
         text = "0"
-    if not text.isascii() or not text.isdigit() or int(text) >= MAX_EPOCH:
+    if not text.isascii() or not text.isdigit() or len(text) > 20 or int(text) >= MAX_EPOCH:
         raise ConfigError(
             f"{path} must hold a whole number below {MAX_EPOCH}, not {text[:20]!r}: write one greater than "
             "all before, or remove the folder to start as a new node"

@@ -424,14 +424,17 @@ def _log_level() -> Literal["debug", "info", "warning", "error"]:
 
 
 _decode_line = msgspec.json.Decoder(dict[str, Any]).decode
+# How the logger calls its own parameters. A job may call what it says by any name.
+_PARAMETERS = ("self", "level", "event", "method_name")
 
 
 def _log(line: bytes) -> None:
-    """Say in this process's log what a worker said in its own."""
+    """Say in this process's log what a worker said in its own. Whatever that is, it is said: never an exception."""
     try:
         event = _decode_line(line)
-    except msgspec.MsgspecError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         event = {"event": line.decode("utf-8", "replace")}
-    level = logging.getLevelNamesMapping().get(str(event.pop("level", "info")).upper(), logging.INFO)
+    level = logging.getLevelNamesMapping().get(str(event.pop("level", "info")).upper()) or logging.INFO
     name, what = str(event.pop("logger", __name__)), event.pop("event", "")
-    structlog.get_logger(name).log(level, what, **event)
+    said = {f"{key}_" if key in _PARAMETERS else key: value for key, value in event.items()}
+    structlog.get_logger(name).log(level, what, **said)

@@ -45,6 +45,8 @@ _HEADER = """\
 """
 _CHECKSUM = re.compile(rb"^# sha256 of what follows: ([0-9a-f]{64})\n", re.MULTILINE)
 
+MAX_SAID = 200
+
 Rules = dict[str, HandlerRule]
 
 
@@ -162,10 +164,14 @@ def _rules(raw: bytes, name: str, problems: list[str]) -> Rules:
         return rules
     seen: set[str] = set()
     for handler_id, where, node in root.items():
+        shown = yaml_file.shown(handler_id)
+        if len(problems) >= yaml_file.MAX_PROBLEMS:
+            problems.append(f"{where}: and so on: what follows was not looked at")
+            break
         if handler_id in seen:
-            problems.append(f"{where}: {handler_id}: stands here a second time")
+            problems.append(f"{where}: {shown}: stands here a second time")
         elif not _is_name(handler_id):
-            problems.append(f"{where}: {handler_id}: expected a handler id (letters, digits and _.:@/-)")
+            problems.append(f"{where}: {shown}: expected a handler id (letters, digits and _.:@/-)")
         elif node.value is not None and not node.is_mapping:
             kind = yaml_file.kind(node.value)
             problems.append(f"{where}: {handler_id}: expected a mapping of {', '.join(RULE_KEYS)}, got {kind}")
@@ -184,7 +190,9 @@ def _known(handler: yaml_file.Node, handler_id: str, problems: list[str]) -> Ite
             continue
         if key not in RULE_KEYS:
             near = yaml_file.suggest(str(key), RULE_KEYS)
-            problems.append(f"{where_key}: {handler_id}.{key}: unknown key{near}")
+            problems.append(f"{where_key}: {handler_id}.{yaml_file.shown(key)}: unknown key{near}")
+            if len(problems) >= yaml_file.MAX_PROBLEMS:
+                return
             continue
         try:
             msgspec.convert({key: node.value}, HandlerRule)
@@ -199,6 +207,8 @@ def _place(node: yaml_file.Node, where: str, message: str) -> tuple[str, str]:
     """The line of the very key that msgspec complains about, and its complaint without its own notation of the path."""
     what, _, path = message.partition(" - at `$.")
     what = what.replace("Expected", "expected", 1).replace("Object contains unknown field", "unknown key")
+    # It tells an unknown key in full, whatever its length.
+    what = what if len(what) <= MAX_SAID else f"{what[:MAX_SAID]}…"
     names = path.rstrip("`").split(".")[1:]
     if unknown := re.search(r"unknown key `(\w+)`", what):
         names = [unknown[1]]

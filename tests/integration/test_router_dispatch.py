@@ -13,7 +13,7 @@ from msgspec import structs
 from schedule_zero.clock import SystemClock
 from schedule_zero.config import HandlerRule
 from schedule_zero.dispatch import effects as fx
-from schedule_zero.dispatch import recording
+from schedule_zero.dispatch import inbound, recording
 from schedule_zero.dispatch.peers import PATIENCE
 from schedule_zero.dispatch.views import reached
 from schedule_zero.errors import NotFound, StoreUnavailable
@@ -583,6 +583,27 @@ async def test_a_bug_in_one_effect_does_not_take_the_others_along(bed):
         [execution_id] = await bed.submit()
         node.report(*await node.work())
         await bed.becomes(execution_id, "completed")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"protocol": 9},
+        {},
+        {"handlers": [m.HandlerDeclaration(handler_id="demo", methods=[JobMethod(name="no name", schema=b"{")] * 500)]},
+    ],
+    ids=["denied", "welcome", "with methods that are none"],
+)
+async def test_c17_a_peer_that_says_hello_again_and_again_is_dropped_and_the_log_stays_short(bed, said):
+    with structlog.testing.capture_logs() as logs, Peer(bed, silent=True) as node:
+        for _ in range(3 * PATIENCE):
+            node.say_hello(**said)
+        await eventually(lambda: bed.dispatcher.stats.peers_dropped == 1)
+        await eventually(lambda: bed.dispatcher.stats.messages_in == 3 * PATIENCE)
+    assert bed.dispatcher.stats.bad_messages == PATIENCE
+    assert len(logs) <= PATIENCE * (inbound.MAX_IGNORED_TOLD + 2) + 5
+    if "handlers" in said:
+        assert {line.get("not_logged") for line in logs if line["event"] == "method_ignored"} == {0, 480}
 
 
 async def test_a_hello_that_is_too_large_is_refused(bed):

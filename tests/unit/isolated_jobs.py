@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import socket
@@ -56,6 +57,10 @@ class Isolated(BaseHandler):
         current_job().progress(40, "nearly half")
         current_job().log.warning("job_says", colour="blue")
         current_job().wait_cancelled(20)
+
+    def logs_oddly(self) -> str:
+        logging.getLogger("odd").warning("with names of its own", extra={"method_name": "m", "self": 1, "event_": 2})
+        return "done"
 
     def takes(self, number: int, text: str = "") -> int:
         return number + len(text)

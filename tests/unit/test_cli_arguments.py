@@ -128,6 +128,7 @@ def test_parameters_are_json_where_they_can_be_and_text_else(tmp_path):
         (["a"], None, "key=value"),
         (["=1"], None, "key=value"),
         ([], "{", "--params: not JSON"),
+        ([], "[" * 100_000, "--params: nested far too deeply"),
         ([], '{"b": {"a": 1, "c": 2, "a": 3}}', "the key 'a' stands twice"),
         (["a=1", "b=2", "a=3"], None, "the parameter 'a' is given twice"),
         ([], "[1]", "expected a JSON object"),

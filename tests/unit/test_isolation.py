@@ -185,6 +185,29 @@ async def test_progress_and_log_lines_come_while_it_runs(rig: Make) -> None:
     assert (await r.outcome(attempt)).kind is AttemptOutcome.CANCELLED
 
 
+async def test_a_line_of_its_log_with_the_names_of_the_loggers_own_parameters_costs_a_job_nothing(rig: Make) -> None:
+    """It made the node lose whatever the worker had said behind it: the outcome, too."""
+    r = rig()
+    with structlog.testing.capture_logs() as lines:
+        assert await r.value("logs_oddly") == "done"
+    [said] = [line for line in lines if line["event"] == "with names of its own"]
+    assert (said["method_name_"], said["self_"], said["event_"]) == ("m", 1, 2)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"", b"{", b"[]", b"\xff", b'{"a":"\xff"}', b'{"a":' + b"[" * 20_000, b'{"level":"notset","event":"x"}',
+        b'{"level":1,"logger":2,"event":3}', b'{"self":1,"level":"error","event":{"a":1}}', b'{"method_name":1}',
+        b'{"exc_info":[1,2],"stack_info":1}', b'{"event":"%s %d"}', b'{"_record":1,"_from_structlog":2,"timestamp":3}',
+    ],
+)  # fmt: skip
+def test_whatever_a_worker_says_in_its_log_is_a_line_in_the_nodes(line: bytes) -> None:
+    with structlog.testing.capture_logs() as lines:
+        isolation._log(line)
+    assert len(lines) == 1
+
+
 async def test_parameters_that_do_not_fit_are_refused_and_given_up(rig: Make) -> None:
     r = rig()
     for params in ({}, {"number": None}, {"number": 1, "other": 2}, b"nothing", b"[]"):

@@ -76,7 +76,7 @@ def test_any_valid_node_id_is_one_folder(tmp_path: Path, node_id: str) -> None:
     identity.release()
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "99999999999"])
+@pytest.mark.parametrize("text", ["", "x", "-1", "99999999999", "²", "9" * 5000])
 def test_a_damaged_epoch_is_named_rather_than_guessed(tmp_path: Path, text: str) -> None:
     Identity.take(tmp_path, "n1").release()
     (tmp_path / "nodes" / "n1" / "epoch").write_text(text)
@@ -118,3 +118,11 @@ def test_a_full_disk_is_no_wrong_setting(tmp_path: Path, monkeypatch: pytest.Mon
             Identity.take(tmp_path, "n1")
     assert caught.value.exit_code == 5
     Identity.take(tmp_path, "n1").release()
+
+
+@pytest.mark.parametrize("text", ["", "short", "x" * 65, "0123456789abcdef\x00", "0123456789äbcdef"])
+def test_a_damaged_secret_is_named_rather_than_used(tmp_path: Path, text: str) -> None:
+    Identity.take(tmp_path, "n1").release()
+    (tmp_path / "nodes" / "n1" / "state_key").write_text(text)
+    with pytest.raises(ConfigError, match="state_key is damaged"):
+        Identity.take(tmp_path, "n1")

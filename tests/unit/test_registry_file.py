@@ -163,3 +163,14 @@ def test_declarations_and_mirror_may_be_one_file(tmp_path):
     assert registry.read() == {"demo": HandlerRule(allowed_methods=["hello"])}
     registry.write([DEMO])
     assert yaml.safe_load(path.read_text())["demo"]["allowed_methods"] == ["hello"]
+
+
+def test_a_key_that_nobody_knows_is_not_told_in_full_and_of_many_the_first_are(registry, declarations):
+    long = "".join(f"h{number}: {{limits: {{{'x' * 900}: 1}}}}\n" for number in range(300))
+    declarations.write_text(long)
+    with pytest.raises(ConfigError) as raised:
+        registry.read()
+    problems = raised.value.data["problems"]
+    assert len(problems) == 101
+    assert max(map(len, problems)) < 500 + len(str(declarations))
+    assert problems[-1] == f"{declarations}:101: and so on: what follows was not looked at"

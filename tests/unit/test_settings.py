@@ -57,6 +57,54 @@ def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(load):
     ]
 
 
+NINE = ",".join(["*a"] * 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        # What PyYAML raises over these is a KeyError, an IndexError, an AttributeError, an OverflowError …
+        ("drain_s: !!bool x\n", "config.yaml:1:10: not valid YAML: expected a value of the type bool"),
+        ("\ndrain_s: !!int ''\n", "config.yaml:2:10: not valid YAML: expected a value of the type int"),
+        ("drain_s: !!timestamp foo\n", "config.yaml:1:10: not valid YAML: expected a value of the type timestamp"),
+        ("drain_s: 1" + ":59" * 5000 + ".5\n", "config.yaml:1:10: not valid YAML: expected a value of the type float"),
+        ("drain_s: 2001-99-99\n", "config.yaml:1:10: not valid YAML: expected a value of the type timestamp: month"),
+        # … and over these nothing, but they can't be shown.
+        ("drain_s: 0x" + "f" * 6000 + "\n", "config.yaml:1:10: not valid YAML: a whole number of more than 64 bits"),
+        ("drain_s: 1" + ":59" * 5000 + "\n", "config.yaml:1:10: not valid YAML: a whole number of more than 64 bits"),
+        # Aliases of aliases; as lists that are shown, and as keys that are merged.
+        (
+            "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{NINE.replace('*a', f'*a{n - 1}')}]\n" for n in range(1, 12)),
+            "not valid YAML: aliases make it larger by more than 10000 values",
+        ),
+        (
+            "a0: &a0 {x: 1}\n"
+            + "".join(f"a{n}: &a{n} {{<<: [{NINE.replace('*a', f'*a{n - 1}')}]}}\n" for n in range(1, 12)),
+            "not valid YAML: aliases make it larger by more than 10000 values",
+        ),
+        (
+            "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 120)),
+            "not valid YAML: nested deeper than 100 levels, aliases written out",
+        ),
+        ("drain_s: " + "[" * 100_000, "config.yaml:1:109: not valid YAML: nested deeper than 100 levels"),
+        ("state_dir: ~nobody-of-that-name/x\n", 'config.yaml:1: state_dir: expected a path, got "~nobody'),
+        ('state_dir: "a\\0b"\n', "config.yaml:1: state_dir: expected a path"),
+        ("handler_registry: " + "x" * 5000 + "\n", "config.yaml:1: handler_registry: expected a path"),
+    ],
+    ids=range(14),
+)
+def test_what_no_file_may_hold_is_named_with_the_line_at_once(load, text, said):
+    (only,) = problems(load, text)
+    assert said in only
+    assert len(only) < 300
+
+
+def test_of_many_errors_the_first_are_told(load):
+    told = problems(load, "".join(f"setting{number}: 1\n" for number in range(5000)))
+    assert len(told) == 101
+    assert told[-1] == "config.yaml:101: and so on: what follows was not looked at"
+
+
 def test_every_error_of_every_source_is_reported_at_once_with_its_place(load):
     text = "http:\n  prot: 1\n  port: 70000\nzmq: tcp\nport: 9\nlog:\n  level: loud\n  levels: {a: b}\nhttp: {}\n"
     environ = {"SCHEDULE_ZERO_ZMQ__PORT": "many", "SCHEDULE_ZERO_HTTP_PORT": "9"}
@@ -82,7 +130,7 @@ def test_every_error_of_every_source_is_reported_at_once_with_its_place(load):
         ("a: !!python/object/apply:os.system [true]\n", "config.yaml:1:4: not valid YAML: could not determine"),
         ("http: 1\nx: \x01\n", "config.yaml:2: not valid YAML"),
         ("- http\n", "config.yaml:1: expected a mapping of keys, got a list"),
-        ("a: &a [*a]\n", "unknown setting"),
+        ("a: &a [*a]\n", "config.yaml:1:4: not valid YAML: an alias refers to itself"),
         ("{[]: 1}\n", "not valid YAML"),
         ("x: 2001-99-99\n", "not valid YAML"),
     ],
