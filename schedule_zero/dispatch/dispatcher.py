@@ -198,6 +198,7 @@ class Dispatcher:
             on_message=self._inbound.message,
             on_disconnect=self._on_disconnect,
             on_turn_end=self._perform,
+            has_session=self._core.sessions.__contains__,
             keyed=curve.enabled,
         )
         if curve.enabled:
@@ -219,6 +220,8 @@ class Dispatcher:
         self.http.tick()
         self._core.tick(self._now())
         self.stats.resends = self._core.resent
+        if self._router is not None:
+            self.stats.connections_closed = self._router.connections.closed
         self._due.look()
         self._expiry.look()
         self.backlog.look()

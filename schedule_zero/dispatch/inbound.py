@@ -89,6 +89,8 @@ class Inbound:
             if event is not None:
                 event(peer, message, self._now())
             elif isinstance(message, m.Hello):
+                if self._peers.count_hello(peer):
+                    raise ProtocolError("expected one HELLO on a connection, got many")
                 self._hello(peer, key, message)
         except ProtocolError as error:
             self._bad(peer, error.message)
@@ -174,8 +176,7 @@ class Inbound:
             self._recorder.handlers_moved(self._registry.serving(hello.node_id, declared, now_us), now_us)
 
     def _deny(self, peer: bytes, hello: m.Hello, denial: m.Deny) -> None:
-        self._stats.nodes_denied += 1
-        log.warning("node_denied", node_id=hello.node_id, code=denial.code, reason=denial.reason)
+        self._peers.denied(hello.node_id, denial.code, denial.reason)
         self._send(peer, denial)
 
     def _result(self, peer: bytes, message: m.Result, now: Now) -> None:

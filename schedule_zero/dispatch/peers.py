@@ -15,6 +15,10 @@ PATIENCE = 20
 QUIET_S = 1.0
 # So many peers are remembered; a stranger may invent as many as it likes.
 MAX_PEERS = 10_000
+# HELLO is the first message on a connection; more than so many are bad messages.
+HELLOS = 20
+# Lines about denied nodes: so many at once, then one in QUIET_S.
+DENIED_LINES = 20
 
 
 class Peers:
@@ -25,8 +29,33 @@ class Peers:
         self._clock = clock
         self._bad: dict[bytes, int] = {}
         self.ignored: dict[bytes, None] = {}
+        self._hellos: dict[bytes, int] = {}
         self._spoke_s = -QUIET_S
         self._unsaid = 0
+        self._denied_lines = float(DENIED_LINES)
+        self._denied_s = 0.0
+        self._denied_unsaid = 0
+
+    def count_hello(self, peer: bytes) -> bool:
+        """One more HELLO from ``peer``; whether that is too many."""
+        count = self._hellos.pop(peer, 0) + 1
+        self._hellos[peer] = count
+        if len(self._hellos) > MAX_PEERS:
+            del self._hellos[next(iter(self._hellos))]
+        return count > HELLOS
+
+    def denied(self, node_id: str, code: str, reason: str) -> None:
+        """A HELLO was denied. Who repeats it all the time does not fill the log."""
+        self._stats.nodes_denied += 1
+        now_s = self._clock.mono_s()
+        self._denied_lines = min(DENIED_LINES, self._denied_lines + (now_s - self._denied_s) / QUIET_S)
+        self._denied_s = now_s
+        if self._denied_lines < 1:
+            self._denied_unsaid += 1
+            return
+        self._denied_lines -= 1
+        log.warning("node_denied", node_id=node_id, code=code, reason=reason, not_logged=self._denied_unsaid)
+        self._denied_unsaid = 0
 
     def count_bad(self, peer: bytes, reason: str, *, node_id: str | None = None) -> bool:
         """One more from ``peer``; whether that is too many."""
