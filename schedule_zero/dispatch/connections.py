@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 # A connection without a session is closed after so long; a node says HELLO at once.
 STRANGER_S = 10.0
+# One whose peer is dropped, a little later: it may still be told why.
+EXPELLED_S = 1.0
 # More of them than this (and than an eighth of the descriptors), and the oldest are closed: a node needs milliseconds.
 MOST_STRANGERS = 1_024
 # What a stranger may have sent that was not read: a HELLO, with its frames, and what encryption adds.
@@ -110,6 +112,12 @@ class Connections:
         connection.read += size + frames * self._frame_bytes
         connection.fresh = True
 
+    def expel(self, peer: bytes, now_s: float) -> None:
+        """Close the connection of this peer, which has no session any more, in a moment."""
+        for connection in self._open.values():
+            if connection.peer == peer:
+                connection.since_s = now_s - STRANGER_S + EXPELLED_S
+
     # --- who has to go ----------------------------------------------------------------------------
 
     def look(self, now_s: float, *, empty: bool) -> float:
@@ -147,7 +155,7 @@ class Connections:
         elif not member and waiting and segments - connection.segments > STRANGER_PARTS:
             self._close(connection, now_s, f"sent {segments - connection.segments} parts that make no message")
         elif not member and now_s - connection.since_s > STRANGER_S:
-            self._close(connection, now_s, f"has had no session for {STRANGER_S:.0f} s")
+            self._close(connection, now_s, "has no session")
 
     def _thin_out(self, strangers: list[Connection], now_s: float) -> None:
         """Too many of them, or too much from all of them."""

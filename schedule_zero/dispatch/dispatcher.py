@@ -117,6 +117,7 @@ class Dispatcher:
             logs=self.logs,
             results=self.results,
             send=self._send,
+            expel=self._expel,
             stats=self.stats,
             clock=clock,
             max_bytes=config.zmq.max_message_bytes,
@@ -371,6 +372,10 @@ class Dispatcher:
             self._probe_until_s = self._loop.time() + PROBE_FOR_S
             if self._probing is None:
                 self._probe()
+
+    def _expel(self, peer: bytes) -> None:
+        if self._router is not None:
+            self._router.expel(peer)
 
     def _probe(self) -> None:
         """Some socket closed: a send tells whose. HB_ACK 0 answers no heartbeat, so it extends no lease."""

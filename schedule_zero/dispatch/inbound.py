@@ -43,6 +43,7 @@ class Inbound:
         logs: LogIntake,
         results: ResultIntake,
         send: Callable[[bytes, m.ServerMessage], None],
+        expel: Callable[[bytes], None],
         stats: DispatchStats,
         clock: Clock,
         max_bytes: int,
@@ -57,7 +58,7 @@ class Inbound:
         self._stats = stats
         self._clock = clock
         self._max_bytes = max_bytes
-        self._peers = Peers(stats, clock)
+        self._peers = Peers(stats, clock, expel=expel)
         self.events: dict[type, Callable[[bytes, Any, Now], None]] = {
             m.Heartbeat: core.heartbeat,
             m.Credit: core.credit,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 
 from schedule_zero.clock import Clock
@@ -24,7 +26,8 @@ DENIED_LINES = 20
 class Peers:
     """Who has sent what it should not, by routing id."""
 
-    def __init__(self, stats: DispatchStats, clock: Clock) -> None:
+    def __init__(self, stats: DispatchStats, clock: Clock, *, expel: Callable[[bytes], None]) -> None:
+        self._expel = expel
         self._stats = stats
         self._clock = clock
         self._bad: dict[bytes, int] = {}
@@ -86,5 +89,6 @@ class Peers:
             self._stats.peers_dropped += 1
             log.warning("peer_dropped", peer=peer[:16].hex())
         self.ignored[peer] = None
+        self._expel(peer)
         if len(self.ignored) > MAX_PEERS:
             del self.ignored[next(iter(self.ignored))]

@@ -216,6 +216,11 @@ class Router:
         if disconnected:
             self._on_disconnect()
 
+    def expel(self, peer: bytes) -> None:
+        """Hang up on this peer, in a moment."""
+        if self._loop is not None:
+            self.connections.expel(peer, self._loop.time())
+
     def _look_at_connections(self) -> None:
         if self._loop is None or self._socket.closed:
             return
