@@ -31,6 +31,7 @@ from schedule_zero.dispatch.sessions import (
     admit,
     identity_of,
     succeeds,
+    superseded,
 )
 from schedule_zero.model import Node, NodeState
 from schedule_zero.rules.ending import CANCELLED
@@ -206,6 +207,9 @@ class Membership:
             )
             return node
         if node.session is not None:
+            if succeeds(hello, node.instance):
+                # It should be dead. If its state directory was copied it is not, and has to end before it meets a rerun.
+                self._out.send(node.session.peer, superseded(node.instance, hello))
             self._detach(node)
         if node.instance.id != hello.instance:
             if succeeds(hello, node.instance):

@@ -33,7 +33,7 @@ def _peers(bed: Bed, many: int, stack: ExitStack, *, inside: bool = True) -> lis
     return [peer.handshake() for peer in peers] if inside else peers
 
 
-def _all_gone(peers: Iterable[RawPeer], within_s: float) -> None:
+def all_gone(peers: Iterable[RawPeer], within_s: float) -> None:
     left = list(peers)
 
     def gone() -> bool:
@@ -49,7 +49,7 @@ def _all_gone(peers: Iterable[RawPeer], within_s: float) -> None:
 def says_nothing(bed: Bed, many: int) -> int:
     """Connections on which nothing ever comes."""
     with ExitStack() as stack:
-        _all_gone(_peers(bed, many, stack, inside=False), HANDSHAKE_S)
+        all_gone(_peers(bed, many, stack, inside=False), HANDSHAKE_S)
     return many
 
 
@@ -60,7 +60,7 @@ def stops_in_the_handshake(bed: Bed, many: int) -> int:
         peers = _peers(bed, many, stack, inside=False)
         for peer, data in zip(peers, itertools.cycle(said), strict=False):
             peer.send(data)
-        _all_gone(peers, HANDSHAKE_S)
+        all_gone(peers, HANDSHAKE_S)
     return many
 
 
@@ -81,7 +81,7 @@ def greets_byte_by_byte(bed: Bed, many: int) -> int:
 def gets_in_and_says_nothing(bed: Bed, many: int) -> int:
     """The handshake is done as it should be; then nothing."""
     with ExitStack() as stack:
-        _all_gone(_peers(bed, many, stack), STRANGER_S)
+        all_gone(_peers(bed, many, stack), STRANGER_S)
     return many
 
 
@@ -145,7 +145,7 @@ def handshakes_at_length(bed: Bed, many: int) -> int:
         for peer in peers:
             peer.send(greeting())
             peer.send(frame(bytes(15 * MIB), command=True, claims=15 * MIB + 1))
-        _all_gone(peers, HANDSHAKE_S)
+        all_gone(peers, HANDSHAKE_S)
     return many
 
 
@@ -169,7 +169,7 @@ def announces_too_much(bed: Bed, many: int) -> int:
         peers = _peers(bed, many, stack)
         for peer, claim in zip(peers, itertools.cycle(claims), strict=False):
             peer.send(frame(b"x" * 100, claims=claim))
-        _all_gone(peers, 5)
+        all_gone(peers, 5)
     return many
 
 
@@ -179,7 +179,7 @@ def sends_too_much(bed: Bed, many: int) -> int:
         with ExitStack() as stack:
             [peer] = _peers(bed, 1, stack)
             peer.send(frame(bytes(17 * MIB)))
-            _all_gone([peer], 5)
+            all_gone([peer], 5)
     return many
 
 
@@ -190,7 +190,7 @@ def speaks_no_zmtp(bed: Bed, many: int) -> int:
         peers = _peers(bed, many, stack, inside=False)
         for peer, data in zip(peers, itertools.cycle([*said, os.urandom(2000)]), strict=False):
             peer.send(data)
-        _all_gone(peers, STRANGER_S)
+        all_gone(peers, STRANGER_S)
     return many
 
 
@@ -240,7 +240,7 @@ def keeps_alive(bed: Bed, many: int) -> int:
         peers = _http(bed, many, stack)
         for peer in peers:
             peer.send(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-        _all_gone(peers, HTTP_S)
+        all_gone(peers, HTTP_S)
     return many
 
 

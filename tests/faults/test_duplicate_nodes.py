@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections import Counter
 from pathlib import Path
 
-from schedule_zero.testbed.history import FaultKind
+import pytest
+
+from schedule_zero.testbed.history import FaultKind, Side
 from tests.faults.beside import honest_work, judged
 from tests.sizes import SIZE
 from tests.support import eventually_sync
@@ -15,6 +16,7 @@ from tests.system.bed import CHAOS, Bed
 from tests.system.processes import NodeProcess
 
 PART, WHAT = "6 hostile peers", "one node id, two processes"
+whole = pytest.mark.skipif(SIZE.sweep is not None, reason="only with FAULTS=full: each takes seconds")
 
 
 def node_from(bed: Bed, folder: Path, node_id: str = "n1") -> NodeProcess:
@@ -38,6 +40,7 @@ def holder(bed: Bed) -> int:
     return next(int(node["pid"]) for node in nodes if node["id"] == "n1")
 
 
+@whole
 def test_c18_newcomers_are_denied_with_the_reason_and_the_holder_works_on(bed: Bed, tried) -> None:
     t = tried(PART, WHAT)
     bed.start_server(env={})
@@ -47,8 +50,8 @@ def test_c18_newcomers_are_denied_with_the_reason_and_the_holder_works_on(bed: B
     with honest_work(bed, f"{many} newcomers", kind=FaultKind.DUPLICATE):
         newcomers = [node_from(bed, bed.folder / f"other{number}") for number in range(many)]
         for newcomer in newcomers:
-            assert newcomer.popen.wait(60) == 6
-            assert f"in use by a living process on" in newcomer.output()
+            assert newcomer.popen.wait(60) == 4
+            assert "in use by a living process on" in newcomer.output()
             assert f"pid {incumbent.pid}" in newcomer.output()
             t.faults += 1
         assert holder(bed) == incumbent.pid
@@ -56,6 +59,7 @@ def test_c18_newcomers_are_denied_with_the_reason_and_the_holder_works_on(bed: B
     judged(bed, t)
 
 
+@whole
 def test_c18_a_restart_from_the_same_state_directory_takes_over_at_once(bed: Bed, tried) -> None:
     t = tried(PART, WHAT)
     # With a lease of 15 s: nobody waits for it.
@@ -65,37 +69,42 @@ def test_c18_a_restart_from_the_same_state_directory_takes_over_at_once(bed: Bed
         [id_] = bed.submit(1, "sleep", seconds=0.2)
         eventually_sync(lambda: bed.starts()[id_], within_s=20)  # noqa: B023
         node.kill()
+        # (Its successor may begin with it before it is seen to be online.)
+        bed.faults.works_again("node:n1")
         node = bed.start_node()
         t.faults += 1
-        assert holder(bed) == node.pid
+        eventually_sync(lambda: holder(bed) == node.pid, within_s=10)  # noqa: B023
         done = bed.execution(id_, wait_s=10)
         assert (done["status"], done["attempt"]) == ("completed", 2)
 
     t.judged(bed.judge())
 
 
-def test_c18_a_copied_state_directory_is_no_second_holder(bed: Bed, tried) -> None:
-    """Both know the same secret; the copy counts one start more. One of them works, and no attempt runs in both."""
+def test_c18_of_a_copied_state_directory_the_later_process_works_and_the_earlier_ends_at_once(bed: Bed, tried) -> None:
+    """Both know the same secret, and the copy counts one start more: nothing tells it from a restart."""
     t = tried(PART, WHAT)
     bed.start_server(env={})
     first = bed.start_node()
-    ids = bed.submit(8, "sleep", seconds=1.0)
+    ids = bed.submit(8, "sleep", seconds=2.0)
     eventually_sync(lambda: len(bed.starts()) >= 4, within_s=20)
     shutil.copytree(bed.folder / "nodes", bed.folder / "copy" / "nodes")
 
     fault = bed.faults.begin(FaultKind.DUPLICATE, "node:n1", "its state directory was copied")
     second = node_from(bed, bed.folder / "copy")
     t.faults += 1
-    eventually_sync(lambda: not (first.alive() and second.alive()), within_s=30)
+    # In less than a heartbeat.
+    assert first.popen.wait(20) == 4
+    assert "from a copy of it" in first.output()
     bed.faults.end(fault)
 
-    print(first.alive(), second.alive(), first.output()[-1500:], second.output()[-1500:])
     for id_ in ids:
         assert bed.execution(id_, wait_s=40)["status"] == "completed"
-    print([ (l.event, l.execution_id[-4:], l.attempt, l.pid, l.mono_ns//10**6 % 10**6) for l in bed.ledger()])
+    # What the earlier one had begun it did not come to the end of.
+    assert {line.pid for line in bed.ledger() if line.event is Side.END} == {second.pid}
     t.judged(bed.judge())
 
 
+@whole
 def test_c18_a_stopped_holder_keeps_its_name_for_its_lease_and_fences_itself_when_it_wakes(bed: Bed, tried) -> None:
     t = tried(PART, WHAT)
     bed.start_server()
@@ -103,7 +112,7 @@ def test_c18_a_stopped_holder_keeps_its_name_for_its_lease_and_fences_itself_whe
     [id_] = bed.submit(1, "sleep", seconds=0.5)
     eventually_sync(lambda: bed.starts()[id_], within_s=20)
     first.signal(signal.SIGSTOP)
-    fault = bed.faults.begin(FaultKind.DUPLICATE, "node:n1", "a newcomer, while the holder is stopped")
+    bed.faults.begin(FaultKind.DUPLICATE, "node:n1", "a newcomer, while the holder is stopped")
     second = node_from(bed, bed.folder / "other")
     t.faults += 1
 
@@ -113,8 +122,7 @@ def test_c18_a_stopped_holder_keeps_its_name_for_its_lease_and_fences_itself_whe
     assert "is silent now" in second.output()
 
     first.signal(signal.SIGCONT)
-    assert first.popen.wait(30) == 6
-    bed.faults.end(fault)
+    assert first.popen.wait(30) == 4
     assert holder(bed) == second.pid
     more = bed.submit(8, "ok")
     assert [bed.execution(id_, wait_s=20)["status"] for id_ in more] == ["completed"] * 8
