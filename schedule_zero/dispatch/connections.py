@@ -177,7 +177,7 @@ class Connections:
         with suppress(OSError), _borrowed(connection.fd) as sock:
             if sock.getpeername() != connection.address or sock.getsockname()[1] != self._port:
                 return
-            # With a reset, so that nothing of it is left in the kernel: a sender that goes on would find a closed window.
+            # With a reset: nothing of it is left in the kernel, where a sender that goes on would meet a closed window.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.shutdown(socket.SHUT_RDWR)
             self.closed += 1

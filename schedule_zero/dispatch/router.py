@@ -37,7 +37,9 @@ SEND_HWM = 50_000
 # Messages of one peer that wait to be read; TCP slows it down beyond that.
 RECEIVE_HWM = 2_000
 HANDSHAKE_MS = 5_000
-MONITORED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+MONITORED = (
+    zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+)
 
 
 class Sent(Enum):
@@ -209,10 +211,8 @@ class Router:
                 disconnected = True
             else:
                 self.refused_handshakes += 1
-        if accepted and self._loop is not None and self._looking is not None:
-            if self._looking.when() > now_s + LOOK_S:
-                self._looking.cancel()
-                self._looking = self._loop.call_later(LOOK_S, self._look_at_connections)
+        if accepted:
+            self._look_soon(now_s + LOOK_S)
         if disconnected:
             self._on_disconnect()
 
@@ -220,6 +220,12 @@ class Router:
         """Hang up on this peer, in a moment."""
         if self._loop is not None:
             self.connections.expel(peer, self._loop.time())
+
+    def _look_soon(self, by_s: float) -> None:
+        """Look at connections by this moment."""
+        if self._loop is not None and self._looking is not None and self._looking.when() > by_s:
+            self._looking.cancel()
+            self._looking = self._loop.call_at(by_s, self._look_at_connections)
 
     def _look_at_connections(self) -> None:
         if self._loop is None or self._socket.closed:

@@ -72,7 +72,7 @@ def greets_byte_by_byte(bed: Bed, many: int) -> int:
         said = 0
         while left:
             assert time.monotonic() < begun_s + HANDSHAKE_S, f"{len(left)} of {many} are still connected"
-            eventually_sync(lambda: time.monotonic() >= begun_s + said, within_s=5)  # noqa: B023
+            eventually_sync(lambda: time.monotonic() >= begun_s + said, within_s=5)
             left = [peer for peer in left if peer.send(greeting()[said : said + 1]) and not peer.gone()]
             said += 1
     return many
@@ -155,7 +155,7 @@ def sends_large_messages(bed: Bed, many: int) -> int:
     for _ in range(many):
         with ExitStack() as stack:
             [peer] = _peers(bed, 1, stack)
-            eventually_sync(lambda: not peer.send(message), within_s=STRANGER_S)  # noqa: B023
+            eventually_sync(lambda: not peer.send(message), within_s=STRANGER_S)
     return many
 
 
@@ -185,7 +185,11 @@ def sends_too_much(bed: Bed, many: int) -> int:
 
 def speaks_no_zmtp(bed: Bed, many: int) -> int:
     """HTTP, TLS, an older ZMTP, noise."""
-    said = [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), b"\x01\x00"]
+    said = [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
+        b"\x01\x00",
+    ]
     with ExitStack() as stack:
         peers = _peers(bed, many, stack, inside=False)
         for peer, data in zip(peers, itertools.cycle([*said, os.urandom(2000)]), strict=False):
@@ -194,7 +198,7 @@ def speaks_no_zmtp(bed: Bed, many: int) -> int:
     return many
 
 
-# --- HTTP ---------------------------------------------------------------------------------------------------------------
+# --- HTTP ----------------------------------------------------------------------------------------------
 
 
 def _http(bed: Bed, many: int, stack: ExitStack) -> list[RawPeer]:
@@ -211,7 +215,7 @@ def _drips(bed: Bed, many: int, head: bytes) -> int:
         said = 0
         while left:
             assert time.monotonic() < begun_s + HTTP_S, f"{len(left)} of {many} are still connected"
-            eventually_sync(lambda: time.monotonic() >= begun_s + said, within_s=5)  # noqa: B023
+            eventually_sync(lambda: time.monotonic() >= begun_s + said, within_s=5)
             left = [peer for peer in left if peer.send(b"x") and not peer.gone()]
             said += 1
     return many

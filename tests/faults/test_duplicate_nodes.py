@@ -67,13 +67,13 @@ def test_c18_a_restart_from_the_same_state_directory_takes_over_at_once(bed: Bed
     node = bed.start_node()
     for _ in range(min(SIZE.kills, 10)):
         [id_] = bed.submit(1, "sleep", seconds=0.2)
-        eventually_sync(lambda: bed.starts()[id_], within_s=20)  # noqa: B023
+        eventually_sync(lambda: bed.starts()[id_], within_s=20)
         node.kill()
         # (Its successor may begin with it before it is seen to be online.)
         bed.faults.works_again("node:n1")
         node = bed.start_node()
         t.faults += 1
-        eventually_sync(lambda: holder(bed) == node.pid, within_s=10)  # noqa: B023
+        eventually_sync(lambda: holder(bed) == node.pid, within_s=10)
         done = bed.execution(id_, wait_s=10)
         assert (done["status"], done["attempt"]) == ("completed", 2)
 

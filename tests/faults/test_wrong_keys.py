@@ -147,7 +147,7 @@ def test_c17_whoever_has_no_key_in_force_is_never_heard_and_harms_nobody(secured
             if before == 0:
                 eventually_sync(lambda: refusals(bed), within_s=20)
             else:
-                eventually_sync(lambda: refusals(bed) > before, within_s=20)  # noqa: B023
+                eventually_sync(lambda: refusals(bed) > before, within_s=20)
         assert [message for kind in kinds for message in kind.heard()] == []
 
     assert [node["id"] for node in bed.client.get("/api/nodes").json()["nodes"]] == ["n1"]

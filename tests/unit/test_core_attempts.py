@@ -285,7 +285,6 @@ def test_c17_a_node_that_keeps_reporting_what_is_not_its_own_is_told_of_once_a_s
     assert [fields["count"] for fields in notes] == [1, 50]
 
 
-
 def test_a_token_with_another_executions_id_ends_nothing(world):
     node = world.node()
     one, two = world.run(2)

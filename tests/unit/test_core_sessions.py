@@ -335,7 +335,7 @@ def test_c18_the_predecessor_is_denied_for_good(world):
 
 
 def test_c18_a_predecessor_that_is_alive_is_told_at_once_that_it_is_one(world):
-    """Whoever copies a state directory has two processes with one secret; the earlier must end before it meets reruns."""
+    """Whoever copies a state directory has two processes with one secret; the earlier must not meet reruns."""
     old = world.node("n1")
     old.got(m.Deny)
     new = Peer(world, "n1")
