@@ -36,7 +36,7 @@ class Size(Struct, frozen=True):
 
 SIZES = {
     "sample": Size(
-        kills=3, stops=1, sweep=2, cuts=1, steps=2, bytes=40, messages=200, requests=3, files=100, peers=2,
+        kills=3, stops=1, sweep=2, cuts=1, steps=0, bytes=40, messages=200, requests=3, files=100, peers=2,
         seeds=200,
     ),
     "full": Size(

@@ -285,6 +285,11 @@ class FaultLog:
         for fault in [fault for fault in self._open if fault.target == target]:
             self.end(fault)
 
+    @property
+    def lasting(self) -> list[Fault]:
+        """What has begun and is not over."""
+        return list(self._open)
+
     def close(self) -> None:
         """Write what lasts to the end."""
         for fault in self._open:

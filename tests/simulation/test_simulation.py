@@ -1,7 +1,7 @@
 """Worlds from seeds: whatever goes wrong in them, no promise is broken; and a seed is all that a failure needs.
 
-``SEEDS=10000 pytest tests/simulation`` for a long night. A failure prints the command that runs it again, and the
-smallest plan of faults with which it still fails.
+``tests.sizes`` says how many there are (10,000 in a night), or ``SEEDS=500 pytest tests/simulation``. A failure prints
+the command that runs it again, and the smallest plan of faults with which it still fails.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ import pytest
 
 from schedule_zero.dispatch.membership import HELD, Membership
 from tests.simulation import runner
-from tests.simulation.faults import KINDS
-from tests.simulation.world import DAY, QUICK, Scenario
+from tests.simulation.faults import KINDS, Planned
+from tests.simulation.world import DAY, QUICK, Scenario, World
+from tests.sizes import SIZE
+from tests.tried import Tried
 
-SEEDS = int(os.environ.get("SEEDS", "200"))
+SEEDS = int(os.environ.get("SEEDS", SIZE.seeds))
 FIRST = int(os.environ.get("FIRST_SEED", "0"))
 # So many worlds to one test, so that several workers share them.
 AT_ONCE = 20
+SIX_HOURS_S = 6 * 3600.0
 ROOT = Path(__file__).parents[2]
 # Worlds (seed, scenario) that once broke a promise.
 CURED = {
@@ -35,22 +38,46 @@ CURED = {
 }
 
 
-def judge(seed: int, scenario: Scenario) -> None:
+def judge(seed: int, scenario: Scenario, line: Tried) -> None:
     outcome = runner.run(seed, scenario)
+    line.faults += len(outcome.plan)
+    line.judged(outcome.report)
     if not outcome.ok:
         pytest.fail(runner.tell(outcome, scenario), pytrace=False)
 
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, AT_ONCE))
 @pytest.mark.timeout(600)
-def test_whatever_goes_wrong_no_promise_is_broken(first):
+def test_whatever_goes_wrong_no_promise_is_broken(first, tried):
+    line = tried("9 simulation", "simulated worlds: whatever a seed says")
     for seed in range(first, min(first + AT_ONCE, FIRST + SEEDS)):
-        judge(seed, QUICK)
+        judge(seed, QUICK, line)
 
 
 @pytest.mark.parametrize(("seed", "scenario"), CURED.values(), ids=CURED)
-def test_what_once_broke_a_promise_breaks_none(seed, scenario):
-    judge(seed, scenario)
+def test_what_once_broke_a_promise_breaks_none(seed, scenario, tried):
+    judge(seed, scenario, tried("9 simulation", "simulated worlds that once broke a promise"))
+
+
+@pytest.mark.skipif(SIZE.sweep is not None, reason="six hours take half a minute")
+@pytest.mark.parametrize(
+    ("kind", "nodes"), [("cut", ("n1", "n2", "n3")), ("cut", ("n1",)), ("cut_up", ("n1",)), ("cut_down", ("n1",))]
+)
+@pytest.mark.timeout(600)
+def test_after_a_partition_of_six_hours_each_result_is_there_and_nothing_is_run_twice(kind, nodes, tried):
+    line = tried("9 simulation", "simulated partitions of six hours, of one node or of all")
+    # (With heartbeats of 8 s and leases of a minute: fewer to be simulated.)
+    scenario = Scenario(
+        storm_s=SIX_HOURS_S + 60, calm_s=600, clients=0, schedules=30, fires_s=(60.0, 600.0), scale=4.0, steady=True
+    )
+    plan = [Planned(20.0, kind, node, SIX_HOURS_S, 0.5) for node in nodes]
+
+    outcome = World(5, scenario, plan=plan).run()
+
+    line.faults += len(plan)
+    line.judged(outcome.report)
+    assert outcome.ok, outcome.text()
+    assert outcome.rested
 
 
 def test_one_seed_is_one_run_to_the_byte_in_every_process():

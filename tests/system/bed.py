@@ -7,7 +7,7 @@ wrote themselves against the store of the dead server.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import httpx
 
 from schedule_zero import settings
 from schedule_zero.clock import SystemClock
+from schedule_zero.model import State
+from schedule_zero.rules.states import TERMINAL
 from schedule_zero.testbed import final
 from schedule_zero.testbed.checker import check
 from schedule_zero.testbed.history import (
@@ -61,10 +63,18 @@ class Bed:
         self._client: httpx.Client | None = None
 
     def start_server(self, *, env: dict[str, str] = FAST, **ports: int) -> None:
-        self._env = env
-        self.server = ServerProcess(self.folder, env=env, **ports)
-        self.note(self.server, SERVER)
+        self.launch_server(env=env, **ports)
         self.server.wait_ready()
+        self.server_is_up()
+
+    def launch_server(self, *, env: dict[str, str] = FAST, under: Sequence[str] = (), **ports: int) -> None:
+        """Start it, and go on before it is up."""
+        self._env = env
+        self.server = ServerProcess(self.folder, env=env, under=under, **ports)
+        self.note(self.server, SERVER)
+
+    def server_is_up(self) -> None:
+        """It is ready: what was done to it is over."""
         self.faults.works_again(SERVER)
         self.close()
         self._client = self.server.client()
@@ -86,14 +96,25 @@ class Bed:
         process.faults, process.target = self.faults, target
         self.own(process)
 
-    def start_node(self, node_id: str = "n1", slots: int = 4, *, wait: bool = True) -> NodeProcess:
+    def start_node(
+        self,
+        node_id: str = "n1",
+        slots: int = 4,
+        *,
+        wait: bool = True,
+        server: str | None = None,
+        under: Sequence[str] = (),
+        env: dict[str, str] | None = None,
+    ) -> NodeProcess:
+        """``server``: where it finds it, if not where it is."""
         node = NodeProcess(
             self.folder,
-            self.server.addresses["zmq"],
+            server or self.server.addresses["zmq"],
             CHAOS,
             node_id=node_id,
             slots=slots,
-            env={"SCHEDULE_ZERO_CHAOS_LEDGER": str(self.ledger_file)},
+            env={"SCHEDULE_ZERO_CHAOS_LEDGER": str(self.ledger_file), **(env or {})},
+            under=under,
         )
         self.note(node, f"node:{node_id}")
         if wait:
@@ -120,6 +141,26 @@ class Bed:
         assert answer.status_code == 202, answer.text
         call.ok(ids=answer.json()["ids"])
         return list(answer.json()["ids"])
+
+    def create(self, schedules: list[dict[str, Any]]) -> None:
+        """Create these schedules, on record."""
+        for schedule in schedules:
+            call = self.history.begin(Op.CREATE_SCHEDULE, id=schedule["id"])
+            answer = self.client.post("/api/schedules", json={"schedules": [schedule]})
+            assert answer.status_code == 201, answer.text
+            call.ok()
+
+    def pause(self, schedule_id: str) -> None:
+        """Pause one, on record."""
+        call = self.history.begin(Op.PAUSE_SCHEDULE, id=schedule_id)
+        answer = self.client.post(f"/api/schedules/{schedule_id}/pause")
+        assert answer.status_code == 200, answer.text
+        call.ok()
+
+    def open(self) -> int:
+        """How many executions are not over."""
+        by_status = self.client.get("/api/executions/stats").raise_for_status().json()["by_status"]
+        return sum(count for state, count in by_status.items() if State(state) not in TERMINAL)
 
     def execution(self, execution_id: str, wait_s: float = 0) -> dict[str, Any]:
         answer = self.client.get(f"/api/executions/{execution_id}", params={"wait_s": wait_s})
@@ -153,10 +194,17 @@ class Bed:
 
         What is open at the end was forgotten, unless ``settled`` is False.
         """
+        report = self.look(**terms)
+        # For whoever wants to have it checked again.
+        self.faults.close()
+        return report
+
+    def look(self, **terms: Any) -> Report:
+        """As ``judge``, of a run that goes on: the server is started again afterwards."""
         until_us = SystemClock().wall_us()
         self.server.kill()
-        self.faults.close()
         evidence = read_evidence(self.folder)
+        evidence.faults += self.faults.lasting
         config = settings.load(environ=self._env, cwd=self.folder).config
         evidence.terms = terms_of(config, until_us=until_us, **terms)
         report = check(evidence, final.load(self.server.state_dir))

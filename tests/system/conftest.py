@@ -9,6 +9,7 @@ import pytest
 
 from tests.system.bed import Bed
 from tests.system.processes import Process
+from tests.system.wall_clock import WallClock
 
 
 @pytest.fixture
@@ -31,3 +32,9 @@ def bed(tmp_path: Path, own: Callable[[Process], Process]) -> Iterator[Bed]:
     made = Bed(tmp_path, own)
     yield made
     made.close()
+
+
+@pytest.fixture
+def wall_clock(tmp_path: Path) -> WallClock:
+    """A clock to be given to a process, at first the machine's."""
+    return WallClock(tmp_path / "clock")

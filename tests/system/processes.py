@@ -58,6 +58,11 @@ class Process:
         if number == signal.SIGCONT and self.faults is not None:
             self.faults.works_again(self.target)
 
+    def was_killed(self) -> None:
+        """Note that somebody else killed it (a tracer, at a system call)."""
+        if self.faults is not None:
+            self.faults.begin(FaultKind.KILL, self.target)
+
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         if self.alive():
@@ -143,10 +148,11 @@ class NodeProcess(Process):
         node_id: str = "n1",
         slots: int = 4,
         env: dict[str, str] | None = None,
+        under: Sequence[str] = (),
     ) -> None:
         super().__init__(
             [
-                str(BIN / "schedule-zero-handler"),
+                *under, str(BIN / "schedule-zero-handler"),
                 *targets,
                 "--server", server,
                 "--node-id", node_id,

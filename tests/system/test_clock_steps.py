@@ -7,7 +7,6 @@ clocks alone: those of its leases and its sleeps. (The node keeps the machine's 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -24,50 +23,13 @@ from schedule_zero.testbed.history import SERVER, Evidence, Fault, FaultKind, Te
 from tests.support import eventually_sync
 from tests.system.bed import CHAOS, Own
 from tests.system.processes import NodeProcess, ServerProcess
+from tests.system.wall_clock import WallClock
 
 HOUR_S = 3600
 TEN_YEARS_S = 10 * 365 * 86_400
 INTERVAL_US = 200_000
 # So far ahead of the machine's clock, one after the other.
 STEPS_S = (HOUR_S, 0, -HOUR_S, 2 * HOUR_S, TEN_YEARS_S, 0, -TEN_YEARS_S, TEN_YEARS_S + HOUR_S, HOUR_S)
-
-
-class WallClock:
-    """The clock of one process, so many seconds ahead of the machine's."""
-
-    def __init__(self, folder: Path, library: str) -> None:
-        self._file = folder / "clock"
-        self.set(0)
-        self.env = {
-            "LD_PRELOAD": library,
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            # The file is read again after a second.
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            # The server looks at the clock that often.
-            "SCHEDULE_ZERO_TIMING__MAX_SLEEP_S": "0.2",
-        }
-
-    def set(self, ahead_s: int) -> None:
-        new = self._file.with_suffix(".new")
-        new.write_text(f"{ahead_s:+d}\n")
-        new.replace(self._file)
-        self._ahead_s = ahead_s
-
-    def is_now(self, moment_us: int) -> bool:
-        """Whether a moment that the server has just told is about now, by this clock."""
-        return abs(moment_us / 1e6 - time.time() - self._ahead_s) < HOUR_S / 2
-
-
-@pytest.fixture
-def wall_clock(tmp_path: Path) -> WallClock:
-    command = shutil.which("faketime")
-    if command is None:
-        pytest.skip("no faketime (Debian: apt-get install -y faketime)")
-    told = subprocess.run(
-        [command, "-m", "2030-01-01", "printenv", "LD_PRELOAD"], check=True, capture_output=True, text=True, timeout=20
-    )
-    return WallClock(tmp_path, told.stdout.strip())
 
 
 class Schedules:

@@ -141,6 +141,7 @@ class Ledger:
                 continue
             assert item.attempt == record.attempt
             assert item.archive or item.state in TERMINAL
+            assert item.finished_us >= (record.started_us or 0), "it ended before it began"
             # Somebody has to look at these, and at no others.
             assert (item.dead_letter is not None) == (item.state in (State.FAILED, State.TIMEOUT, State.DEAD))
             if item.archive:
@@ -342,6 +343,8 @@ class World:
         # When the core wants to be woken; the token buckets on record.
         self.wake_s: float | None = None
         self.buckets: dict = {}
+        # How far the wall clock was set.
+        self.wall_step_s = 0.0
         # Moments by which something has to be started, as the core told them.
         self.expiries: list[int] = []
         self.core = self._new_core()
@@ -356,7 +359,7 @@ class World:
 
     @property
     def now(self) -> fx.Now:
-        return fx.Now(self.mono_s, WALL_US + round(self.mono_s * 1e6))
+        return fx.Now(self.mono_s, WALL_US + round((self.mono_s + self.wall_step_s) * 1e6))
 
     def node(self, node_id="n1", *, window=10, pairs=(("h", "m"),), labels=None, slots=4, **changes) -> Peer:
         """A node that is connected and ready."""

@@ -761,3 +761,23 @@ def test_tokens_grow_over_a_server_restart(world):
     [next_item] = node.work()
     assert next_item.token > item.token
     assert next_item.token < 2**53
+
+
+@pytest.mark.parametrize("how", ["lost", "reported"])
+def test_c12_no_attempt_ends_before_it_began_though_the_clock_is_set_back(world, how):
+    """(The ledger of this world refuses one that does.)"""
+    node = world.node()
+    [execution_id] = world.run()
+    [item] = node.work()
+    node.accept(item, started_us=world.now.wall_us)
+    world.wall_step_s = -3600.0
+
+    if how == "reported":
+        node.report(item)
+    else:
+        node.disconnect()
+        world.advance(20)
+
+    outcomes = world.ledger[execution_id]
+    assert (outcomes.state is State.COMPLETED) == (how == "reported")
+    assert outcomes.lost == (how == "lost")

@@ -239,6 +239,24 @@ def test_after_a_restart_a_restarted_node_takes_over_at_once(world):
     assert (item.id, item.attempt) == (execution_id, 2)
 
 
+def test_what_a_dead_process_had_begun_is_lost_even_if_its_successor_came_before_the_servers_restart(world):
+    """The server that comes back knows only the successor: it neither holds the attempt nor says how it ended."""
+    node = world.node()
+    [execution_id] = world.run()
+    [item] = node.work()
+    node.accept(item, started_us=world.now.wall_us)
+    node.start()
+    node.hello()
+    world.restart()
+
+    node.hello().credit(10)
+
+    [again] = node.work()
+    assert (again.id, again.attempt) == (execution_id, 2)
+    assert world.ledger[execution_id].lost == 1
+    assert world.ledger[execution_id].attempts == {item.token: AttemptOutcome.LOST}
+
+
 def test_after_a_restart_an_operators_drain_is_still_in_force(world):
     node = world.node()
     world.operate("n1", "drain")
