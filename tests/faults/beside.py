@@ -78,7 +78,8 @@ def honest_work(
     bed: Bed, detail: str, *, kind: FaultKind = FaultKind.PEER, growth_mib: int = 256, log_lines: int = 40
 ) -> Iterator[Watch]:
     """What is done inside harms nobody: every job is done at the first attempt, the server's memory grows by no more
-    than ``growth_mib`` and its log by no more than so many lines (and a few a second), and its descriptors are free again afterwards.
+    than ``growth_mib`` and its log by no more than so many lines (and a few a second), and its descriptors are free
+    again afterwards.
 
     The fault log names a node that is nobody's: the honest one has no excuse.
     """
@@ -102,9 +103,8 @@ def honest_work(
     assert grown <= growth_mib, f"{detail}: the server's memory grew by {grown:.0f} MiB, to {watch.peak_rss / MIB:.0f}"
     more = bed.server.output().count("\n") - lines
     # What is said at most once a second: of bad messages, of closed connections, of denied nodes.
-    assert more <= log_lines + 3 * (time.monotonic() - begun_s), (
-        f"{detail}: {more} lines in the log:\n{bed.server.output()[-4000:]}"
-    )
+    most = log_lines + 3 * (time.monotonic() - begun_s)
+    assert more <= most, f"{detail}: {more} lines in the log:\n{bed.server.output()[-4000:]}"
     # Two more for what happens to be under way.
     eventually_sync(lambda: watch.process.num_fds() <= fds + 2, within_s=PATIENCE_S)
 
