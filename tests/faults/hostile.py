@@ -228,7 +228,7 @@ def _drips(bed: Bed, many: int, head: bytes) -> int:
 
 def asks_byte_by_byte(bed: Bed, many: int) -> int:
     """Headers that never end."""
-    return _drips(bed, many, b"GET /healthz HTTP/1.1\r\nX-Slow: ")
+    return _drips(bed, many, b"GET /readyz HTTP/1.1\r\nX-Slow: ")
 
 
 def tells_byte_by_byte(bed: Bed, many: int) -> int:
@@ -248,7 +248,7 @@ def keeps_alive(bed: Bed, many: int) -> int:
     with ExitStack() as stack:
         peers = _http(bed, many, stack)
         for peer in peers:
-            peer.send(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            peer.send(f"GET /readyz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         all_gone(peers, HTTP_S)
     return many
 

@@ -6,12 +6,16 @@ the server spends on them is bounded and comes back, and so are the lines in its
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 
 from tests.faults.beside import honest_work, judged
 from tests.faults.hostile import QUICK, SLOW, Attack, announces_too_much, never_ends_a_message
 from tests.faults.liars import LIES, SLOW_LIES, claims_what_others_do, sends_what_is_malformed
+from tests.faults.raw_zmtp import RawPeer
 from tests.sizes import SIZE
+from tests.support import eventually_sync
 from tests.system.bed import Bed
 
 PART = "6 hostile peers"
@@ -47,5 +51,28 @@ def test_c17_whatever_a_node_claims_of_others_is_not_believed(bed: Bed, tried, l
     with honest_work(bed, ", ".join(lie.__name__ for lie in lies), log_lines=200):
         for lie in lies:
             t.faults += lie(bed, min(SIZE.messages, 5_000))
+
+    judged(bed, t)
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAULTS=full: it takes seconds")
+@pytest.mark.parametrize("port", ["http", "zmq"])
+def test_c17_connections_on_which_nothing_comes_leave_descriptors_for_the_work(bed: Bed, tried, port: str) -> None:
+    """A server that may have few descriptors: with none left it could neither take a node, nor open a file."""
+    t = tried(PART, "more connections than descriptors")
+    most = 200
+    bed.launch_server(env={}, under=["prlimit", f"--nofile={most}:{most}"])
+    bed.server.wait_ready()
+    bed.server_is_up()
+    bed.start_node()
+
+    with honest_work(bed, f"{2 * most} connections to {port}") as watch, ExitStack() as stack:
+        for _ in range(2 * most):
+            stack.enter_context(RawPeer(bed.server.addresses[port]))
+            t.faults += 1
+        # Those that are left, and what the server had before.
+        eventually_sync(lambda: watch.process.num_fds() < most * 3 // 4, within_s=10)
+        newcomer = bed.start_node("n2")
+        assert newcomer.alive()
 
     judged(bed, t)
