@@ -28,21 +28,24 @@ class Size(Struct, frozen=True):
     messages: int
     requests: int
     files: int
+    # Hostile connections at a time.
+    peers: int
     # Simulated worlds.
     seeds: int
 
 
 SIZES = {
     "sample": Size(
-        kills=3, stops=1, sweep=2, cuts=1, steps=0, bytes=40, messages=200, requests=3, files=100, seeds=200
+        kills=3, stops=1, sweep=2, cuts=1, steps=0, bytes=40, messages=200, requests=3, files=100, peers=2,
+        seeds=200,
     ),
     "full": Size(
         kills=30, stops=5, sweep=None, cuts=3, steps=10, bytes=None, messages=50_000, requests=50, files=5_000,
-        seeds=1_000,
+        peers=300, seeds=1_000,
     ),
     "nightly": Size(
         kills=1_000, stops=50, sweep=None, cuts=30, steps=100, bytes=None, messages=500_000, requests=500, files=50_000,
-        seeds=10_000,
+        peers=900, seeds=10_000,
     ),
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from schedule_zero import logs, state_dir
+from schedule_zero import descriptors, logs, state_dir
 from schedule_zero.cli.app import reload_on_signal, run_async, stop_on_signals
 from schedule_zero.cli.memory import give_large_blocks_back
 from schedule_zero.cli.samples import load_samples
@@ -26,6 +26,7 @@ def run(loaded: Settings, *, demo: bool) -> None:
     logs.configure(config.log, base=folder)
     for warning in loaded.warnings:
         say(f"warning: {warning}", err=True)
+    descriptors.take_all()
     run_async(lambda: _serve(loaded, folder, demo=demo))
 
 

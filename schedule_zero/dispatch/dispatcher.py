@@ -117,6 +117,7 @@ class Dispatcher:
             logs=self.logs,
             results=self.results,
             send=self._send,
+            expel=self._expel,
             stats=self.stats,
             clock=clock,
             max_bytes=config.zmq.max_message_bytes,
@@ -198,6 +199,7 @@ class Dispatcher:
             on_message=self._inbound.message,
             on_disconnect=self._on_disconnect,
             on_turn_end=self._perform,
+            has_session=self._core.sessions.__contains__,
             keyed=curve.enabled,
         )
         if curve.enabled:
@@ -219,6 +221,8 @@ class Dispatcher:
         self.http.tick()
         self._core.tick(self._now())
         self.stats.resends = self._core.resent
+        if self._router is not None:
+            self.stats.connections_closed = self._router.connections.closed
         self._due.look()
         self._expiry.look()
         self.backlog.look()
@@ -368,6 +372,10 @@ class Dispatcher:
             self._probe_until_s = self._loop.time() + PROBE_FOR_S
             if self._probing is None:
                 self._probe()
+
+    def _expel(self, peer: bytes) -> None:
+        if self._router is not None:
+            self._router.expel(peer)
 
     def _probe(self) -> None:
         """Some socket closed: a send tells whose. HB_ACK 0 answers no heartbeat, so it extends no lease."""

@@ -41,6 +41,8 @@ _check_json = msgspec.json.Decoder(msgspec.Raw).decode
 _encode_json = msgspec.json.encode
 # How much of a job's error text is kept.
 MAX_ERROR_CHARS = 32_768
+# At most one line in this time about results that their nodes can't have.
+QUIET_S = 1.0
 
 
 def not_before(us: int, earliest_us: int | None) -> int:
@@ -56,6 +58,9 @@ class Endings:
         self._result_bytes = result_bytes
         self._health = health
         self._out = out
+        # Results that came from nodes that never had the attempt, since that was last told.
+        self._others = 0
+        self._told_of_others_s = float("-inf")
         # Decisions that could not be committed.
         self._again: list[tuple[LiveAttempt, EndItem]] = []
         self._gates = gates
@@ -350,7 +355,11 @@ class Endings:
                 rows.append(_stale(item, session.node, now))
             else:
                 # The store says that it runs with this token, and yet not on this node.
-                self._out.note("result_of_anothers_attempt", execution_id=item.id, node_id=session.node.node_id)
+                self._others += 1
+                if now.mono_s - self._told_of_others_s >= QUIET_S:
+                    node_id, count = session.node.node_id, self._others
+                    self._out.note("result_of_anothers_attempt", execution_id=item.id, node_id=node_id, count=count)
+                    self._others, self._told_of_others_s = 0, now.mono_s
         if ack.duplicate or ack.unknown:
             self._out.send(session.peer, ack)
         if rows:

@@ -45,6 +45,7 @@ class Inbound:
         logs: LogIntake,
         results: ResultIntake,
         send: Callable[[bytes, m.ServerMessage], None],
+        expel: Callable[[bytes], None],
         stats: DispatchStats,
         clock: Clock,
         max_bytes: int,
@@ -59,7 +60,7 @@ class Inbound:
         self._stats = stats
         self._clock = clock
         self._max_bytes = max_bytes
-        self._peers = Peers(stats, clock)
+        self._peers = Peers(stats, clock, expel=expel)
         self.events: dict[type, Callable[[bytes, Any, Now], None]] = {
             m.Heartbeat: core.heartbeat,
             m.Credit: core.credit,
@@ -91,6 +92,8 @@ class Inbound:
             if event is not None:
                 event(peer, message, self._now())
             elif isinstance(message, m.Hello):
+                if self._peers.count_hello(peer):
+                    raise ProtocolError("expected one HELLO on a connection, got many")
                 self._hello(peer, key, message)
         except ProtocolError as error:
             self._bad(peer, error.message)
@@ -120,9 +123,6 @@ class Inbound:
             self._send(peer, m.ErrorMessage(code="protocol", message=reason[:200]))
 
     def _hello(self, peer: bytes, key: str, hello: m.Hello) -> None:
-        if self._peers.hellos_too_many(peer):
-            # Each costs a line of the log or a commit; a node that wants another session opens another socket.
-            raise ProtocolError("HELLO is for a new socket; it came too often on this one")
         denial = self._curve.objection(key, hello) if self._curve.enabled else None
         self.hello(peer, key, hello, denial)
 
@@ -180,8 +180,7 @@ class Inbound:
             self._recorder.handlers_moved(self._registry.serving(hello.node_id, declared, now_us), now_us)
 
     def _deny(self, peer: bytes, hello: m.Hello, denial: m.Deny) -> None:
-        self._stats.nodes_denied += 1
-        log.warning("node_denied", node_id=hello.node_id, code=denial.code, reason=denial.reason)
+        self._peers.denied(hello.node_id, denial.code, denial.reason)
         self._send(peer, denial)
 
     def _result(self, peer: bytes, message: m.Result, now: Now) -> None:

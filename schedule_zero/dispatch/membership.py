@@ -31,6 +31,7 @@ from schedule_zero.dispatch.sessions import (
     admit,
     identity_of,
     succeeds,
+    superseded,
 )
 from schedule_zero.model import Node, NodeState
 from schedule_zero.rules.ending import CANCELLED
@@ -154,7 +155,7 @@ class Membership:
         before = self.sessions.get(peer)
         if before is not None and before.node.node_id != hello.node_id:
             self._lose(before.node, now, "said HELLO as another node")
-        node = self._take_over(hello, now)
+        node = self._take_over(peer, hello, now)
         session = Session(
             self._new_session_id(),
             peer,
@@ -195,8 +196,8 @@ class Membership:
         self._operations.tell(node, now)
         self._changed(node, "hello")
 
-    def _take_over(self, hello: Hello, now: Now) -> LiveNode:
-        """The node of an admitted ``hello``, with its instance, without a session."""
+    def _take_over(self, peer: bytes, hello: Hello, now: Now) -> LiveNode:
+        """The node of an admitted ``hello`` of ``peer``, with its instance, without a session."""
         identity = identity_of(hello.state_key)
         node = self.nodes.get(hello.node_id)
         if node is None:
@@ -206,6 +207,9 @@ class Membership:
             )
             return node
         if node.session is not None:
+            if node.session.peer != peer and succeeds(hello, node.instance):
+                # It should be dead. If its state directory was copied it is not, and has to end before a rerun.
+                self._out.send(node.session.peer, superseded(node.instance, hello))
             self._detach(node)
         if node.instance.id != hello.instance:
             if succeeds(hello, node.instance):

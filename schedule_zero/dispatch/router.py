@@ -7,18 +7,22 @@ the loop reads a bounded amount, so that a flood doesn't starve the rest of the 
 A send that "succeeds" says nothing (a default ROUTER lost 1,975 of 2,000 at its high-water mark): MANDATORY makes it
 fail for a peer that is gone or full, credit keeps it from being full, and the protocol repeats what matters.
 Routing ids are never handed over: two peers with one id would leave one mute for ever.
+
+What no message ever comes of is bounded by ``connections``.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import Enum
 
 import structlog
 import zmq
 
 from schedule_zero.config import ZmqConfig
+from schedule_zero.dispatch.connections import LOOK_S, Connections
 from schedule_zero.errors import AddressInUse, ConfigError
 
 log = structlog.get_logger(__name__)
@@ -33,7 +37,9 @@ SEND_HWM = 50_000
 # Messages of one peer that wait to be read; TCP slows it down beyond that.
 RECEIVE_HWM = 2_000
 HANDSHAKE_MS = 5_000
-MONITORED = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+MONITORED = (
+    zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+)
 
 
 class Sent(Enum):
@@ -66,6 +72,7 @@ class Router:
         on_message: OnMessage,
         on_disconnect: Callable[[], None],
         on_turn_end: Callable[[], None],
+        has_session: Callable[[bytes], bool],
         keyed: bool,
     ) -> None:
         self._config = config
@@ -74,6 +81,7 @@ class Router:
         self._on_turn_end = on_turn_end
         # With CURVE every message carries its sender's key.
         self._keyed = keyed
+        self.connections = Connections(member=has_session, keyed=keyed, message_bytes=config.max_message_bytes)
         self.refused_handshakes = 0
         self._socket = socket = context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.LINGER, 0)
@@ -94,6 +102,7 @@ class Router:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._again: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
 
     @property
     def socket(self) -> zmq.Socket[bytes]:
@@ -112,7 +121,9 @@ class Router:
             if error.errno in (zmq.EADDRINUSE, zmq.EADDRNOTAVAIL):
                 raise AddressInUse(f"{host}:{port} (zmq): {reason}") from error
             raise ConfigError(f"zmq.host {host!r}, zmq.port {port}: {reason}", pointer="/zmq/host") from error
-        return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.connections.listens(int(address.rpartition(":")[2]))
+        return address
 
     def start(self) -> None:
         """Begin to read. Before this the socket only queues."""
@@ -120,6 +131,7 @@ class Router:
         loop.add_reader(self._socket.fileno(), self._drain)
         loop.add_reader(self._monitor.fileno(), self._watch)
         self._look_again()
+        self._look_at_connections()
 
     def close(self, *, linger_ms: int = 0) -> None:
         """Stop reading and close; what was sent has ``linger_ms`` to leave. Safe to call twice."""
@@ -128,7 +140,7 @@ class Router:
         if self._loop is not None:
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_reader(self._monitor.fileno())
-        for handle in (self._again, self._timer):
+        for handle in (self._again, self._timer, self._looking):
             if handle is not None:
                 handle.cancel()
         self._socket.disable_monitor()
@@ -141,11 +153,10 @@ class Router:
         self._again = None
         if self._socket.closed:
             return
-        receive = self._receive_keyed if self._keyed else self._receive_plain
         budget = TURN_BYTES
         try:
             for _ in range(TURN):
-                size = receive()
+                size = self._receive()
                 budget -= size
                 if not size or budget < 0:
                     break
@@ -154,26 +165,21 @@ class Router:
         if readable(self._socket):
             self._soon()
 
-    def _receive_plain(self) -> int:
+    def _receive(self) -> int:
         """Read one message; its size, 0 if there is none."""
-        try:
-            frames = self._socket.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            return 0
-        self._on_message(frames[0], "", frames[1:])
-        return sum(map(len, frames))
-
-    def _receive_keyed(self) -> int:
         try:
             frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return 0
-        try:
-            key = frames[-1].get("User-Id")
-        except zmq.ZMQError:
-            key = ""
-        self._on_message(frames[0].bytes, str(key), [frame.bytes for frame in frames[1:]])
-        return sum(map(len, frames))
+        key = ""
+        if self._keyed:
+            with suppress(zmq.ZMQError):
+                key = str(frames[-1].get("User-Id"))
+        peer, *body = [frame.bytes for frame in frames]
+        size = len(peer) + sum(map(len, body))
+        self.connections.read(int(frames[0].get(zmq.SRCFD)), peer, size, len(frames))
+        self._on_message(peer, key, body)
+        return size
 
     def _soon(self) -> None:
         if self._again is None and self._loop is not None:
@@ -189,18 +195,43 @@ class Router:
 
     def _watch(self) -> None:
         """The monitor says that some connection ended, not whose: whoever cares probes its peers."""
-        disconnected = False
+        disconnected = accepted = False
+        now_s = 0.0 if self._loop is None else self._loop.time()
         while not self._monitor.closed:
             try:
                 event = self._monitor.recv_multipart(zmq.NOBLOCK)[0]
             except zmq.Again:
                 break
-            if int.from_bytes(event[:2], "little") == zmq.EVENT_DISCONNECTED:
+            kind, value = int.from_bytes(event[:2], "little"), int.from_bytes(event[2:6], "little")
+            if kind == zmq.EVENT_ACCEPTED:
+                self.connections.accepted(value, now_s)
+                accepted = True
+            elif kind == zmq.EVENT_DISCONNECTED:
+                self.connections.gone(value)
                 disconnected = True
             else:
                 self.refused_handshakes += 1
+        if accepted:
+            self._look_soon(now_s + LOOK_S)
         if disconnected:
             self._on_disconnect()
+
+    def expel(self, peer: bytes) -> None:
+        """Hang up on this peer, in a moment."""
+        if self._loop is not None:
+            self.connections.expel(peer, self._loop.time())
+
+    def _look_soon(self, by_s: float) -> None:
+        """Look at connections by this moment."""
+        if self._loop is not None and self._looking is not None and self._looking.when() > by_s:
+            self._looking.cancel()
+            self._looking = self._loop.call_at(by_s, self._look_at_connections)
+
+    def _look_at_connections(self) -> None:
+        if self._loop is None or self._socket.closed:
+            return
+        wait_s = self.connections.look(self._loop.time(), empty=not readable(self._socket))
+        self._looking = self._loop.call_later(wait_s, self._look_at_connections)
 
     # --- out --------------------------------------------------------------------------------------
 

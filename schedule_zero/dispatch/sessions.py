@@ -208,6 +208,19 @@ def succeeds(hello: Hello, incumbent: Instance) -> bool:
     )
 
 
+def superseded(incumbent: Instance, successor: Hello) -> Deny:
+    """What an incumbent is told, should it be alive, when its successor comes."""
+    return _stale(incumbent.epoch, successor.epoch)
+
+
+def _stale(epoch: int, later: int) -> Deny:
+    return Deny(
+        code="stale_epoch",
+        reason=f"a later process than this one (start {epoch}) was started from the same state directory, or from a "
+        f"copy of it (start {later})",
+    )
+
+
 def admit(node: LiveNode | None, hello: Hello, *, now_s: float, margin_s: float) -> Deny | None:
     """Whether ``hello`` may have its node id: why not, or None.
 
@@ -218,11 +231,7 @@ def admit(node: LiveNode | None, hello: Hello, *, now_s: float, margin_s: float)
         return None
     incumbent = node.instance
     if incumbent.identity and identity_of(hello.state_key) == incumbent.identity:
-        return Deny(
-            code="stale_epoch",
-            reason=f"a later process than this one (start {hello.epoch}) was started from the same state "
-            f"directory (start {incumbent.epoch})",
-        )
+        return _stale(hello.epoch, incumbent.epoch)
     where = f" on {node.host!r}, pid {node.pid}" if node.host else ""
     if node.session is not None and node.state is NodeState.ONLINE:
         return Deny(

@@ -80,6 +80,8 @@ class DispatchStats(Struct):
     peers_dropped: int = 0
     # Messages whose key was not that of their session, or not in force.
     wrong_keys: int = 0
+    # Connections that were closed because they were nobody's for too long, or sent what makes no message.
+    connections_closed: int = 0
     # Of jobs' logs, stored; and messages of them that found too many waiting.
     log_lines: int = 0
     log_bytes: int = 0

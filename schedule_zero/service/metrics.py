@@ -93,6 +93,11 @@ def server_metrics(
             counter("wire_sends_failed", "Messages that no peer took", lambda: wire.sends_failed),
             counter("wire_bad_messages", "Messages that could not be understood", lambda: wire.bad_messages),
             counter("wire_peers_dropped", "Peers dropped for many bad messages", lambda: wire.peers_dropped),
+            counter(
+                "wire_connections_closed",
+                "Connections closed: too long without a session, or bytes that make no message",
+                lambda: wire.connections_closed,
+            ),
             counter("wire_wrong_keys", "Messages sent with a key that is not their session's", lambda: wire.wrong_keys),
             counter("log_lines", "Lines of jobs' logs stored", lambda: wire.log_lines),
             counter("log_bytes", "Bytes of jobs' logs stored, before they are compressed", lambda: wire.log_bytes),

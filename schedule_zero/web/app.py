@@ -6,14 +6,16 @@ import asyncio
 import os
 import re
 from email.utils import formatdate
-from typing import cast
+from typing import Any, cast
 
 from msgspec import Struct
-from tornado.http1connection import HTTP1Connection
+from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPServerConnectionDelegate
+from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
+from schedule_zero import descriptors
 from schedule_zero.clock import Clock, SystemClock
 from schedule_zero.config import ServerConfig
 from schedule_zero.errors import AddressInUse
@@ -27,6 +29,8 @@ from schedule_zero.web.guard import Guard
 # A connection is closed when no request came, or its headers aren't complete, in this time.
 IDLE_S = 60.0
 MAX_HEADER_BYTES = 32 << 10
+# No more connections than this, and than half the descriptors. Beyond, those that are asked nothing are closed.
+MOST_CONNECTIONS = 4_096
 # What one object may take; a bulk route takes http.max_body_bytes.
 MAX_OBJECT_BYTES = 1 << 20
 # Exchange bounds bodies itself, per route and with an answer.
@@ -106,6 +110,46 @@ class Api(HTTPServerConnectionDelegate):
         seconds[method, path] = seconds.get((method, path), 0.0) + self.clock.mono_s() - started_s
 
 
+class Listener(HTTPServer):
+    """Keeps the number of connections bounded: who sits on them without asking must not keep others out.
+
+    (Without descriptors, an accept fails at once, again and again, each time with a line in the log; and SQLite needs
+    some as well.)
+    """
+
+    def initialize(self, *args: Any, most: int = MOST_CONNECTIONS, **kwargs: Any) -> None:
+        super().initialize(*args, **kwargs)
+        self._most = most
+        # In the order in which they began to wait for a request, with what reads it.
+        self._open: dict[IOStream, Exchange | None] = {}
+
+    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
+        self._open[stream] = None
+        super().handle_stream(stream, address)
+        if len(self._open) > self._most:
+            self._make_room()
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> Exchange:
+        """A connection is new, or has had its answer: from now on it waits for a request."""
+        exchange = cast("Exchange", super().start_request(server_conn, request_conn))
+        stream = cast("HTTP1ServerConnection", server_conn).stream
+        self._open.pop(stream, None)
+        self._open[stream] = exchange
+        return exchange
+
+    def on_close(self, server_conn: object) -> None:
+        self._open.pop(cast("HTTP1ServerConnection", server_conn).stream, None)
+        super().on_close(server_conn)
+
+    def _make_room(self) -> None:
+        """Close the one that has been waiting for the longest; a request that is being answered is not waiting."""
+        for stream, exchange in self._open.items():
+            if exchange is None or not exchange.answering:
+                del self._open[stream]
+                stream.close()
+                return
+
+
 class HttpServer:
     """Listens and answers until it is stopped."""
 
@@ -114,8 +158,9 @@ class HttpServer:
     ) -> None:
         self._config = config
         self._api = Api(service, config, table, clock or SystemClock())
-        self._server = HTTPServer(
+        self._server = Listener(
             self._api,
+            most=min(MOST_CONNECTIONS, descriptors.limit() // 2),
             idle_connection_timeout=IDLE_S,
             max_header_size=MAX_HEADER_BYTES,
             max_body_size=NO_LIMIT,

@@ -146,6 +146,11 @@ class Exchange(HTTPMessageDelegate):
             self._api.running.pop(self._task, None)
 
     @property
+    def answering(self) -> bool:
+        """Whether the request is here, and its answer is not ready."""
+        return self._task is not None and not self._task.done()
+
+    @property
     def _unsafe(self) -> bool:
         return self._match is not None and self._match.route.unsafe
 

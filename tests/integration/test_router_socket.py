@@ -31,6 +31,7 @@ class Listener:
             on_message=self._message,
             on_disconnect=self._disconnected,
             on_turn_end=lambda: self.turns.append(len(self.messages)),
+            has_session=lambda _peer: True,
             keyed=False,
         )
         self.address = self.router.bind()
@@ -215,6 +216,7 @@ async def test_an_address_in_use_is_told_with_its_address(context, listener):
         on_message=lambda *_: None,
         on_disconnect=lambda: None,
         on_turn_end=lambda: None,
+        has_session=lambda _peer: True,
         keyed=False,
     )
     with pytest.raises(AddressInUse, match=f"127.0.0.1:{port}"):
@@ -229,6 +231,7 @@ async def test_a_host_that_is_none_is_a_configuration_error(context):
         on_message=lambda *_: None,
         on_disconnect=lambda: None,
         on_turn_end=lambda: None,
+        has_session=lambda _peer: True,
         keyed=False,
     )
     with pytest.raises((ConfigError, AddressInUse)):

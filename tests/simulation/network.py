@@ -225,6 +225,18 @@ class Network:
                 del self._listeners[address]
 
 
+class Frame(bytes):
+    """``zmq.Frame``: no TCP connection is under it."""
+
+    @property
+    def bytes(self) -> bytes:
+        return bytes(self)
+
+    def get(self, option: int) -> int:
+        assert option == zmq.SRCFD
+        return -1
+
+
 class Socket:
     """What both kinds have in common."""
 
@@ -259,10 +271,11 @@ class Socket:
         if reader is not None:
             reader[0](*reader[1])
 
-    def recv_multipart(self, flags: int = 0, copy: bool = True) -> list[bytes]:
+    def recv_multipart(self, flags: int = 0, copy: bool = True) -> list[bytes] | list[Frame]:
         if not self.inbox:
             raise zmq.Again
-        return self.inbox.popleft()
+        frames = self.inbox.popleft()
+        return frames if copy else [Frame(frame) for frame in frames]
 
     def setsockopt(self, option: int, value: Any) -> None:
         """All are as the network has it, but for the name."""

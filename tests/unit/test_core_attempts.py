@@ -272,6 +272,19 @@ def test_a_node_cannot_end_an_attempt_of_another_node(world):
     assert world.notes[-1][0] == "result_of_anothers_attempt"
 
 
+def test_c17_a_node_that_keeps_reporting_what_is_not_its_own_is_told_of_once_a_second(world):
+    thief, owner = world.node("n1"), world.node("n3", pairs=(("h3", "m"),))
+    world.run(handler_id="h3")
+    [item] = owner.work()
+    before = len(world.notes)
+    for _ in range(50):
+        thief.report(item)
+    world.advance(1.5, alive=(thief, owner))
+    thief.report(item)
+    notes = [fields for event, fields in world.notes[before:] if event == "result_of_anothers_attempt"]
+    assert [fields["count"] for fields in notes] == [1, 50]
+
+
 def test_a_token_with_another_executions_id_ends_nothing(world):
     node = world.node()
     one, two = world.run(2)

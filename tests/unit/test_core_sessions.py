@@ -346,10 +346,23 @@ def test_c18_the_predecessor_is_denied_for_good(world):
     new.epoch = old.epoch
     new.start()
     new.hello().credit(10)
-    [denial] = old.hello().got(m.Deny)
-    assert (denial.code, denial.retry) == ("stale_epoch", False)
+    told, denial = old.hello().got(m.Deny)
+    assert (denial.code, denial.retry) == ("stale_epoch", False) == (told.code, told.retry)
     old.heartbeat()
     assert old.got(m.ErrorMessage)[0].code == "no_session"
+
+
+def test_c18_a_predecessor_that_is_alive_is_told_at_once_that_it_is_one(world):
+    """Whoever copies a state directory has two processes with one secret; the earlier must not meet reruns."""
+    old = world.node("n1")
+    old.got(m.Deny)
+    new = Peer(world, "n1")
+    new.epoch = old.epoch
+    new.start()
+    new.hello().credit(10)
+    [denial] = old.got(m.Deny)
+    assert (denial.code, denial.retry) == ("stale_epoch", False)
+    assert new.got(m.Deny) == []
 
 
 def test_c18_the_same_process_may_reconnect_while_its_old_socket_seems_alive(world):
