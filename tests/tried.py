@@ -111,33 +111,34 @@ def latest(*, whole: bool = False) -> Path:
     return runs[-1]
 
 
-def page(path: Path) -> str:
-    """The page of the documentation."""
-    began, _, rest = path.stem.partition("Z-")
+def page(paths: list[Path]) -> str:
+    """The page of the documentation. Several files are parts of one suite that were run one after the other."""
+    began, _, rest = paths[0].stem.partition("Z-")
     size = rest.partition("-")[0]
+    parts = "" if len(paths) == 1 else f" in {len(paths)} parts, one after the other"
     return f"""# What was tried in the last run
 
 Written by `python -m tests.tried --write` from a run that happened. How each row is done, and what was found:
 [How reliability is tested](reliability.md).
 
-`FAULTS={size}`, begun {began.replace("T", " ")[:-2]} UTC; Python {platform.python_version()}, {os.cpu_count()} cores.
-The seconds are the tests' own; several run at a time.
+`FAULTS={size}`, begun {began.replace("T", " ")[:-2]} UTC{parts}; Python {platform.python_version()}, {os.cpu_count()}
+cores. The seconds are the tests' own; several run at a time.
 
-{table(read(path))}
+{table(line for path in paths for line in read(path))}
 """
 
 
 def main() -> None:
     """Show the last run, or put it into the documentation."""
     arguments = argparse.ArgumentParser(prog="python -m tests.tried", description=main.__doc__)
-    arguments.add_argument("file", nargs="?", type=Path, help="the run; without it, the last one")
+    arguments.add_argument("files", nargs="*", type=Path, help="the run, or its parts; without them, the last one")
     arguments.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     given = arguments.parse_args()
-    path = given.file or latest(whole=given.write)
+    paths = given.files or [latest(whole=given.write)]
     if given.write:
-        PAGE.write_text(page(path))
+        PAGE.write_text(page(paths))
     else:
-        sys.stdout.write(table(read(path)) + "\n")
+        sys.stdout.write(table(line for path in paths for line in read(path)) + "\n")
 
 
 if __name__ == "__main__":
