@@ -39,7 +39,7 @@ test-long: setup debian ## the tests that take minutes: complete sweeps, long ru
 .PHONY: faults
 faults: export FAULTS := $(or $(FAULTS),full)
 faults: setup debian var ## the fault suite, the fuzzers and the simulation, with a table at the end (FAULTS=nightly: a night of it)
-	@$(BIN)/pytest -n $(JOBS) --dist loadgroup tests/faults tests/fuzz tests/simulation $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadgroup tests/faults tests/fuzz tests/simulation tests/system/test_clock_steps.py $(ARGS)
 
 .PHONY: soak
 soak: setup var ## a long run on a fast clock, under churn and kills: does memory grow, do descriptors leak? (MINUTES=10)

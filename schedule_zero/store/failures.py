@@ -24,6 +24,8 @@ _SQLITE_UNAVAILABLE = frozenset(
         sqlite3.SQLITE_NOTADB,
     }
 )
+# Of these, those that no other try mends.
+_SQLITE_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 # SQLSTATE classes, postgresql.org/docs/current/errcodes-appendix.html: connection, transaction rollback (serialisation,
 # deadlock), resources, object state (lock_not_available), operator intervention, system error.
 _POSTGRES_UNAVAILABLE = ("08", "40", "53", "55", "57", "58")
@@ -66,8 +68,12 @@ def is_integrity(error: BaseException) -> bool:
 
 def is_unreadable(error: BaseException) -> bool:
     """Whether what was read is not what can have been written, if nothing but the store was read."""
-    if isinstance(error, StoreUnavailable):
-        return sqlite_code(error.__cause__ or error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    cause = error.__cause__ if isinstance(error, StoreUnavailable) and error.__cause__ is not None else error
+    if sqlite_code(cause) in _SQLITE_DAMAGED:
+        return True
+    if is_unavailable(error):
+        # A disk that fails for a moment has damaged nothing.
+        return False
     return isinstance(driver_error(error), sqlite3.Error | msgspec.MsgspecError | ValueError)
 
 

@@ -34,6 +34,7 @@ CURED = {
         62,
         QUICK,
     ),
+    "a start on a disk that failed for a moment was told to be damaged": (93, QUICK),
     "a loss that was decided before a cancel was known was counted, and its attempt not archived": (437, QUICK),
 }
 

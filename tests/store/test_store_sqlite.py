@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import exc
 
 from schedule_zero.config import StoreConfig
 from schedule_zero.errors import ConfigError, StoreCorrupt, StoreLocked, StoreUnavailable
-from schedule_zero.store import Store, Tx, events, executions, fires, migrations, sqlite, writer
+from schedule_zero.store import Store, Tx, events, executions, failures, fires, migrations, sqlite, writer
 from schedule_zero.store.executions import Insert
 from schedule_zero.store.store import FILE_NAME
 from tests.store.builders import execution, get, insert
@@ -249,6 +250,19 @@ async def test_what_only_a_reader_finds_damaged_is_refused_as_damage_and_keeps_i
     with sqlite3.connect(path) as raw:
         assert raw.execute("SELECT count(*) FROM executions NOT INDEXED").fetchone()[0] == 2000
     raw.close()
+
+
+@pytest.mark.parametrize(
+    "code", [sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN]
+)
+async def test_a_disk_that_fails_for_a_moment_has_damaged_nothing(code: int) -> None:
+    """Nobody is to restore a backup for that."""
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+
+    assert not failures.is_unreadable(error)
+    assert not failures.is_unreadable(exc.OperationalError("SELECT 1", {}, error))
+    assert failures.is_unreadable(sqlite3.OperationalError("Could not decode to UTF-8 column 'id'"))
 
 
 @pytest.mark.parametrize("how", ["the header is gone", "half of it is gone", "the schema is noise"])

@@ -88,6 +88,8 @@ def test_a_sighup_changes_limits_up_and_down_while_jobs_run_and_a_broken_file_ch
     # Down: what runs goes on, and counts; a place that becomes free is not taken until fewer run than may.
     declare("chaos:\n  limits: {max_running: 2}\n", "registry_reloaded")
     assert running() == 4
+    # (They run as soon as their node has them; their bodies begin a little later.)
+    eventually_sync(lambda: len(bed.starts()) == 4, within_s=20)
     began = list(bed.starts())
     for id_ in began[:2]:
         bed.client.post(f"/api/executions/{id_}/cancel")
