@@ -62,12 +62,18 @@ async def floods(peer: RawPeer, data: bytes, most: int = 64 * MIB) -> int:
     """Send as much of ``data`` as is taken; fail if it never ends."""
     peer.socket.setblocking(False)
     sent = 0
+    rest = b""
 
     def over() -> bool:
-        nonlocal sent
+        nonlocal sent, rest
         try:
-            for _ in range(64):
-                sent += peer.socket.send(data)
+            # A part of it, so that the listener, which shares this loop, has its turns.
+            for _ in range(16):
+                # What was taken in part goes on where it stopped: anything else would be other frames.
+                rest = rest or data
+                taken = peer.socket.send(rest[: 64 << 10])
+                rest = rest[taken:]
+                sent += taken
                 assert sent <= most, f"{sent} bytes were taken"
         except BlockingIOError:
             return False
