@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "var" / "faults"
 PAGE = ROOT / "docs" / "explanation" / "fault-runs.md"
 FILE = "TRIED_FILE"
+COUNTED = ("faults", "jobs", "fires", "missed", "duplicate", "lost", "others")
 
 
 class Tried(Struct, kw_only=True):
@@ -51,6 +52,13 @@ class Tried(Struct, kw_only=True):
         self.lost += report.lost
         self.others += sum(report.counts.values()) - report.missed - report.duplicate - report.lost
 
+    def add(self, other: Tried) -> None:
+        """Count what another line says as well."""
+        for name in COUNTED:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.failed |= other.failed
+        self.took_s += other.took_s
+
 
 def new_file() -> Path:
     """The file of a run that begins now."""
@@ -74,11 +82,7 @@ def summed(lines: Iterable[Tried]) -> list[Tried]:
     """One line for each thing that was tried, in order."""
     sums: dict[tuple[str, str], Tried] = {}
     for line in lines:
-        total = sums.setdefault((line.part, line.what), Tried(part=line.part, what=line.what, test=line.test))
-        for name in ("faults", "jobs", "fires", "missed", "duplicate", "lost", "others"):
-            setattr(total, name, getattr(total, name) + getattr(line, name))
-        total.failed |= line.failed
-        total.took_s += line.took_s
+        sums.setdefault((line.part, line.what), Tried(part=line.part, what=line.what, test=line.test)).add(line)
     return [sums[key] for key in sorted(sums)]
 
 
@@ -87,10 +91,7 @@ def table(lines: Iterable[Tried]) -> str:
     rows = summed(lines)
     whole = Tried(part="", what="**all**", test="")
     for row in rows:
-        for name in ("faults", "jobs", "fires", "missed", "duplicate", "lost", "others"):
-            setattr(whole, name, getattr(whole, name) + getattr(row, name))
-        whole.failed |= row.failed
-        whole.took_s += row.took_s
+        whole.add(row)
     text = [
         "| what was done | how often | jobs | fires | missed | duplicate | lost | other breaches | s | |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",

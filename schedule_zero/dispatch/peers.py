@@ -42,11 +42,7 @@ class Peers:
 
     def count_hello(self, peer: bytes) -> bool:
         """One more HELLO from ``peer``; whether that is too many."""
-        count = self._hellos.pop(peer, 0) + 1
-        self._hellos[peer] = count
-        if len(self._hellos) > MAX_PEERS:
-            del self._hellos[next(iter(self._hellos))]
-        return count > HELLOS
+        return _count(self._hellos, peer) > HELLOS
 
     def denied(self, node_id: str, code: str, reason: str) -> None:
         """A HELLO was denied. Who repeats it all the time does not fill the log."""
@@ -63,10 +59,7 @@ class Peers:
 
     def count_bad(self, peer: bytes, reason: str, *, node_id: str | None = None) -> bool:
         """One more from ``peer``; whether that is too many."""
-        count = self._bad.pop(peer, 0) + 1
-        self._bad[peer] = count
-        if len(self._bad) > MAX_PEERS:
-            del self._bad[next(iter(self._bad))]
+        count = _count(self._bad, peer)
         now_s = self._clock.mono_s()
         if now_s - self._spoke_s >= QUIET_S:
             log.warning(
@@ -94,3 +87,12 @@ class Peers:
         self._expel(peer)
         if len(self.ignored) > MAX_PEERS:
             del self.ignored[next(iter(self.ignored))]
+
+
+def _count(counts: dict[bytes, int], peer: bytes) -> int:
+    """One more of this peer; of too many peers, the one that was counted longest ago is forgotten."""
+    count = counts.pop(peer, 0) + 1
+    counts[peer] = count
+    if len(counts) > MAX_PEERS:
+        del counts[next(iter(counts))]
+    return count

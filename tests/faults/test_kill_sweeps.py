@@ -26,7 +26,7 @@ from schedule_zero.testbed.history import Evidence, Op, Terms
 from tests.faults.tracing import Point, calls_in, killed_at, strace, written_to
 from tests.sizes import SIZE
 from tests.support import eventually_sync
-from tests.system.bed import Bed, Own
+from tests.system.bed import Bed, Own, sent
 from tests.system.processes import Process, ServerProcess
 from tests.tried import Tried
 
@@ -117,13 +117,8 @@ class Sweep:
     def _asked(self, op: Op, path: str, body: object, **args: Any) -> dict[str, Any] | None:
         """What was answered; None: the server is dead."""
         call = self.bed.history.begin(op, **args)
-        try:
-            answer = self.bed.client.post(path, json=body)
-        except httpx.ConnectError as error:
-            call.fail(repr(error))
-            return None
-        except httpx.TransportError as error:
-            call.unknown(repr(error))
+        answer = sent(call, lambda: self.bed.client.post(path, json=body))
+        if answer is None:
             return None
         assert answer.is_success, answer.text
         told: dict[str, Any] = answer.json()

@@ -16,9 +16,9 @@ from zlib import crc32
 import httpx
 import msgspec
 
-from schedule_zero.testbed.history import Op, OpenCall
+from schedule_zero.testbed.history import Op
 from tests.support import eventually_sync
-from tests.system.bed import Bed
+from tests.system.bed import Bed, sent
 
 # Somebody who gets no answer asks again after so long.
 PATIENCE_S = 15.0
@@ -153,15 +153,9 @@ class _Client:
         told: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> dict[str, Any] | None:
         """What was answered, as the history has it; None: it was refused, or nobody knows."""
-        call: OpenCall = self._bed.history.begin(op, self._number, **args)
-        try:
-            answer = request()
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            # Nobody was there: it was never sent.
-            call.fail(repr(error))
-            return None
-        except httpx.TransportError as error:
-            call.unknown(repr(error))
+        call = self._bed.history.begin(op, self._number, **args)
+        answer = sent(call, request)
+        if answer is None:
             return None
         if answer.is_success:
             known = told(answer.json())

@@ -27,6 +27,7 @@ from schedule_zero.testbed.history import (
     FaultLog,
     JobLine,
     Op,
+    OpenCall,
     Recorder,
     Side,
     read_evidence,
@@ -49,6 +50,18 @@ FAST = {
     "SCHEDULE_ZERO_DISPATCH__LEASE_S": "2",
     "SCHEDULE_ZERO_DISPATCH__LEASE_MARGIN_S": "0.3",
 }
+
+
+def sent(call: OpenCall, request: Callable[[], httpx.Response]) -> httpx.Response | None:
+    """The answer. None, and that is on record: nobody was there, or nobody knows what became of it."""
+    try:
+        return request()
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        # It was never sent.
+        call.fail(repr(error))
+    except httpx.TransportError as error:
+        call.unknown(repr(error))
+    return None
 
 
 class Bed:
