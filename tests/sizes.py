@@ -18,6 +18,8 @@ class Size(Struct, frozen=True):
     stops: int
     # Of each sweep over system calls: so many points.
     sweep: int | None
+    # Of the writes of a first start, a few hundred with a start for each: every so-manieth.
+    stride: int
     # Times that a link is cut, in each way in which one can be.
     cuts: int
     # Steps of a wall clock.
@@ -36,16 +38,16 @@ class Size(Struct, frozen=True):
 
 SIZES = {
     "sample": Size(
-        kills=3, stops=1, sweep=2, cuts=1, steps=0, bytes=40, messages=200, requests=3, files=100, peers=2,
+        kills=3, stops=1, sweep=2, stride=1, cuts=1, steps=0, bytes=40, messages=200, requests=3, files=100, peers=2,
         seeds=200,
     ),
     "full": Size(
-        kills=30, stops=5, sweep=None, cuts=3, steps=10, bytes=None, messages=50_000, requests=50, files=5_000,
-        peers=300, seeds=1_000,
+        kills=30, stops=5, sweep=None, stride=4, cuts=3, steps=10, bytes=None, messages=50_000, requests=50,
+        files=5_000, peers=300, seeds=1_000,
     ),
     "nightly": Size(
-        kills=1_000, stops=50, sweep=None, cuts=30, steps=100, bytes=None, messages=500_000, requests=500, files=50_000,
-        peers=900, seeds=10_000,
+        kills=1_000, stops=50, sweep=None, stride=1, cuts=30, steps=100, bytes=None, messages=500_000, requests=500,
+        files=50_000, peers=900, seeds=10_000,
     ),
 }  # fmt: skip
 

@@ -137,6 +137,7 @@ class Core:
         self.refilled = placing.refilled
         self.wake = placing.wake
         self.forget = placing.forget
+        self.clock_set = placing.clock_set
         self.set_rules = placing.set_rules
         self.record_failed = endings.record_failed
 

@@ -177,6 +177,7 @@ class Dispatcher:
             self._close_sockets()
             context.destroy(linger=0)
             raise
+        self._store.on_clock_set(self._clock_set)
         self._due.start()
         self._expiry.start()
         self._perform()
@@ -223,6 +224,7 @@ class Dispatcher:
         self.stats.resends = self._core.resent
         if self._router is not None:
             self.stats.connections_closed = self._router.connections.closed
+        self._store.look_at_clock()
         self._due.look()
         self._expiry.look()
         self.backlog.look()
@@ -285,6 +287,12 @@ class Dispatcher:
         """They were not started in time. What of them is in the lanes is refused by the store, should it come up."""
         self.stats.misfired += len(ids)
         self._core.forget(frozenset(ids))
+
+    def _clock_set(self, moved_us: int) -> None:
+        self._core.clock_set(moved_us, self._now())
+        self._due.moved()
+        self._expiry.moved()
+        self._flush_soon()
 
     async def cancel(self, ids: list[str]) -> list[CancelAnswer]:
         """End what waits; tell nodes to end what runs. One answer per id; StoreUnavailable: nothing was changed."""

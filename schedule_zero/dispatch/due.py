@@ -72,6 +72,8 @@ class MomentTimer(Generic[T]):
         self._timer: asyncio.TimerHandle | None = None
         self._due_us: int | None = None
         self._busy = False
+        # The moments have been moved since the store was asked for the next one.
+        self._moved = False
         self._task: asyncio.Task[int | None] | None = None
 
     def start(self) -> None:
@@ -96,6 +98,12 @@ class MomentTimer(Generic[T]):
         if self._due_us is not None and not self._busy and self._due_us <= self._clock.wall_us():
             self._release()
 
+    def moved(self) -> None:
+        """The moments in the store are not what they were."""
+        self._moved = True
+        if not self._busy:
+            self._release()
+
     def _arm(self) -> None:
         if self._loop is None or self._busy or self._due_us is None:
             return
@@ -115,6 +123,7 @@ class MomentTimer(Generic[T]):
         if self._busy or self._loop is None:
             return
         self._busy = True
+        self._moved = False
         self._due_us = None
         try:
             self._store.submit(self._verb, self._step(self._clock.wall_us(), self._batch), self._released)
@@ -130,7 +139,7 @@ class MomentTimer(Generic[T]):
             return
         if rows:
             self._on_done(rows)
-        if len(rows) >= self._batch:
+        if len(rows) >= self._batch or self._moved:
             self._release()
         else:
             self._task = self._loop.create_task(self._store.read(self._next_us), name="dispatch.next_moment")
@@ -142,6 +151,9 @@ class MomentTimer(Generic[T]):
         error = task.exception()
         if error is not None:
             self._again(error)
+            return
+        if self._moved:
+            self._release()
             return
         next_us = task.result()
         if next_us is not None:

@@ -217,11 +217,9 @@ class Endings:
     ) -> None:
         row = att.row
         att.ending = ending
-        not_before_us = None
-        if ending.delay_s is not None:
-            not_before_us = now.wall_us + round(ending.delay_s * 1e6)
+        delay_us = None if ending.delay_s is None else round(ending.delay_s * 1e6)
         if ending.goes_on and row.start_by_us is not None:
-            self._renew(row, ending, not_before_us or now.wall_us, begun=bool(started_us or row.started_us))
+            self._renew(row, ending, now.wall_us + (delay_us or 0), begun=bool(started_us or row.started_us))
         began_us = started_us or row.started_us
         self._out.ends.append(
             EndItem(
@@ -239,7 +237,7 @@ class Endings:
                 cpu_us=used[0],
                 peak_rss_bytes=used[1],
                 progress=progress,
-                not_before_us=not_before_us,
+                delay_us=delay_us,
                 start_by_us=row.start_by_us if ending.goes_on else None,
                 lost=ending.lost,
                 archive=archive or ending.goes_on,

@@ -329,6 +329,18 @@ class Placing:
         self._gates.due(now.ns)
         self.settle(now)
 
+    def clock_set(self, moved_us: int, now: Now) -> None:
+        """The store has moved the times by which whatever waits, or runs, is to be started."""
+        for node in self._nodes.values():
+            for att in node.attempts.values():
+                # (What is placed is not in the store yet: it was reckoned by the clock as it is now.)
+                if att.phase != PLACED and att.row.start_by_us is not None:
+                    att.row.start_by_us += moved_us
+        for lane in self.lanes.values():
+            # It is read again as it is there.
+            lane.unload()
+            self.push(lane, now)
+
     def forget(self, ids: frozenset[str]) -> None:
         """These were waiting and have ended in the store."""
         for lane in self.lanes.values():

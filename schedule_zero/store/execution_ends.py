@@ -29,7 +29,7 @@ class EndItem(Struct, kw_only=True):
     id: str
     token: int
     outcome: AttemptOutcome
-    # The next state: terminal, ``retry_scheduled`` (with ``not_before_us``) or ``pending``.
+    # The next state: terminal, ``retry_scheduled`` (with ``delay_us``) or ``pending``.
     state: State
     result: bytes | None = None
     # Of a result that is in ``results`` already.
@@ -44,7 +44,8 @@ class EndItem(Struct, kw_only=True):
     progress: bytes | None = None
     # With a state in which somebody has to look at it (``rules.signature``): the group of its failure.
     dead_letter: str | None = None
-    not_before_us: int | None = None
+    # So long after the commit: a length of time, whatever becomes of the clock until then.
+    delay_us: int | None = None
     # The attempt ended with the loss of its node: counts towards ``lost_count`` (C16).
     lost: bool = False
     # The execution goes on, so this attempt becomes a row of ``attempts`` (needs the next three).
@@ -165,7 +166,7 @@ def _end_all(tx: Tx, items: list[EndItem]) -> bool:
                     i.token,
                     state.value,
                     rows.text(i.error),
-                    i.not_before_us,
+                    None if i.delay_us is None else tx.now_us + i.delay_us,
                     int(i.lost),
                     int(not i.burn),
                     i.start_by_us,
@@ -280,7 +281,7 @@ def _cancelled(item: EndItem) -> EndItem:
         item,
         state=State.CANCELLED,
         finished_us=item.stored_us if item.finished_us is None else item.finished_us,
-        not_before_us=None,
+        delay_us=None,
         dead_letter=None,
         # What its node may still report is told by this row that it is superseded; its own report needs none.
         archive=item.archive and item.outcome in _GIVEN_UP,
@@ -304,7 +305,7 @@ def _tell_ends(tx: Tx, items: list[EndItem]) -> None:
             data["outcome"] = i.outcome
             events.append(Event("execution.requeued", i.id, data))
         elif state is State.RETRY_SCHEDULED:
-            data["not_before_us"] = i.not_before_us
+            data["not_before_us"] = tx.now_us + (i.delay_us or 0)
             events.append(Event("execution.retry_scheduled", i.id, data))
         else:
             if i.dead_letter is not None:

@@ -145,6 +145,10 @@ class SqliteBackend:
         conn = self._engine(fresh).connect()
         try:
             migrations.migrate(conn, begin=self.begin, where=self.where)
+            # All of it into the file, or an error: closing would leave what does not fit in a log of the old name.
+            busy = conn.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
+            if busy:
+                raise StoreLocked(f"another program holds a lock on {fresh}")
         finally:
             conn.close()
         fresh.rename(self.path)

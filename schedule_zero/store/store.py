@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from schedule_zero.clock import Clock
 from schedule_zero.config import StoreConfig
 from schedule_zero.errors import ConfigError, StoreCorrupt, StoreUnavailable
-from schedule_zero.store import failures, migrations
+from schedule_zero.store import clock_steps, failures, migrations
 from schedule_zero.store.postgres import PostgresBackend
 from schedule_zero.store.sqlite import SqliteBackend
 from schedule_zero.store.tally import Tally
@@ -121,6 +121,18 @@ class Store:
         """
         self._writer.listeners.append(listener)
 
+    def look_at_clock(self) -> None:
+        """Notice that the wall clock was set even where nothing is written: call this every second or so."""
+        if self._closing is None and self._writer.steps.step_us():
+            self.submit(clock_steps.look, None, _nothing)
+
+    def on_clock_set(self, listener: Callable[[int], None]) -> None:
+        """Call ``listener`` on the loop when the wall clock was set: with the microseconds by which the moments of what
+        waits for a length of time (``start_by_us``, a retry's ``not_before_us``) were moved, before the completions of
+        the writes that were committed with it.
+        """
+        self._writer.clock_listeners.append(listener)
+
     async def close(self) -> None:
         """Commit what is queued, then close. Safe to call twice."""
         if self._closing is None:
@@ -153,6 +165,10 @@ class Store:
                 return answer
         except Exception as error:
             raise failures.translate(error) from error
+
+
+def _nothing(_: object) -> None:
+    """Nobody waits for this."""
 
 
 def _settle(future: asyncio.Future[Any], result: Any) -> None:

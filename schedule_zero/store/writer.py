@@ -27,6 +27,7 @@ from schedule_zero.clock import Clock
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.model import Event
 from schedule_zero.store import failures, migrations
+from schedule_zero.store.clock_steps import ClockSteps
 from schedule_zero.store.tally import Counts, Open, Tally
 from schedule_zero.store.tx import Tx
 
@@ -109,6 +110,10 @@ class Writer:
         self.healthy = True
         self.last_error: str | None = None
         self.listeners: list[Listener] = []
+        # Called on the loop with the microseconds by which what waits was moved: the wall clock was set.
+        self.clock_listeners: list[Callable[[int], None]] = []
+        self.steps = ClockSteps(clock)
+        self._moved_us = 0
         self._backend = backend
         self._epoch = epoch
         self._clock = clock
@@ -250,6 +255,7 @@ class Writer:
         seq = 0
         results: list[Any] = []
         try:
+            self.steps.follow(tx)
             for verb, operations in groupby(group, key=_verb_of):
                 args = [operation.arg for operation in operations]
                 answers = verb(tx, args)
@@ -264,6 +270,7 @@ class Writer:
             if not (committing and seq and self._was_committed(seq, error)):
                 raise
             known = False
+        self._moved_us += self.steps.committed()
         self._succeeded()
         self._untidy_commits += 1
         self._untidy_rows += sum(operation.rows for operation in group)
@@ -369,15 +376,16 @@ class Writer:
         """One call for the group. (Operations of a loop that is gone may share it with those of its successor.)"""
         newest = group[-1].loop
         tallied, self._tallied = self._tallied, []
+        moved_us, self._moved_us = self._moved_us, 0
         for loop in dict.fromkeys(operation.loop for operation in group):
             mine = [
                 (operation, result) for operation, result in zip(group, results, strict=True) if operation.loop is loop
             ]
             try:
                 if loop is newest:
-                    loop.call_soon_threadsafe(self._complete, mine, told, tallied)
+                    loop.call_soon_threadsafe(self._complete, mine, told, tallied, moved_us)
                 else:
-                    loop.call_soon_threadsafe(self._complete, mine, [], [])
+                    loop.call_soon_threadsafe(self._complete, mine, [], [], 0)
             except RuntimeError:
                 # The loop is closed: nobody is left to hear it. What was committed stays committed.
                 log.debug("store_completions_dropped", operations=len(mine))
@@ -387,23 +395,29 @@ class Writer:
         outcomes: list[tuple[Operation, Any]],
         told: list[tuple[int, Event]],
         tallied: list[Open | Counts],
+        moved_us: int,
     ) -> None:
         """On the loop: listeners first, so that who awaits a write finds its events told; then completions."""
         self.tally.follow(tallied)
+        if moved_us:
+            self._tell(self.clock_listeners, moved_us)
         if told:
-            for listener in self.listeners:
-                try:
-                    listener(told)
-                except Exception:
-                    # One listener's mistake must not keep the others, or the writers, from hearing of the commit.
-                    self.stats.listener_errors += 1
-                    log.exception("commit_listener_failed", listener=repr(listener))
+            self._tell(self.listeners, told)
         for operation, result in outcomes:
             try:
                 operation.done(result)
             except Exception:
                 self.stats.listener_errors += 1
                 log.exception("completion_failed", verb=operation.verb.__name__)
+
+    def _tell(self, listeners: Sequence[Callable[[Any], None]], what: Any) -> None:
+        for listener in listeners:
+            try:
+                listener(what)
+            except Exception:
+                # One listener's mistake must not keep the others, or the writers, from hearing of the commit.
+                self.stats.listener_errors += 1
+                log.exception("commit_listener_failed", listener=repr(listener))
 
 
 def _verb_of(operation: Operation) -> Any:

@@ -12,7 +12,7 @@ from typing import Self
 import zmq
 from msgspec import structs
 
-from schedule_zero.clock import SystemClock
+from schedule_zero.clock import Clock, SystemClock
 from schedule_zero.config import DispatchConfig, ServerConfig, StoreConfig, ZmqConfig
 from schedule_zero.dispatch.curve import CurveKeys
 from schedule_zero.dispatch.dispatcher import Dispatcher
@@ -72,10 +72,12 @@ class Bed:
 
 
 @asynccontextmanager
-async def running_bed(state_dir: Path, config: ServerConfig = CONFIG, *, rules=None) -> Iterator[Bed]:
+async def running_bed(
+    state_dir: Path, config: ServerConfig = CONFIG, *, rules=None, clock: Clock | None = None
+) -> Iterator[Bed]:
     """A dispatcher that runs; stopped in order at the end."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    clock = SystemClock()
+    clock = clock or SystemClock()
     store = Store.open(config.store, state_dir, clock=clock)
     try:
         curve = CurveKeys(store=store, state_dir=state_dir, config=config.zmq, clock=clock)

@@ -128,6 +128,41 @@ async def test_a_retry_comes_when_it_is_due(bed):
         assert (again.id, again.attempt) == (execution_id, 2)
 
 
+class SetClock(SystemClock):
+    """The machine's clocks, the wall's so many microseconds ahead."""
+
+    ahead_us = 0
+
+    def wall_us(self) -> int:
+        return super().wall_us() + self.ahead_us
+
+
+@pytest.mark.parametrize("by_us", [-86_400_000_000, 86_400_000_000])
+async def test_c12_no_retry_and_no_end_of_waiting_follows_a_clock_that_is_set(tmp_path, by_us):
+    clock = SetClock()
+    async with running_bed(tmp_path / "server", clock=clock) as bed:
+        with Peer(bed) as node:
+            await node.ready()
+            options = msgspec.json.encode(JobOptions(max_attempts=2, retry_delay_s=1.5))
+            [execution_id] = await bed.submit(options=options)
+            [item] = await node.work()
+            node.report(item, outcome=AttemptOutcome.FAILED)
+            await bed.becomes(execution_id, State.RETRY_SCHEDULED)
+            began_s = clock.mono_s()
+            soon_us, long_us = (clock.wall_us() + seconds * 1_000_000 for seconds in (2, 900))
+            [soon] = await bed.submit(handler_id="nobody", start_by_us=soon_us)
+            [long] = await bed.submit(handler_id="nobody", start_by_us=long_us)
+
+            clock.ahead_us = by_us
+            # Nothing else happens that would write.
+            [again] = await node.work()
+
+            assert (again.id, again.attempt) == (execution_id, 2)
+            assert 1.0 < clock.mono_s() - began_s < 8.0
+            await bed.becomes(soon, State.MISFIRED)
+            assert await bed.state(long) == State.PENDING
+
+
 async def test_an_execution_for_later_comes_when_it_is_due(bed):
     with Peer(bed) as node:
         await node.ready()

@@ -63,7 +63,7 @@ async def test_only_an_end_with_a_letter_makes_one(store: Store) -> None:
 async def test_one_that_was_to_be_cancelled_and_goes_on_is_no_letter(store: Store) -> None:
     await store.write(executions.insert, Insert(rows=[running("a", 1)]))
     await store.write(executions.cancel, ["a"])
-    goes_on = end_item("a", 1, State.RETRY_SCHEDULED, not_before_us=T0 + 1, archive=True, result=None)
+    goes_on = end_item("a", 1, State.RETRY_SCHEDULED, delay_us=1, archive=True, result=None)
     await store.write(executions.end, [goes_on])
     assert ((await get(store, "a")).state, await waiting(store)) == (State.CANCELLED, {})
 

@@ -259,7 +259,7 @@ async def test_what_a_process_used_is_recorded_of_each_attempt(store: Store) -> 
         [
             end_item("a", 1, cpu_us=1500, peak_rss_bytes=5 << 40),
             end_item("b", 2, State.FAILED, cpu_us=7),
-            end_item("c", 3, State.RETRY_SCHEDULED, not_before_us=T0 + 9, archive=True, cpu_us=8, peak_rss_bytes=9),
+            end_item("c", 3, State.RETRY_SCHEDULED, delay_us=9, archive=True, cpu_us=8, peak_rss_bytes=9),
         ],
     )
 
@@ -333,7 +333,7 @@ async def test_a_late_result_of_a_lost_attempt_is_superseded_even_before_the_rer
 
 async def test_a_late_result_of_a_failed_attempt_that_is_retried_is_a_duplicate(store: Store) -> None:
     await insert(store, running("a", 1))
-    retry = end_item("a", 1, State.RETRY_SCHEDULED, not_before_us=T0 + 50, archive=True)
+    retry = end_item("a", 1, State.RETRY_SCHEDULED, delay_us=50, archive=True)
     await store.write(executions.end, [retry])
 
     assert await store.write(executions.end, [retry]) == {1: Refusal.DUPLICATE}
@@ -373,7 +373,7 @@ async def test_a_handed_back_attempt_gives_its_number_back(store: Store) -> None
 async def test_a_retry_waits_for_its_time_and_keeps_the_reason_in_sight(store: Store) -> None:
     await insert(store, running("a", 1))
 
-    await store.write(executions.end, [end_item("a", 1, State.RETRY_SCHEDULED, not_before_us=T0 + 99, archive=True)])
+    await store.write(executions.end, [end_item("a", 1, State.RETRY_SCHEDULED, delay_us=99, archive=True)])
 
     row = await get(store, "a")
     assert (row.state, row.not_before_us, row.error) == (State.RETRY_SCHEDULED, T0 + 99, b'{"type":"E","message":"m"}')
@@ -388,8 +388,8 @@ async def test_a_cancel_wins_over_a_retry_that_was_decided_before_it_was_known(s
     refused = await store.write(
         executions.end,
         [
-            end_item("a", 1, State.RETRY_SCHEDULED, not_before_us=T0 + 99, archive=True),
-            end_item("b", 2, State.RETRY_SCHEDULED, not_before_us=T0 + 99, archive=True),
+            end_item("a", 1, State.RETRY_SCHEDULED, delay_us=99, archive=True),
+            end_item("b", 2, State.RETRY_SCHEDULED, delay_us=99, archive=True),
         ],
     )
 

@@ -72,7 +72,7 @@ async def test_a_start_that_was_decided_too_late_is_refused(store: Store) -> Non
 async def test_what_goes_on_has_its_time_anew_and_what_was_given_back_keeps_its_own(store: Store) -> None:
     await insert(store, running("retried", 1, start_by_us=T0), running("given", 2, start_by_us=T0))
     items = [
-        end_item("retried", 1, State.RETRY_SCHEDULED, archive=True, not_before_us=T0 + S, start_by_us=T0 + 9 * S),
+        end_item("retried", 1, State.RETRY_SCHEDULED, archive=True, delay_us=S, start_by_us=T0 + 9 * S),
         end_item("given", 2, State.PENDING, archive=True, outcome=AttemptOutcome.HANDED_BACK, burn=False),
     ]
     await store.write(executions.end, items)
@@ -103,7 +103,7 @@ async def test_the_tally_is_what_is_not_over_after_every_kind_of_step(store: Sto
 
     await store.write(executions.cancel, ["e0", "e0", "other", "r", "unknown"])
     await store.write(executions.start, [StartItem("e1", 1, 5, "n1", T0)])
-    await store.write(executions.end, [end_item("t", 2, State.RETRY_SCHEDULED, archive=True, not_before_us=T0)])
+    await store.write(executions.end, [end_item("t", 2, State.RETRY_SCHEDULED, archive=True, delay_us=0)])
     await store.write(executions.end, [end_item("e1", 5)])
     await store.write(executions.end, [end_item("e1", 5)])
     await store.write(misfire_expired, Expire(T0))

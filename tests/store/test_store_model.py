@@ -107,7 +107,7 @@ class StoreMachine(RuleBasedStateMachine):
             lost = state is State.PENDING
             outcome = AttemptOutcome.LOST if lost else AttemptOutcome.FAILED
             goes_on = state in WAITING
-            items.append(end_item(id_, token, state, archive=goes_on, lost=lost, outcome=outcome, not_before_us=T0))
+            items.append(end_item(id_, token, state, archive=goes_on, lost=lost, outcome=outcome, delay_us=0))
             if row is None or token > row.token:
                 refused[token] = Refusal.UNKNOWN
             elif token in mine:

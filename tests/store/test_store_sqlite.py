@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -332,6 +332,26 @@ async def test_a_disk_that_refuses_a_start_is_no_wrong_setting(
         with pytest.raises(StoreUnavailable, match=os.strerror(error)) as caught:
             open_store(tmp_path, clock)
     assert caught.value.exit_code == 5
+
+    await open_store(tmp_path, clock).close()
+
+
+async def test_a_disk_that_is_full_amid_the_first_start_leaves_nothing_that_looks_damaged(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is in the log by then, and closing it would leave what does not fit there."""
+    limits = ExitStack()
+    migrate = migrations.migrate
+
+    def fill(*args: Any, **options: Any) -> None:
+        migrate(*args, **options)
+        limits.enter_context(no_file_grows_beyond(100_000))
+
+    with monkeypatch.context() as patch, limits:
+        patch.setattr(migrations, "migrate", fill)
+        with pytest.raises(StoreUnavailable, match="disk I/O error"):
+            open_store(tmp_path, clock)
+    assert not (tmp_path / FILE_NAME).exists()
 
     await open_store(tmp_path, clock).close()
 

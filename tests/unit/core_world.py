@@ -152,7 +152,7 @@ class Ledger:
             record.become(item.state)
             record.lost += item.lost
             record.attempt -= not item.burn
-            record.not_before_us = item.not_before_us
+            record.not_before_us = None if item.delay_us is None else item.stored_us + item.delay_us
             record.start_by_us = item.start_by_us or record.start_by_us
             record.result, record.error = item.result, item.error
         return refused
@@ -186,6 +186,16 @@ class Ledger:
             waits = record.state in (State.SCHEDULED, State.PENDING, State.RETRY_SCHEDULED)
             if waits and record.start_by_us is not None and record.start_by_us <= now_us:
                 record.become(State.MISFIRED)
+
+    def expiries(self) -> list[int]:
+        return [record.start_by_us for record in self.records.values() if record.start_by_us]
+
+    def clock_set(self, by_us: int) -> None:
+        for record in self.records.values():
+            if record.state is State.RETRY_SCHEDULED:
+                record.not_before_us += by_us
+            if record.start_by_us is not None and record.state in (State.PENDING, State.RETRY_SCHEDULED, State.RUNNING):
+                record.start_by_us += by_us
 
     def release_due(self, now_us: int) -> list[Execution]:
         due = []
@@ -386,6 +396,14 @@ class World:
     def run(self, count=1, **fields) -> list[str]:
         return self.submit(self.rows(count, **fields))
 
+    def set_clock(self, by_s: float) -> None:
+        """The server's wall clock is set, and the store moves what waits for a length of time."""
+        self.wall_step_s += by_s
+        self.ledger.clock_set(round(by_s * 1e6))
+        self.expiries = self.ledger.expiries()
+        self.core.clock_set(round(by_s * 1e6), self.now)
+        self.settle()
+
     def cancel(self, execution_id: str) -> str:
         outcome, node_id, token = self.ledger.cancel(execution_id)
         if outcome == "requested":
@@ -426,7 +444,7 @@ class World:
         }
         self.wake_s = None
         self.core.restore(known, running, sorted(waiting, key=str), self.now, list(self.buckets.values()))
-        self.expiries = [record.start_by_us for record in self.ledger.records.values() if record.start_by_us]
+        self.expiries = self.ledger.expiries()
         assert all(node.state is not NodeState.ONLINE for node in self.core.nodes.values())
         self.settle()
 

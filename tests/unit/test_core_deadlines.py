@@ -234,6 +234,46 @@ def test_a_critical_one_gets_the_next_free_place_although_low_ones_waited_first(
     assert [item.id for item in node.work()] == [critical]
 
 
+# --- a clock that is set --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_s", [-86_400.0, -5.0, 5.0, 86_400.0])
+def test_c12_what_waits_has_its_time_whatever_becomes_of_the_clock(world, by_s):
+    node = world.node(window=1)
+    world.run()
+    [busy] = node.work()
+    node.accept(busy)
+    late, good = world.submit([*queued(world), *queued(world, queue_timeout_s=60.0)])
+    world.advance(8.0, alive=[node])
+
+    world.set_clock(by_s)
+    world.advance(1.0, alive=[node])
+    assert (state(world, late), state(world, good)) == (State.PENDING, State.PENDING)
+    world.advance(1.5, alive=[node])
+    assert (state(world, late), state(world, good)) == (State.MISFIRED, State.PENDING)
+
+    node.report(busy)
+    [item] = node.work()
+    assert (item.id, item.start_by_us) == (good, world.ledger[good].start_by_us)
+    assert 49 * S < item.start_by_us - world.now.wall_us < 50 * S
+
+
+@pytest.mark.parametrize("by_s", [-86_400.0, 86_400.0])
+def test_c12_what_is_being_started_or_was_given_back_keeps_its_time_too(world, by_s):
+    node = world.node(window=1)
+    world.holding = True
+    [starting] = world.submit(queued(world))
+    world.set_clock(by_s)
+    world.release()
+    [item] = node.work()
+    assert item.id == starting
+
+    world.set_clock(-by_s)
+    node.reject(item)
+
+    assert 0 < world.ledger[starting].start_by_us - world.now.wall_us <= 10 * S
+
+
 # --- cancel at every state --------------------------------------------------------------------------------
 
 
