@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from schedule_zero.testbed.history import FaultKind
 from tests.faults.beside import honest_work, judged
+from tests.faults.cable import Cable
 from tests.sizes import SIZE
 from tests.support import eventually_sync
 from tests.system.bed import CHAOS, FAST, Bed
@@ -32,6 +34,14 @@ def node_from(bed: Bed, folder: Path, node_id: str = "n1") -> NodeProcess:
     # What is done to it is done to no node that the server knows.
     bed.note(node, "node:hostile")
     return node
+
+
+@pytest.fixture
+def cable(bed: Bed) -> Iterator[Cable]:
+    """To a server whose leases are long enough for a newcomer to come while a holder is silent."""
+    bed.start_server(env=FAST | {"SCHEDULE_ZERO_DISPATCH__LEASE_S": "12"})
+    with Cable(bed.server.addresses["zmq"]) as made:
+        yield made
 
 
 def holder(bed: Bed) -> int:
@@ -108,16 +118,21 @@ def test_c18_of_a_copied_state_directory_the_later_process_works_and_the_earlier
 
 
 @whole
-def test_c18_a_stopped_holder_keeps_its_name_for_its_lease_and_fences_itself_when_it_wakes(bed: Bed, tried) -> None:
+@pytest.mark.parametrize("how", ["stopped", "cut off"])
+def test_c18_a_silent_holder_keeps_its_name_for_its_lease_and_ends_when_it_is_heard_again(
+    bed: Bed, cable: Cable, tried, how: str
+) -> None:
     t = tried(PART, WHAT)
-    # A newcomer has to come while the holder is silent, and its lease not over.
-    bed.start_server(env=FAST | {"SCHEDULE_ZERO_DISPATCH__LEASE_S": "12"})
-    first = bed.start_node()
+    first = bed.start_node(server=cable.address)
     [id_] = bed.submit(1, "sleep", seconds=0.5)
     eventually_sync(lambda: bed.starts()[id_], within_s=20)
-    first.signal(signal.SIGSTOP)
+    if how == "stopped":
+        first.signal(signal.SIGSTOP)
+    else:
+        bed.faults.begin(FaultKind.PARTITION, "node:n1", "both ways")
+        cable.cut()
     eventually_sync(lambda: bed.node_state("n1") in ("suspect", "lost"), within_s=10)
-    bed.faults.begin(FaultKind.DUPLICATE, "node:n1", "a newcomer, while the holder is stopped")
+    bed.faults.begin(FaultKind.DUPLICATE, "node:n1", f"a newcomer, while the holder is {how}")
     second = node_from(bed, bed.folder / "other")
     t.faults += 1
 
@@ -126,7 +141,10 @@ def test_c18_a_stopped_holder_keeps_its_name_for_its_lease_and_fences_itself_whe
     assert (done["status"], done["attempt"]) == ("completed", 2)
     assert "is silent now" in second.output()
 
-    first.signal(signal.SIGCONT)
+    if how == "stopped":
+        first.signal(signal.SIGCONT)
+    else:
+        cable.mend()
     assert first.popen.wait(30) == 4
     assert holder(bed) == second.pid
     more = bed.submit(8, "ok")
