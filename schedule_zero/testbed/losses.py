@@ -63,12 +63,10 @@ def too_soon(m: Matched, node_id: str | None, from_us: int, next_us: int) -> flo
     Known where the node was killed or stopped: it can't have been heard later, and was heard a heartbeat before.
     Whoever takes its place proves its death, and nothing is waited for then.
     """
-    silences = [
-        fault
-        for fault in m.trouble.touching(from_us, next_us, node(node_id))
-        if fault.fault in SILENT and (fault.end_us is None or fault.end_us > next_us)
-    ]
-    if not silences:
+    faults = [fault for fault in m.trouble.touching(from_us, next_us, node(node_id)) if fault.fault in SILENT]
+    silences = [fault for fault in faults if fault.end_us is None or fault.end_us > next_us]
+    # (What becomes of the successor is another matter.)
+    if not silences or any(fault.fault is FaultKind.KILL and fault not in silences for fault in faults):
         return None
     heard_us = max(fault.begin_us for fault in silences) - round(m.terms.heartbeat_s * 1e6)
     waited_us = next_us - heard_us

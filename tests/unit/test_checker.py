@@ -690,6 +690,25 @@ def test_a_deadly_job_explains_no_loss_of_its_node_s_next_life() -> None:
     assert report.counts == {"C8 unexplained_loss": 1}, report.text()
 
 
+def test_a_successor_proves_its_node_s_death_even_if_it_is_killed_before_the_rerun_begins() -> None:
+    model = Model(9)
+    lost = model.run_of(model.one["lost"])
+    model.faults[:] = [fault for fault in model.faults if fault.target != "node:n2"]
+    again_us = KILLED[0] + 2 * S
+    for begin_us, end_us in ((KILLED[0], again_us), (again_us + 400_000, KILLED[1])):
+        model.faults.append(Fault(fault=FaultKind.KILL, target="node:n2", begin_us=begin_us, end_us=end_us))
+    model.final.node_events.append(f.NodeEvent("node.lost", "n2", again_us + 450_000))
+    lost.start_us = again_us + 500_000
+    lost.start_ns = ns(lost.start_us)
+    report = check(model.evidence(), model.final)
+    assert report.ok, report.text()
+
+    # As long as there was no successor, it is too soon.
+    model.faults[-2] = msgspec.structs.replace(model.faults[-2], end_us=KILLED[1])
+    report = check(model.evidence(), model.final)
+    assert report.counts == {"C10 early": 1}, report.text()
+
+
 def test_a_run_that_was_not_waited_for_may_leave_things_open() -> None:
     model = Model(9)
     model.row(T0 + 60 * S)
