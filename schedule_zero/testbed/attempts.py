@@ -182,8 +182,12 @@ def _lost(m: Matched, row: Row, attempt: AttemptRow, follower: AttemptRow | None
     run = next((run for run in runs if run.token == attempt.token), None)
     later = [run for run in runs if run.token > attempt.token]
     next_us = min((run.start_us for run in later), default=None)
-    if next_us is None and (follower is not None or row.token > attempt.token):
-        next_us = follower.dispatched_us if follower is not None else row.dispatched_us
+    given_us = None
+    if follower is not None or row.token > attempt.token:
+        given_us = follower.dispatched_us if follower is not None else row.dispatched_us
+    # It is given to a node before it begins there, and may have been given back once before.
+    if given_us is not None and (next_us is None or (given_us < next_us and not _stepped(m))):
+        next_us = given_us
     from_us = attempt.dispatched_us or (row.created_us if run is None else run.start_us)
     to_us = next_us or attempt.finished_us or m.until_us
     said = None

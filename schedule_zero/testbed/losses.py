@@ -65,8 +65,9 @@ def too_soon(m: Matched, node_id: str | None, from_us: int, next_us: int) -> flo
     """
     faults = [fault for fault in m.trouble.touching(from_us, next_us, node(node_id)) if fault.fault in SILENT]
     silences = [fault for fault in faults if fault.end_us is None or fault.end_us > next_us]
-    # (What becomes of the successor is another matter.)
-    if not silences or any(fault.fault is FaultKind.KILL and fault not in silences for fault in faults):
+    # It may have been replaced before; what is done to its successor is another matter.
+    replaced = any(fault.fault is FaultKind.KILL and fault not in silences for fault in faults)
+    if not silences or replaced or _by_itself(m, node_id, from_us, min(fault.begin_us for fault in silences)):
         return None
     heard_us = max(fault.begin_us for fault in silences) - round(m.terms.heartbeat_s * 1e6)
     waited_us = next_us - heard_us

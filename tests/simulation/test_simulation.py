@@ -36,6 +36,14 @@ CURED = {
     ),
     "a start on a disk that failed for a moment was told to be damaged": (93, QUICK),
     "a loss that was decided before a cancel was known was counted, and its attempt not archived": (437, QUICK),
+    "a node whose predecessor its own job had ended was stopped, and the checker took the rerun for too soon": (
+        661,
+        QUICK,
+    ),
+    "what had been given back was begun a second time after its first node was killed once more, as above": (
+        570,
+        QUICK,
+    ),
 }
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from schedule_zero.testbed import final as f
 from schedule_zero.testbed.checker import check
 from schedule_zero.testbed.history import Fault, FaultKind, Op, Phase
-from tests.unit.checker_world import INTERVAL_US, KILLED, OUTAGE, STOPPED, T0, Model, S, ns, options
+from tests.unit.checker_world import DEADLY, INTERVAL_US, KILLED, OUTAGE, STOPPED, T0, Model, S, ns, options
 
 Tamper = Callable[[Model], None]
 TAMPERINGS: dict[str, tuple[str, Tamper]] = {}
@@ -707,6 +707,26 @@ def test_a_successor_proves_its_node_s_death_even_if_it_is_killed_before_the_rer
     model.faults[-2] = msgspec.structs.replace(model.faults[-2], end_us=KILLED[1])
     report = check(model.evidence(), model.final)
     assert report.counts == {"C10 early": 1}, report.text()
+
+
+def test_what_is_done_to_the_successor_of_a_node_that_its_own_job_ended_makes_no_rerun_too_soon() -> None:
+    model = Model(9)
+    died_us = DEADLY[0]
+    row = model.row(died_us - 200_000)
+    model.run(row, died_us - 100_000, None, node="n1")
+    model.archive(row, "lost", died_us + 500_000)
+    stopped_us = died_us + 550_000
+    model.faults.append(Fault(fault=FaultKind.STOP, target="node:n1", begin_us=stopped_us, end_us=stopped_us + 300_000))
+    model.completes(row, died_us + 600_000)
+    report = check(model.evidence(), model.final)
+    assert report.ok, report.text()
+
+    # A node that no job has ended was only stopped.
+    for run in model.runs:
+        if run.action == "exit" and run.start_us == died_us:
+            run.start_us, run.start_ns = died_us + S, ns(died_us + S)
+    report = check(model.evidence(), model.final)
+    assert "C10 early" in report.counts, report.text()
 
 
 def test_a_run_that_was_not_waited_for_may_leave_things_open() -> None:
