@@ -81,6 +81,7 @@ def test_c12_the_clock_of_durations_does_not_follow_the_wall_clock(wall_clock: W
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_server_whose_clock_is_set_forward_and_back_decides_each_fire_once_and_goes_on(
     tmp_path: Path, own: Own, wall_clock: WallClock
 ) -> None:
