@@ -8,6 +8,7 @@ paused in that state, has nothing to decide after its last row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -92,7 +93,8 @@ def owed(
         if isinstance(trigger, DelayTrigger):
             _add_chain(found, trigger, version, before, until_us)
         else:
-            for span in _spans(trigger, version, until_us, lives, decided_upto, first=before is None):
+            settled = _nothing_before if before is None else partial(_settled_before, tuple(found.spans), decided_upto)
+            for span in _spans(trigger, version, until_us, lives, settled):
                 found.spans.append(Span(span.times, span.after_us, min(span.upto_us, cap_us, end_us), span.may_us))
         before = version
     return found
@@ -131,16 +133,14 @@ def _spans(
     version: Version,
     until_us: int,
     lives: Sequence[ServerRun],
-    decided_upto: Callable[[int], int | None],
-    *,
-    first: bool,
+    settled_before: Callable[[int, int], bool],
 ) -> list[Span]:
     row = version.schedule
     may_us = until_us if version.to_us is None else min(version.to_us, until_us)
     after_us, upto_us = version.from_us, may_us
     first_us = first_fire(trigger, version.from_us)
-    if first_us is not None and first_us <= after_us and (first or (decided_upto(after_us) or 0) < first_us):
-        # A date that had passed when its schedule was made is due nevertheless; unless more is decided already.
+    if first_us is not None and first_us <= after_us and not settled_before(first_us, after_us):
+        # A date that had passed when its schedule was made is due nevertheless.
         after_us = first_us - 1
     if version.to_us is not None and row.next_fire_us is not None:
         # After the clock was set back, more is decided than the time of its end says.
@@ -154,6 +154,26 @@ def _spans(
         unsure_us = next((us for us in starts if us <= may_us and version.to_us < us + START_SLACK_US), may_us + 1)
         upto_us = min(upto_us, max(after_us, unsure_us - 1))
     return [Span(trigger.bound(*starts), after_us, upto_us, may_us)]
+
+
+def _nothing_before(_first_us: int, _after_us: int) -> bool:
+    """It is the first version."""
+    return False
+
+
+def _settled_before(
+    earlier: Sequence[Span], decided_upto: Callable[[int], int | None], first_us: int, after_us: int
+) -> bool:
+    """Whether a date that had passed was no business of a version that began at ``after_us``: more was decided already,
+    or an earlier version answers for this very time.
+    """
+    decided_us = decided_upto(after_us) or 0
+    if decided_us != first_us:
+        return decided_us > first_us
+    # The row may be its own.
+    return any(
+        span.after_us < first_us <= span.upto_us and span.times.next_after(first_us - 1) == first_us for span in earlier
+    )
 
 
 def has_ended(row: Schedule, trigger: Trigger) -> bool:

@@ -169,6 +169,25 @@ async def test_a_date_is_expected_once_even_if_it_had_passed_when_it_was_asked_f
         assert outcomes(await server.ledger("a")) == [FireOutcome.CAUGHT_UP]
 
 
+async def test_a_second_date_that_had_passed_when_it_was_asked_for_is_expected_as_well(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with life(tmp_path, clock) as server:
+        first = {"type": "date", "run_date": clock.wall_us() / 1e6 + 20}
+        await server.put("a", first)
+        await server.go(60)
+        await server.put("a", {"type": "date", "run_date": clock.wall_us() / 1e6 - 0.25})
+        await server.go(60)
+        await in_order(server, 2)
+
+        # What is decided is not asked for again: neither the same date, nor one before it.
+        await server.put("a", {"type": "date", "run_date": clock.wall_us() / 1e6 - 60.25})
+        await server.go(60)
+        await server.put("a", first)
+        await server.go(60)
+        await in_order(server, 2)
+
+
 async def test_after_its_last_run_nothing_is_expected(tmp_path: Path, clock: ManualClock) -> None:
     async with life(tmp_path, clock) as server:
         await server.put("a", MINUTELY, policies={"max_fires": 3})
