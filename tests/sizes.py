@@ -18,7 +18,7 @@ class Size(Struct, frozen=True):
     stops: int
     # Of each sweep over system calls: so many points.
     sweep: int | None
-    # Of the writes of a first start, a few hundred with a start for each: every so-manieth.
+    # Of the writes of a first start, a few hundred with a start for each: every so many.
     stride: int
     # Times that a link is cut, in each way in which one can be.
     cuts: int
@@ -34,6 +34,10 @@ class Size(Struct, frozen=True):
     peers: int
     # Simulated worlds.
     seeds: int
+
+    def first_start_step(self, call: str) -> int:
+        """From one point of a sweep over a first start to the next."""
+        return self.stride if call == "pwrite64" else 1
 
 
 SIZES = {

@@ -72,7 +72,7 @@ class MomentTimer(Generic[T]):
         self._timer: asyncio.TimerHandle | None = None
         self._due_us: int | None = None
         self._busy = False
-        # The moments have been moved since the store was asked for the next one.
+        # The moments have been moved since the verb was submitted.
         self._moved = False
         self._task: asyncio.Task[int | None] | None = None
 
@@ -151,9 +151,6 @@ class MomentTimer(Generic[T]):
         error = task.exception()
         if error is not None:
             self._again(error)
-            return
-        if self._moved:
-            self._release()
             return
         next_us = task.result()
         if next_us is not None:

@@ -8,7 +8,6 @@ paused in that state, has nothing to decide after its last row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -93,8 +92,8 @@ def owed(
         if isinstance(trigger, DelayTrigger):
             _add_chain(found, trigger, version, before, until_us)
         else:
-            settled = _nothing_before if before is None else partial(_settled_before, tuple(found.spans), decided_upto)
-            for span in _spans(trigger, version, until_us, lives, settled):
+            earlier = None if before is None else found.spans
+            for span in _spans(trigger, version, until_us, lives, decided_upto, earlier):
                 found.spans.append(Span(span.times, span.after_us, min(span.upto_us, cap_us, end_us), span.may_us))
         before = version
     return found
@@ -133,14 +132,20 @@ def _spans(
     version: Version,
     until_us: int,
     lives: Sequence[ServerRun],
-    settled_before: Callable[[int, int], bool],
+    decided_upto: Callable[[int], int | None],
+    earlier: Sequence[Span] | None,
 ) -> list[Span]:
+    """``earlier``: what the versions before it answer for; None: it is the first."""
     row = version.schedule
     may_us = until_us if version.to_us is None else min(version.to_us, until_us)
     after_us, upto_us = version.from_us, may_us
     first_us = first_fire(trigger, version.from_us)
-    if first_us is not None and first_us <= after_us and not settled_before(first_us, after_us):
-        # A date that had passed when its schedule was made is due nevertheless.
+    if (
+        first_us is not None
+        and first_us <= after_us
+        and (earlier is None or not _settled(first_us, decided_upto(after_us) or 0, earlier))
+    ):
+        # A date that had passed when its schedule was made is due nevertheless; unless more is decided already.
         after_us = first_us - 1
     if version.to_us is not None and row.next_fire_us is not None:
         # After the clock was set back, more is decided than the time of its end says.
@@ -156,18 +161,10 @@ def _spans(
     return [Span(trigger.bound(*starts), after_us, upto_us, may_us)]
 
 
-def _nothing_before(_first_us: int, _after_us: int) -> bool:
-    """It is the first version."""
-    return False
-
-
-def _settled_before(
-    earlier: Sequence[Span], decided_upto: Callable[[int], int | None], first_us: int, after_us: int
-) -> bool:
-    """Whether a date that had passed was no business of a version that began at ``after_us``: more was decided already,
-    or an earlier version answers for this very time.
+def _settled(first_us: int, decided_us: int, earlier: Sequence[Span]) -> bool:
+    """Whether a date is no business of the version that asks for it: more was decided already, or an earlier version
+    answers for this very time.
     """
-    decided_us = decided_upto(after_us) or 0
     if decided_us != first_us:
         return decided_us > first_us
     # The row may be its own.

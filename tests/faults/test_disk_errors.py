@@ -151,7 +151,7 @@ def start_points(call: str) -> Iterator[BadCall]:
         yield BadCall(call, 2, "EIO", sticky=True)
         return
     errors, sticky = cycle(ERRORS), cycle((False, False, True, True))
-    for n in range(1, NO_END, SIZE.stride if call == "pwrite64" else 1):
+    for n in range(1, NO_END, SIZE.first_start_step(call)):
         yield BadCall(call, n, next(errors), sticky=next(sticky))
 
 

@@ -54,9 +54,9 @@ def shares(calls: tuple[str, ...]) -> list[tuple[str, int]]:
     return [(call, first) for call in calls for first in range(1, SHARES.get(call, 1) + 1)]
 
 
-def sweep(call: str, first: int, stride: int = 1) -> Iterator[Point]:
-    """Every point of a call, or of a share; with a stride, every so-manieth of these."""
-    return (Point(call, n) for n in count(first, SHARES.get(call, 1) * stride))
+def sweep(call: str, first: int, step: int = 1) -> Iterator[Point]:
+    """Every point of a call, or of a share; with a step, one in so many of these."""
+    return (Point(call, n) for n in count(first, SHARES.get(call, 1) * step))
 
 
 class Sweep:
@@ -272,8 +272,8 @@ def test_a_node_killed_amid_a_write_loses_no_result(node_sweep):
 @pytest.mark.skipif(not WHOLE, reason="a sample is made")
 @pytest.mark.parametrize(("call", "first"), shares(FIRST_CALLS))
 def test_a_server_killed_at_every_write_of_its_first_start_starts_again(firsts, call, first):
-    stride = SIZE.stride if call == "pwrite64" else 1
-    assert any(not firsts.hit(point) for point in sweep(call, first, stride))
+    step = SIZE.first_start_step(call)
+    assert any(not firsts.hit(point) for point in sweep(call, first, step))
 
 
 @pytest.mark.skipif(not WHOLE, reason="a sample is made")

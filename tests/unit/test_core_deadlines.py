@@ -8,7 +8,8 @@ from schedule_zero.job_options import JobOptions
 from schedule_zero.model import AttemptOutcome, Execution, State
 from schedule_zero.rules.birth import equip
 from schedule_zero.rules.options import Source
-from tests.unit.core_world import World
+from schedule_zero.wire.messages import DispatchItem
+from tests.unit.core_world import Peer, World
 
 S = 1_000_000
 
@@ -23,6 +24,15 @@ def queued(world: World, count: int = 1, queue_timeout_s: float = 10.0, **said) 
     for row in rows:
         equip(row, JobOptions(queue_timeout_s=queue_timeout_s, **said), JobOptions(), Source.SUBMISSION)
     return rows
+
+
+def occupied(world: World) -> tuple[Peer, DispatchItem]:
+    """A node that has room for one job, and has begun one."""
+    node = world.node(window=1)
+    world.run()
+    [busy] = node.work()
+    node.accept(busy)
+    return node, busy
 
 
 def state(world: World, id_: str) -> State:
@@ -42,10 +52,7 @@ def test_what_waits_for_a_node_for_too_long_is_misfired_when_its_time_has_come(w
 
 
 def test_what_is_in_memory_when_its_time_is_over_is_not_sent(world):
-    node = world.node(window=1)
-    world.run()
-    [busy] = node.work()
-    node.accept(busy)
+    node, busy = occupied(world)
     late, good = world.submit([*queued(world), *queued(world, queue_timeout_s=60.0)])
 
     world.advance(10.0, alive=[node])
@@ -56,10 +63,7 @@ def test_what_is_in_memory_when_its_time_is_over_is_not_sent(world):
 
 
 def test_a_start_that_is_decided_after_the_deadline_is_refused_although_the_timer_is_late(world):
-    node = world.node(window=1)
-    world.run()
-    [busy] = node.work()
-    node.accept(busy)
+    node, busy = occupied(world)
     [late] = world.submit(queued(world))
     world.expire = lambda: None
 
@@ -200,10 +204,7 @@ def test_a_thousand_jobs_and_more_at_once_each_end_once(world):
 
 def test_what_is_less_important_does_not_starve_behind_a_stream_of_what_is_more(world):
     """Priority inversion: a low one that holds nobody up, and yet must come; a minute is worth a step."""
-    node = world.node(window=1)
-    world.run()
-    [busy] = node.work()
-    node.accept(busy)
+    node, busy = occupied(world)
     [low] = world.submit(world.rows(1, priority=1, created_us=world.now.wall_us))
     order: list[str] = []
     for _ in range(40):
@@ -221,10 +222,7 @@ def test_what_is_less_important_does_not_starve_behind_a_stream_of_what_is_more(
 
 
 def test_a_critical_one_gets_the_next_free_place_although_low_ones_waited_first(world):
-    node = world.node(window=1)
-    world.run()
-    [busy] = node.work()
-    node.accept(busy)
+    node, busy = occupied(world)
     world.submit(world.rows(50, priority=1, created_us=world.now.wall_us))
     world.advance(10.0, alive=[node])
     [critical] = world.submit(world.rows(1, priority=15, created_us=world.now.wall_us))
@@ -239,10 +237,7 @@ def test_a_critical_one_gets_the_next_free_place_although_low_ones_waited_first(
 
 @pytest.mark.parametrize("by_s", [-86_400.0, -5.0, 5.0, 86_400.0])
 def test_c12_what_waits_has_its_time_whatever_becomes_of_the_clock(world, by_s):
-    node = world.node(window=1)
-    world.run()
-    [busy] = node.work()
-    node.accept(busy)
+    node, busy = occupied(world)
     late, good = world.submit([*queued(world), *queued(world, queue_timeout_s=60.0)])
     world.advance(8.0, alive=[node])
 
