@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -30,12 +31,16 @@ class FreezeBook:
         self.loaded = False
         # The end of the latest one that is over, or in force with an end.
         self._last_to_us = 0
+        self._loading = asyncio.Lock()
 
     async def load(self) -> None:
         """Read them; to be called at the start and after each change."""
-        self._all = await self._store.read(store_freezes.all_freezes)
-        self.loaded = True
-        self._last_to_us = max((freeze.to_us for freeze in self._all if freeze.to_us is not None), default=0)
+        # One after the other: of two at once, the one that read before a freeze could come back after the one that
+        # read it, and what fires would know nothing of it.
+        async with self._loading:
+            self._all = await self._store.read(store_freezes.all_freezes)
+            self.loaded = True
+            self._last_to_us = max((freeze.to_us for freeze in self._all if freeze.to_us is not None), default=0)
 
     def at(self, now_us: int) -> Freeze | None:
         """The one in force."""
