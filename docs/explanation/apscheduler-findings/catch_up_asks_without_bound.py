@@ -39,7 +39,7 @@ async def main():
         trigger = Counted(seconds=0.01, start_time=datetime.now(UTC) - timedelta(minutes=10))
         await scheduler.add_schedule(job, trigger, id="fast")
         await scheduler.start_in_background()
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(10):
             while (await scheduler.get_schedule("fast")).last_fire_time is None:
                 await asyncio.sleep(0.01)
     other.cancel()

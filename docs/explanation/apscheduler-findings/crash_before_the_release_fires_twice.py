@@ -13,7 +13,7 @@ import sys
 import tempfile
 from datetime import UTC, datetime
 
-from apscheduler import AsyncScheduler, SchedulerRole
+from apscheduler import AsyncScheduler, JobAdded, SchedulerRole
 from apscheduler.datastores.sqlalchemy import SQLAlchemyDataStore
 from apscheduler.triggers.interval import IntervalTrigger
 
@@ -29,10 +29,14 @@ def job():
 
 async def run(store):
     # The same identity, so that the second takes up at once what the first had acquired.
-    async with AsyncScheduler(store, identity="one", role=SchedulerRole.scheduler) as scheduler:
+    role = SchedulerRole.scheduler
+    async with AsyncScheduler(store, identity="one", role=role, cleanup_interval=None) as scheduler:
+        added = asyncio.Event()
+        scheduler.subscribe(lambda _: added.set(), JobAdded)
         await scheduler.add_schedule(job, IntervalTrigger(hours=1, start_time=datetime.now(UTC)), id="a")
         await scheduler.start_in_background()
-        await asyncio.sleep(0.5)
+        await asyncio.wait([asyncio.create_task(added.wait())], timeout=2)
+        await asyncio.sleep(0.3)
         return [one.scheduled_fire_time for one in await scheduler.get_jobs()]
 
 

@@ -19,7 +19,7 @@ async def job():
 
 
 async def main():
-    async with AsyncScheduler(cleanup_interval=None) as scheduler, asyncio.timeout(4):
+    async with AsyncScheduler(cleanup_interval=None) as scheduler, asyncio.timeout(10):
         await scheduler.start_in_background()
         jobs = [await scheduler.add_job(job, result_expiration_time=60) for _ in range(6)]
         await asyncio.sleep(0.3)

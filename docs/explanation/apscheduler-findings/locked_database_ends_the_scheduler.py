@@ -30,12 +30,13 @@ async def main(folder):
     intruder = sqlite3.connect(f"{folder}/jobs.db", isolation_level=None)
     ended = None
     try:
-        async with AsyncScheduler(SQLAlchemyDataStore(engine), role=SchedulerRole.scheduler) as scheduler:
+        store = SQLAlchemyDataStore(engine)
+        async with AsyncScheduler(store, role=SchedulerRole.scheduler, cleanup_interval=None) as scheduler:
             await scheduler.add_schedule(job, IntervalTrigger(seconds=0.05, start_time=datetime.now(UTC)))
             await scheduler.start_in_background()
             intruder.execute("BEGIN IMMEDIATE")
             try:
-                await asyncio.sleep(0.5)  # here the program would do its own work
+                await asyncio.sleep(3)  # here the program would do its own work
             except asyncio.CancelledError:
                 ended = "OperationalError ended the scheduler and cancelled the program"
                 raise

@@ -25,7 +25,10 @@ async def main():
     async with AsyncScheduler() as scheduler:
         await scheduler.add_schedule(job, DateTrigger(datetime.now(UTC)), max_jitter=60)
         await scheduler.start_in_background()
-        await asyncio.sleep(0.3)
+        for _ in range(40):
+            await asyncio.sleep(0.05)
+            if early:
+                break
 
 
 asyncio.run(main())

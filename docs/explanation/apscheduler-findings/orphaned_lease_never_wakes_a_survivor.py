@@ -19,18 +19,27 @@ from apscheduler.triggers.interval import IntervalTrigger
 LEASE = timedelta(seconds=1)
 
 
+class Store(SQLAlchemyDataStore):
+    crashed = False
+
+    async def acquire_schedules(self, scheduler_id, lease_duration, limit):
+        """Another scheduler is a moment quicker than the survivor; then it crashes."""
+        if not self.crashed:
+            self.crashed = True
+            assert len(await super().acquire_schedules("crashed", LEASE, limit)) == 1
+        return await super().acquire_schedules(scheduler_id, lease_duration, limit)
+
+
 def job():
     pass
 
 
 async def main(folder):
-    store = SQLAlchemyDataStore(f"sqlite:///{folder}/jobs.db")
+    store = Store(f"sqlite:///{folder}/jobs.db")
     async with AsyncScheduler(
         store, identity="survivor", role=SchedulerRole.scheduler, lease_duration=LEASE, cleanup_interval=None
     ) as scheduler:
         await scheduler.add_schedule(job, IntervalTrigger(hours=1, start_time=datetime.now(UTC)))
-        # What a scheduler does first with a due schedule; then it crashes.
-        assert len(await store.acquire_schedules("crashed", LEASE, 100)) == 1
         await scheduler.start_in_background()
         await asyncio.sleep(LEASE.total_seconds() + 0.7)
         return len(await scheduler.get_jobs())

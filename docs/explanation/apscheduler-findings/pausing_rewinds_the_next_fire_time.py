@@ -10,7 +10,7 @@ Needs: pip install "apscheduler[sqlalchemy]" sniffio
 import asyncio
 import sys
 import tempfile
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from apscheduler import AsyncScheduler, SchedulerRole
 from apscheduler.datastores.sqlalchemy import SQLAlchemyDataStore
@@ -21,6 +21,8 @@ class Store(SQLAlchemyDataStore):
     async def get_schedules(self, ids=None):
         """The schedule fires after pause_schedule has read it, and before it writes."""
         answer = await super().get_schedules(ids)
+        if not released.is_set():
+            await scheduler.start_in_background()
         await released.wait()
         return answer
 
@@ -35,16 +37,14 @@ def job():
 
 
 async def main(folder):
-    global released
+    global released, scheduler
     released = asyncio.Event()
     store = Store(f"sqlite:///{folder}/jobs.db")
-    async with AsyncScheduler(store, role=SchedulerRole.scheduler) as scheduler, asyncio.timeout(4):
-        soon = datetime.now(UTC) + timedelta(seconds=0.3)
-        await scheduler.add_schedule(job, IntervalTrigger(hours=1, start_time=soon), id="a")
-        await scheduler.start_in_background()
+    async with AsyncScheduler(store, role=SchedulerRole.scheduler, cleanup_interval=None) as scheduler:
+        await scheduler.add_schedule(job, IntervalTrigger(hours=1, start_time=datetime.now(UTC)), id="a")
         await scheduler.pause_schedule("a")
         await scheduler.unpause_schedule("a")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.7)
         return [one.scheduled_fire_time for one in await scheduler.get_jobs()]
 
 

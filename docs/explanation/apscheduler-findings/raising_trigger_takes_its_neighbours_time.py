@@ -42,7 +42,7 @@ async def main():
         await scheduler.add_schedule(job, hourly, id="neighbour")
         await scheduler.add_schedule(job, OnceThenRaise(), id="raising")
         await scheduler.start_in_background()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(10):
             while (await scheduler.get_schedule("neighbour")).last_fire_time is None:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)  # both are released one after the other

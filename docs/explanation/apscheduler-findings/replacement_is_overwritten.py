@@ -35,10 +35,10 @@ async def main(folder):
     global scheduler, released
     released = asyncio.Event()
     store = Store(f"sqlite:///{folder}/jobs.db")
-    async with AsyncScheduler(store, role=SchedulerRole.scheduler) as scheduler:
+    async with AsyncScheduler(store, role=SchedulerRole.scheduler, cleanup_interval=None) as scheduler:
         await scheduler.add_schedule(job, IntervalTrigger(hours=1, start_time=datetime.now(UTC)), id="a", args=["old"])
         await scheduler.start_in_background()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(10):
             await released.wait()
         return await scheduler.get_schedule("a")
 

@@ -14,12 +14,11 @@ import tempfile
 from apscheduler import AsyncScheduler
 from apscheduler.datastores.sqlalchemy import SQLAlchemyDataStore
 
-may_end = asyncio.Event()
 ran = []
 
 
 async def slow():
-    await may_end.wait()
+    await asyncio.sleep(60)
 
 
 async def quick():
@@ -34,12 +33,7 @@ async def main(folder):
         await scheduler.add_job(quick)
         await scheduler.start_in_background()
         await asyncio.sleep(0.7)
-        answer = bool(ran)
-        may_end.set()
-        async with asyncio.timeout(3):
-            while await scheduler.get_jobs():
-                await asyncio.sleep(0.02)
-        return answer
+        return bool(ran)
 
 
 with tempfile.TemporaryDirectory() as folder:

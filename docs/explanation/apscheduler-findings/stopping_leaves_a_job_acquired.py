@@ -31,7 +31,8 @@ async def main(folder):
         await scheduler.start_in_background()
         await began.wait()
         await scheduler.stop()
-        await asyncio.sleep(0.3)
+        while not outcomes:
+            await asyncio.sleep(0.02)
         return len(await scheduler.get_jobs())
 
 
