@@ -1,6 +1,7 @@
 """The defects of APScheduler 4.0.0a6 that were found by trying it, and how ours comes through each of them.
 
-The letters are those of the notes from which this list comes (``B4`` …). Where a test can show the defect of the
+The letters are those of the notes from which this list comes (``B4`` …); each with a script that shows it is in
+``docs/explanation/apscheduler-findings.md``. Where a test can show the defect of the
 original in a line, it does, so that one notices when a newer release no longer has it.
 """
 
@@ -367,7 +368,7 @@ def test_b20_an_interval_has_milliseconds_and_a_minimum() -> None:
 
 
 def test_b21_a_calendar_interval_does_not_skip_a_day_after_a_gap_at_midnight() -> None:
-    """Theirs: in Beirut, where clocks jump from 0:00 to 1:00, the day after the change is left out."""
+    """Theirs leaves out the day itself, and where the gap reaches midnight (Nuuk, 23:00 to 0:00) the day after, too."""
     trigger = parse_trigger(
         {"type": "calendar", "days": 1, "at": "00:00", "timezone": "Asia/Beirut", "start_date": "2027-03-01"}
     )
