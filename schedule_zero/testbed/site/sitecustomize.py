@@ -1,7 +1,7 @@
 """Python runs this at the start of each process that has this folder in PYTHONPATH: its wall clock goes fast.
 
 ``SOAK_CLOCK`` has three numbers: at which second of CLOCK_BOOTTIME the clock showed which microsecond, and how many
-times as fast it goes. Replaced is what the product and APScheduler's loop ask for the time; see tests/soak/clock.py.
+times as fast it goes. Replaced is what the product and APScheduler's loop ask for the time; see testbed/fast_clock.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def install(began_s: float, began_us: int, speedup: float) -> None:
     def wall_us(_self: object = None) -> int:
         return began_us + round((time.clock_gettime(time.CLOCK_BOOTTIME) - began_s) * speedup * 1e6)
 
-    product.SystemClock.wall_us = wall_us  # type: ignore[method-assign]
+    product.SystemClock.wall_us = wall_us  # type: ignore[method-assign, assignment]
 
     if any("schedule-zero-server" in word for word in sys.orig_argv):
         import apscheduler._schedulers.async_ as scheduler_module
@@ -33,7 +33,7 @@ def install(began_s: float, began_us: int, speedup: float) -> None:
                 us = wall_us()
                 return datetime.fromtimestamp(us // 1_000_000, tz or UTC).replace(microsecond=us % 1_000_000)
 
-        scheduler_module.datetime = Moment  # type: ignore[misc]
+        scheduler_module.datetime = Moment  # type: ignore[attr-defined]
 
         from schedule_zero.store import clock_steps
 

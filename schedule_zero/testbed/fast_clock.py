@@ -7,14 +7,19 @@ at the time, 3,000 times a second. So the processes are the real commands with o
 the fast clock; leases, heartbeats, timeouts, periodic chores and sleeps by the machine's.
 
 All evidence of a run is in the fast clock's time. What was measured by the monotonic one is multiplied: a second of
-the machine is ``speedup`` seconds of the run, for a lease as for a fire, so that the checker can compare them.
+the machine is ``speedup`` seconds of the run, for a lease as for a fire, so that the checker can compare them
+(``for_checker``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from msgspec import structs
+
 from schedule_zero.clock import SystemClock
+from schedule_zero.testbed.history import Evidence, JobLine
 
 SITE = Path(__file__).parent / "site"
 
@@ -40,3 +45,19 @@ class FastClock:
     def hours(self) -> float:
         """How many the run has lasted."""
         return (self._machine.mono_s() - self._began_s) * self.speedup / 3600
+
+
+# What the checker has to be told in the run's time.
+_MEASURED = ("heartbeat_s", "lost_s", "lease_s", "lease_margin_s", "late_s", "margin_s")
+
+
+def for_checker(evidence: Evidence, speedup: float) -> None:
+    """Put terms and ledger, as they were measured by the machine's monotonic clock, into the run's time."""
+    terms = evidence.terms
+    evidence.terms = structs.replace(terms, **{name: getattr(terms, name) * speedup for name in _MEASURED})
+    evidence.ledger = _faster(evidence.ledger, speedup)
+
+
+def _faster(lines: Iterable[JobLine], speedup: float) -> Iterator[JobLine]:
+    """The monotonic clock of the jobs in the run's time (``FastClock.mono_s``)."""
+    return (structs.replace(line, mono_ns=round(line.mono_ns * speedup)) for line in lines)

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from schedule_zero.clock import SystemClock
-from tests.soak.clock import FastClock
+from schedule_zero.testbed.fast_clock import FastClock
 
 SPEEDUP = 1000.0
 CODE = "from schedule_zero.clock import SystemClock as C; c = C(); print(c.wall_us(), c.mono_s())"
