@@ -1,4 +1,4 @@
-"""Real servers and nodes: started from their commands, known by pid, ended and stopped at will, each such thing noted."""
+"""Real servers and nodes: started from their commands, known by pid, ended and stopped at will, each on record."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Process:
     def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
         self.log = log
         with log.open("ab") as output:
-            self.popen = subprocess.Popen(  # noqa: S603 - our own commands
+            self.popen = subprocess.Popen(
                 command,
                 stdout=output,
                 stderr=subprocess.STDOUT,

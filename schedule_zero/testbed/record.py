@@ -1,4 +1,4 @@
-"""What a run of the test bed leaves behind: ``report.json``, and the pages that are made of it. The schema of ``compare``."""
+"""What a run of the test bed leaves behind: ``report.json`` (what ``compare`` reads), of which the pages are made."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ async def _played(stage: Stage, sampler: Sampler, limits: Limits) -> Seen:
     async def play() -> Seen:
         await stage.scenario.drive(stage)
         await stage.until(stage.settled, SETTLE_S)
-        left = [row.id for row in (await stage._schedules()).schedules]
+        left = [row.id for row in (await stage.schedules()).schedules]
         return await stage.seen(left)
 
     async with asyncio.timeout(limits.max_execution_time_s):

@@ -113,7 +113,7 @@ class Stage:
     async def clean(self) -> list[str]:
         """Delete what schedules it left; their ids."""
         left: list[str] = []
-        while ids := [row.id for row in (await self._schedules()).schedules]:
+        while ids := [row.id for row in (await self.schedules()).schedules]:
             left += await self.client.delete_schedules(ids)
         return left
 
