@@ -48,7 +48,7 @@ _clients: dict[int, AsyncClient] = {}
 
 
 def client() -> Any:
-    """The client of an ``async`` job: ``AsyncClient`` of the server whose node runs it, one for each loop of a process."""
+    """The client of an ``async`` job: of the server whose node runs it, one for each loop of a process."""
     found = CLIENT.get(None)
     if found is not None:
         return found

@@ -117,7 +117,7 @@ class Stage:
             left += await self.client.delete_schedules(ids)
         return left
 
-    async def _schedules(self) -> Any:
+    async def schedules(self) -> Any:
         return await self.client.schedules(handler_id=self.scenario.handler_id, limit=PAGE)
 
     async def seen(self, left: list[str]) -> Seen:
