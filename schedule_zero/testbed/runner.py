@@ -25,9 +25,8 @@ from msgspec import Struct
 from schedule_zero.errors import ScheduleZeroError
 from schedule_zero.testbed import record
 from schedule_zero.testbed.catalogue import target
-from schedule_zero.testbed.history import Fault
+from schedule_zero.testbed.history import Fault, Run
 from schedule_zero.testbed.installation import Installation
-from schedule_zero.testbed.matching import Run
 from schedule_zero.testbed.record import FaultWindow, Figures, Machine, Outcome, ScenarioReport
 from schedule_zero.testbed.sampling import Sampler, TooLarge
 from schedule_zero.testbed.scenario import Measure, Scenario, ScenarioParams, Seen, Series

@@ -40,7 +40,7 @@ from typing import Any, ClassVar, Protocol
 from msgspec import Struct, field
 
 from schedule_zero import AsyncClient, BaseHandler
-from schedule_zero.testbed.matching import Run
+from schedule_zero.testbed.history import Run
 
 # Set by a subject that is no node.
 CLIENT: ContextVar[Any] = ContextVar("client")

@@ -11,9 +11,8 @@ from typing import Any
 
 from schedule_zero.client.records import OVER
 from schedule_zero.errors import BadRequest
-from schedule_zero.testbed.history import JobLine, Side, read_lines
+from schedule_zero.testbed.history import JobLine, Run, Side, read_lines
 from schedule_zero.testbed.installation import Installation
-from schedule_zero.testbed.matching import Run
 from schedule_zero.testbed.scenario import Held, Scenario, ScenarioParams, Seen
 
 PAGE = 500
