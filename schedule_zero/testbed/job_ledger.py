@@ -48,6 +48,14 @@ class Attempt(Protocol):
 ATTEMPT: ContextVar[Attempt] = ContextVar("attempt")
 
 
+def this_attempt() -> Attempt:
+    """The attempt that this code runs for."""
+    try:
+        return ATTEMPT.get()
+    except LookupError:
+        return current_job()
+
+
 class Returns:
     """What a job is about to return, for the line of its end."""
 
@@ -80,10 +88,7 @@ def entered(action: str, *, sync: bool = True) -> Iterator[Returns]:
 
 
 def _note(path: str, action: str, side: Side, sync: bool, **end: Any) -> None:
-    try:
-        ctx = ATTEMPT.get()
-    except LookupError:
-        ctx = current_job()
+    ctx = this_attempt()
     line = JobLine(
         event=side,
         action=action,

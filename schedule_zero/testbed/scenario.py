@@ -40,11 +40,13 @@ from typing import Any, ClassVar, Protocol
 from msgspec import Struct, field
 
 from schedule_zero import AsyncClient, BaseHandler
+from schedule_zero.clock import SystemClock
 from schedule_zero.testbed.history import Run
 
 # Set by a subject that is no node.
 CLIENT: ContextVar[Any] = ContextVar("client")
 _clients: dict[int, AsyncClient] = {}
+_clock = SystemClock()
 
 
 def client() -> Any:
@@ -56,6 +58,11 @@ def client() -> Any:
     if loop not in _clients:
         _clients[loop] = AsyncClient()
     return _clients[loop]
+
+
+def now_us() -> int:
+    """The wall clock as a job sees it: that of its scheduler, also where it goes fast."""
+    return _clock.wall_us()
 
 
 # Evidence that is shown for each invariant; the rest is counted.
@@ -136,6 +143,18 @@ class Ground(Protocol):
     async def stop(self, target: str, seconds: float) -> None:
         """SIGSTOP, and SIGCONT so much later (seconds of the machine). Only where ``does_harm``."""
         ...
+
+
+async def gone_or_quiet(ground: Ground, scenario: type[Scenario], *, since_us: int, quiet_s: float) -> bool:
+    """Of jobs that delete their own schedules in the end: whether those are gone, or nothing has begun for so long.
+
+    In the second case something is lost, and ``judge`` can say what; waiting longer would only hang.
+    """
+    runs = ground.runs()
+    newest_us = max((run.start_us for run in runs), default=since_us)
+    if ground.now_us() - newest_us > quiet_s * 1e6:
+        return True
+    return not (await ground.client.schedules(handler_id=scenario.handler_id)).schedules
 
 
 class Held(Struct):
