@@ -19,7 +19,7 @@ from schedule_zero.clock import Clock, SystemClock
 from schedule_zero.errors import ScheduleZeroError
 from schedule_zero.testbed import final
 from schedule_zero.testbed.checker import check
-from schedule_zero.testbed.fast_clock import FastClock, for_checker
+from schedule_zero.testbed.fast_clock import FastClock, change_after, for_checker
 from schedule_zero.testbed.history import FAULTS, LEDGER, SERVER, FaultLog, read_evidence, terms_of
 from schedule_zero.testbed.job_ledger import LEDGER as LEDGER_VARIABLE
 from schedule_zero.testbed.processes import NodeProcess, Process, ServerProcess
@@ -29,6 +29,8 @@ POLL_S = 0.05
 READY_S = 60.0
 # On a fast clock what is so late, in seconds of the machine, is simply run.
 GRACE_S = 20
+# So long before the clocks of Europe are changed a fast clock begins, in its own seconds.
+EVE_S = 4500.0
 
 
 class Harmless(ScheduleZeroError):
@@ -55,7 +57,7 @@ class Installation:
         self.folder = folder
         self.nodes = tuple(nodes)
         self.speedup = speedup
-        self.clock: Clock = SystemClock() if speedup == 1.0 else FastClock(speedup)
+        self.clock: Clock = SystemClock() if speedup == 1.0 else _fast_clock(speedup, folder)
         self.ledger_file = folder / LEDGER
         self.faults = FaultLog(folder / FAULTS, self.clock)
         self.processes: dict[str, Process] = {}
@@ -93,6 +95,8 @@ class Installation:
         else:
             await self._start_server()
         await asyncio.gather(*(self._start_node(name) for name in self.nodes))
+        if isinstance(self.clock, FastClock):
+            self.clock.go()
 
     async def close(self) -> None:
         """End whatever is ours."""
@@ -202,6 +206,13 @@ class Installation:
         if isinstance(self.clock, FastClock):
             for_checker(evidence, self.clock.speedup)
         return check(evidence, final.load(self.server.state_dir))
+
+
+def _fast_clock(speedup: float, folder: Path) -> FastClock:
+    """Goes fast once everybody is there, and begins shortly before the clocks are changed: some scenario wants that."""
+    eve_us = round(EVE_S * 1e6)
+    began_us = change_after(SystemClock().wall_us() + eve_us, "Europe/Berlin") - eve_us
+    return FastClock(speedup, began_us=began_us, held=folder / "clock")
 
 
 def _env_of(clock: Clock) -> dict[str, str]:

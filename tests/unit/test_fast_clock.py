@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +41,35 @@ def test_evidence_measured_by_either_clock_is_in_one_time() -> None:
     while clock.wall_us() < wall_us + 10_000_000:
         pass
     assert clock.mono_s() - mono_s == pytest.approx((clock.wall_us() - wall_us) / 1e6, abs=5)
+
+
+def test_a_clock_that_is_held_goes_as_the_machine_s_until_it_is_let_go(tmp_path: Path) -> None:
+    began_us = 1_800_000_000_000_000
+    clock = FastClock(SPEEDUP, began_us=began_us, held=tmp_path / "a clock")
+    watching = subprocess.Popen(
+        [sys.executable, "-c", "import sys\n" + CODE.replace("print", "\nfor _ in sys.stdin: print") + "\n"],
+        env={**os.environ, **clock.env, "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stdin is not None
+    assert watching.stdout is not None
+
+    def seen_by_the_process() -> int:
+        watching.stdin.write("\n")
+        watching.stdin.flush()
+        return int(watching.stdout.readline().split()[0])
+
+    with watching:
+        slow_us = seen_by_the_process()
+        # (Of the machine: it took no minute to get there, let alone a thousand.)
+        assert began_us <= slow_us <= clock.wall_us() < began_us + 60_000_000
+        clock.go()
+        clock.go()
+        before_us = clock.wall_us()
+        fast_us = seen_by_the_process()
+        assert before_us <= fast_us <= clock.wall_us()
+        time.sleep(0.1)
+        assert clock.wall_us() - fast_us >= 0.1 * SPEEDUP * 1e6
+        watching.stdin.close()
