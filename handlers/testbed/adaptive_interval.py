@@ -30,7 +30,7 @@ class AdaptiveInterval(Scenario):
 
     handler_id = "adaptive_interval"
 
-    class Params(ScenarioParams):
+    class Params(ScenarioParams, frozen=True):
         steps: int = 30
         least_s: float = 0.5
         # Run times: most are short, and every third is longer than the interval.

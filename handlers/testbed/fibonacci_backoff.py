@@ -32,7 +32,7 @@ class FibonacciBackoff(Scenario):
 
     handler_id = "fibonacci_backoff"
 
-    class Params(ScenarioParams):
+    class Params(ScenarioParams, frozen=True):
         steps: int = 60
         failing: float = 0.7
         unit_s: float = 60.0

@@ -56,6 +56,13 @@ def this_attempt() -> Attempt:
         return current_job()
 
 
+def nominal_us() -> int:
+    """When this job was due. For jobs of schedules only."""
+    nominal = this_attempt().nominal_time
+    assert nominal is not None, "it does not come from a schedule"
+    return to_us(nominal)
+
+
 class Returns:
     """What a job is about to return, for the line of its end."""
 

@@ -5,7 +5,7 @@
 
         handler_id = "example"
 
-        class Params(ScenarioParams):
+        class Params(ScenarioParams, frozen=True):
             count: int = 100
 
         quick = {"count": 10}
