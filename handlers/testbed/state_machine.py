@@ -9,9 +9,8 @@ from typing import Any
 
 import msgspec
 
-from schedule_zero.clock import rfc3339
-from schedule_zero.testbed.job_ledger import entered, nominal_us
-from schedule_zero.testbed.scenario import Ground, Scenario, ScenarioParams, Seen, client, gone_or_quiet, now_us
+from schedule_zero.testbed.job_ledger import entered
+from schedule_zero.testbed.scenario import Ground, Scenario, ScenarioParams, Seen, client, gone_or_quiet
 
 IDLE, WORKING, COOLDOWN = STATES = ("idle", "working", "cooldown")
 # Where no state has begun for so long, none will.
@@ -30,10 +29,8 @@ class StateMachine(Scenario):
         working_s: float = 1.0
         tasks: int = 10
         cooldown_s: float = 2.0
-        # A state begins so long after it is asked for: what is due before its schedule is there would be nobody's.
-        lead_s: float = 1.0
 
-    quick = {"machines": 2, "rounds": 2, "idle_s": 0.2, "working_s": 0.05, "cooldown_s": 0.1, "lead_s": 0.5}
+    quick = {"machines": 2, "rounds": 2, "idle_s": 0.4, "working_s": 0.1, "cooldown_s": 0.2}
     holds = {
         "legal": "each state followed the one before it, as the machine's table says",
         "none_lost": "each state of each round ran, and each of its tasks",
@@ -43,31 +40,32 @@ class StateMachine(Scenario):
         "nothing_left": "the schedules that the last states deleted are gone",
     }
     measures = {
-        "transitions": "changes from one state to another, of all machines",
+        "replacements": "schedules that were replaced by their own jobs",
         "round_s": "seconds; the mean time of a round",
-        "replace_max_s": "seconds; the longest time from the begin of a state's last run to its next schedule's count",
+        "replace_max_s": "seconds; the longest time from the begin of a run to the count of the schedule that it made",
     }
     for_bare = True
 
-    async def idle(self, machine: str, round_: int, plan: dict[str, Any]) -> None:
+    async def idle(self, machine: str, round_: int, task: int, plan: dict[str, Any]) -> None:  # noqa: ARG002
         """Idling is over: begin to work."""
         with entered(f"state_machine.idle.{round_}"):
-            await _enter(WORKING, machine, round_, plan)
+            await _enter(WORKING, machine, round_, 1, plan)
 
-    async def working(self, machine: str, round_: int, plan: dict[str, Any]) -> None:
-        """Do the task whose time it is; after the last one cool down."""
-        task = (nominal_us() - plan["since_us"]) // round(plan["working_s"] * 1e6)
+    async def working(self, machine: str, round_: int, task: int, plan: dict[str, Any]) -> None:
+        """Do a task; after the last one cool down."""
         with entered(f"state_machine.working.{round_}.{task}"):
-            if task == plan["tasks"]:
-                await _enter(COOLDOWN, machine, round_, plan)
+            if task < plan["tasks"]:
+                await _enter(WORKING, machine, round_, task + 1, plan)
+            else:
+                await _enter(COOLDOWN, machine, round_, 0, plan)
 
-    async def cooldown(self, machine: str, round_: int, plan: dict[str, Any]) -> None:
+    async def cooldown(self, machine: str, round_: int, task: int, plan: dict[str, Any]) -> None:  # noqa: ARG002
         """Be idle again; after the last round the machine is taken away."""
         with entered(f"state_machine.cooldown.{round_}"):
             if round_ == plan["rounds"]:
                 await client().delete_schedule(machine)
             else:
-                await _enter(IDLE, machine, round_ + 1, plan)
+                await _enter(IDLE, machine, round_ + 1, 0, plan)
 
     @classmethod
     async def drive(cls, ground: Ground) -> None:
@@ -76,7 +74,7 @@ class StateMachine(Scenario):
         plan = msgspec.to_builtins(params)
         machines = [f"state_machine.{number}" for number in range(params.machines)]
         for machine in machines:
-            await ground.client.schedule(**_schedule(IDLE, machine, 1, plan, ground.now_us()), id=machine)
+            await ground.client.schedule(**_schedule(IDLE, machine, 1, 0, plan), id=machine)
         ground.keep("follow", machines)
 
         async def over() -> bool:
@@ -92,7 +90,7 @@ class StateMachine(Scenario):
         wanted = expected(params)
         follows = dict(pairwise(["", *wanted]))
         rounds_s: list[float] = []
-        replaced_s: list[float] = []
+        more: list[float] = []
         for machine in seen.kept["follow"]:
             runs = [run for run in seen.runs if run.schedule_id == machine]
             states = [run.action.partition(".")[2] for run in runs]
@@ -103,13 +101,13 @@ class StateMachine(Scenario):
             seen.hold_each("none_doubled", twice, of=len(wanted))
             for last, state in pairwise(["", *states]):
                 seen.hold("legal", state == follows.get(last), f"{machine}: {state} after {last or 'nothing'}")
-            for (left, kind), (before, after) in zip(pairwise(kinds), pairwise(runs), strict=True):
+            for kind, (before, after) in zip(kinds[1:], pairwise(runs), strict=True):
                 name = f"{machine}: {after.action} ({after.execution_id})"
                 free = before.end_ns is not None and before.end_ns <= after.start_ns
                 seen.hold("one_at_a_time", free, f"{name} began before {before.action} had ended")
-                if left != kind and after.nominal_us is not None:
-                    more_s = (after.nominal_us - before.start_us) / 1e6 - getattr(params, f"{kind}_s") - params.lead_s
-                    replaced_s.append(more_s)
+                if after.nominal_us is not None:
+                    more_s = (after.nominal_us - before.start_us) / 1e6 - getattr(params, f"{kind}_s")
+                    more.append(more_s)
                     kept = more_s >= 0 and after.start_us >= after.nominal_us
                     seen.hold("none_cut_short", kept, f"{name}: {-more_s:.3f} s too soon, begun at {after.start_us}")
             begins = [run.start_us for run, kind in zip(runs, kinds, strict=True) if kind == IDLE]
@@ -117,9 +115,9 @@ class StateMachine(Scenario):
             places = [(run.start_us - seen.runs[0].start_us) / 1e6 for run in runs]
             seen.draw(f"states of {machine}", zip(places, map(STATES.index, kinds), strict=True), y=", ".join(STATES))
         seen.hold("nothing_left", not seen.left, f"there is still {', '.join(seen.left)}")
-        seen.measure("transitions", len(replaced_s))
+        seen.measure("replacements", len(more))
         seen.measure("round_s", fmean(rounds_s or [0.0]))
-        seen.measure("replace_max_s", max(replaced_s, default=0.0))
+        seen.measure("replace_max_s", max(more, default=0.0))
 
 
 def expected(params: StateMachine.Params) -> list[str]:
@@ -130,21 +128,17 @@ def expected(params: StateMachine.Params) -> list[str]:
     return list(chain.from_iterable(rounds))
 
 
-def _schedule(state: str, machine: str, round_: int, plan: dict[str, Any], at_us: int) -> dict[str, Any]:
-    """What a machine is that has entered this state at that moment, or rather a little later."""
-    at_us += round(plan["lead_s"] * 1e6)
-    period_us = round(plan[f"{state}_s"] * 1e6)
-    times = plan["tasks"] if state == WORKING else 1
-    span = {"start": rfc3339(at_us + period_us), "end": rfc3339(at_us + times * period_us)}
+def _schedule(state: str, machine: str, round_: int, task: int, plan: dict[str, Any]) -> dict[str, Any]:
+    """What a machine is that enters this state (or begins its next task) now."""
     return {
         "handler_id": StateMachine.handler_id,
         "job_method": state,
-        "job_params": {"machine": machine, "round_": round_, "plan": {**plan, "since_us": at_us}},
-        "trigger": {"type": "interval", "seconds": plan[f"{state}_s"], **span},
-        # What is late is done nevertheless, one after the other.
-        "policies": {"overlap": "buffer_all", "catch_up": "all"},
+        "job_params": {"machine": machine, "round_": round_, "task": task, "plan": plan},
+        "trigger": {"type": "interval", "seconds": plan[f"{state}_s"]},
+        # One that is still in a state does not enter it again.
+        "policies": {"overlap": "skip"},
     }
 
 
-async def _enter(state: str, machine: str, round_: int, plan: dict[str, Any]) -> None:
-    await client().put_schedule(machine, **_schedule(state, machine, round_, plan, now_us()))
+async def _enter(state: str, machine: str, round_: int, task: int, plan: dict[str, Any]) -> None:
+    await client().put_schedule(machine, **_schedule(state, machine, round_, task, plan))

@@ -48,21 +48,6 @@ class Attempt(Protocol):
 ATTEMPT: ContextVar[Attempt] = ContextVar("attempt")
 
 
-def this_attempt() -> Attempt:
-    """The attempt that this code runs for."""
-    try:
-        return ATTEMPT.get()
-    except LookupError:
-        return current_job()
-
-
-def nominal_us() -> int:
-    """When this job was due. For jobs of schedules only."""
-    nominal = this_attempt().nominal_time
-    assert nominal is not None, "it does not come from a schedule"
-    return to_us(nominal)
-
-
 class Returns:
     """What a job is about to return, for the line of its end."""
 
@@ -95,7 +80,10 @@ def entered(action: str, *, sync: bool = True) -> Iterator[Returns]:
 
 
 def _note(path: str, action: str, side: Side, sync: bool, **end: Any) -> None:
-    ctx = this_attempt()
+    try:
+        ctx = ATTEMPT.get()
+    except LookupError:
+        ctx = current_job()
     line = JobLine(
         event=side,
         action=action,

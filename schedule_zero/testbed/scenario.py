@@ -37,6 +37,9 @@ from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from typing import Any, ClassVar, Protocol
 
+# Most of what a client loads when it is made. In the first job that acts it would hold up the node's loop, for a second
+# on a busy machine; so it is done as the node starts.
+import httpx  # noqa: F401
 from msgspec import Struct, field
 
 from schedule_zero import AsyncClient, BaseHandler

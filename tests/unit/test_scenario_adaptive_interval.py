@@ -2,16 +2,17 @@ from __future__ import annotations
 
 from schedule_zero.handlers.testbed.adaptive_interval import SCHEDULE, AdaptiveInterval, interval_s
 
+from schedule_zero.clock import from_us
 from schedule_zero.model import FireOutcome, SkipReason
 from schedule_zero.testbed.scenario import Seen
-from tests.unit.scenario_bed import broken, fire, run, seen_of, us
+from tests.unit.scenario_bed import broken, execution, fire, run, seen_of, us
 
-TOOK_S = (0.1, 0.1, 0.6, 0.1, 0.1, 0.6, 0.1, 0.1)
+TOOK_S = (0.1, 0.1, 0.5, 0.1, 0.1, 0.5, 0.1)
 LEAST_S = AdaptiveInterval.quick["least_s"]
 
 
 def clean() -> Seen:
-    runs, fires, at_s = [], [], LEAST_S
+    runs, executions, fires, at_s = [], [], [], LEAST_S
     for step, took_s in enumerate(TOOK_S, 1):
         fires.append(fire(SCHEDULE, at_s))
         if took_s > LEAST_S:
@@ -23,8 +24,10 @@ def clean() -> Seen:
                 schedule_id=SCHEDULE, nominal_s=at_s,
             )
         )  # fmt: skip
+        over = from_us(us(begin_s + took_s + 0.02))
+        executions.append(execution(f"e{step}", "adaptive_interval.adapt", finished_at=over))
         at_s = begin_s + took_s + 0.01 + interval_s(list(TOOK_S[:step]), LEAST_S)
-    return seen_of(AdaptiveInterval, runs=runs, fires=fires, kept={"follow": [SCHEDULE]})
+    return seen_of(AdaptiveInterval, runs=runs, executions=executions, fires=fires, kept={"follow": [SCHEDULE]})
 
 
 def test_an_interval_follows_the_last_ten_run_times_and_has_a_least_one() -> None:
@@ -59,7 +62,7 @@ def test_a_step_that_is_missing_or_ran_twice_is_told() -> None:
 
 def test_a_step_that_was_due_by_the_old_interval_is_told() -> None:
     seen = clean()
-    # It takes 0.6 s, so that the next interval is longer than the least one.
+    # It takes 0.5 s, so that the next interval is longer than the least one.
     assert seen.runs[2].end_us is not None
     seen.runs[3].nominal_us = seen.runs[2].end_us + round(LEAST_S * 1e6)
     assert broken(AdaptiveInterval, seen) == {"interval_followed"}
@@ -68,8 +71,9 @@ def test_a_step_that_was_due_by_the_old_interval_is_told() -> None:
 def test_a_step_that_was_due_much_later_than_it_said_is_told() -> None:
     seen = clean()
     last = seen.runs[-1]
-    last.nominal_us = us(100)
-    last.start_us = us(100.1)
+    last.nominal_us += 150_000
+    last.start_us += 150_000
+    last.end_us += 150_000
     assert broken(AdaptiveInterval, seen) == {"interval_followed"}
 
 

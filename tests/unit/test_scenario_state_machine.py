@@ -15,11 +15,10 @@ MACHINES = [f"state_machine.{number}" for number in range(PARAMS.machines)]
 def clean() -> Seen:
     runs = []
     for machine in MACHINES:
-        at_s, last = 0.0, ""
+        at_s = 0.0
         for state in expected(PARAMS):
             kind = state.partition(".")[0]
-            at_s += getattr(PARAMS, f"{kind}_s") + (PARAMS.lead_s + 0.01 if kind != last else 0.0)
-            last = kind
+            at_s += getattr(PARAMS, f"{kind}_s") + 0.01
             name = f"{machine}/{state}"
             runs.append(
                 run(name, f"state_machine.{state}", at_s, at_s + 0.001, schedule_id=machine, nominal_s=at_s - 0.001)
