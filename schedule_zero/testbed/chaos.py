@@ -1,8 +1,7 @@
 """The chaos handler: jobs that behave, misbehave, and kill their node, for tests, drills and the test bed.
 
-Where the environment variable ``SCHEDULE_ZERO_CHAOS_LEDGER`` names a file, each job appends one line (``JobLine``) when
-it starts and one when it ends, and has it on the disk before it goes on: evidence of what really ran that does
-not depend on anything that ScheduleZero says. (An ``exit``, ``segfault``, ``hang`` or ``oom`` leaves only the first.)
+Each job writes the jobs' own ledger (``job_ledger``). An ``exit``, ``segfault``, ``hang`` or ``oom`` leaves only the
+line of its start.
 """
 
 from __future__ import annotations
@@ -13,27 +12,16 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
-from zlib import crc32
-
-import msgspec
+from typing import Any
 
 from schedule_zero import BaseHandler, current_job
-from schedule_zero.clock import SystemClock, to_us
-from schedule_zero.testbed.history import JobLine, Side, append, mono_ns
+from schedule_zero.testbed.job_ledger import entered
 
-T = TypeVar("T")
-
-LEDGER = "SCHEDULE_ZERO_CHAOS_LEDGER"
 # Starts a process, says its id, and waits for it.
 _PARENT = (
     "import subprocess, sys; child = subprocess.Popen(['sleep', sys.argv[1]]); "
     "print(child.pid, flush=True); child.wait()"
 )
-
-_clock = SystemClock()
 
 
 class ChaosHandler(BaseHandler):
@@ -43,33 +31,33 @@ class ChaosHandler(BaseHandler):
 
     def ok(self, value: Any = None) -> Any:
         """Succeed with ``value``."""
-        with _ledger("ok") as returns:
+        with entered("ok") as returns:
             return returns(value)
 
     def error(self, message: str = "chaos") -> None:
         """Raise an error."""
-        with _ledger("error"):
+        with entered("error"):
             raise RuntimeError(message)
 
     def sleep(self, seconds: float = 1.0) -> str:
         """Block a worker thread; stop early when asked to."""
-        with _ledger("sleep") as returns:
+        with entered("sleep") as returns:
             return returns("stopped early" if current_job().wait_cancelled(seconds) else "slept")
 
     def exit(self, code: int = 1, after_s: float = 0.0) -> None:
         """End the whole node process at once, as a crash would."""
-        with _ledger("exit"):
+        with entered("exit"):
             time.sleep(after_s)
             os._exit(code)
 
     def segfault(self) -> None:
         """Read what isn't there, in C: the whole process ends."""
-        with _ledger("segfault"):
+        with entered("segfault"):
             ctypes.string_at(0)
 
     def spin(self, seconds: float = 3600.0) -> str:
         """Take CPU time, in Python, and take no notice of anything."""
-        with _ledger("spin") as returns:
+        with entered("spin") as returns:
             until = time.process_time() + seconds
             while time.process_time() < until:
                 pass
@@ -77,7 +65,7 @@ class ChaosHandler(BaseHandler):
 
     def hog(self, seconds: float = 3600.0) -> str:
         """Take CPU time in one long call that lets no other thread of its process have a turn."""
-        with _ledger("hog") as returns:
+        with entered("hog") as returns:
             until = time.monotonic() + seconds
             while time.monotonic() < until:
                 # A regular expression that backtracks holds the interpreter's lock: about a second for these.
@@ -86,7 +74,7 @@ class ChaosHandler(BaseHandler):
 
     def family(self, seconds: float = 3600.0, *, own_session: bool = False, wait: bool = True) -> list[int]:
         """Start a process that starts another; with ``own_session`` they leave the group. Returns their ids."""
-        with _ledger("family") as returns:
+        with entered("family") as returns:
             child = subprocess.Popen(  # noqa: S603 - this interpreter, the text below
                 [sys.executable, "-S", "-c", _PARENT, str(seconds)],
                 stdout=subprocess.PIPE,
@@ -101,73 +89,26 @@ class ChaosHandler(BaseHandler):
 
     def hang(self, seconds: float = 3600.0) -> str:
         """Block a worker thread, and take no notice of anything."""
-        with _ledger("hang") as returns:
+        with entered("hang") as returns:
             time.sleep(seconds)
             return returns("woke up")
 
     def big(self, size: int = 1_000_000) -> str:
         """Return a result of about ``size`` bytes."""
-        with _ledger("big") as returns:
+        with entered("big") as returns:
             return returns("x" * size)
 
     def log(self, lines: int = 10, text: str = "chaos") -> int:
         """Write log lines."""
-        with _ledger("log") as returns:
+        with entered("log") as returns:
             for number in range(lines):
                 current_job().log.info("chaos_line", number=number, text=text)
             return returns(lines)
 
     def oom(self, mib: int = 1024, hold_s: float = 0.0) -> int:
         """Take this much memory, and keep it for a while: enough of it, and the kernel kills the node."""
-        with _ledger("oom") as returns:
+        with entered("oom") as returns:
             # Written to, or the kernel would only promise it.
             hoard = [bytearray(os.urandom(4096) * 256) for _ in range(mib)]
             time.sleep(hold_s)
             return returns(len(hoard))
-
-
-class _Returns:
-    """What a job is about to return, for the line of its end."""
-
-    def __init__(self) -> None:
-        self.result: int | None = None
-
-    def __call__(self, value: T) -> T:
-        self.result = crc32(msgspec.json.encode(value))
-        return value
-
-
-@contextmanager
-def _ledger(action: str) -> Iterator[_Returns]:
-    """Note the start and the end of a job in the ledger file, if there is one."""
-    path = os.environ.get(LEDGER)
-    returns = _Returns()
-    if not path:
-        yield returns
-        return
-    _note(path, action, Side.START)
-    try:
-        yield returns
-    except BaseException as error:
-        _note(path, action, Side.END, outcome="error", error=type(error).__name__)
-        raise
-    _note(path, action, Side.END, outcome="ok", result=returns.result)
-
-
-def _note(path: str, action: str, side: Side, **end: Any) -> None:
-    ctx = current_job()
-    line = JobLine(
-        event=side,
-        action=action,
-        execution_id=ctx.execution_id,
-        attempt=ctx.attempt,
-        token=ctx.fence_token,
-        node_id=ctx.node_id,
-        pid=os.getpid(),
-        schedule_id=ctx.schedule_id,
-        nominal_us=None if ctx.nominal_time is None else to_us(ctx.nominal_time),
-        wall_us=_clock.wall_us(),
-        mono_ns=mono_ns(_clock),
-        **end,
-    )
-    append(path, line)

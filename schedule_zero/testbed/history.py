@@ -143,6 +143,25 @@ class JobLine(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, omi
     error: str | None = None
 
 
+class Run(Struct, gc=False):
+    """A job body from its start to its end. ``end_ns`` None: nothing tells of one."""
+
+    execution_id: str
+    token: int
+    attempt: int
+    node_id: str
+    pid: int
+    start_us: int
+    start_ns: int
+    action: str
+    schedule_id: str | None = None
+    nominal_us: int | None = None
+    end_us: int | None = None
+    end_ns: int | None = None
+    outcome: str | None = None
+    result: int | None = None
+
+
 class Terms(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """What a run was held to: the server's settings, and how late something may be before it counts as late."""
 

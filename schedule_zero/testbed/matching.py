@@ -7,8 +7,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
-from msgspec import Struct
-
 from schedule_zero.rules.options import EffectiveOptions, options_of
 from schedule_zero.testbed.final import AttemptRow, FinalStore, Row
 from schedule_zero.testbed.history import (
@@ -20,6 +18,7 @@ from schedule_zero.testbed.history import (
     Fault,
     FaultKind,
     JobLine,
+    Run,
     Side,
     Terms,
 )
@@ -29,25 +28,6 @@ DEADLY = frozenset({"exit", "segfault", "oom"})
 # Those that keep the node itself from saying anything.
 STIFLING = frozenset({"hog"})
 _intern = sys.intern
-
-
-class Run(Struct, gc=False):
-    """A job body from its start to its end. ``end_ns`` None: nothing tells of one."""
-
-    execution_id: str
-    token: int
-    attempt: int
-    node_id: str
-    pid: int
-    start_us: int
-    start_ns: int
-    action: str
-    schedule_id: str | None = None
-    nominal_us: int | None = None
-    end_us: int | None = None
-    end_ns: int | None = None
-    outcome: str | None = None
-    result: int | None = None
 
 
 class Trouble:

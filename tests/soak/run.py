@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Event, Thread
 
 import httpx
 import msgspec
 import psutil
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from schedule_zero import settings
 from schedule_zero.clock import EPOCH, to_us
@@ -20,13 +19,13 @@ from schedule_zero.store.sqlite import WAL_LIMIT_BYTES
 from schedule_zero.store.store import FILE_NAME
 from schedule_zero.testbed import final
 from schedule_zero.testbed.checker import check
+from schedule_zero.testbed.fast_clock import FastClock, for_checker
 from schedule_zero.testbed.history import (
     FAULTS,
     HISTORY,
     LEDGER,
     SERVER,
     FaultLog,
-    JobLine,
     Op,
     Recorder,
     read_evidence,
@@ -36,7 +35,6 @@ from schedule_zero.testbed.verdicts import Report
 from tests.soak import judging
 from tests.soak.asking import Client
 from tests.soak.churn import Churn
-from tests.soak.clock import FastClock
 from tests.soak.judging import Finding, Life, Sample
 from tests.soak.plan import FIRST, NODES, End, plan
 from tests.support import eventually_sync
@@ -62,8 +60,6 @@ GRACE_S = 20
 # Kept for so long, in the run's time: what is older goes, so that a run comes to rest at a size.
 KEPT_S = 1200
 _STATES = ("COMPLETED", "FAILED", "TIMEOUT", "DEAD", "CANCELLED", "MISFIRED")
-# What the checker has to be told in the run's time.
-_MEASURED = ("heartbeat_s", "lost_s", "lease_s", "lease_margin_s", "late_s", "margin_s")
 
 
 class Outcome(Struct):
@@ -320,11 +316,8 @@ class Soak:
         self.faults.close()
         evidence = read_evidence(self.folder)
         config = settings.load(environ=self.env, cwd=self.folder).config
-        terms = terms_of(config, until_us=until_us, late_s=float(LATE_S))
-        evidence.terms = structs.replace(
-            terms, **{name: getattr(terms, name) * self.speedup for name in _MEASURED}
-        )  # fmt: skip
-        evidence.ledger = _faster(evidence.ledger, self.speedup)
+        evidence.terms = terms_of(config, until_us=until_us, late_s=float(LATE_S))
+        for_checker(evidence, self.speedup)
         report = check(evidence, final.load(self.server.state_dir))
         findings = judging.judge_lives(self.lives, (SERVER, FIRST))
         findings.append(judging.judge_wal([row[1] for row in self.store], WAL_BOUND_MIB, self.hours))
@@ -355,11 +348,6 @@ class Soak:
             process.kill()
         if self._http is not None:
             self._http.close()
-
-
-def _faster(lines: Iterable[JobLine], speedup: float) -> Iterator[JobLine]:
-    """The monotonic clock of the jobs in the run's time (``FastClock.mono_s``)."""
-    return (structs.replace(line, mono_ns=round(line.mono_ns * speedup)) for line in lines)
 
 
 class _LogLine(Struct):

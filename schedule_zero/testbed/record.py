@@ -1,0 +1,149 @@
+"""What a run of the test bed leaves behind: ``report.json`` (what ``compare`` reads), of which the pages are made."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from schedule_zero.errors import BadRequest
+from schedule_zero.testbed.scenario import Held, Measure, Series
+
+SCHEMA = 1
+REPORT = "report.json"
+
+
+class Outcome(StrEnum):
+    """What became of a scenario."""
+
+    # All that must hold did.
+    KEPT = "kept"
+    # Something did not.
+    BROKEN = "broken"
+    # It raised, hung, or went beyond a limit: nothing is known of the rest.
+    FAILED = "failed"
+    # It does not apply here; ``why`` says why.
+    SKIPPED = "skipped"
+
+
+class ProcessFigures(Struct):
+    """Of one process during a scenario."""
+
+    target: str
+    memory_peak_mib: float
+    # Between its first and its last reading.
+    memory_delta_mib: float
+    memory_mib_per_hour: float
+    cpu_s: float
+
+
+class FaultWindow(Struct):
+    """Something that was done, in seconds since the scenario began."""
+
+    fault: str
+    target: str
+    from_s: float
+    to_s: float | None = None
+
+
+class Figures(Struct):
+    """Taken of every scenario alike. Seconds; None: there was nothing to take it from."""
+
+    executions: int = 0
+    failed: int = 0
+    # From entry to exit of its method.
+    latency_avg_s: float | None = None
+    latency_p50_s: float | None = None
+    latency_p99_s: float | None = None
+    latency_max_s: float | None = None
+    # From due to entered.
+    lateness_p50_s: float | None = None
+    lateness_p99_s: float | None = None
+    lateness_max_s: float | None = None
+    schedules_created: int = 0
+    schedules_deleted: int = 0
+    executions_per_s: float | None = None
+    by_node: dict[str, int] = {}
+    processes: list[ProcessFigures] = []
+
+
+class ScenarioReport(Struct):
+    """One scenario on one subject."""
+
+    scenario: str
+    subject: str
+    asks: str
+    outcome: Outcome
+    why: str = ""
+    params: dict[str, Any] = {}
+    seconds: float = 0.0
+    held: list[Held] = []
+    measures: list[Measure] = []
+    figures: Figures = field(default_factory=Figures)
+    series: list[Series] = []
+    faults: list[FaultWindow] = []
+
+
+class Answer(Struct):
+    """One of the six questions, with its figure."""
+
+    question: str
+    answer: str
+    from_scenario: str
+
+
+class Machine(Struct):
+    python: str
+    system: str
+    cores: int
+    memory_mib: int
+
+
+class RunReport(Struct, kw_only=True):
+    """A whole run."""
+
+    schema: int = SCHEMA
+    product: str
+    began: str
+    seconds: float
+    mode: str
+    speedup: float
+    seed: int
+    nodes: int
+    quick: bool
+    machine: Machine
+    # What the checker says of the run as a whole, where the store was ours.
+    promises: dict[str, int] = {}
+    promises_ok: bool | None = None
+    violations: list[str] = []
+    answers: list[Answer] = []
+    scenarios: list[ScenarioReport] = []
+
+    @property
+    def ok(self) -> bool:
+        return self.promises_ok is not False and all(
+            one.outcome in (Outcome.KEPT, Outcome.SKIPPED) for one in self.scenarios
+        )
+
+
+def read(folder: Path) -> RunReport:
+    """The report in a folder, or a file. BadRequest: there is none, or it is none of ours."""
+    path = folder / REPORT if folder.is_dir() else folder
+    try:
+        report = msgspec.json.decode(path.read_bytes(), type=RunReport)
+    except FileNotFoundError:
+        raise BadRequest(f"expected {REPORT} of a run: there is no {path}") from None
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"{path}: expected the report of a run: {error}") from None
+    if report.schema != SCHEMA:
+        raise BadRequest(f"{path}: expected a report of schema {SCHEMA}, got {report.schema}")
+    return report
+
+
+def write(report: RunReport, folder: Path) -> Path:
+    path = folder / REPORT
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    return path

@@ -1,0 +1,249 @@
+"""Runs scenarios, one after the other, on a subject; watches them, ends those that don't end, and judges each.
+
+A scenario's way: ``drive``, then wait until nothing of it is open, then look at everything, then delete what it left,
+then ``judge``. Whatever goes wrong on that way is its outcome (``failed``, with the reason), never the run's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import time
+import traceback
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+import psutil
+from msgspec import Struct
+
+from schedule_zero.errors import ScheduleZeroError
+from schedule_zero.testbed import record
+from schedule_zero.testbed.catalogue import target
+from schedule_zero.testbed.history import Fault, Run
+from schedule_zero.testbed.installation import Installation
+from schedule_zero.testbed.record import FaultWindow, Figures, Machine, Outcome, ScenarioReport
+from schedule_zero.testbed.sampling import Sampler, TooLarge
+from schedule_zero.testbed.scenario import Measure, Scenario, ScenarioParams, Seen, Series
+from schedule_zero.testbed.stage import Hung, Stage
+
+SETTLE_S = 60.0
+TRACE_CHARS = 2_000
+
+
+class Limits(Struct, frozen=True):
+    """What one scenario may take."""
+
+    max_schedules: int = 20_000
+    max_execution_time_s: float = 300.0
+    memory_mib: float | None = None
+
+
+class Planned(Struct, frozen=True):
+    """One scenario of a run."""
+
+    scenario: type[Scenario]
+    params: ScenarioParams
+
+
+class Watcher:
+    """Who wants to hear how a run goes on. (The base hears, and says nothing.)"""
+
+    def begins(self, planned: Planned) -> None: ...
+
+    def goes_on(self, planned: Planned, fraction: float, text: str) -> None: ...
+
+    def ends(self, report: ScenarioReport) -> None: ...
+
+
+async def run_on(
+    installation: Installation, plan: Sequence[Planned], *, seed: int, limits: Limits, watcher: Watcher
+) -> list[ScenarioReport]:
+    """All of them; the installation is started already."""
+    reports: list[ScenarioReport] = []
+    for planned in plan:
+        watcher.begins(planned)
+        report = await _one(installation, planned, seed=seed, limits=limits, watcher=watcher)
+        watcher.ends(report)
+        reports.append(report)
+    return reports
+
+
+async def _one(
+    installation: Installation, planned: Planned, *, seed: int, limits: Limits, watcher: Watcher
+) -> ScenarioReport:
+    scenario = planned.scenario
+    report = ScenarioReport(
+        scenario=scenario.handler_id,
+        subject="schedulezero",
+        asks=(scenario.__doc__ or "").strip().splitlines()[0],
+        outcome=Outcome.FAILED,
+        params=msgspec.to_builtins(planned.params),
+    )
+    if scenario.does_harm and installation.attached:
+        report.outcome, report.why = Outcome.SKIPPED, "it ends processes, and the server is not the test bed's own"
+        return report
+    stage = Stage(
+        scenario,
+        planned.params,
+        installation,
+        seed=seed,
+        tell=lambda fraction, text: watcher.goes_on(planned, fraction, text),
+        max_schedules=limits.max_schedules,
+    )
+    sampler = Sampler(lambda: _pids(installation), limit_mib=limits.memory_mib)
+    began_s, began_us = time.monotonic(), installation.clock.wall_us()
+    seen: Seen | None = None
+    try:
+        seen = await _played(stage, sampler, limits)
+        scenario.judge(stage, seen)
+        report.outcome = Outcome.KEPT if all(one.ok for one in seen.held.values()) else Outcome.BROKEN
+        report.why = _why(seen)
+    except TooLarge as error:
+        report.why = str(error)
+    except TimeoutError:
+        report.why = f"it did not end within {limits.max_execution_time_s:g} s (limits.max_execution_time_seconds)"
+    except (Hung, ScheduleZeroError, ChildProcessError) as error:
+        report.why = str(error)
+    except Exception as error:  # noqa: BLE001 - a scenario's own mistake is its outcome
+        report.why = f"it raised {type(error).__name__}: {error}\n{traceback.format_exc()[-TRACE_CHARS:]}"
+    finally:
+        report.seconds = round(time.monotonic() - began_s, 3)
+        await _tidied(installation, stage)
+    if seen is not None:
+        report.held = list(seen.held.values())
+        report.measures = [Measure(name, scenario.measures[name], value) for name, value in seen.measures.items()]
+        report.series = seen.series
+        report.figures = figures(seen, stage, report.seconds)
+    report.figures.processes = sampler.figures()
+    report.series.append(Series("memory of server and nodes", "s", "MiB", sampler.total))
+    report.faults = windows(installation, began_us)
+    return report
+
+
+async def _played(stage: Stage, sampler: Sampler, limits: Limits) -> Seen:
+    """Drive it, wait for the end of everything, and look; within its time and memory."""
+
+    async def play() -> Seen:
+        await stage.scenario.drive(stage)
+        await stage.until(stage.settled, SETTLE_S)
+        left = [row.id for row in (await stage.schedules()).schedules]
+        return await stage.seen(left)
+
+    async with asyncio.timeout(limits.max_execution_time_s):
+        playing, watching = asyncio.create_task(play()), asyncio.create_task(sampler.watch())
+        try:
+            done, _ = await asyncio.wait((playing, watching), return_when=asyncio.FIRST_COMPLETED)
+            # The watch never ends but by what is too much.
+            for task in (watching, playing):
+                if task in done:
+                    task.result()
+            return playing.result()
+        finally:
+            for task in (playing, watching):
+                task.cancel()
+            for task in (playing, watching):
+                with suppress(asyncio.CancelledError, Exception):
+                    await task
+
+
+async def _tidied(installation: Installation, stage: Stage) -> None:
+    """The next scenario finds everybody there, and no schedule of this one."""
+    for name in tuple(installation.processes):
+        await installation.bring_back(name)
+    await stage.clean()
+
+
+def _why(seen: Seen) -> str:
+    broken = [f"{one.name}: {one.broken} of {one.checked}" for one in seen.held.values() if one.ok is False]
+    blind = [one.name for one in seen.held.values() if one.ok is None]
+    return "; ".join(broken + ([f"nothing was seen of {', '.join(blind)}"] if blind else []))
+
+
+def _pids(installation: Installation) -> Mapping[str, int]:
+    return {name: process.pid for name, process in installation.processes.items() if process.alive()}
+
+
+# --- figures ------------------------------------------------------------------------------------------
+
+
+def figures(seen: Seen, stage: Stage, took_s: float) -> Figures:
+    """What is taken of every scenario alike."""
+    over = [run for run in seen.runs if run.end_ns is not None]
+    latencies = sorted((run.end_ns - run.start_ns) / 1e9 for run in over if run.end_ns is not None)
+    late = sorted((run.start_us - run.nominal_us) / 1e6 for run in seen.runs if run.nominal_us is not None)
+    return Figures(
+        executions=len(seen.executions) or len(seen.runs),
+        failed=sum(run.outcome == "error" for run in over),
+        latency_avg_s=sum(latencies) / len(latencies) if latencies else None,
+        latency_p50_s=quantile(latencies, 0.5),
+        latency_p99_s=quantile(latencies, 0.99),
+        latency_max_s=latencies[-1] if latencies else None,
+        lateness_p50_s=quantile(late, 0.5),
+        lateness_p99_s=quantile(late, 0.99),
+        lateness_max_s=late[-1] if late else None,
+        schedules_created=stage.client.created,
+        schedules_deleted=stage.client.deleted,
+        executions_per_s=len(seen.runs) / took_s if took_s else None,
+        by_node=dict(Counter(run.node_id for run in seen.runs)),
+    )
+
+
+def quantile(ordered: Sequence[float], q: float) -> float | None:
+    """Of sorted values, the one at that share (the nearest rank)."""
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else None
+
+
+def lateness(runs: Sequence[Run]) -> list[tuple[float, float]]:
+    """(Seconds since the first nominal time, seconds late) of what comes from a schedule."""
+    timed = [(run.nominal_us, run.start_us) for run in runs if run.nominal_us is not None]
+    if not timed:
+        return []
+    first = min(nominal for nominal, _ in timed)
+    return [((nominal - first) / 1e6, (start - nominal) / 1e6) for nominal, start in timed]
+
+
+def windows(installation: Installation, since_us: int) -> list[FaultWindow]:
+    """What was done since, in seconds from there."""
+    found: list[FaultWindow] = []
+    for fault in [*_logged(installation), *installation.faults.lasting]:
+        if fault.begin_us >= since_us:
+            end_s = None if fault.end_us is None else (fault.end_us - since_us) / 1e6
+            found.append(FaultWindow(fault.fault.value, fault.target, (fault.begin_us - since_us) / 1e6, end_s))
+    return found
+
+
+def _logged(installation: Installation) -> list[Fault]:
+    from schedule_zero.testbed.history import FAULTS, read_lines
+
+    return list(read_lines(installation.folder / FAULTS, Fault))
+
+
+def machine() -> Machine:
+    return Machine(
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.release()}",
+        cores=os.cpu_count() or 1,
+        memory_mib=psutil.virtual_memory().total >> 20,
+    )
+
+
+def targets(plan: Sequence[Planned]) -> list[str]:
+    """What the nodes have to load."""
+    return [target(planned.scenario) for planned in plan]
+
+
+def report_of(scenarios: list[ScenarioReport], *, began: datetime, seconds: float, **said: Any) -> record.RunReport:
+    return record.RunReport(
+        product=version("schedule-zero"),
+        began=began.astimezone(UTC).isoformat(timespec="seconds"),
+        seconds=round(seconds, 3),
+        machine=machine(),
+        scenarios=scenarios,
+        **said,
+    )

@@ -1,0 +1,233 @@
+"""What a scenario is: a handler whose jobs run on nodes, a part that drives them, and what must hold afterwards.
+
+    class Example(Scenario):
+        \"\"\"What it asks of a scheduler, in a sentence.\"\"\"
+
+        handler_id = "example"
+
+        class Params(ScenarioParams, frozen=True):
+            count: int = 100
+
+        quick = {"count": 10}
+        holds = {"each_once": "each of the jobs ran once"}
+        measures = {"jobs_per_s": "jobs per second"}
+
+        def work(self) -> None:
+            with entered("work"):
+                pass
+
+        @classmethod
+        async def drive(cls, ground: Ground) -> None:
+            ...submits jobs, creates schedules, through ``ground.client``...
+
+        @classmethod
+        def judge(cls, ground: Ground, seen: Seen) -> None:
+            seen.hold("each_once", all(...), "which one did not")
+
+``drive`` and ``judge`` run beside the scheduler, the jobs in it. All they know of each other goes through the client's
+verbs and the jobs' ledger (``job_ledger.entered``), which no scheduler can embellish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from typing import Any, ClassVar, Protocol
+
+# Most of what a client loads when it is made. In the first job that acts it would hold up the node's loop, for a second
+# on a busy machine; so it is done as the node starts.
+import httpx  # noqa: F401
+from msgspec import Struct, field
+
+from schedule_zero import AsyncClient, BaseHandler
+from schedule_zero.clock import SystemClock
+from schedule_zero.testbed.history import Run
+
+# Set by a subject that is no node.
+CLIENT: ContextVar[Any] = ContextVar("client")
+_clients: dict[int, AsyncClient] = {}
+_clock = SystemClock()
+
+
+def client() -> Any:
+    """The client of an ``async`` job: of the server whose node runs it, one for each loop of a process."""
+    found = CLIENT.get(None)
+    if found is not None:
+        return found
+    loop = id(asyncio.get_running_loop())
+    if loop not in _clients:
+        _clients[loop] = AsyncClient()
+    return _clients[loop]
+
+
+def now_us() -> int:
+    """The wall clock as a job sees it: that of its scheduler, also where it goes fast."""
+    return _clock.wall_us()
+
+
+# Evidence that is shown for each invariant; the rest is counted.
+MOST_EVIDENCE = 20
+
+
+class ScenarioParams(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What can be set about a scenario. Each field has a default and is a plain JSON value."""
+
+
+class Scenario(BaseHandler):
+    """Base class of the files in ``handlers/testbed``."""
+
+    # (Of a subclass these are read-only: a class is never changed.)
+    Params: ClassVar[type[ScenarioParams]] = ScenarioParams
+    # What a quick run takes instead of the defaults.
+    quick: ClassVar[dict[str, Any]] = {}
+    # Name → what is true of a run in which it holds.
+    holds: ClassVar[dict[str, str]] = {}
+    # Name → what it is, with its unit.
+    measures: ClassVar[dict[str, str]] = {}
+    # Whether it says anything about a bare APScheduler.
+    for_bare: ClassVar[bool] = False
+    # Whether it ends processes, which only those of the run's own can be.
+    does_harm: ClassVar[bool] = False
+    # Whether it is about simulated time: the processes get a fast clock, and it is not run on the machine's.
+    fast_clock: ClassVar[bool] = False
+
+    @classmethod
+    async def drive(cls, ground: Ground) -> None:
+        """Do whatever it takes, and return when it is over; what is still open is waited for by the runner."""
+        raise NotImplementedError
+
+    @classmethod
+    def judge(cls, ground: Ground, seen: Seen) -> None:
+        """Say of each of ``holds`` whether it held, and take the measures."""
+        raise NotImplementedError
+
+
+class Ground(Protocol):
+    """Where a scenario is driven: one scheduler, its nodes, its clock."""
+
+    # ``AsyncClient``, or what stands for it where the scheduler is a bare one.
+    client: Any
+    params: Any
+    # From the seed of the run and the scenario's name: the same seed does the same.
+    random: random.Random
+    nodes: Sequence[str]
+
+    def now_us(self) -> int:
+        """The scheduler's wall clock."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Seconds of the scheduler's clock."""
+        ...
+
+    async def until(self, condition: Callable[[], Any], within_s: float) -> Any:
+        """What ``condition`` (which may be async) returns once it is true. Hung: it never was."""
+        ...
+
+    def runs(self, action: str | None = None) -> list[Run]:
+        """What the scenario's jobs have written so far, in the order of their starts."""
+        ...
+
+    def tell(self, fraction: float, text: str = "") -> None:
+        """How far it is, for whoever watches."""
+        ...
+
+    def keep(self, name: str, value: Any) -> None:
+        """Something that ``judge`` will need; JSON. Read it as ``seen.kept[name]``."""
+        ...
+
+    async def kill(self, target: str, *, back_after_s: float = 0.0) -> None:
+        """SIGKILL of ``server`` or a node, and its return. Only where ``does_harm``."""
+        ...
+
+    async def stop(self, target: str, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT so much later (seconds of the machine). Only where ``does_harm``."""
+        ...
+
+
+async def gone_or_quiet(ground: Ground, scenario: type[Scenario], *, since_us: int, quiet_s: float) -> bool:
+    """Of jobs that delete their own schedules in the end: whether those are gone, or nothing has begun for so long.
+
+    In the second case something is lost, and ``judge`` can say what; waiting longer would only hang.
+    """
+    runs = ground.runs()
+    newest_us = max((run.start_us for run in runs), default=since_us)
+    if ground.now_us() - newest_us > quiet_s * 1e6:
+        return True
+    return not (await ground.client.schedules(handler_id=scenario.handler_id)).schedules
+
+
+class Held(Struct):
+    """An invariant and what became of it. ``ok`` None: nothing was seen by which it could be judged."""
+
+    name: str
+    means: str
+    ok: bool | None = None
+    # How many things were looked at.
+    checked: int = 0
+    broken: int = 0
+    evidence: list[str] = []
+
+
+class Measure(Struct, frozen=True):
+    name: str
+    means: str
+    value: float
+
+
+class Series(Struct, frozen=True):
+    """Something to draw. ``points``: x (seconds since the scenario began, unless it says otherwise) and y."""
+
+    name: str
+    x: str
+    y: str
+    points: list[tuple[float, float]]
+
+
+class Seen(Struct, kw_only=True):
+    """What was seen of a run, and what is found in it."""
+
+    runs: list[Run]
+    # Rows of the schedules' ledgers, by schedule: ``FireRecord`` (of a bare APScheduler there are none).
+    fires: dict[str, list[Any]]
+    # ``ExecutionRecord`` of every execution of the scenario, by id.
+    executions: dict[str, Any]
+    # Schedules of the scenario that are still there.
+    left: list[str]
+    kept: dict[str, Any] = {}
+    held: dict[str, Held] = field(default_factory=dict)
+    measures: dict[str, float] = {}
+    series: list[Series] = []
+
+    def hold(self, name: str, ok: bool, evidence: str = "", *, of: int = 1) -> bool:
+        """One look (or ``of`` of them) at an invariant; ``evidence`` says what broke it."""
+        held = self.held[name]
+        held.checked += of
+        held.ok = ok if held.ok is None else held.ok and ok
+        if not ok:
+            held.broken += 1
+            if len(held.evidence) < MOST_EVIDENCE:
+                held.evidence.append(evidence)
+        return ok
+
+    def hold_each(self, name: str, broken: Iterable[str], *, of: int) -> None:
+        """A look at ``of`` things, of which ``broken`` tells those that broke it."""
+        held = self.held[name]
+        held.checked += of
+        if of and held.ok is None:
+            held.ok = True
+        for evidence in broken:
+            self.hold(name, False, evidence, of=0)
+
+    def measure(self, name: str, value: float) -> None:
+        self.measures[name] = value
+
+    def draw(self, name: str, points: Iterable[tuple[float, float]], *, x: str = "s", y: str) -> None:
+        self.series.append(Series(name, x, y, list(points)))
+
+    def by_execution(self) -> Counter[str]:
+        """How often each execution was begun."""
+        return Counter(run.execution_id for run in self.runs)
