@@ -294,15 +294,15 @@ class FaultLog:
         self._open.append(begun)
         return begun
 
-    def end(self, fault: Fault) -> None:
-        """To be called once it is undone."""
+    def end(self, fault: Fault, *, at_us: int | None = None) -> None:
+        """To be called once it is undone; ``at_us``: when that was, if it was noticed later."""
         self._open.remove(fault)
-        append(self._path, structs.replace(fault, end_us=self._clock.wall_us()))
+        append(self._path, structs.replace(fault, end_us=self._clock.wall_us() if at_us is None else at_us))
 
-    def works_again(self, target: str) -> None:
+    def works_again(self, target: str, *, at_us: int | None = None) -> None:
         """Everything that was done to it is undone: its successor is there, say."""
         for fault in [fault for fault in self._open if fault.target == target]:
-            self.end(fault)
+            self.end(fault, at_us=at_us)
 
     @property
     def lasting(self) -> list[Fault]:

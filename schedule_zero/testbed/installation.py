@@ -15,7 +15,7 @@ from pathlib import Path
 
 from schedule_zero import settings
 from schedule_zero.client import AsyncClient
-from schedule_zero.clock import Clock, SystemClock
+from schedule_zero.clock import Clock, SystemClock, to_us
 from schedule_zero.errors import ScheduleZeroError
 from schedule_zero.testbed import final
 from schedule_zero.testbed.checker import check
@@ -131,18 +131,23 @@ class Installation:
         )
         self._own(f"node:{name}", process)
 
+        connected_us: list[int] = []
+
         async def there() -> bool:
             if not process.alive():
                 raise ChildProcessError(
                     f"node {name} ended with {process.popen.returncode}:\n{process.output()[-4000:]}"
                 )
-            return any(
-                (node.node_id, node.pid, node.state) == (name, process.pid, "online")
+            connected_us.extend(
+                to_us(node.connected_at)
                 for node in await self.client.nodes()
+                if (node.node_id, node.pid, node.state) == (name, process.pid, "online") and node.connected_at
             )
+            return bool(connected_us)
 
         await self._until(there, READY_S, f"node {name} does not connect")
-        self.faults.works_again(f"node:{name}")
+        # By the server's word: what its predecessor held is run again from then on, and not from when we notice.
+        self.faults.works_again(f"node:{name}", at_us=connected_us[0])
 
     def _own(self, target: str, process: Process) -> None:
         process.faults, process.target = self.faults, target

@@ -29,7 +29,7 @@ from schedule_zero.testbed.history import Fault, Run
 from schedule_zero.testbed.installation import Installation
 from schedule_zero.testbed.record import FaultWindow, Figures, Machine, Outcome, ScenarioReport
 from schedule_zero.testbed.sampling import Sampler, TooLarge
-from schedule_zero.testbed.scenario import Measure, Scenario, ScenarioParams, Seen, Series
+from schedule_zero.testbed.scenario import Measure, Scenario, ScenarioParams, Seen, Series, quantile, schedule_ids
 from schedule_zero.testbed.stage import Hung, Stage
 
 SETTLE_S = 60.0
@@ -132,8 +132,10 @@ async def _played(stage: Stage, sampler: Sampler, limits: Limits) -> Seen:
     async def play() -> Seen:
         await stage.scenario.drive(stage)
         await stage.until(stage.settled, SETTLE_S)
-        left = [row.id for row in (await stage.schedules()).schedules]
-        return await stage.seen(left)
+        left = await schedule_ids(stage.client, stage.scenario.handler_id)
+        seen = await stage.seen(left)
+        seen.memory = sampler.total
+        return seen
 
     async with asyncio.timeout(limits.max_execution_time_s):
         playing, watching = asyncio.create_task(play()), asyncio.create_task(sampler.watch())
@@ -192,11 +194,6 @@ def figures(seen: Seen, stage: Stage, took_s: float) -> Figures:
         executions_per_s=len(seen.runs) / took_s if took_s else None,
         by_node=dict(Counter(run.node_id for run in seen.runs)),
     )
-
-
-def quantile(ordered: Sequence[float], q: float) -> float | None:
-    """Of sorted values, the one at that share (the nearest rank)."""
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else None
 
 
 def lateness(runs: Sequence[Run]) -> list[tuple[float, float]]:

@@ -68,6 +68,23 @@ def now_us() -> int:
     return _clock.wall_us()
 
 
+async def schedule_ids(client: Any, handler_id: str) -> list[str]:
+    """The schedules of a handler that there are, by what the scheduler says."""
+    ids: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = await client.schedules(handler_id=handler_id, limit=500, cursor=cursor)
+        ids += [row.id for row in page.schedules]
+        cursor = page.next_cursor
+        if cursor is None:
+            return ids
+
+
+def quantile(ordered: Sequence[float], q: float) -> float | None:
+    """Of sorted values, the one at that share (the nearest rank)."""
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else None
+
+
 # Evidence that is shown for each invariant; the rest is counted.
 MOST_EVIDENCE = 20
 
@@ -197,6 +214,8 @@ class Seen(Struct, kw_only=True):
     executions: dict[str, Any]
     # Schedules of the scenario that are still there.
     left: list[str]
+    # (Seconds since the scenario began, MiB of the scheduler's processes.)
+    memory: list[tuple[float, float]] = []
     kept: dict[str, Any] = {}
     held: dict[str, Held] = field(default_factory=dict)
     measures: dict[str, float] = {}
