@@ -9,6 +9,7 @@ from typing import Any
 
 from schedule_zero.clock import rfc3339, to_us
 from schedule_zero.testbed.job_ledger import entered
+from schedule_zero.testbed.judging import ill_accounted
 from schedule_zero.testbed.scenario import Ground, Scenario, ScenarioParams, Seen
 
 KINDS = ("all", "latest", "none")
@@ -116,19 +117,16 @@ class Failover(Scenario):
 
 
 def _judge_rows(seen: Seen, name: str, rows: list[Any], interval_us: int) -> None:
-    """Number the nominal times from the schedule's start, and count the rows of each."""
     start_us, until_us = seen.kept["span"]
-    count: Counter[float] = Counter()
+    around_us = round(AROUND_S * 1e6)
     for row in rows:
-        first = (to_us(row.nominal_time) - start_us) / interval_us
-        count.update(first + number for number in range(row.count))
         if row.outcome in ("caught_up", "missed"):
-            at_us, around_us = to_us(row.last_nominal_time or row.nominal_time), AROUND_S * 1e6
+            at_us = to_us(row.last_nominal_time or row.nominal_time)
             near = any(begin - around_us <= at_us <= end + around_us for begin, end in seen.kept["outages"])
             seen.hold("late_by_outage", near, f"{name} at {row.nominal_time}: {row.outcome}")
-    due = int((until_us - AROUND_S * 1e6 - start_us) // interval_us) + 1
-    wrong = (number for number in sorted({*range(due), *count}) if count[number] != 1 or number != int(number))
-    seen.hold_each("every_fire_accounted", (f"{name}: {count[at]} rows of its fire {at:g}" for at in wrong), of=due)
+    until_us -= around_us
+    wrong = ill_accounted(rows, start_us=start_us, until_us=until_us, interval_us=interval_us)
+    seen.hold_each("every_fire_accounted", (f"{name}: {said}" for said in wrong), of=len(rows))
 
 
 def _judge_policy(seen: Seen, kind: str, rows: list[Any], grace_s: float) -> None:

@@ -33,10 +33,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, ClassVar, Protocol
 
+# With the first client it would be loaded, and hold up the loop of the node whose job makes it.
+import httpx  # noqa: F401
 from msgspec import Struct, field
 
 from schedule_zero import AsyncClient, BaseHandler
@@ -81,6 +83,8 @@ class Scenario(BaseHandler):
     for_bare: ClassVar[bool] = False
     # Whether it ends processes, which only those of the run's own can be.
     does_harm: ClassVar[bool] = False
+    # What its server and nodes have in their environment; scenarios that differ in it share no installation.
+    env: ClassVar[Mapping[str, str]] = {}
     # Whether it is about simulated time: the processes get a fast clock, and it is not run on the machine's.
     fast_clock: ClassVar[bool] = False
 
