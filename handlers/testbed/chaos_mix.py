@@ -29,7 +29,7 @@ class ChaosMix(Scenario):
     # So that a node that is stopped is lost within a test's patience.
     env = {f"SCHEDULE_ZERO_DISPATCH__{name}_S": value for name, value in LEASES.items()}
 
-    class Params(harm.HarmParams):
+    class Params(harm.HarmParams, frozen=True):
         # Good, slow, flaky, poisoned and crashing ones.
         jobs: tuple[int, int, int, int, int] = (500, 60, 60, 10, 5)
         schedules: int = 5
@@ -75,7 +75,8 @@ class ChaosMix(Scenario):
     @classmethod
     async def drive(cls, ground: Ground) -> None:
         params, start_us = ground.params, ground.now_us() + FIRST_AFTER_US
-        asked, done = {}, []
+        asked: dict[str, str] = {}
+        done: list[harm.Done] = []
         names = [f"chaos_mix.{number}" for number in range(params.schedules)]
         trigger = {"type": "interval", "milliseconds": params.interval_ms, "start": rfc3339(start_us)}
         tick = {"handler_id": cls.handler_id, "job_method": "work", "trigger": trigger}
@@ -140,9 +141,8 @@ class ChaosMix(Scenario):
 
 def _job(kind: str, ground: Ground) -> dict[str, Any]:
     params = {"kind": kind, "seconds": ground.random.uniform(0.5, 1.5) if kind == "slow" else 0.0}
-    options = {} if kind in ("good", "slow") else {"max_attempts": TRIES, "retry_delay_s": 0.2}
-    if kind == "crashing":
-        options["isolation"] = "process"
+    retried = {} if kind in ("good", "slow") else {"max_attempts": TRIES, "retry_delay_s": 0.2}
+    options = {**retried, "isolation": "process" if kind == "crashing" else "none"}
     return {"handler_id": "chaos_mix", "job_method": "work", "job_params": params, "options": options}
 
 

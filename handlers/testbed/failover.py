@@ -24,7 +24,7 @@ class Failover(Scenario):
 
     handler_id = "failover"
 
-    class Params(ScenarioParams):
+    class Params(ScenarioParams, frozen=True):
         interval_ms: int = 500
         kills: int = 3
         # How long the server stays away, its start not counted, and works in between.

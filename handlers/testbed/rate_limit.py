@@ -20,7 +20,7 @@ class RateLimit(Scenario):
 
     handler_id = "rate_limit"
 
-    class Params(ScenarioParams):
+    class Params(ScenarioParams, frozen=True):
         per_s: int = 50
         burst: int = 10
         # Of the first node, which comes before the others; and of each of these.

@@ -32,7 +32,7 @@ class Done(Struct):
     until_us: int = 0
 
 
-class HarmParams(ScenarioParams):
+class HarmParams(ScenarioParams, frozen=True):
     """Of a scenario that does harm: for how long it goes on, and how often what is done."""
 
     seconds: float = 30.0
