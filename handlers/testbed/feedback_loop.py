@@ -25,7 +25,7 @@ class FeedbackLoop(Scenario):
 
     handler_id = "feedback_loop"
 
-    class Params(ScenarioParams):
+    class Params(ScenarioParams, frozen=True):
         loops: int = 10
         depth: int = 90
         # How long the killed node stays away.

@@ -125,7 +125,8 @@ class Installation:
             "SCHEDULE_ZERO_URL": self.client.target.url,
             "SCHEDULE_ZERO_TOKEN": self.client.target.token or "",
         }
-        address = self._url or self.server.addresses["zmq"]
+        # (Not from its process, which may just be starting again.)
+        address = self._url or f"tcp://127.0.0.1:{self._ports['zmq_port']}"
         process = NodeProcess(
             self.folder, address, *self._targets, node_id=name, slots=self._slots, labels=("testbed=yes",), env=env
         )

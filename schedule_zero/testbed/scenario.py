@@ -33,7 +33,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, ClassVar, Protocol
 
@@ -108,6 +108,8 @@ class Scenario(BaseHandler):
     for_bare: ClassVar[bool] = False
     # Whether it ends processes, which only those of the run's own can be.
     does_harm: ClassVar[bool] = False
+    # What its server and nodes have in their environment; scenarios that differ in it share no installation.
+    env: ClassVar[Mapping[str, str]] = {}
     # Whether it is about simulated time: the processes get a fast clock, and it is not run on the machine's.
     fast_clock: ClassVar[bool] = False
 
