@@ -191,14 +191,19 @@ class Installation:
 
     # --- the end --------------------------------------------------------------------------------------
 
-    def judge(self, *, ledgered: Sequence[str], late_s: float) -> Report:
-        """Kill the server; hold what the jobs wrote and what was done against its store. Not where it is attached."""
+    def judge(self, *, ledgered: Sequence[str], late_s: float, settled: bool = True) -> Report:
+        """Kill the server; hold what the jobs wrote and what was done against its store. Not where it is attached.
+
+        ``settled``: everything was waited for, so that what is open was forgotten.
+        """
         until_us = self.clock.wall_us()
         self.server.kill()
         self.faults.close()
         evidence = read_evidence(self.folder)
         config = settings.load(environ={**os.environ, **self._env}, cwd=self.folder).config
-        evidence.terms = terms_of(config, until_us=until_us, ledgered=tuple(ledgered), late_s=late_s)
+        evidence.terms = terms_of(
+            config, until_us=until_us, ledgered=tuple(ledgered), late_s=late_s, settled=settled
+        )
         if isinstance(self.clock, FastClock):
             for_checker(evidence, self.clock.speedup)
         return check(evidence, final.load(self.server.state_dir))
