@@ -18,7 +18,7 @@ class TemporalResolution(Scenario):
 
     handler_id = "temporal_resolution"
 
-    class Params(ScenarioParams):
+    class Params(ScenarioParams, frozen=True):
         intervals_ms: tuple[int, ...] = (1000, 100, 10, 1)
         seconds: float = 10.0
 

@@ -55,7 +55,7 @@ class Bars(Watcher):
     def begins(self, planned: Planned) -> None:
         self._task = self._progress.add_task(planned.scenario.handler_id.ljust(NAME), total=None, said="")
 
-    def goes_on(self, planned: Planned, fraction: float, text: str) -> None:
+    def goes_on(self, _: Planned, fraction: float, text: str, /) -> None:
         if self._task is not None:
             self._progress.update(self._task, completed=min(1.0, max(0.0, fraction)), total=1, said=clean(text))
 
@@ -82,7 +82,10 @@ def outcome_line(report: ScenarioReport) -> list[str | Styled]:
     outcome = report.outcome
     said = first_line(report.why) if outcome is not Outcome.KEPT else figure(report)
     took = f"{report.seconds:6.1f} s" if report.seconds else " " * 8
-    return [Styled(outcome.value.ljust(7), fg=_COLOURS[outcome], bold=True), f" {report.scenario:{NAME}} {took}  {said}"]
+    return [
+        Styled(outcome.value.ljust(7), fg=_COLOURS[outcome], bold=True),
+        f" {report.scenario:{NAME}} {took}  {said}",
+    ]
 
 
 def figure(report: ScenarioReport) -> str:

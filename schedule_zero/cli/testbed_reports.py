@@ -89,7 +89,9 @@ class NamedFactor(click.ParamType[tuple[str, float]]):
         except ValueError:
             factor = math.nan
         if not name or not equals or not math.isfinite(factor) or factor <= 0:
-            self.fail(f'expected NAME=FACTOR with a factor above 0, such as lateness_p99_s=1.5; got "{value}"', param, ctx)
+            self.fail(
+                f'expected NAME=FACTOR with a factor above 0, such as lateness_p99_s=1.5; got "{value}"', param, ctx
+            )
         return name, factor
 
 
@@ -166,4 +168,8 @@ def _show_rows(rows: list[Row], found: Comparison) -> None:
         for row in rows
     ]
     none = "no figure moved beyond its threshold" if found.rows else "no figure can be compared"
-    show_table(documents, [(name, name) for name in ("scenario", "subject", "figure", "old", "new", "limit", "trend")], none=none)
+    show_table(
+        documents,
+        [(name, name) for name in ("scenario", "subject", "figure", "old", "new", "limit", "trend")],
+        none=none,
+    )

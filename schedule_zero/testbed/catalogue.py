@@ -64,7 +64,7 @@ def params_of(scenario: type[Scenario], said: Mapping[str, Any], *, quick: bool)
 
 
 def described(scenario: type[Scenario]) -> dict[str, Any]:
-    """What is to be known of it, as plain data: name, question, parameters with defaults, invariants, measures, traits."""
+    """A scenario as plain data; ``quick`` of a parameter is None where a quick run takes the default."""
     quick = scenario.quick
     params = [
         {

@@ -93,15 +93,16 @@ def compare(old: RunReport, new: RunReport, thresholds: Mapping[str, Threshold] 
     """What changed from ``old`` to ``new``; ``thresholds`` by figure, or by ``scenario.figure``."""
     allowed = {**THRESHOLDS, **(thresholds or {})}
     before, now = _by_name(old), _by_name(new)
-    turns, rows = [], []
+    turns: list[Turn] = []
+    rows: list[Row] = []
     for key in {**before, **now}:
         was, is_ = before.get(key), now.get(key)
         turns.append(
             Turn(
                 scenario=key[0],
                 subject=key[1],
-                old=was and was.outcome,
-                new=is_ and is_.outcome,
+                old=None if was is None else was.outcome,
+                new=None if is_ is None else is_.outcome,
                 why=is_.why.partition("\n")[0] if is_ is not None else "",
             )
         )
@@ -187,7 +188,7 @@ def _differences(old: RunReport, new: RunReport) -> Iterator[str]:
 
 
 def threshold_of(name: str, factor: float, known: Mapping[str, object]) -> Threshold:
-    """What was said by hand. BadRequest: there is no such figure (``known`` has those of the reports), or it can't be."""
+    """What was said by hand. BadRequest: no report has such a figure (``known`` has those), or it can't be so."""
     figure = name.rpartition(".")[2]
     if name not in known and name not in THRESHOLDS:
         raise BadRequest(

@@ -68,6 +68,7 @@ TOP = ("mode", "speedup", "nodes", "seed", "quick", "subject")
 LIMITS = ("max_schedules", "max_execution_time_seconds", "memory_limit_mb")
 REPORTING = ("output_dir", "metrics_format", "generate_graphs")
 
+
 def _said(kind: Any) -> Any:
     """A field's type without the None that stands for nothing said."""
     return next(one for one in get_args(kind) if one is not NoneType)
@@ -116,12 +117,12 @@ EARLIER: Mapping[str, Test] = {
     ),
     "self_modifying": Test(
         ("adaptive_interval", "fibonacci_backoff"),
-        {"max_reschedules": Key(Count, (To("adaptive_interval", "runs"), To("fibonacci_backoff", "runs")))},
+        {"max_reschedules": Key(Count, (To("adaptive_interval", "steps"), To("fibonacci_backoff", "steps")))},
     ),
     "schedule_storms": Test(
         ("creation_storm",),
         {
-            "schedules_per_burst": Key(Count, (To("creation_storm", "schedules"),)),
+            "schedules_per_burst": Key(Count, (To("creation_storm", "schedules_per_burst"),)),
             "bursts": Key(Count, (To("creation_storm", "bursts"),)),
         },
     ),
@@ -185,11 +186,11 @@ class _Reader:
             seen.add(name)
 
     def testbed(self, node: yaml_file.Node, path: str, _: str) -> None:
-        keys: dict[str, Take] = {name: self._leaf for name in TOP}
-        keys["limits"] = self._section_of({name: self._leaf for name in LIMITS})
-        keys["reporting"] = self._section_of({name: self._leaf for name in REPORTING})
-        keys["tests"] = self._section_of({name: self._test for name in EARLIER})
-        keys["scenarios"] = self._section_of({name: self._scenario for name in self._known})
+        keys: dict[str, Take] = dict.fromkeys(TOP, self._leaf)
+        keys["limits"] = self._section_of(dict.fromkeys(LIMITS, self._leaf))
+        keys["reporting"] = self._section_of(dict.fromkeys(REPORTING, self._leaf))
+        keys["tests"] = self._section_of(dict.fromkeys(EARLIER, self._test))
+        keys["scenarios"] = self._section_of(dict.fromkeys(self._known, self._scenario))
         self.section(node, path, keys)
         for name, said in self._ours.items():
             before = self.found.scenarios.get(name, ScenarioSaid())

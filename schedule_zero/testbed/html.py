@@ -17,7 +17,7 @@ _VOID = frozenset({"meta", "br", "rect", "line", "circle", "path", "polyline"})
 
 
 def clean(text: str) -> str:
-    """A text without what does not print: control characters, marks that turn the direction of writing, halves of pairs."""
+    """A text without what does not print: control characters, marks that turn the direction of writing."""
     return "".join(char if char.isprintable() or char in "\n\t" else " " for char in text)
 
 
@@ -26,7 +26,7 @@ def text(said: str) -> Html:
 
 
 def el(name: str, /, *children: Child, **attributes: str | float | None) -> Html:
-    """One element. An attribute's ``_`` is ``-``, a last one is left out (``class_``); None leaves out child or attribute."""
+    """One element. In an attribute's name ``_`` is ``-``, and nothing at its end (``class_``). None is left out."""
     said = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(clean(_short(value)))}"'
         for key, value in attributes.items()

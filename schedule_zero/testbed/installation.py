@@ -201,9 +201,7 @@ class Installation:
         self.faults.close()
         evidence = read_evidence(self.folder)
         config = settings.load(environ={**os.environ, **self._env}, cwd=self.folder).config
-        evidence.terms = terms_of(
-            config, until_us=until_us, ledgered=tuple(ledgered), late_s=late_s, settled=settled
-        )
+        evidence.terms = terms_of(config, until_us=until_us, ledgered=tuple(ledgered), late_s=late_s, settled=settled)
         if isinstance(self.clock, FastClock):
             for_checker(evidence, self.clock.speedup)
         return check(evidence, final.load(self.server.state_dir))

@@ -47,7 +47,11 @@ def _suite(subject: str, mine: Sequence[ScenarioReport], report: RunReport) -> E
 
 def _case(suite: ET.Element, one: ScenarioReport) -> None:
     case = ET.SubElement(
-        suite, "testcase", classname=clean(f"testbed.{one.subject}"), name=clean(one.scenario), time=f"{one.seconds:.3f}"
+        suite,
+        "testcase",
+        classname=clean(f"testbed.{one.subject}"),
+        name=clean(one.scenario),
+        time=f"{one.seconds:.3f}",
     )
     why = clean(one.why)
     if one.outcome is Outcome.SKIPPED:

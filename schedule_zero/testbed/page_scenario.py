@@ -41,7 +41,11 @@ def scenario_section(one: ScenarioReport, anchor: str, *, graphs: bool) -> Html:
         why = el("pre", one.why) if one.outcome is Outcome.FAILED else el("p", one.why)
     return el(
         "section",
-        el("h3", f"{one.scenario} on {one.subject}: ", el("span", one.outcome.value, class_=f"outcome {one.outcome.value}")),
+        el(
+            "h3",
+            f"{one.scenario} on {one.subject}: ",
+            el("span", one.outcome.value, class_=f"outcome {one.outcome.value}"),
+        ),
         el("p", f"{one.asks} It took {number(round(one.seconds, 1))} s{clock}.", class_="soft"),
         why,
         _held(one.held),
@@ -70,7 +74,9 @@ def _held(held: list[Held]) -> Html | None:
                 el("td", number(one.broken), class_="n"),
             )
         )
-    head = el("tr", el("th", ""), el("th", "what must hold"), el("th", "checked", class_="n"), el("th", "broken", class_="n"))
+    head = el(
+        "tr", el("th", ""), el("th", "what must hold"), el("th", "checked", class_="n"), el("th", "broken", class_="n")
+    )
     return join(el("h4", "What must hold"), _table(head, rows))
 
 
@@ -86,7 +92,12 @@ def _measures(one: ScenarioReport) -> Html | None:
     if not one.measures:
         return None
     rows = [
-        el("tr", el("th", measure.name, scope="row"), el("td", number(measure.value), class_="n"), el("td", measure.means))
+        el(
+            "tr",
+            el("th", measure.name, scope="row"),
+            el("td", number(measure.value), class_="n"),
+            el("td", measure.means),
+        )
         for measure in one.measures
     ]
     head = el("tr", el("th", "measure"), el("th", "value", class_="n"), el("th", "what it is"))
@@ -132,7 +143,9 @@ def _faults(faults: list[FaultWindow]) -> Html | None:
         )
         for one in faults
     ]
-    head = el("tr", el("th", "fault"), el("th", "target"), el("th", "from (s)", class_="n"), el("th", "to (s)", class_="n"))
+    head = el(
+        "tr", el("th", "fault"), el("th", "target"), el("th", "from (s)", class_="n"), el("th", "to (s)", class_="n")
+    )
     return join(el("h4", "What was done to it"), _table(head, rows))
 
 

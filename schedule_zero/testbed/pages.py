@@ -1,4 +1,4 @@
-"""The report as one HTML page: the verdict first, then what it rests on. It needs no script and asks nobody for anything.
+"""The report as one HTML page: the verdict first, then what it rests on. No script, no request to anywhere.
 
 Every figure is the report's; every text in it is shown as text (``html.el``).
 """
@@ -136,12 +136,19 @@ def _answers(report: RunReport) -> Html:
 def _checker(report: RunReport) -> Html:
     """What was concluded from outside, from the jobs' ledger, the faults and the store."""
     if report.promises_ok is None:
-        said = [el("p", "It did not judge this run: the store was not the test bed's own, or the run did not come so far.")]
+        said = [
+            el("p", "It did not judge this run: the store was not the test bed's own, or the run did not come so far.")
+        ]
     else:
         count = sum(report.breaches.values())
         said = [el("p", "No promise was found broken." if report.promises_ok else f"{number(count)} breaches.")]
     rows = [
-        el("tr", el("th", name, scope="row"), el("td", number(times), class_="n"), el("td", _breaches_of(name, report), class_="n"))
+        el(
+            "tr",
+            el("th", name, scope="row"),
+            el("td", number(times), class_="n"),
+            el("td", _breaches_of(name, report), class_="n"),
+        )
         for name, times in sorted(report.promises.items(), key=_by_number)
     ]
     if rows:

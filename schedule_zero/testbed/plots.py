@@ -80,7 +80,14 @@ def histogram(title: str, values: Sequence[float], *, x: str) -> Html:
     up = axis(0.0, float(max(counts)))
     width = (WIDTH - LEFT - RIGHT) / BINS
     bars = [
-        el("rect", x=LEFT + at * width, y=_y(up, n), width=max(width - 1, 1), height=_y(up, 0) - _y(up, n), class_="data")
+        el(
+            "rect",
+            x=LEFT + at * width,
+            y=_y(up, n),
+            width=max(width - 1, 1),
+            height=_y(up, 0) - _y(up, n),
+            class_="data",
+        )
         for at, n in enumerate(counts)
         if n
     ]
@@ -94,7 +101,7 @@ def bars(title: str, values: Mapping[str, float], *, unit: str) -> Html:
     """One bar for each name, from left to right, with its figure."""
     if not values:
         return _empty(title)
-    top = max(max(values.values()), 0) or 1.0
+    top = max(*values.values(), 0.0) or 1.0
     height = TOP + len(values) * (BAR + GAP) + GAP
     left, room = 150.0, WIDTH - 150.0 - 70.0
     rows = []
@@ -136,7 +143,10 @@ def thin(points: Points, most: int = MOST_POINTS) -> list[tuple[float, float]]:
     kept: list[tuple[float, float]] = []
     for begin in range(0, len(points), size):
         stretch = points[begin : begin + size]
-        ends = {min(range(len(stretch)), key=lambda at: stretch[at][1]), max(range(len(stretch)), key=lambda at: stretch[at][1])}
+        ends = {
+            min(range(len(stretch)), key=lambda at: stretch[at][1]),
+            max(range(len(stretch)), key=lambda at: stretch[at][1]),
+        }
         kept += [stretch[at] for at in sorted(ends)]
     return kept
 

@@ -154,9 +154,7 @@ class Session:
             for planned in plan:
                 self._book.fail(planned, f"its installation did not start: {error}")
             return
-        reports = await run_on(
-            installation, plan, seed=self.plan.seed, limits=self.plan.limits, watcher=self._book
-        )
+        reports = await run_on(installation, plan, seed=self.plan.seed, limits=self.plan.limits, watcher=self._book)
         if not installation.attached:
             settled = all(one.outcome is not Outcome.FAILED for one in reports)
             await asyncio.to_thread(_judge, installation, plan, report, settled=settled)
@@ -175,9 +173,7 @@ def _by_clock(plan: Plan) -> list[tuple[str, float, list[Planned]]]:
 def _judge(installation: Installation, plan: Sequence[Planned], report: RunReport, *, settled: bool) -> None:
     """What the checker says of this installation, added to the report."""
     try:
-        found = installation.judge(
-            ledgered=[one.scenario.handler_id for one in plan], late_s=LATE_S, settled=settled
-        )
+        found = installation.judge(ledgered=[one.scenario.handler_id for one in plan], late_s=LATE_S, settled=settled)
     except (BadEvidence, ScheduleZeroError) as error:
         report.notes.append(f"the checker could not judge {installation.folder.name}: {error}")
         return
@@ -204,7 +200,7 @@ class _Book(Watcher):
         self._began.add((self.subject, planned.scenario.handler_id))
         self._watcher.begins(planned)
 
-    def goes_on(self, planned: Planned, fraction: float, text: str) -> None:
+    def goes_on(self, planned: Planned, fraction: float, text: str, /) -> None:
         self._watcher.goes_on(planned, fraction, text)
 
     def ends(self, report: ScenarioReport) -> None:
