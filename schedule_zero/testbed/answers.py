@@ -43,6 +43,16 @@ def number(value: float | None) -> str:
     return f"{value:.3g}"
 
 
+def duration(seconds: float | None) -> str:
+    """A length of time in the unit that fits it."""
+    if seconds is None:
+        return "–"
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        if abs(seconds) * scale >= 1 or seconds == 0:
+            return f"{number(float(f'{seconds * scale:.3g}') if seconds * scale < 1000 else seconds * scale)} {unit}"
+    return f"{number(seconds * 1e9)} ns"
+
+
 def _smallest(reports: Sequence[ScenarioReport]) -> tuple[str, str]:
     for one in reports:
         for measure in one.measures:

@@ -5,30 +5,36 @@ from __future__ import annotations
 from itertools import pairwise
 
 from schedule_zero.testbed import plots
-from schedule_zero.testbed.answers import number
+from schedule_zero.testbed.answers import duration, number
 from schedule_zero.testbed.html import Html, el, join
 from schedule_zero.testbed.record import FaultWindow, Figures, Outcome, ProcessFigures, ScenarioReport
 from schedule_zero.testbed.runner import LATENESS, MACHINE_S
 from schedule_zero.testbed.scenario import Held, Series
 
-# Seconds, unless it says otherwise.
-FIGURES = {
-    "executions": "executions",
-    "failed": "runs that failed",
-    "executions_per_s": "runs per second",
-    "latency_avg_s": "latency, mean (s)",
-    "latency_p50_s": "latency, median (s)",
-    "latency_p99_s": "latency, p99 (s)",
-    "latency_max_s": "latency, most (s)",
-    "lateness_p50_s": "lateness, median (s)",
-    "lateness_p99_s": "lateness, p99 (s)",
-    "lateness_max_s": "lateness, most (s)",
-    "schedules_created": "schedules created",
-    "schedules_deleted": "schedules deleted",
-}
+# In three groups, side by side.
+FIGURES = (
+    {
+        "executions": "executions",
+        "failed": "runs that failed",
+        "executions_per_s": "runs per second",
+        "schedules_created": "schedules created",
+        "schedules_deleted": "schedules deleted",
+    },
+    {
+        "latency_avg_s": "latency, mean",
+        "latency_p50_s": "latency, median",
+        "latency_p99_s": "latency, p99",
+        "latency_max_s": "latency, most",
+    },
+    {
+        "lateness_p50_s": "lateness, median",
+        "lateness_p99_s": "lateness, p99",
+        "lateness_max_s": "lateness, most",
+    },
+)
 PROCESS = {
-    "memory_peak_mib": "memory, peak (MiB)",
-    "memory_delta_mib": "memory, change (MiB)",
+    "memory_peak_mib": "peak (MiB)",
+    "memory_delta_mib": "change (MiB)",
     "memory_mib_per_hour": "growth (MiB/h)",
     "cpu_s": "CPU (s)",
 }
@@ -46,7 +52,7 @@ def scenario_section(one: ScenarioReport, anchor: str, *, graphs: bool) -> Html:
             f"{one.scenario} on {one.subject}: ",
             el("span", one.outcome.value, class_=f"outcome {one.outcome.value}"),
         ),
-        el("p", f"{one.asks} It took {number(round(one.seconds, 1))} s{clock}.", class_="soft"),
+        el("p", f"{one.asks} It took {duration(one.seconds)}{clock}.", class_="soft"),
         why,
         _held(one.held),
         _measures(one),
@@ -107,12 +113,21 @@ def _measures(one: ScenarioReport) -> Html | None:
 def _figures(figures: Figures, outcome: Outcome) -> Html | None:
     if outcome not in (Outcome.KEPT, Outcome.BROKEN):
         return None
-    rows = [
-        el("tr", el("th", words, scope="row"), el("td", number(value), class_="n"))
-        for name, words in FIGURES.items()
-        if (value := getattr(figures, name)) is not None
-    ]
-    return join(el("h4", "Figures"), _table(None, rows))
+    groups = []
+    for names in FIGURES:
+        rows = [
+            el("tr", el("th", words, scope="row"), el("td", _figure(name, value), class_="n"))
+            for name, words in names.items()
+            if (value := getattr(figures, name)) is not None
+        ]
+        if rows:
+            groups.append(_table(None, rows))
+    return join(el("h4", "Figures"), el("div", *groups, class_="side"))
+
+
+def _figure(name: str, value: float) -> str:
+    in_seconds = name.endswith("_s") and not name.endswith("_per_s")
+    return duration(value) if in_seconds else number(value)
 
 
 def _processes(processes: list[ProcessFigures]) -> Html | None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from schedule_zero.testbed.answers import first_line, number
+from schedule_zero.testbed.answers import duration, first_line, number
 from schedule_zero.testbed.html import Html, el, join
 from schedule_zero.testbed.junit import junit
 from schedule_zero.testbed.page_scenario import scenario_section
@@ -90,7 +90,7 @@ def _colour(report: RunReport) -> str:
 def _settings_sentence(report: RunReport) -> str:
     quick = "A quick run" if report.quick else "A run"
     return (
-        f"{quick} of {number(round(report.seconds, 1))} s on {report.nodes} nodes, seed {report.seed}, version"
+        f"{quick} of {duration(report.seconds)} on {report.nodes} nodes, seed {report.seed}, version"
         f" {report.product}; {report.machine.cores} cores, {number(report.machine.memory_mib)} MiB of memory."
     )
 
@@ -105,8 +105,8 @@ def _overview(reports: Sequence[ScenarioReport]) -> Html:
     for name in dict.fromkeys(one.scenario for one in reports):
         asks = next(one.asks for one in reports if one.scenario == name)
         cells = [_outcome_cell(found.get((name, subject))) for subject in subjects]
-        rows.append(el("tr", el("th", name, scope="row"), *cells, el("td", asks)))
-    head = el("tr", el("th", "scenario"), *(el("th", subject) for subject in subjects), el("th", "what it asks"))
+        rows.append(el("tr", el("th", name, el("span", asks, class_="soft"), scope="row"), *cells))
+    head = el("tr", el("th", "scenario"), *(el("th", subject) for subject in subjects))
     return join(el("h2", "Scenarios"), _table(head, rows))
 
 
@@ -115,7 +115,7 @@ def _outcome_cell(one: ScenarioReport | None) -> Html:
         return el("td", "–", class_="soft")
     link = el("a", one.outcome.value, href=f"#{anchor(one)}", class_=f"outcome {one.outcome.value}")
     why = first_line(one.why)
-    return el("td", link, el("br") if why else None, el("span", why, class_="soft") if why else None)
+    return el("td", link, el("span", why, class_="soft why") if why else None)
 
 
 def _answers(report: RunReport) -> Html:
@@ -153,7 +153,8 @@ def _checker(report: RunReport) -> Html:
     ]
     if rows:
         head = el("tr", el("th", "promise"), el("th", "checked on so many", class_="n"), el("th", "broken", class_="n"))
-        said.append(_table(head, rows))
+        said.append(_table(head, rows, class_="narrow"))
+        said.append(el("p", "What C1, C2, … are stands in docs/explanation/guarantees.md.", class_="soft"))
     if report.violations:
         said.append(el("div", "\n".join(report.violations), class_="evidence"))
     said += [el("p", f"Not judged: {note}", class_="soft") for note in report.notes]
@@ -174,7 +175,7 @@ def _machine(report: RunReport) -> Html:
     rows = {
         "version": report.product,
         "began": report.began,
-        "lasted": f"{number(report.seconds)} s",
+        "lasted": duration(report.seconds),
         "mode": report.mode,
         "speedup of the fast clock": number(report.speedup),
         "seed": str(report.seed),
@@ -190,5 +191,5 @@ def _machine(report: RunReport) -> Html:
     return join(el("h2", "Machine and settings"), _table(None, body))
 
 
-def _table(head: Html | None, rows: Sequence[Html]) -> Html:
-    return el("div", el("table", el("thead", head) if head else None, el("tbody", *rows)), class_="wide")
+def _table(head: Html | None, rows: Sequence[Html], class_: str | None = None) -> Html:
+    return el("div", el("table", el("thead", head) if head else None, el("tbody", *rows), class_=class_), class_="wide")

@@ -16,7 +16,7 @@ Points = Sequence[tuple[float, float]]
 WIDTH, HEIGHT = 480.0, 240.0
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 12.0, 26.0, 42.0
 MOST_POINTS = 800
-BINS = 40
+MOST_BINS = 40
 BAR, GAP = 22.0, 8.0
 TICKS = 5
 LONGEST_NAME = 24
@@ -73,12 +73,13 @@ def histogram(title: str, values: Sequence[float], *, x: str) -> Html:
     ordered = sorted(values)
     top = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
     across = axis(ordered[0], top)
-    counts = [0] * BINS
+    bins = min(MOST_BINS, max(5, round(2 * math.sqrt(len(ordered)))))
+    counts = [0] * bins
     inside = [value for value in ordered if value <= across.high]
     for value in inside:
-        counts[min(BINS - 1, int(across.share(value) * BINS))] += 1
-    up = axis(0.0, float(max(counts)))
-    width = (WIDTH - LEFT - RIGHT) / BINS
+        counts[min(bins - 1, int(across.share(value) * bins))] += 1
+    up = axis(0.0, float(max(counts)), least=1.0)
+    width = (WIDTH - LEFT - RIGHT) / bins
     bars = [
         el(
             "rect",
@@ -121,11 +122,11 @@ def bars(title: str, values: Mapping[str, float], *, unit: str) -> Html:
 # --- parts ----------------------------------------------------------------------------------------------
 
 
-def axis(low: float, high: float) -> Axis:
-    """An axis from a round figure to a round one, with some five ticks between."""
+def axis(low: float, high: float, *, least: float = 0.0) -> Axis:
+    """An axis from a round figure to a round one, with some five ticks between, no less than ``least`` apart."""
     if high <= low:
         high = low + (abs(low) or 1.0)
-    step = _round_step((high - low) / TICKS)
+    step = max(least, _round_step((high - low) / TICKS))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return Axis(first * step, last * step, [number * step for number in range(first, last + 1)])
 
