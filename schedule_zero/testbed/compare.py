@@ -191,9 +191,10 @@ def threshold_of(name: str, factor: float, known: Mapping[str, object]) -> Thres
     """What was said by hand. BadRequest: no report has such a figure (``known`` has those), or it can't be so."""
     figure = name.rpartition(".")[2]
     if name not in known and name not in THRESHOLDS:
+        plain = dict.fromkeys([*THRESHOLDS, *(one for one in known if "." not in one)])
         raise BadRequest(
             f"there is no figure {name!r}{suggest(name, [*known, *THRESHOLDS])}",
-            hint=f"there are: {', '.join([*THRESHOLDS, *(one for one in known if one not in THRESHOLDS)])}",
+            hint=f"there are: {', '.join(plain)}; each also for one scenario: scenario.figure",
         )
     default = THRESHOLDS.get(figure)
     if default is not None and (default.factor >= 1) != (factor >= 1):

@@ -27,6 +27,7 @@ from schedule_zero.testbed.verdicts import Report
 
 POLL_S = 0.05
 READY_S = 60.0
+LEAVE_S = 10.0
 # On a fast clock what is so late, in seconds of the machine, is simply run.
 GRACE_S = 20
 
@@ -99,6 +100,10 @@ class Installation:
         if self._client is not None:
             await self._client.aclose()
             self._client = None
+        if self.attached:
+            # Another's server is told that they go, and need not find out.
+            leaving = (asyncio.to_thread(process.terminate, LEAVE_S) for process in self.processes.values())
+            await asyncio.gather(*leaving, return_exceptions=True)
         for process in reversed(self.processes.values()):
             process.kill()
 

@@ -169,5 +169,19 @@ def write(report: RunReport, folder: Path) -> Path:
     """Put it there, whole or not at all: whoever reads meanwhile gets the one before."""
     path = folder / REPORT
     fresh = path.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    try:
+        raw = msgspec.json.encode(report)
+    except UnicodeEncodeError:
+        # A file's name in some error, say. A run's report is not lost over it.
+        raw = msgspec.json.encode(_encodable(msgspec.to_builtins(report)))
+    fresh.write_bytes(msgspec.json.format(raw) + b"\n")
     return fresh.replace(path)
+
+
+def _encodable(value: Any) -> Any:
+    """The same without halves of surrogate pairs."""
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_encodable(inner) for inner in value]
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value

@@ -155,9 +155,9 @@ async def _played(stage: Stage, sampler: Sampler, limits: Limits) -> Seen:
             raise Hung(f"it did not end within {limits.max_execution_time_s:g} s (limits.max_execution_time_seconds)")
         return playing.result()
     finally:
-        for task in (playing, watching):
+        # (Waiting for one that is over would take the trace from its error.)
+        for task in (one for one in (playing, watching) if not one.done()):
             task.cancel()
-        for task in (playing, watching):
             with suppress(asyncio.CancelledError, Exception):
                 await task
 

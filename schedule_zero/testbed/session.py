@@ -131,7 +131,7 @@ class Session:
                 continue
             installation = self._running = self._install(
                 self.folder / clock,
-                nodes=[f"n{number}" for number in range(1, self.plan.nodes + 1)],
+                nodes=self._nodes(),
                 targets=targets(plan),
                 speedup=speedup,
                 url=self.plan.url,
@@ -144,6 +144,11 @@ class Session:
                     await installation.close()
                 finally:
                     self.kill()
+
+    def _nodes(self) -> list[str]:
+        # On another's server there may be an n1 already.
+        prefix = "n" if self.plan.url is None else "testbed-n"
+        return [f"{prefix}{number}" for number in range(1, self.plan.nodes + 1)]
 
     async def _played(self, installation: Installation, plan: Sequence[Planned], report: RunReport) -> None:
         try:
