@@ -118,5 +118,5 @@ def test_an_unknown_figure_and_a_factor_of_the_wrong_side_are_refused():
         threshold_of("churn.lateness_p99_s", 0.5, known)
     with pytest.raises(BadRequest, match="below 1"):
         threshold_of("executions_per_s", 1.5, known)
-    with pytest.raises(BadRequest, match="no figure 'storm.lateness_p99_s'"):
+    with pytest.raises(BadRequest, match=r"no figure 'storm\.lateness_p99_s'"):
         threshold_of("storm.lateness_p99_s", 2.0, known)

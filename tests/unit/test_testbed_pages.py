@@ -116,7 +116,7 @@ def hostile(report):
     def spoil(value, key=""):
         if isinstance(value, dict):
             return {
-                (name if key != "params" and key != "by_node" else HOSTILE): spoil(v, name) for name, v in value.items()
+                (name if key not in {"params", "by_node"} else HOSTILE): spoil(v, name) for name, v in value.items()
             }
         if isinstance(value, list):
             return [spoil(item, key) for item in value]

@@ -39,8 +39,8 @@ def play(tmp_path, install):
         await installation.start()
         return await run_on(installation, planned(*scenarios), seed=1, limits=limits, watcher=watcher)
 
-    def play(*scenarios, limits=Limits(), watcher=None):
-        return asyncio.run(played(scenarios, limits, watcher or Watcher()))
+    def play(*scenarios, limits=None, watcher=None):
+        return asyncio.run(played(scenarios, limits or Limits(), watcher or Watcher()))
 
     return play
 
