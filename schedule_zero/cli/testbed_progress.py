@@ -32,6 +32,10 @@ def progress() -> Iterator[Watcher]:
 class Lines(Watcher):
     """A line when a scenario begins, and one when it is over."""
 
+    def step(self, text: str) -> None:
+        say(f"        {text}")
+        sys.stdout.flush()
+
     def begins(self, planned: Planned) -> None:
         say(f"runs    {planned.scenario.handler_id}")
         sys.stdout.flush()
@@ -52,7 +56,12 @@ class Bars(Watcher):
         self._task: Any = None
         self._progress.start()
 
+    def step(self, text: str) -> None:
+        self._clear()
+        self._task = self._progress.add_task(clean(text), total=None, said="")
+
     def begins(self, planned: Planned) -> None:
+        self._clear()
         self._task = self._progress.add_task(planned.scenario.handler_id.ljust(NAME), total=None, said="")
 
     def goes_on(self, _: Planned, fraction: float, text: str, /) -> None:
@@ -62,9 +71,7 @@ class Bars(Watcher):
     def ends(self, report: ScenarioReport) -> None:
         from rich.text import Text
 
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-            self._task = None
+        self._clear()
         line = Text()
         for part in outcome_line(report):
             if isinstance(part, Styled):
@@ -72,6 +79,11 @@ class Bars(Watcher):
             else:
                 line.append(clean(part))
         self._progress.console.print(line, soft_wrap=True)
+
+    def _clear(self) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
 
     def close(self) -> None:
         self._progress.stop()

@@ -61,6 +61,9 @@ class Planned(Struct, frozen=True):
 class Watcher:
     """Who wants to hear how a run goes on. (The base hears, and says nothing.)"""
 
+    def step(self, text: str) -> None:
+        """Something between the scenarios, that takes its time."""
+
     def begins(self, planned: Planned) -> None: ...
 
     def goes_on(self, planned: Planned, fraction: float, text: str, /) -> None: ...

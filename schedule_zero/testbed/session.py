@@ -151,6 +151,8 @@ class Session:
         return [f"{prefix}{number}" for number in range(1, self.plan.nodes + 1)]
 
     async def _played(self, installation: Installation, plan: Sequence[Planned], report: RunReport) -> None:
+        whose = "nodes" if installation.attached else "a server and nodes"
+        self._book.step(f"starts {whose} ({', '.join(installation.nodes)})")
         try:
             await installation.start()
         except (ChildProcessError, TimeoutError, ScheduleZeroError) as error:
@@ -161,6 +163,7 @@ class Session:
             return
         reports = await run_on(installation, plan, seed=self.plan.seed, limits=self.plan.limits, watcher=self._book)
         if not installation.attached:
+            self._book.step("the checker judges the store")
             settled = all(one.outcome is not Outcome.FAILED for one in reports)
             await asyncio.to_thread(_judge, installation, plan, report, settled=settled)
 
@@ -200,6 +203,9 @@ class _Book(Watcher):
         self._watcher = watcher
         self._reports: dict[tuple[str, str], ScenarioReport] = {}
         self._began: set[tuple[str, str]] = set()
+
+    def step(self, text: str) -> None:
+        self._watcher.step(text)
 
     def begins(self, planned: Planned) -> None:
         self._began.add((self.subject, planned.scenario.handler_id))
