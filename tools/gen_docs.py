@@ -143,11 +143,15 @@ def metrics() -> str:
 def testbed_scenarios() -> str:
     from schedule_zero.testbed.catalogue import described, scenarios
 
+    def shown(value: object) -> str:
+        text = json.dumps(value)
+        return text if len(text) <= 60 else f"{text[:59]}…"
+
     parts = []
     for document in map(described, scenarios().values()):
         lines = [f"### {document['name']}", "", document["asks"], ""]
         params = [
-            [f"`{one['name']}`", json.dumps(one["default"]), "" if one["quick"] is None else json.dumps(one["quick"])]
+            [f"`{one['name']}`", shown(one["default"]), "" if one["quick"] is None else shown(one["quick"])]
             for one in document["params"]
         ]
         lines += [table(["parameter", "default", "quick"], params), ""] if params else []

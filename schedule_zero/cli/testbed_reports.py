@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from schedule_zero.testbed.compare import Comparison, Row, Threshold
     from schedule_zero.testbed.record import RunReport
 
+# What is shown of a parameter; -o json has all of it.
+LONGEST = 60
+
 
 # --- list -----------------------------------------------------------------------------------------------
 
@@ -42,12 +45,17 @@ def list_(names: tuple[str, ...], output: str) -> None:
 def _show_scenario(document: dict[str, Any]) -> None:
     say(Styled(document["name"], bold=True), f"  {document['asks']}")
     for param in document["params"]:
-        quick = "" if param["quick"] is None else f"  (quick: {json.dumps(param['quick'])})"
-        say(f"  {param['name']} = {json.dumps(param['default'])}{quick}")
+        quick = "" if param["quick"] is None else f"  (quick: {_short(param['quick'])})"
+        say(f"  {param['name']} = {_short(param['default'])}{quick}")
     for text in document["holds"].values():
         say(f"  must hold: {text}")
     if traits := document["traits"]:
         say(f"  {', '.join(traits)}")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 # --- report ---------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from schedule_zero.testbed.scenario import Series
 
 NOT_MEASURED = "not measured"
 SMALLEST_INTERVAL = "smallest_interval_ms"
-# What a scenario calls it that adds load until lateness bends.
-RAMP = "concurrency_before_degradation"
+# It adds load until lateness bends; its first measure is the answer.
+RAMP = "concurrency_ramp"
 CHURN = ("churn", "creation_storm")
 SELF_MODIFYING = ("adaptive_interval", "fibonacci_backoff", "state_machine")
 PLAYED = (Outcome.KEPT, Outcome.BROKEN)
@@ -97,9 +97,9 @@ def _memories(reports: Iterable[ScenarioReport]) -> Iterable[tuple[ScenarioRepor
 
 def _ramp(reports: Sequence[ScenarioReport]) -> tuple[str, str]:
     for one in reports:
-        for measure in one.measures:
-            if measure.name == RAMP and measure.value is not None:
-                return f"{number(measure.value)} ({measure.means})", one.scenario
+        if one.scenario == RAMP and one.measures:
+            first = one.measures[0]
+            return f"{number(first.value)} {first.means}", one.scenario
     return NOT_MEASURED, ""
 
 

@@ -182,16 +182,17 @@ def test_every_plot_says_in_words_what_it_shows():
 
 def test_the_six_questions_are_answered_from_the_scenarios_that_were_run():
     smallest = scenario("temporal_resolution", measures=[Measure("smallest_interval_ms", "ms", 10.0)])
-    ramp = scenario("churn", measures=[Measure("concurrency_before_degradation", "jobs at once", 40.0)])
+    churn = scenario("churn")
+    ramp = scenario("concurrency_ramp", measures=[Measure("kept_per_s", "fires per second", 40.0)])
     broken = scenario("state_machine", Outcome.BROKEN, why="legal: 2 of 9")
     said = [
-        answer.answer for answer in answers(run(smallest, ramp, broken, breaches={"C1 missed": 2}, promises_ok=False))
+        answer.answer for answer in answers(run(smallest, churn, ramp, broken, breaches={"C1 missed": 2}, promises_ok=False))
     ]
     assert said[0] == "10 ms"
-    assert said[1] == "churn kept (concurrency_before_degradation 40, schedules created 345)"
+    assert said[1] == "churn kept (jobs_per_s 123, nothing –, schedules created 345)"
     assert said[2].startswith("state_machine broken (jobs_per_s 123")
     assert said[3].startswith("at most 192 MiB")
-    assert said[4] == "40 (jobs at once)"
+    assert said[4] == "40 fires per second"
     assert said[5] == "state_machine broken: legal: 2 of 9; the checker found C1 missed × 2"
 
 
