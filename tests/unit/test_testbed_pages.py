@@ -185,9 +185,8 @@ def test_the_six_questions_are_answered_from_the_scenarios_that_were_run():
     churn = scenario("churn")
     ramp = scenario("concurrency_ramp", measures=[Measure("kept_per_s", "fires per second", 40.0)])
     broken = scenario("state_machine", Outcome.BROKEN, why="legal: 2 of 9")
-    said = [
-        answer.answer for answer in answers(run(smallest, churn, ramp, broken, breaches={"C1 missed": 2}, promises_ok=False))
-    ]
+    report = run(smallest, churn, ramp, broken, breaches={"C1 missed": 2}, promises_ok=False)
+    said = [answer.answer for answer in answers(report)]
     assert said[0] == "10 ms"
     assert said[1] == "churn kept (jobs_per_s 123, nothing –, schedules created 345)"
     assert said[2].startswith("state_machine broken (jobs_per_s 123")
