@@ -166,8 +166,8 @@ class _Reader:
         try:
             converted = msgspec.convert(value, LEAVES[path].type)
         except msgspec.ValidationError as error:
-            expected = _expected(LEAVES[path].type, error)
-            self._problems.append(f"{said.where}: {path}: expected {expected}, got {_shown(path, value)}")
+            expected = expectation(LEAVES[path].type, error)
+            self._problems.append(f"{said.where}: {path}: expected {expected}, got {shown_value(path, value)}")
             self._refused.add(path)
             return
         if path in _PATHS and converted:
@@ -176,7 +176,7 @@ class _Reader:
             try:
                 converted = _absolute(base, converted)
             except ValueError as error:
-                self._problems.append(f"{said.where}: {path}: expected a path, got {_shown(path, value)}: {error}")
+                self._problems.append(f"{said.where}: {path}: expected a path, got {shown_value(path, value)}: {error}")
                 self._refused.add(path)
                 return
         self._values[path] = converted
@@ -333,7 +333,7 @@ def parse_address(text: str, default_host: str = "127.0.0.1") -> tuple[str, int]
     return (host or default_host) if colon else default_host, int(port)
 
 
-def _expected(kind: Any, error: msgspec.ValidationError) -> str:
+def expectation(kind: Any, error: msgspec.ValidationError) -> str:
     """What a setting takes, in words."""
     if choices := _choices(kind):
         return "one of " + ", ".join(choices)
@@ -425,7 +425,7 @@ def _pick(document: dict[str, Any], path: str) -> Any:
     return document
 
 
-def _shown(path: str, value: Any) -> str:
+def shown_value(path: str, value: Any) -> str:
     """A refused value, short and without secrets."""
     if is_secret_name(path):
         return "***"

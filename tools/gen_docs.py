@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -136,6 +137,39 @@ def metrics() -> str:
     return table(["metric", "kind", "labels", "meaning"], rows)
 
 
+# --- the test bed -----------------------------------------------------------------------------------
+
+
+def testbed_scenarios() -> str:
+    from schedule_zero.testbed.catalogue import described, scenarios
+
+    def shown(value: object) -> str:
+        text = json.dumps(value)
+        return text if len(text) <= 60 else f"{text[:59]}…"
+
+    parts = []
+    for document in map(described, scenarios().values()):
+        lines = [f"### {document['name']}", "", document["asks"], ""]
+        params = [
+            [f"`{one['name']}`", shown(one["default"]), "" if one["quick"] is None else shown(one["quick"])]
+            for one in document["params"]
+        ]
+        lines += [table(["parameter", "default", "quick"], params), ""] if params else []
+        lines += [table(["must hold", ""], [[f"`{name}`", text] for name, text in document["holds"].items()]), ""]
+        lines += [table(["measure", ""], [[f"`{name}`", text] for name, text in document["measures"].items()])]
+        if document["traits"]:
+            lines += ["", f"({'; '.join(document['traits'])})"]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def testbed_thresholds() -> str:
+    from schedule_zero.testbed.compare import THRESHOLDS
+
+    rows = [[f"`{name}`", f"{one.factor:g}", f"{one.slack:g}"] for name, one in THRESHOLDS.items()]
+    return table(["figure", "factor", "slack"], rows)
+
+
 # --- pages ----------------------------------------------------------------------------------------
 
 BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
@@ -143,6 +177,8 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
     "errors": ("errors.md", errors),
     "log-events": ("log-events.md", log_events),
     "metrics": ("metrics.md", metrics),
+    "testbed-scenarios": ("testbed.md", testbed_scenarios),
+    "testbed-thresholds": ("testbed.md", testbed_thresholds),
 }
 
 

@@ -1,4 +1,4 @@
-"""What the three commands share: errors to stderr with their exit code, ``--version``, colours only where wanted.
+"""What the commands share: errors to stderr with their exit code, ``--version``, colours only where wanted.
 
 Exit codes: 0 done · 1 it failed (a job's own failure too) · 2 usage or bad input · 3 not found · 4 conflict ·
 5 the server is unreachable or wasn't done in time, a disk is full or fails · 6 not allowed · 65 damaged data ·

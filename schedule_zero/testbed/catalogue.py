@@ -63,6 +63,33 @@ def params_of(scenario: type[Scenario], said: Mapping[str, Any], *, quick: bool)
         raise BadRequest(f"scenario {scenario.handler_id}: {error}", hint=f"it takes {_fields(scenario)}") from None
 
 
+def described(scenario: type[Scenario]) -> dict[str, Any]:
+    """A scenario as plain data; ``quick`` of a parameter is None where a quick run takes the default."""
+    quick = scenario.quick
+    params = [
+        {
+            "name": field.name,
+            "default": msgspec.to_builtins(field.default),
+            "quick": msgspec.to_builtins(quick[field.name]) if field.name in quick else None,
+        }
+        for field in msgspec.structs.fields(scenario.Params)
+    ]
+    traits = {
+        "also for a bare scheduler": scenario.for_bare,
+        "ends and stops processes": scenario.does_harm,
+        "on a fast clock": scenario.fast_clock,
+        "on a fast clock as well": scenario.either_clock,
+    }
+    return {
+        "name": scenario.handler_id,
+        "asks": scenario.asks(),
+        "params": params,
+        "holds": dict(scenario.holds),
+        "measures": dict(scenario.measures),
+        "traits": [name for name, has in traits.items() if has],
+    }
+
+
 def _fields(scenario: type[Scenario]) -> str:
     fields: Sequence[str] = scenario.Params.__struct_fields__
     return ", ".join(fields) or "no parameters"

@@ -27,6 +27,7 @@ from schedule_zero.testbed.verdicts import Report
 
 POLL_S = 0.05
 READY_S = 60.0
+LEAVE_S = 10.0
 # On a fast clock what is so late, in seconds of the machine, is simply run.
 GRACE_S = 20
 # So long before the clocks of Europe are changed a fast clock begins, in its own seconds.
@@ -103,6 +104,10 @@ class Installation:
         if self._client is not None:
             await self._client.aclose()
             self._client = None
+        if self.attached:
+            # Another's server is told that they go, and need not find out.
+            leaving = (asyncio.to_thread(process.terminate, LEAVE_S) for process in self.processes.values())
+            await asyncio.gather(*leaving, return_exceptions=True)
         for process in reversed(self.processes.values()):
             process.kill()
 
@@ -201,14 +206,17 @@ class Installation:
 
     # --- the end --------------------------------------------------------------------------------------
 
-    def judge(self, *, ledgered: Sequence[str], late_s: float) -> Report:
-        """Kill the server; hold what the jobs wrote and what was done against its store. Not where it is attached."""
+    def judge(self, *, ledgered: Sequence[str], late_s: float, settled: bool = True) -> Report:
+        """Kill the server; hold what the jobs wrote and what was done against its store. Not where it is attached.
+
+        ``settled``: everything was waited for, so that what is open was forgotten.
+        """
         until_us = self.clock.wall_us()
         self.server.kill()
         self.faults.close()
         evidence = read_evidence(self.folder)
         config = settings.load(environ={**os.environ, **self._env}, cwd=self.folder).config
-        evidence.terms = terms_of(config, until_us=until_us, ledgered=tuple(ledgered), late_s=late_s)
+        evidence.terms = terms_of(config, until_us=until_us, ledgered=tuple(ledgered), late_s=late_s, settled=settled)
         if isinstance(self.clock, FastClock):
             for_checker(evidence, self.clock.speedup)
         return check(evidence, final.load(self.server.state_dir))

@@ -78,6 +78,9 @@ class ScenarioReport(Struct):
     asks: str
     outcome: Outcome
     why: str = ""
+    # How many times as fast as the machine's its clock went: series and faults are in that clock's seconds, unless
+    # a series says otherwise.
+    speedup: float = 1.0
     params: dict[str, Any] = {}
     seconds: float = 0.0
     held: list[Held] = []
@@ -93,6 +96,7 @@ class Answer(Struct):
     question: str
     answer: str
     from_scenario: str
+    subject: str = "schedulezero"
 
 
 class Machine(Struct):
@@ -115,35 +119,69 @@ class RunReport(Struct, kw_only=True):
     nodes: int
     quick: bool
     machine: Machine
-    # What the checker says of the run as a whole, where the store was ours.
+    # It was ended from outside: what is missing was not run.
+    interrupted: bool = False
+    # What the checker says of the run as a whole, where the store was ours. ``promises``: on how many things each was
+    # checked; ``breaches``: ``C1 duplicate`` → how often; ``violations``: the first of them, in words; ``notes``: what
+    # could not be judged.
     promises: dict[str, int] = {}
     promises_ok: bool | None = None
+    breaches: dict[str, int] = {}
     violations: list[str] = []
+    notes: list[str] = []
     answers: list[Answer] = []
     scenarios: list[ScenarioReport] = []
 
     @property
     def ok(self) -> bool:
-        return self.promises_ok is not False and all(
-            one.outcome in (Outcome.KEPT, Outcome.SKIPPED) for one in self.scenarios
+        return (
+            not self.interrupted
+            and self.promises_ok is not False
+            and all(one.outcome in (Outcome.KEPT, Outcome.SKIPPED) for one in self.scenarios)
         )
+
+
+class _Head(Struct):
+    """What tells a report of another schema, whatever else is in it."""
+
+    schema: int
 
 
 def read(folder: Path) -> RunReport:
     """The report in a folder, or a file. BadRequest: there is none, or it is none of ours."""
     path = folder / REPORT if folder.is_dir() else folder
     try:
-        report = msgspec.json.decode(path.read_bytes(), type=RunReport)
+        raw = path.read_bytes()
     except FileNotFoundError:
         raise BadRequest(f"expected {REPORT} of a run: there is no {path}") from None
-    except msgspec.DecodeError as error:
+    except OSError as error:
+        raise BadRequest(f"expected {REPORT} of a run: {path}: {error.strerror}") from None
+    try:
+        schema = msgspec.json.decode(raw, type=_Head).schema
+        if schema != SCHEMA:
+            raise BadRequest(f"{path}: expected a report of schema {SCHEMA}, got {schema}")
+        return msgspec.json.decode(raw, type=RunReport)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"{path}: expected the report of a run: {error}") from None
-    if report.schema != SCHEMA:
-        raise BadRequest(f"{path}: expected a report of schema {SCHEMA}, got {report.schema}")
-    return report
 
 
 def write(report: RunReport, folder: Path) -> Path:
+    """Put it there, whole or not at all: whoever reads meanwhile gets the one before."""
     path = folder / REPORT
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
-    return path
+    fresh = path.with_suffix(".new")
+    try:
+        raw = msgspec.json.encode(report)
+    except UnicodeEncodeError:
+        # A file's name in some error, say. A run's report is not lost over it.
+        raw = msgspec.json.encode(_encodable(msgspec.to_builtins(report)))
+    fresh.write_bytes(msgspec.json.format(raw) + b"\n")
+    return fresh.replace(path)
+
+
+def _encodable(value: Any) -> Any:
+    """The same without halves of surrogate pairs."""
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_encodable(inner) for inner in value]
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value

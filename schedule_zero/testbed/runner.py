@@ -7,6 +7,7 @@ then ``judge``. Whatever goes wrong on that way is its outcome (``failed``, with
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import platform
 import time
@@ -34,6 +35,11 @@ from schedule_zero.testbed.stage import Hung, Stage
 
 SETTLE_S = 60.0
 TRACE_CHARS = 2_000
+# Series that every scenario has, and what their x is where it is not the scenario's own clock.
+LATENESS, THROUGHPUT, MEMORY = "lateness", "throughput", "memory of server and nodes"
+MACHINE_S = "s of the machine"
+# Points of the throughput.
+BUCKETS = 100
 
 
 class Limits(Struct, frozen=True):
@@ -54,9 +60,12 @@ class Planned(Struct, frozen=True):
 class Watcher:
     """Who wants to hear how a run goes on. (The base hears, and says nothing.)"""
 
+    def step(self, text: str) -> None:
+        """Something between the scenarios, that takes its time."""
+
     def begins(self, planned: Planned) -> None: ...
 
-    def goes_on(self, planned: Planned, fraction: float, text: str) -> None: ...
+    def goes_on(self, planned: Planned, fraction: float, text: str, /) -> None: ...
 
     def ends(self, report: ScenarioReport) -> None: ...
 
@@ -81,7 +90,8 @@ async def _one(
     report = ScenarioReport(
         scenario=scenario.handler_id,
         subject="schedulezero",
-        asks=(scenario.__doc__ or "").strip().splitlines()[0],
+        speedup=installation.speedup,
+        asks=scenario.asks(),
         outcome=Outcome.FAILED,
         params=msgspec.to_builtins(planned.params),
     )
@@ -104,25 +114,24 @@ async def _one(
         scenario.judge(stage, seen)
         report.outcome = Outcome.KEPT if all(one.ok for one in seen.held.values()) else Outcome.BROKEN
         report.why = _why(seen)
-    except TooLarge as error:
-        report.why = str(error)
-    except TimeoutError:
-        report.why = f"it did not end within {limits.max_execution_time_s:g} s (limits.max_execution_time_seconds)"
-    except (Hung, ScheduleZeroError, ChildProcessError) as error:
-        report.why = str(error)
+    except (Hung, TooLarge, ScheduleZeroError, ChildProcessError, TimeoutError) as error:
+        report.why = str(error) or type(error).__name__
     except Exception as error:  # noqa: BLE001 - a scenario's own mistake is its outcome
         report.why = f"it raised {type(error).__name__}: {error}\n{traceback.format_exc()[-TRACE_CHARS:]}"
-    finally:
-        report.seconds = round(time.monotonic() - began_s, 3)
-        await _tidied(installation, stage)
+    report.seconds = round(time.monotonic() - began_s, 3)
     if seen is not None:
         report.held = list(seen.held.values())
-        report.measures = [Measure(name, scenario.measures[name], value) for name, value in seen.measures.items()]
-        report.series = seen.series
+        report.measures = _measures(scenario, seen)
+        report.series = [_drawable(one) for one in seen.series] + own_series(seen.runs, began_us)
         report.figures = figures(seen, stage, report.seconds)
     report.figures.processes = sampler.figures()
-    report.series.append(Series("memory of server and nodes", "s", "MiB", sampler.total))
+    report.series.append(Series(MEMORY, MACHINE_S, "MiB", sampler.total))
     report.faults = windows(installation, began_us)
+    try:
+        await _tidied(installation, stage)
+    except Exception as error:  # noqa: BLE001 - as above: the next one will say what it misses
+        report.outcome = Outcome.FAILED
+        report.why = "; ".join(filter(None, (report.why, f"nobody could tidy up after it: {error}")))
     return report
 
 
@@ -137,21 +146,24 @@ async def _played(stage: Stage, sampler: Sampler, limits: Limits) -> Seen:
         seen.memory = sampler.total
         return seen
 
-    async with asyncio.timeout(limits.max_execution_time_s):
-        playing, watching = asyncio.create_task(play()), asyncio.create_task(sampler.watch())
-        try:
-            done, _ = await asyncio.wait((playing, watching), return_when=asyncio.FIRST_COMPLETED)
-            # The watch never ends but by what is too much.
-            for task in (watching, playing):
-                if task in done:
-                    task.result()
-            return playing.result()
-        finally:
-            for task in (playing, watching):
-                task.cancel()
-            for task in (playing, watching):
-                with suppress(asyncio.CancelledError, Exception):
-                    await task
+    playing, watching = asyncio.create_task(play()), asyncio.create_task(sampler.watch())
+    try:
+        # The watch never ends but by what is too much.
+        done, _ = await asyncio.wait(
+            (playing, watching), timeout=limits.max_execution_time_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in (watching, playing):
+            if task in done:
+                task.result()
+        if playing not in done:
+            raise Hung(f"it did not end within {limits.max_execution_time_s:g} s (limits.max_execution_time_seconds)")
+        return playing.result()
+    finally:
+        # (Waiting for one that is over would take the trace from its error.)
+        for task in (one for one in (playing, watching) if not one.done()):
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
 
 
 async def _tidied(installation: Installation, stage: Stage) -> None:
@@ -196,13 +208,44 @@ def figures(seen: Seen, stage: Stage, took_s: float) -> Figures:
     )
 
 
-def lateness(runs: Sequence[Run]) -> list[tuple[float, float]]:
-    """(Seconds since the first nominal time, seconds late) of what comes from a schedule."""
-    timed = [(run.nominal_us, run.start_us) for run in runs if run.nominal_us is not None]
-    if not timed:
-        return []
-    first = min(nominal for nominal, _ in timed)
-    return [((nominal - first) / 1e6, (start - nominal) / 1e6) for nominal, start in timed]
+def own_series(runs: Sequence[Run], since_us: int) -> list[Series]:
+    """Lateness and throughput, in the clock's seconds since then."""
+    late = [
+        ((run.start_us - since_us) / 1e6, (run.start_us - run.nominal_us) / 1e6)
+        for run in runs
+        if run.nominal_us is not None
+    ]
+    found = [Series(LATENESS, "s", "s", late)] if late else []
+    if runs:
+        found.append(Series(THROUGHPUT, "s", "runs/s", throughput([(run.start_us - since_us) / 1e6 for run in runs])))
+    return found
+
+
+def throughput(starts: Sequence[float]) -> list[tuple[float, float]]:
+    """(The middle of a stretch of time, runs per second in it.)"""
+    last = max(starts)
+    width = max(last, 1e-3) / BUCKETS
+    counts = Counter(min(BUCKETS - 1, max(0, int(start / width))) for start in starts)
+    return [((at + 0.5) * width, counts[at] / width) for at in range(BUCKETS)]
+
+
+def _measures(scenario: type[Scenario], seen: Seen) -> list[Measure]:
+    """In the order in which the scenario declares them: the first is the one that matters."""
+    names = dict.fromkeys([*scenario.measures, *seen.measures])
+    return [
+        Measure(name, scenario.measures.get(name, ""), _finite(seen.measures[name]))
+        for name in names
+        if name in seen.measures
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _drawable(series: Series) -> Series:
+    points = [(x, y) for x, y in series.points if math.isfinite(x) and math.isfinite(y)]
+    return Series(series.name, series.x, series.y, points)
 
 
 def windows(installation: Installation, since_us: int) -> list[FaultWindow]:

@@ -112,6 +112,13 @@ class Scenario(BaseHandler):
     env: ClassVar[Mapping[str, str]] = {}
     # Whether it is about simulated time: the processes get a fast clock, and it is not run on the machine's.
     fast_clock: ClassVar[bool] = False
+    # Whether it says the same on either clock: an accelerated run gives it the fast one.
+    either_clock: ClassVar[bool] = False
+
+    @classmethod
+    def asks(cls) -> str:
+        """The first line of its docstring."""
+        return (cls.__doc__ or cls.handler_id).strip().splitlines()[0]
 
     @classmethod
     async def drive(cls, ground: Ground) -> None:
@@ -192,9 +199,11 @@ class Held(Struct):
 
 
 class Measure(Struct, frozen=True):
+    """A figure. ``value`` None: there is none, or no end of it (JSON knows no infinity)."""
+
     name: str
     means: str
-    value: float
+    value: float | None
 
 
 class Series(Struct, frozen=True):

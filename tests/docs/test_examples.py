@@ -15,7 +15,7 @@ import pytest
 
 from tests.docs.test_links import PAGES, ROOT
 
-COMMANDS = ("schedule-zero", "schedule-zero-server", "schedule-zero-handler")
+COMMANDS = ("schedule-zero", "schedule-zero-server", "schedule-zero-handler", "schedule-zero-testbed")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

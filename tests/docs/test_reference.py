@@ -14,7 +14,10 @@ from schedule_zero import errors
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import FireOutcome, JobError, JobMethod, NodeState, SkipReason
 from schedule_zero.settings import LEAVES, variable
+from schedule_zero.testbed import record
+from schedule_zero.testbed.config import EARLIER, KINDS
 from schedule_zero.testbed.history import Fault, FaultKind, HistoryLine, JobLine, Op, Terms
+from schedule_zero.testbed.scenario import Held, Measure, Series
 from schedule_zero.testbed.verdicts import Verdict
 from schedule_zero.web.api.execution_records import ExecutionRecord
 from schedule_zero.web.api.routes import ROUTES
@@ -31,6 +34,11 @@ PARTS = [
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__struct_config__.tag is None
     if kind.__module__ == messages.__name__ and not kind.__name__.startswith("_")
 ]
+
+REPORT_PARTS = [
+    record.RunReport, record.ScenarioReport, record.Figures, record.ProcessFigures, record.FaultWindow, record.Machine,
+    record.Answer, record.Outcome, Held, Measure, Series,
+]  # fmt: skip
 
 
 def page(name: str) -> str:
@@ -74,6 +82,21 @@ def test_everything_that_a_run_leaves_for_the_checker_stands_on_its_page(part):
     text = page("evidence.md")
     names = [word.value for word in part] if issubclass(part, StrEnum) else fields_of(part)
     assert not [name for name in names if f"`{name}`" not in text]
+
+
+@pytest.mark.parametrize("part", REPORT_PARTS, ids=lambda part: part.__name__)
+def test_everything_in_a_report_of_the_test_bed_stands_on_its_page(part):
+    text = page("testbed.md")
+    names = [word.value for word in part] if issubclass(part, StrEnum) else fields_of(part)
+    assert not [name for name in names if f"`{name}`" not in text]
+
+
+def test_every_name_of_the_earlier_plan_stands_on_the_test_bed_s_page():
+    text = page("testbed.md")
+    names = {*KINDS, *EARLIER}
+    for test in EARLIER.values():
+        names |= {*test.keys, *test.scenarios}
+    assert not [name for name in names if f"`{name}`" not in text and f"  {name}: " not in text]
 
 
 def test_every_verdict_of_the_checker_is_explained():

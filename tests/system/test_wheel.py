@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.xdist_group("wheel"),
 ]
 
-COMMANDS = ["schedule-zero-server", "schedule-zero-handler", "schedule-zero"]
+COMMANDS = ["schedule-zero-server", "schedule-zero-handler", "schedule-zero", "schedule-zero-testbed"]
 
 
 def clean_environment() -> dict[str, str]:

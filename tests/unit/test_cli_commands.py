@@ -12,11 +12,16 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from schedule_zero.cli import app, client, handler, server
+from schedule_zero.cli import app, client, handler, server, testbed
 from schedule_zero.errors import AlreadyExists, BadRequest, ConfigError, NotFound
 
 BIN = Path(sys.executable).parent
-COMMANDS = {"schedule-zero": client.main, "schedule-zero-server": server.main, "schedule-zero-handler": handler.main}
+COMMANDS = {
+    "schedule-zero": client.main,
+    "schedule-zero-server": server.main,
+    "schedule-zero-handler": handler.main,
+    "schedule-zero-testbed": testbed.main,
+}
 HEAVY = ("tornado", "sqlalchemy", "apscheduler", "httpx", "rich", "structlog", "zmq", "yaml", "msgspec", "asyncio")
 
 

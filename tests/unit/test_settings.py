@@ -10,7 +10,7 @@ from schedule_zero import settings
 from schedule_zero.config import ServerConfig, is_loopback
 from schedule_zero.errors import ConfigError
 from schedule_zero.settings import Flag
-from schedule_zero.testbed.chaos import LEDGER
+from schedule_zero.testbed.job_ledger import LEDGER
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,0 +1,250 @@
+"""A whole run: which scenarios on which subject and clock, its installations one after the other, and its report.
+
+Scenarios that are about simulated time have an installation of their own, whose clock goes ``speedup`` times as fast.
+Everything that a run leaves stands in its folder: what the processes wrote, by installation, and the report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from schedule_zero.clock import Clock, SystemClock, from_us
+from schedule_zero.errors import BadRequest, ScheduleZeroError
+from schedule_zero.testbed.answers import answers
+from schedule_zero.testbed.history import BadEvidence
+from schedule_zero.testbed.installation import Installation
+from schedule_zero.testbed.record import Outcome, RunReport, ScenarioReport
+from schedule_zero.testbed.runner import Limits, Planned, Watcher, report_of, run_on, targets
+
+SUBJECTS = ("schedulezero", "apscheduler", "both")
+REALTIME, ACCELERATED = "realtime", "accelerated"
+# How late something may be before the checker calls it late: the machine is busy with the test bed, too.
+LATE_S = 10.0
+MOST_VIOLATIONS = 50
+INTERRUPTED = "the run was interrupted"
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """Everything that a run depends on. The same plan does the same."""
+
+    scenarios: list[Planned]
+    nodes: int = 3
+    mode: Literal["realtime", "accelerated"] = "realtime"
+    speedup: float = 1440.0
+    seed: int = 1
+    quick: bool = False
+    subject: str = "schedulezero"
+    limits: Limits = Limits()
+    # A server that runs already, and how to speak to it.
+    url: str | None = None
+    token: str | None = None
+
+
+def subjects(said: str) -> list[str]:
+    """Those that a run is about. BadRequest: one of them is not here."""
+    if said != "schedulezero":
+        raise BadRequest(
+            f"the subject apscheduler is not here yet (asked for: {said})", hint="leave --subject out, or: schedulezero"
+        )
+    return [said]
+
+
+class Session:
+    """``run`` once. ``interrupt`` ends it early, with the report of what there is; ``kill`` ends its processes."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        watcher: Watcher,
+        *,
+        clock: Clock | None = None,
+        install: Callable[..., Installation] = Installation,
+    ) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.interrupted = False
+        self._clock = clock or SystemClock()
+        self._install = install
+        self._book = _Book(watcher)
+        self._running: Installation | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._report: RunReport | None = None
+
+    async def run(self) -> RunReport:
+        """All scenarios. ScheduleZeroError: the subject is not here, the server that was named does not answer."""
+        names = subjects(self.plan.subject)
+        began_us, began_s = self._clock.wall_us(), self._clock.mono_s()
+        self._report = report = report_of(
+            [],
+            began=from_us(began_us),
+            seconds=0.0,
+            mode=self.plan.mode,
+            speedup=self.plan.speedup,
+            seed=self.plan.seed,
+            nodes=self.plan.nodes,
+            quick=self.plan.quick,
+        )
+        self._work = asyncio.create_task(self._all(names, report), name="test bed")
+        try:
+            await self._work
+        except asyncio.CancelledError:
+            if not self.interrupted:
+                raise
+        report.interrupted = self.interrupted
+        report.seconds = round(self._clock.mono_s() - began_s, 3)
+        report.scenarios = self._book.in_order(names, self.plan.scenarios)
+        report.answers = answers(report)
+        return report
+
+    def interrupt(self) -> None:
+        """What runs now is over. Its processes are ended, and ``run`` returns."""
+        if self._work is not None and not self.interrupted:
+            self.interrupted = True
+            self._work.cancel()
+
+    def kill(self) -> None:
+        """End its processes at once."""
+        if self._running is not None:
+            for process in self._running.processes.values():
+                process.kill()
+
+    async def _all(self, names: Sequence[str], report: RunReport) -> None:
+        for subject in names:
+            await self._on(subject, report)
+
+    async def _on(self, subject: str, report: RunReport) -> None:
+        """The scenarios of one subject. (The seam: a bare APScheduler will be the other one.)"""
+        for clock, speedup, plan in _by_clock(self.plan):
+            if not plan:
+                continue
+            self._book.subject, self._book.speedup = subject, speedup
+            if self.plan.url is not None and speedup != 1.0:
+                for planned in plan:
+                    self._book.skip(planned, "it needs a fast clock, and the server is not the test bed's own")
+                continue
+            installation = self._running = self._install(
+                self.folder / clock,
+                nodes=self._nodes(),
+                targets=targets(plan),
+                speedup=speedup,
+                url=self.plan.url,
+                token=self.plan.token,
+            )
+            try:
+                await self._played(installation, plan, report)
+            finally:
+                try:
+                    await installation.close()
+                finally:
+                    self.kill()
+
+    def _nodes(self) -> list[str]:
+        # On another's server there may be an n1 already.
+        prefix = "n" if self.plan.url is None else "testbed-n"
+        return [f"{prefix}{number}" for number in range(1, self.plan.nodes + 1)]
+
+    async def _played(self, installation: Installation, plan: Sequence[Planned], report: RunReport) -> None:
+        whose = "nodes" if installation.attached else "a server and nodes"
+        self._book.step(f"starts {whose} ({', '.join(installation.nodes)})")
+        try:
+            await installation.start()
+        except (ChildProcessError, TimeoutError, ScheduleZeroError) as error:
+            if installation.attached and isinstance(error, ScheduleZeroError):
+                raise
+            for planned in plan:
+                self._book.fail(planned, f"its installation did not start: {error}")
+            return
+        reports = await run_on(installation, plan, seed=self.plan.seed, limits=self.plan.limits, watcher=self._book)
+        if not installation.attached:
+            self._book.step("the checker judges the store")
+            settled = all(one.outcome is not Outcome.FAILED for one in reports)
+            await asyncio.to_thread(_judge, installation, plan, report, settled=settled)
+
+
+def _by_clock(plan: Plan) -> list[tuple[str, float, list[Planned]]]:
+    """Which scenarios run by which clock: its name, how fast it goes, they."""
+    both = plan.mode == ACCELERATED
+    fast = [one for one in plan.scenarios if one.scenario.fast_clock or (both and one.scenario.either_clock)]
+    return [
+        (REALTIME, 1.0, [one for one in plan.scenarios if one not in fast]),
+        (ACCELERATED, plan.speedup, fast),
+    ]
+
+
+def _judge(installation: Installation, plan: Sequence[Planned], report: RunReport, *, settled: bool) -> None:
+    """What the checker says of this installation, added to the report."""
+    try:
+        found = installation.judge(ledgered=[one.scenario.handler_id for one in plan], late_s=LATE_S, settled=settled)
+    except (BadEvidence, ScheduleZeroError) as error:
+        report.notes.append(f"the checker could not judge {installation.folder.name}: {error}")
+        return
+    for name, times in found.checked.items():
+        report.promises[name] = report.promises.get(name, 0) + times
+    for name, times in found.counts.items():
+        report.breaches[name] = report.breaches.get(name, 0) + times
+    report.violations += [str(one) for one in found.violations[: MOST_VIOLATIONS - len(report.violations)]]
+    report.notes += [note for note in found.notes if note not in report.notes]
+    report.promises_ok = report.promises_ok is not False and found.ok
+
+
+class _Book(Watcher):
+    """Keeps the outcomes as they come, so that an interrupted run has a report as well; passes on what it hears."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.subject = "schedulezero"
+        self.speedup = 1.0
+        self._watcher = watcher
+        self._reports: dict[tuple[str, str], ScenarioReport] = {}
+        self._began: set[tuple[str, str]] = set()
+
+    def step(self, text: str) -> None:
+        self._watcher.step(text)
+
+    def begins(self, planned: Planned) -> None:
+        self._began.add((self.subject, planned.scenario.handler_id))
+        self._watcher.begins(planned)
+
+    def goes_on(self, planned: Planned, fraction: float, text: str, /) -> None:
+        self._watcher.goes_on(planned, fraction, text)
+
+    def ends(self, report: ScenarioReport) -> None:
+        self._reports[report.subject, report.scenario] = report
+        self._watcher.ends(report)
+
+    def skip(self, planned: Planned, why: str) -> None:
+        self.ends(_blank(planned, self.subject, Outcome.SKIPPED, why, self.speedup))
+
+    def fail(self, planned: Planned, why: str) -> None:
+        self.ends(_blank(planned, self.subject, Outcome.FAILED, why, self.speedup))
+
+    def in_order(self, names: Sequence[str], plan: Sequence[Planned]) -> list[ScenarioReport]:
+        """One for each scenario of the plan and subject; of those that are missing, that they are."""
+        found: list[ScenarioReport] = []
+        for subject in names:
+            for planned in plan:
+                key = (subject, planned.scenario.handler_id)
+                outcome = Outcome.FAILED if key in self._began else Outcome.SKIPPED
+                why = INTERRUPTED if key in self._began else f"{INTERRUPTED} before it began"
+                found.append(self._reports.get(key) or _blank(planned, subject, outcome, why, 1.0))
+        return found
+
+
+def _blank(planned: Planned, subject: str, outcome: Outcome, why: str, speedup: float) -> ScenarioReport:
+    """Of a scenario that was not played."""
+    scenario = planned.scenario
+    return ScenarioReport(
+        scenario=scenario.handler_id,
+        subject=subject,
+        asks=scenario.asks(),
+        outcome=outcome,
+        why=why,
+        speedup=speedup,
+        params=msgspec.to_builtins(planned.params),
+    )
