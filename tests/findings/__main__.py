@@ -1,4 +1,4 @@
-"""``python -m tests.findings``: run the scripts of docs/explanation/apscheduler-findings and print what each found.
+"""``python -m tests.findings``: run the scripts of schedule_zero/testbed/findings and print what each found.
 
 ``--write`` brings the verdicts, "Expected" and "Seen" of the page up to date; ``--json`` prints them for the test.
 
@@ -18,17 +18,19 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "explanation"
-PAGE = DOCS / "apscheduler-findings.md"
-SCRIPTS = sorted((DOCS / "apscheduler-findings").glob("*.py"))
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "explanation" / "apscheduler-findings.md"
+SCRIPTS = sorted((ROOT / "schedule_zero" / "testbed" / "findings").glob("*.py"))
 # They sleep more than they work.
 AT_ONCE = 4
 LIMIT_S = 30
 
-ROW = re.compile(r"^(\| \[.*\| )([a-z]+)( \| \[`(\w+)\.py`\]\(apscheduler-findings/\4\.py\) \|)$", re.MULTILINE)
+# As the page links to them.
+FOLDER = r"\.\./\.\./schedule_zero/testbed/findings"
+ROW = re.compile(rf"^(\| \[.*\| )([a-z]+)( \| \[`(\w+)\.py`\]\({FOLDER}/\4\.py\) \|)$", re.MULTILINE)
 LINES = re.compile(
     r"^\* Expected: (?P<expected>.*)\n"
-    r"(?P<head>\* Seen \(\[`(?P<name>\w+)\.py`\]\(apscheduler-findings/(?P=name)\.py\)\): )(?P<seen>.*)$",
+    rf"(?P<head>\* Seen \(\[`(?P<name>\w+)\.py`\]\({FOLDER}/(?P=name)\.py\)\): )(?P<seen>.*)$",
     re.MULTILINE,
 )
 

@@ -37,7 +37,7 @@ def test_the_page_has_a_row_and_a_section_for_each_script_and_no_others() -> Non
     names = [script.stem for script in SCRIPTS]
     assert sorted(row[4] for row in ROW.finditer(TEXT)) == names
     assert sorted(said(TEXT)) == names
-    linked = re.findall(r"\(apscheduler-findings/(\w+)\.py\)", TEXT)
+    linked = re.findall(r"\(\.\./\.\./schedule_zero/testbed/findings/(\w+)\.py\)", TEXT)
     assert sorted(set(linked)) == names
 
 
