@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from schedule_zero.clock import Clock, SystemClock, from_us
 from schedule_zero.errors import BadRequest
 from schedule_zero.testbed import config
+from schedule_zero.testbed.bare.run import FOLDER as BARE_FOLDER
 from schedule_zero.testbed.catalogue import chosen, params_of
 from schedule_zero.testbed.config import FileConfig, ScenarioSaid
 from schedule_zero.testbed.pages import JUNIT, PAGE
@@ -18,7 +19,7 @@ from schedule_zero.testbed.session import ACCELERATED, REALTIME, Plan, subjects
 
 RESULTS = "testbed-results"
 # What a run leaves in its folder, and may find there of an earlier one.
-LEFT = frozenset({REPORT, PAGE, JUNIT, REALTIME, ACCELERATED})
+LEFT = frozenset({REPORT, PAGE, JUNIT, REALTIME, ACCELERATED, BARE_FOLDER})
 
 
 class Planning(NamedTuple):
@@ -32,7 +33,6 @@ def planned(names: Sequence[str], said: Mapping[str, Any], clock: Clock | None =
     file = FileConfig() if said["config"] is None else config.read(said["config"])
     quick = bool(_first(said["quick"], file.quick, False))
     subject = _first(said["subject"], file.subject, "schedulezero")
-    subjects(subject)
     if said["token"] is not None and said["url"] is None:
         # From the environment it is for other commands.
         said = {**said, "token": None}
@@ -54,7 +54,9 @@ def planned(names: Sequence[str], said: Mapping[str, Any], clock: Clock | None =
         ),
         url=said["url"],
         token=said["token"],
+        postgresql=said["postgresql"],
     )
+    subjects(plan)
     folder = said["out"] or (Path(file.output_dir) if file.output_dir else None)
     if folder is None:
         moment = from_us((clock or SystemClock()).wall_us()).strftime("%Y%m%dT%H%M%SZ")

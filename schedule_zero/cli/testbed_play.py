@@ -11,6 +11,7 @@ from schedule_zero.cli.app import EXIT_FAILURE, EXIT_INTERRUPTED, run_async
 from schedule_zero.cli.terminal import Styled, say
 from schedule_zero.cli.testbed_plan import Planning
 from schedule_zero.cli.testbed_progress import progress
+from schedule_zero.testbed.bare.order import DATABASE
 from schedule_zero.testbed.pages import PAGE, verdict, write_pages
 from schedule_zero.testbed.record import RunReport, write
 from schedule_zero.testbed.session import Session
@@ -39,7 +40,7 @@ def _forget_settings() -> None:
     for name in names:
         del os.environ[name]
     # What a client reads is not a setting that anybody could miss.
-    if told := [name for name in names if name not in (f"{PREFIX}URL", f"{PREFIX}TOKEN")]:
+    if told := [name for name in names if name not in (f"{PREFIX}URL", f"{PREFIX}TOKEN", DATABASE)]:
         say(f"left out, for a run has settings of its own: {', '.join(told)}", err=True)
 
 

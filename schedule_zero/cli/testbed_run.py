@@ -27,7 +27,7 @@ from schedule_zero.cli.testbed_root import FOLDER, main
 @click.option(
     "--subject",
     type=click.Choice(["schedulezero", "apscheduler", "both"]),
-    help="What is tested. [schedulezero]",
+    help="What is tested; apscheduler: a bare one, with each of its stock stores. [schedulezero]",
 )
 @click.option("--quick", is_flag=True, default=None, help="Small parameters: a first impression in a few minutes.")
 @click.option("--server", "url", metavar="URL", help="A server that runs already; nothing is done to its processes.")
@@ -36,6 +36,13 @@ from schedule_zero.cli.testbed_root import FOLDER, main
     envvar="SCHEDULE_ZERO_TOKEN",
     metavar="TOKEN",
     help="With --server: an API token of the role operator or admin.",
+    show_envvar=True,
+)
+@click.option(
+    "--postgresql",
+    envvar="SCHEDULE_ZERO_TESTBED_POSTGRESQL",
+    metavar="URL",
+    help="A database for the bare APScheduler's store, in which it gets a schema of its own.",
     show_envvar=True,
 )
 @click.option("--out", type=FOLDER, metavar="DIR", help="Where the report goes. [testbed-results/<moment>]")

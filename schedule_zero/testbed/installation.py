@@ -43,6 +43,11 @@ class Harmless(ScheduleZeroError):
 class Installation:
     """Start it, use ``client``, do harm, have it judged, close it."""
 
+    # What the report calls it.
+    subject = "schedulezero"
+    # A bare APScheduler, for one scenario: it keeps no ledger of fires, and nobody tidies up after it.
+    bare = False
+
     def __init__(
         self,
         folder: Path,
@@ -58,7 +63,7 @@ class Installation:
         self.folder = folder
         self.nodes = tuple(nodes)
         self.speedup = speedup
-        self.clock: Clock = SystemClock() if speedup == 1.0 else _fast_clock(speedup, folder)
+        self.clock: Clock = SystemClock() if speedup == 1.0 else fast_clock(speedup, folder)
         self.ledger_file = folder / LEDGER
         self.faults = FaultLog(folder / FAULTS, self.clock)
         self.processes: dict[str, Process] = {}
@@ -171,6 +176,10 @@ class Installation:
         except TimeoutError:
             raise TimeoutError(f"{otherwise} within {within_s:g} s") from None
 
+    async def ended(self) -> None:
+        """Raises, if it ends by itself, which a scenario would wait for in vain. (Of ours nothing does so quietly.)"""
+        await asyncio.Event().wait()
+
     # --- harm -----------------------------------------------------------------------------------------
 
     async def kill(self, target: str, *, back_after_s: float = 0.0) -> None:
@@ -222,7 +231,7 @@ class Installation:
         return check(evidence, final.load(self.server.state_dir))
 
 
-def _fast_clock(speedup: float, folder: Path) -> FastClock:
+def fast_clock(speedup: float, folder: Path) -> FastClock:
     """Goes fast once everybody is there, and begins shortly before the clocks are changed: some scenario wants that."""
     eve_us = round(EVE_S * 1e6)
     began_us = change_after(SystemClock().wall_us() + eve_us, "Europe/Berlin") - eve_us

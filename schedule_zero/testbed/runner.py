@@ -87,14 +87,7 @@ async def _one(
     installation: Installation, planned: Planned, *, seed: int, limits: Limits, watcher: Watcher
 ) -> ScenarioReport:
     scenario = planned.scenario
-    report = ScenarioReport(
-        scenario=scenario.handler_id,
-        subject="schedulezero",
-        speedup=installation.speedup,
-        asks=scenario.asks(),
-        outcome=Outcome.FAILED,
-        params=msgspec.to_builtins(planned.params),
-    )
+    report = blank(planned, installation.subject, Outcome.FAILED, "", installation.speedup)
     if scenario.does_harm and installation.attached:
         report.outcome, report.why = Outcome.SKIPPED, "it ends processes, and the server is not the test bed's own"
         return report
@@ -110,14 +103,15 @@ async def _one(
     began_s, began_us = time.monotonic(), installation.clock.wall_us()
     seen: Seen | None = None
     try:
-        seen = await _played(stage, sampler, limits)
+        seen = await _played(installation, stage, sampler, limits)
         scenario.judge(stage, seen)
-        report.outcome = Outcome.KEPT if all(one.ok for one in seen.held.values()) else Outcome.BROKEN
+        report.outcome = judged(seen, strict=not installation.bare)
         report.why = _why(seen)
     except (Hung, TooLarge, ScheduleZeroError, ChildProcessError, TimeoutError) as error:
         report.why = str(error) or type(error).__name__
     except Exception as error:  # noqa: BLE001 - a scenario's own mistake is its outcome
-        report.why = f"it raised {type(error).__name__}: {error}\n{traceback.format_exc()[-TRACE_CHARS:]}"
+        first = _first(error)
+        report.why = f"it raised {type(first).__name__}: {first}\n{traceback.format_exc()[-TRACE_CHARS:]}"
     report.seconds = round(time.monotonic() - began_s, 3)
     if seen is not None:
         report.held = list(seen.held.values())
@@ -127,6 +121,8 @@ async def _one(
     report.figures.processes = sampler.figures()
     report.series.append(Series(MEMORY, MACHINE_S, "MiB", sampler.total))
     report.faults = windows(installation, began_us)
+    if installation.bare:
+        return report
     try:
         await _tidied(installation, stage)
     except Exception as error:  # noqa: BLE001 - as above: the next one will say what it misses
@@ -135,7 +131,30 @@ async def _one(
     return report
 
 
-async def _played(stage: Stage, sampler: Sampler, limits: Limits) -> Seen:
+def judged(seen: Seen, *, strict: bool) -> Outcome:
+    """Whether all that must hold did. ``strict``: what could not be judged counts as broken, and is no more left out.
+
+    (A bare APScheduler keeps no ledger that everything could be judged by. Something has to be, there too.)
+    """
+    oks = [one.ok for one in seen.held.values() if strict or one.ok is not None]
+    return Outcome.KEPT if all(oks) and (strict or oks) else Outcome.BROKEN
+
+
+def blank(planned: Planned, subject: str, outcome: Outcome, why: str, speedup: float) -> ScenarioReport:
+    """Of a scenario that was not played, or not yet."""
+    scenario = planned.scenario
+    return ScenarioReport(
+        scenario=scenario.handler_id,
+        subject=subject,
+        asks=scenario.asks(),
+        outcome=outcome,
+        why=why,
+        speedup=speedup,
+        params=msgspec.to_builtins(planned.params),
+    )
+
+
+async def _played(installation: Installation, stage: Stage, sampler: Sampler, limits: Limits) -> Seen:
     """Drive it, wait for the end of everything, and look; within its time and memory."""
 
     async def play() -> Seen:
@@ -146,13 +165,14 @@ async def _played(stage: Stage, sampler: Sampler, limits: Limits) -> Seen:
         seen.memory = sampler.total
         return seen
 
-    playing, watching = asyncio.create_task(play()), asyncio.create_task(sampler.watch())
+    playing = asyncio.create_task(play())
+    # These never end but by what is too much, or by an end that nobody wanted.
+    watching, ending = asyncio.create_task(sampler.watch()), asyncio.create_task(installation.ended())
     try:
-        # The watch never ends but by what is too much.
         done, _ = await asyncio.wait(
-            (playing, watching), timeout=limits.max_execution_time_s, return_when=asyncio.FIRST_COMPLETED
+            (playing, watching, ending), timeout=limits.max_execution_time_s, return_when=asyncio.FIRST_COMPLETED
         )
-        for task in (watching, playing):
+        for task in (ending, watching, playing):
             if task in done:
                 task.result()
         if playing not in done:
@@ -160,7 +180,7 @@ async def _played(stage: Stage, sampler: Sampler, limits: Limits) -> Seen:
         return playing.result()
     finally:
         # (Waiting for one that is over would take the trace from its error.)
-        for task in (one for one in (playing, watching) if not one.done()):
+        for task in (one for one in (playing, watching, ending) if not one.done()):
             task.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await task
@@ -177,6 +197,11 @@ def _why(seen: Seen) -> str:
     broken = [f"{one.name}: {one.broken} of {one.checked}" for one in seen.held.values() if one.ok is False]
     blind = [one.name for one in seen.held.values() if one.ok is None]
     return "; ".join(broken + ([f"nothing was seen of {', '.join(blind)}"] if blind else []))
+
+
+def _first(error: BaseException) -> BaseException:
+    """Of several at once, as a task group collects them."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _pids(installation: Installation) -> Mapping[str, int]:

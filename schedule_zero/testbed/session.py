@@ -11,18 +11,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
 
 from schedule_zero.clock import Clock, SystemClock, from_us
 from schedule_zero.errors import BadRequest, ScheduleZeroError
 from schedule_zero.testbed.answers import answers
+from schedule_zero.testbed.bare.run import NOT_FOR_BARE, BareRun, stores
 from schedule_zero.testbed.history import BadEvidence
 from schedule_zero.testbed.installation import Installation
 from schedule_zero.testbed.record import Outcome, RunReport, ScenarioReport
-from schedule_zero.testbed.runner import Limits, Planned, Watcher, report_of, run_on, targets
+from schedule_zero.testbed.runner import Limits, Planned, Watcher, blank, report_of, run_on, targets
 
-SUBJECTS = ("schedulezero", "apscheduler", "both")
+OURS, BARE, BOTH = "schedulezero", "apscheduler", "both"
+SUBJECTS = (OURS, BARE, BOTH)
 REALTIME, ACCELERATED = "realtime", "accelerated"
 # How late something may be before the checker calls it late: the machine is busy with the test bed, too.
 LATE_S = 10.0
@@ -44,15 +45,19 @@ class Plan(Struct, frozen=True, kw_only=True):
     # A server that runs already, and how to speak to it.
     url: str | None = None
     token: str | None = None
+    # For the bare APScheduler's store.
+    postgresql: str | None = None
 
 
-def subjects(said: str) -> list[str]:
-    """Those that a run is about. BadRequest: one of them is not here."""
-    if said != "schedulezero":
-        raise BadRequest(
-            f"the subject apscheduler is not here yet (asked for: {said})", hint="leave --subject out, or: schedulezero"
-        )
-    return [said]
+def subjects(plan: Plan) -> tuple[list[str], list[str]]:
+    """Those that a run is about, ours first; of others why they are left out. BadRequest: that can't be."""
+    ours = [OURS] if plan.subject in (OURS, BOTH) else []
+    if plan.subject == OURS:
+        return ours, []
+    if plan.url is not None and not ours:
+        raise BadRequest("--server names a server of ours, and --subject apscheduler runs none: leave one of them out")
+    bare, notes = stores(plan.postgresql)
+    return ours + bare, notes
 
 
 class Session:
@@ -73,13 +78,14 @@ class Session:
         self._clock = clock or SystemClock()
         self._install = install
         self._book = _Book(watcher)
+        self._bare = BareRun(folder, seed=plan.seed, limits=plan.limits, database=plan.postgresql)
         self._running: Installation | None = None
         self._work: asyncio.Task[None] | None = None
         self._report: RunReport | None = None
 
     async def run(self) -> RunReport:
         """All scenarios. ScheduleZeroError: the subject is not here, the server that was named does not answer."""
-        names = subjects(self.plan.subject)
+        names, notes = subjects(self.plan)
         began_us, began_s = self._clock.wall_us(), self._clock.mono_s()
         self._report = report = report_of(
             [],
@@ -90,6 +96,7 @@ class Session:
             seed=self.plan.seed,
             nodes=self.plan.nodes,
             quick=self.plan.quick,
+            notes=notes,
         )
         self._work = asyncio.create_task(self._all(names, report), name="test bed")
         try:
@@ -111,6 +118,7 @@ class Session:
 
     def kill(self) -> None:
         """End its processes at once."""
+        self._bare.kill()
         if self._running is not None:
             for process in self._running.processes.values():
                 process.kill()
@@ -120,7 +128,10 @@ class Session:
             await self._on(subject, report)
 
     async def _on(self, subject: str, report: RunReport) -> None:
-        """The scenarios of one subject. (The seam: a bare APScheduler will be the other one.)"""
+        """The scenarios of one subject."""
+        if subject != OURS:
+            await self._on_bare(subject)
+            return
         for clock, speedup, plan in _by_clock(self.plan):
             if not plan:
                 continue
@@ -144,6 +155,18 @@ class Session:
                     await installation.close()
                 finally:
                     self.kill()
+
+    async def _on_bare(self, subject: str) -> None:
+        """Each that says anything about it, in a process of its own."""
+        self._book.step(f"on {subject}")
+        for _, speedup, plan in _by_clock(self.plan):
+            self._book.subject, self._book.speedup = subject, speedup
+            for planned in plan:
+                if not planned.scenario.for_bare:
+                    self._book.skip(planned, NOT_FOR_BARE)
+                    continue
+                self._book.begins(planned)
+                self._book.ends(await self._bare.play(subject, planned, speedup, self._book))
 
     def _nodes(self) -> list[str]:
         # On another's server there may be an n1 already.
@@ -219,10 +242,10 @@ class _Book(Watcher):
         self._watcher.ends(report)
 
     def skip(self, planned: Planned, why: str) -> None:
-        self.ends(_blank(planned, self.subject, Outcome.SKIPPED, why, self.speedup))
+        self.ends(blank(planned, self.subject, Outcome.SKIPPED, why, self.speedup))
 
     def fail(self, planned: Planned, why: str) -> None:
-        self.ends(_blank(planned, self.subject, Outcome.FAILED, why, self.speedup))
+        self.ends(blank(planned, self.subject, Outcome.FAILED, why, self.speedup))
 
     def in_order(self, names: Sequence[str], plan: Sequence[Planned]) -> list[ScenarioReport]:
         """One for each scenario of the plan and subject; of those that are missing, that they are."""
@@ -232,19 +255,5 @@ class _Book(Watcher):
                 key = (subject, planned.scenario.handler_id)
                 outcome = Outcome.FAILED if key in self._began else Outcome.SKIPPED
                 why = INTERRUPTED if key in self._began else f"{INTERRUPTED} before it began"
-                found.append(self._reports.get(key) or _blank(planned, subject, outcome, why, 1.0))
+                found.append(self._reports.get(key) or blank(planned, subject, outcome, why, 1.0))
         return found
-
-
-def _blank(planned: Planned, subject: str, outcome: Outcome, why: str, speedup: float) -> ScenarioReport:
-    """Of a scenario that was not played."""
-    scenario = planned.scenario
-    return ScenarioReport(
-        scenario=scenario.handler_id,
-        subject=subject,
-        asks=scenario.asks(),
-        outcome=outcome,
-        why=why,
-        speedup=speedup,
-        params=msgspec.to_builtins(planned.params),
-    )

@@ -9,14 +9,17 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from schedule_zero.client.records import OVER
 from schedule_zero.errors import BadRequest
-from schedule_zero.testbed.history import JobLine, Run, Side, read_lines
+from schedule_zero.testbed.history import BadEvidence, JobLine, Run, Side
 from schedule_zero.testbed.installation import Installation
 from schedule_zero.testbed.scenario import Held, Scenario, ScenarioParams, Seen
 
 PAGE = 500
 POLL_S = 0.02
+_decode = msgspec.json.Decoder(JobLine).decode
 
 
 class Hung(Exception):
@@ -50,8 +53,9 @@ class Stage:
         self.kept: dict[str, Any] = {}
         self._installation = installation
         self._tell = tell
-        # Where its lines in the ledger begin.
+        # Of the jobs' ledger: up to where it was read, and what stood there of this scenario.
         self._offset = installation.ledger_file.stat().st_size if installation.ledger_file.exists() else 0
+        self._runs: dict[tuple[str, int], Run] = {}
 
     def now_us(self) -> int:
         return self._installation.clock.wall_us()
@@ -74,20 +78,36 @@ class Stage:
             raise Hung(f"not within {within_s:g} s; the last value was {value!r}") from None
 
     def runs(self, action: str | None = None) -> list[Run]:
-        wanted = f"{self.scenario.handler_id}." + (action or "")
-        found: dict[tuple[str, int], Run] = {}
-        for line in read_lines(self._installation.ledger_file, JobLine):
+        wanted = f"{self.scenario.handler_id}."
+        for line in self._new_lines():
             if not line.action.startswith(wanted):
                 continue
             key = (line.execution_id, line.token)
             if line.event is Side.START:
-                found[key] = Run(
+                self._runs[key] = Run(
                     line.execution_id, line.token, line.attempt, line.node_id, line.pid,
                     line.wall_us, line.mono_ns, line.action, line.schedule_id, line.nominal_us,
                 )  # fmt: skip
-            elif (run := found.get(key)) is not None:
+            elif (run := self._runs.get(key)) is not None:
                 run.end_us, run.end_ns, run.outcome, run.result = line.wall_us, line.mono_ns, line.outcome, line.result
-        return sorted(found.values(), key=lambda run: run.start_ns)
+        runs = (run for run in self._runs.values() if action is None or run.action.startswith(wanted + action))
+        return sorted(runs, key=lambda run: run.start_ns)
+
+    def _new_lines(self) -> list[JobLine]:
+        """Since the last look: it is looked at many times a second, and may be long."""
+        try:
+            with self._installation.ledger_file.open("rb") as file:
+                file.seek(self._offset)
+                whole = file.read().rpartition(b"\n")[0]
+        except FileNotFoundError:
+            return []
+        if not whole:
+            return []
+        self._offset += len(whole) + 1
+        try:
+            return [_decode(line) for line in whole.split(b"\n")]
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadEvidence(f"{self._installation.ledger_file}: expected a JobLine: {error}") from None
 
     def tell(self, fraction: float, text: str = "") -> None:
         self._tell(fraction, text)
