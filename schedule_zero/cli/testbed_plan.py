@@ -55,6 +55,7 @@ def planned(names: Sequence[str], said: Mapping[str, Any], clock: Clock | None =
         url=said["url"],
         token=said["token"],
         postgresql=said["postgresql"],
+        findings=bool(_first(said["findings"], not names)),
     )
     subjects(plan)
     folder = said["out"] or (Path(file.output_dir) if file.output_dir else None)

@@ -9,10 +9,11 @@ from typing import Any
 
 from schedule_zero.cli.terminal import Styled, clean, say
 from schedule_zero.testbed.answers import first_line, number
-from schedule_zero.testbed.record import Outcome, ScenarioReport
+from schedule_zero.testbed.record import Finding, Outcome, ScenarioReport, Verdict
 from schedule_zero.testbed.runner import Planned, Watcher
 
 _COLOURS = {Outcome.KEPT: "green", Outcome.SKIPPED: "yellow", Outcome.BROKEN: "red", Outcome.FAILED: "red"}
+_VERDICTS = {Verdict.CONFIRMED: "yellow", Verdict.REFUTED: "green", Verdict.FAILED: "red"}
 NAME = 20
 
 
@@ -44,6 +45,10 @@ class Lines(Watcher):
         say(*outcome_line(report))
         sys.stdout.flush()
 
+    def finds(self, finding: Finding) -> None:
+        say(*finding_line(finding))
+        sys.stdout.flush()
+
 
 class Bars(Watcher):
     """A bar with its text while a scenario runs, above it a line for each that is over."""
@@ -69,11 +74,17 @@ class Bars(Watcher):
             self._progress.update(self._task, completed=min(1.0, max(0.0, fraction)), total=1, said=clean(text))
 
     def ends(self, report: ScenarioReport) -> None:
+        self._clear()
+        self._print(outcome_line(report))
+
+    def finds(self, finding: Finding) -> None:
+        self._print(finding_line(finding))
+
+    def _print(self, parts: list[str | Styled]) -> None:
         from rich.text import Text
 
-        self._clear()
         line = Text()
-        for part in outcome_line(report):
+        for part in parts:
             if isinstance(part, Styled):
                 line.append(clean(part.text), style=f"bold {part.fg}")
             else:
@@ -98,6 +109,12 @@ def outcome_line(report: ScenarioReport) -> list[str | Styled]:
         Styled(outcome.value.ljust(7), fg=_COLOURS[outcome], bold=True),
         f" {report.scenario:{NAME}} {took}  {said}",
     ]
+
+
+def finding_line(finding: Finding) -> list[str | Styled]:
+    """What became of it, its name, what was seen."""
+    return [Styled(finding.verdict.value.ljust(9), fg=_VERDICTS[finding.verdict], bold=True),
+            f" {finding.name}: {first_line(finding.seen)}"]  # fmt: skip
 
 
 def figure(report: ScenarioReport) -> str:

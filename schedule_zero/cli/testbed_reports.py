@@ -155,7 +155,7 @@ def _show(found: Comparison, *, everything: bool) -> None:
             say(f"{turn.scenario} ({turn.subject})  {was} → {is_}{why}")
     for line in found.broken:
         say(line)
-    bad = sum(turn.bad for turn in found.turns) + len(found.broken)
+    bad = len(found.bad) + len(found.broken)
     count = f"{len(found.rows)} figures compared, {len(found.worse)} worse; broken or gone: {bad}"
     say(Styled("alike: " if found.ok else "worse: ", fg="green" if found.ok else "red", bold=True), count)
 

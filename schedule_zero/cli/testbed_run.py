@@ -45,6 +45,11 @@ from schedule_zero.cli.testbed_root import FOLDER, main
     help="A database for the bare APScheduler's store, in which it gets a schema of its own.",
     show_envvar=True,
 )
+@click.option(
+    "--findings/--no-findings",
+    default=None,
+    help="Whether the scripts of our findings about APScheduler run. [if no scenario is named]",
+)
 @click.option("--out", type=FOLDER, metavar="DIR", help="Where the report goes. [testbed-results/<moment>]")
 def run(names: tuple[str, ...], **said: Any) -> int:
     """Run scenarios (all, or those that are named), and say what held.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from schedule_zero.testbed.record import Answer, Outcome, RunReport, ScenarioReport
+from schedule_zero.testbed.record import OURS, Answer, Outcome, RunReport, ScenarioReport
 from schedule_zero.testbed.runner import MEMORY
 from schedule_zero.testbed.scenario import Series
 
@@ -81,7 +81,8 @@ def _memory(reports: Sequence[ScenarioReport]) -> tuple[str, str]:
     if not peaks:
         return NOT_MEASURED, ""
     peak, where = max(peaks)
-    said = f"at most {number(round(peak, 1))} MiB by server and nodes together (in {where})"
+    whose = "server and nodes together" if reports[0].subject == OURS else "the scheduler's process"
+    said = f"at most {number(round(peak, 1))} MiB by {whose} (in {where})"
     grown = [
         (process.memory_delta_mib, process.target, one.scenario) for one in reports for process in one.figures.processes
     ]
@@ -107,7 +108,7 @@ def _breaks(reports: Sequence[ScenarioReport], report: RunReport) -> tuple[str, 
     bad = [one for one in reports if one.outcome in (Outcome.BROKEN, Outcome.FAILED)]
     said = [f"{one.scenario} {one.outcome.value}: {first_line(one.why)}" for one in bad]
     # The checker judges our own store only.
-    if reports[0].subject == "schedulezero":
+    if reports[0].subject == OURS:
         said += [f"the checker found {name} × {times}" for name, times in sorted(report.breaches.items())]
     if not said:
         played = sum(one.outcome is Outcome.KEPT for one in reports)

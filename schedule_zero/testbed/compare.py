@@ -13,7 +13,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from schedule_zero.errors import BadRequest
-from schedule_zero.testbed.record import Outcome, RunReport, ScenarioReport
+from schedule_zero.testbed.record import OURS, Outcome, RunReport, ScenarioReport
 from schedule_zero.yaml_file import suggest
 
 
@@ -79,14 +79,20 @@ class Comparison(Struct, frozen=True, kw_only=True):
     broken: list[str]
     # Why the two can hardly be compared.
     notes: list[str]
+    # The subjects by which it stands or falls: ours, or else those that there are.
+    judged: list[str]
 
     @property
     def worse(self) -> list[Row]:
-        return [row for row in self.rows if row.trend is Trend.WORSE]
+        return [row for row in self.rows if row.trend is Trend.WORSE and row.subject in self.judged]
+
+    @property
+    def bad(self) -> list[Turn]:
+        return [turn for turn in self.turns if turn.bad and turn.subject in self.judged]
 
     @property
     def ok(self) -> bool:
-        return not self.worse and not self.broken and not any(turn.bad for turn in self.turns)
+        return not self.worse and not self.broken and not self.bad
 
 
 def compare(old: RunReport, new: RunReport, thresholds: Mapping[str, Threshold] | None = None) -> Comparison:
@@ -112,7 +118,14 @@ def compare(old: RunReport, new: RunReport, thresholds: Mapping[str, Threshold] 
     broken = [f"the checker found {name} × {times}" for name, times in sorted(new.breaches.items())]
     if new.interrupted:
         broken.append("the new run was interrupted")
-    return Comparison(turns=turns, rows=rows, broken=broken, notes=list(_differences(old, new)))
+    return Comparison(
+        turns=turns, rows=rows, broken=broken, notes=list(_differences(old, new)), judged=_judged(old, new)
+    )
+
+
+def _judged(old: RunReport, new: RunReport) -> list[str]:
+    subjects = {one.subject for report in (old, new) for one in report.scenarios}
+    return [OURS] if OURS in subjects else sorted(subjects)
 
 
 def _by_name(report: RunReport) -> dict[tuple[str, str], ScenarioReport]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from schedule_zero.testbed.html import clean
-from schedule_zero.testbed.record import Outcome, RunReport, ScenarioReport
+from schedule_zero.testbed.record import Finding, Outcome, RunReport, ScenarioReport, Verdict
 
 
 def junit(report: RunReport) -> str:
@@ -20,6 +20,8 @@ def junit(report: RunReport) -> str:
         root.append(suite)
     if report.promises_ok is not None:
         root.append(_promises(report))
+    if report.findings:
+        root.append(_findings(report.findings))
     ET.indent(root)
     # Of what is left, all prints: nothing that XML could not hold.
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
@@ -75,6 +77,27 @@ def _evidence(one: ScenarioReport) -> list[str]:
             lines.append(f"{held.name} ({held.means}): {held.broken} of {held.checked}")
             lines += [f"  {line}" for line in held.evidence]
     return lines
+
+
+def _findings(findings: Sequence[Finding]) -> ET.Element:
+    """A case each; one that is confirmed is a failure of APScheduler's."""
+    suite = ET.Element(
+        "testsuite",
+        name="findings about apscheduler",
+        tests=str(len(findings)),
+        failures=str(sum(one.verdict is Verdict.CONFIRMED for one in findings)),
+        errors=str(sum(one.verdict is Verdict.FAILED for one in findings)),
+    )
+    for one in findings:
+        case = ET.SubElement(
+            suite, "testcase", classname="testbed.findings", name=clean(one.name), time=f"{one.seconds:.3f}"
+        )
+        if one.verdict is Verdict.REFUTED:
+            continue
+        tag = "failure" if one.verdict is Verdict.CONFIRMED else "error"
+        bad = ET.SubElement(case, tag, message=clean(one.seen), type=one.verdict.value)
+        bad.text = clean(f"expected: {one.expected}\nseen: {one.seen}\nreproduced by: {one.script}")
+    return suite
 
 
 def _promises(report: RunReport) -> ET.Element:

@@ -70,7 +70,7 @@ def _held(held: list[Held]) -> Html | None:
         return None
     rows = []
     for one in held:
-        word, colour = {True: ("held", "kept"), False: ("broken", "broken"), None: ("not seen", "skipped")}[one.ok]
+        word, colour = {True: ("held", "kept"), False: ("broken", "broken"), None: ("not judged", "skipped")}[one.ok]
         rows.append(
             el(
                 "tr",

@@ -13,7 +13,7 @@ from schedule_zero.testbed.answers import duration, first_line, number
 from schedule_zero.testbed.html import Html, el, join
 from schedule_zero.testbed.junit import junit
 from schedule_zero.testbed.page_scenario import scenario_section
-from schedule_zero.testbed.record import Outcome, RunReport, ScenarioReport
+from schedule_zero.testbed.record import OURS, Finding, Outcome, RunReport, ScenarioReport, Verdict
 
 PAGE, JUNIT = "report.html", "junit.xml"
 CSS = Path(__file__).with_name("page.css")
@@ -50,6 +50,7 @@ def page(report: RunReport, *, graphs: bool = True) -> str:
         _overview(report.scenarios),
         _answers(report),
         _checker(report),
+        _findings(report.findings),
         *(scenario_section(one, anchor(one), graphs=graphs) for one in report.scenarios),
         _machine(report),
     )
@@ -58,7 +59,7 @@ def page(report: RunReport, *, graphs: bool = True) -> str:
 
 def verdict(report: RunReport) -> str:
     """The run in a sentence."""
-    played = [one for one in report.scenarios if one.outcome is not Outcome.SKIPPED]
+    played = [one for one in report.judged if one.outcome is not Outcome.SKIPPED]
     bad = [one for one in played if one.outcome is not Outcome.KEPT]
     said: list[str] = []
     if not played:
@@ -74,7 +75,21 @@ def verdict(report: RunReport) -> str:
         said.append("and the checker found no promise broken" if not bad else "the checker found no promise broken")
     if report.interrupted:
         said.append("the run was interrupted")
-    return ("; " if bad or report.promises_ok is False or report.interrupted else ", ").join(said) + "."
+    sentence = ("; " if bad or report.promises_ok is False or report.interrupted else ", ").join(said) + "."
+    return " ".join([sentence, *_beside(report)])
+
+
+def _beside(report: RunReport) -> list[str]:
+    """What is to be said of the bare APScheduler, where it is not what the run stands or falls by; and our findings."""
+    said = []
+    beside = [one for one in report.scenarios if one not in report.judged and one.outcome is not Outcome.SKIPPED]
+    if beside:
+        bad = sum(one.outcome is not Outcome.KEPT for one in beside)
+        said.append(f"Of a bare APScheduler {bad} of {len(beside)} did not hold.")
+    if report.findings:
+        confirmed = sum(one.verdict is Verdict.CONFIRMED for one in report.findings)
+        said.append(f"Of {len(report.findings)} findings about it {confirmed} are confirmed.")
+    return said
 
 
 def anchor(one: ScenarioReport) -> str:
@@ -136,9 +151,10 @@ def _answers(report: RunReport) -> Html:
 def _checker(report: RunReport) -> Html:
     """What was concluded from outside, from the jobs' ledger, the faults and the store."""
     if report.promises_ok is None:
-        said = [
-            el("p", "It did not judge this run: the store was not the test bed's own, or the run did not come so far.")
-        ]
+        why = "the store was not the test bed's own, or the run did not come so far"
+        if not any(one.subject == OURS for one in report.scenarios):
+            why = "it knows ScheduleZero's store only"
+        said = [el("p", f"It did not judge this run: {why}.")]
     else:
         count = sum(report.breaches.values())
         said = [el("p", "No promise was found broken." if report.promises_ok else f"{number(count)} breaches.")]
@@ -157,8 +173,28 @@ def _checker(report: RunReport) -> Html:
         said.append(el("p", "What C1, C2, … are stands in docs/explanation/guarantees.md.", class_="soft"))
     if report.violations:
         said.append(el("div", "\n".join(report.violations), class_="evidence"))
-    said += [el("p", f"Not judged: {note}", class_="soft") for note in report.notes]
+    said += [el("p", f"Note: {note}", class_="soft") for note in report.notes]
     return join(el("h2", "The checker"), *said)
+
+
+def _findings(findings: Sequence[Finding]) -> Html:
+    """What scripts showed about APScheduler."""
+    if not findings:
+        return join()
+    colours = {Verdict.CONFIRMED: "broken", Verdict.REFUTED: "kept", Verdict.FAILED: "broken"}
+    rows = [
+        el(
+            "tr",
+            el("td", one.verdict.value, class_=f"outcome {colours[one.verdict]}"),
+            el("th", one.name.replace("_", " "), el("span", one.script, class_="soft why"), scope="row"),
+            el("td", one.expected),
+            el("td", one.seen),
+        )
+        for one in findings
+    ]
+    head = el("tr", el("th", ""), el("th", "finding, and what reproduces it"), el("th", "expected"), el("th", "seen"))
+    where = "What each is about, and what an application can do, stands in docs/explanation/apscheduler-findings.md."
+    return join(el("h2", "Findings about APScheduler"), el("p", where, class_="soft"), _table(head, rows))
 
 
 def _breaches_of(promise: str, report: RunReport) -> str:

@@ -13,6 +13,7 @@ from schedule_zero.errors import BadRequest
 from schedule_zero.testbed.scenario import Held, Measure, Series
 
 SCHEMA = 1
+OURS = "schedulezero"
 REPORT = "report.json"
 
 
@@ -96,7 +97,30 @@ class Answer(Struct):
     question: str
     answer: str
     from_scenario: str
-    subject: str = "schedulezero"
+    subject: str = OURS
+
+
+class Verdict(StrEnum):
+    """What became of a finding."""
+
+    # What it says of APScheduler is so.
+    CONFIRMED = "confirmed"
+    # It is not so (any more).
+    REFUTED = "refuted"
+    # Its script did not come to an end.
+    FAILED = "failed"
+
+
+class Finding(Struct):
+    """What a script shows about APScheduler (docs/explanation/apscheduler-findings.md)."""
+
+    name: str
+    verdict: Verdict
+    expected: str
+    seen: str
+    # What reproduces it.
+    script: str
+    seconds: float = 0.0
 
 
 class Machine(Struct):
@@ -123,7 +147,7 @@ class RunReport(Struct, kw_only=True):
     interrupted: bool = False
     # What the checker says of the run as a whole, where the store was ours. ``promises``: on how many things each was
     # checked; ``breaches``: ``C1 duplicate`` → how often; ``violations``: the first of them, in words; ``notes``: what
-    # could not be judged.
+    # could not be judged, or was left out.
     promises: dict[str, int] = {}
     promises_ok: bool | None = None
     breaches: dict[str, int] = {}
@@ -131,13 +155,21 @@ class RunReport(Struct, kw_only=True):
     notes: list[str] = []
     answers: list[Answer] = []
     scenarios: list[ScenarioReport] = []
+    findings: list[Finding] = []
+
+    @property
+    def judged(self) -> list[ScenarioReport]:
+        """Those that the run stands or falls by: ours; where there are none, those of the bare APScheduler."""
+        return [one for one in self.scenarios if one.subject == OURS] or self.scenarios
 
     @property
     def ok(self) -> bool:
+        alone = not any(one.subject == OURS for one in self.scenarios)
         return (
             not self.interrupted
             and self.promises_ok is not False
-            and all(one.outcome in (Outcome.KEPT, Outcome.SKIPPED) for one in self.scenarios)
+            and all(one.outcome in (Outcome.KEPT, Outcome.SKIPPED) for one in self.judged)
+            and not (alone and any(one.verdict is not Verdict.REFUTED for one in self.findings))
         )
 
 

@@ -28,7 +28,7 @@ from schedule_zero.testbed import record
 from schedule_zero.testbed.catalogue import target
 from schedule_zero.testbed.history import Fault, Run
 from schedule_zero.testbed.installation import Installation
-from schedule_zero.testbed.record import FaultWindow, Figures, Machine, Outcome, ScenarioReport
+from schedule_zero.testbed.record import FaultWindow, Figures, Finding, Machine, Outcome, ScenarioReport
 from schedule_zero.testbed.sampling import Sampler, TooLarge
 from schedule_zero.testbed.scenario import Measure, Scenario, ScenarioParams, Seen, Series, quantile, schedule_ids
 from schedule_zero.testbed.stage import Hung, Stage
@@ -69,6 +69,8 @@ class Watcher:
 
     def ends(self, report: ScenarioReport) -> None: ...
 
+    def finds(self, finding: Finding) -> None: ...
+
 
 async def run_on(
     installation: Installation, plan: Sequence[Planned], *, seed: int, limits: Limits, watcher: Watcher
@@ -107,11 +109,8 @@ async def _one(
         scenario.judge(stage, seen)
         report.outcome = judged(seen, strict=not installation.bare)
         report.why = _why(seen)
-    except (Hung, TooLarge, ScheduleZeroError, ChildProcessError, TimeoutError) as error:
-        report.why = str(error) or type(error).__name__
     except Exception as error:  # noqa: BLE001 - a scenario's own mistake is its outcome
-        first = _first(error)
-        report.why = f"it raised {type(first).__name__}: {first}\n{traceback.format_exc()[-TRACE_CHARS:]}"
+        report.why = _told(_first(error))
     report.seconds = round(time.monotonic() - began_s, 3)
     if seen is not None:
         report.held = list(seen.held.values())
@@ -197,6 +196,13 @@ def _why(seen: Seen) -> str:
     broken = [f"{one.name}: {one.broken} of {one.checked}" for one in seen.held.values() if one.ok is False]
     blind = [one.name for one in seen.held.values() if one.ok is None]
     return "; ".join(broken + ([f"nothing was seen of {', '.join(blind)}"] if blind else []))
+
+
+def _told(error: BaseException) -> str:
+    """In a line what was to be expected of a scenario; of anything else where it came from."""
+    if isinstance(error, Hung | TooLarge | ScheduleZeroError | ChildProcessError | TimeoutError):
+        return str(error) or type(error).__name__
+    return f"it raised {type(error).__name__}: {error}\n{traceback.format_exc()[-TRACE_CHARS:]}"
 
 
 def _first(error: BaseException) -> BaseException:

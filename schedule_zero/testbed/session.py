@@ -17,12 +17,13 @@ from schedule_zero.clock import Clock, SystemClock, from_us
 from schedule_zero.errors import BadRequest, ScheduleZeroError
 from schedule_zero.testbed.answers import answers
 from schedule_zero.testbed.bare.run import NOT_FOR_BARE, BareRun, stores
+from schedule_zero.testbed.finding_scripts import FindingScripts, scripts
 from schedule_zero.testbed.history import BadEvidence
 from schedule_zero.testbed.installation import Installation
-from schedule_zero.testbed.record import Outcome, RunReport, ScenarioReport
+from schedule_zero.testbed.record import OURS, Finding, Outcome, RunReport, ScenarioReport
 from schedule_zero.testbed.runner import Limits, Planned, Watcher, blank, report_of, run_on, targets
 
-OURS, BARE, BOTH = "schedulezero", "apscheduler", "both"
+BARE, BOTH = "apscheduler", "both"
 SUBJECTS = (OURS, BARE, BOTH)
 REALTIME, ACCELERATED = "realtime", "accelerated"
 # How late something may be before the checker calls it late: the machine is busy with the test bed, too.
@@ -45,8 +46,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     # A server that runs already, and how to speak to it.
     url: str | None = None
     token: str | None = None
-    # For the bare APScheduler's store.
+    # Of the bare APScheduler: a database for its store, and whether the scripts of our findings are run.
     postgresql: str | None = None
+    findings: bool = True
 
 
 def subjects(plan: Plan) -> tuple[list[str], list[str]]:
@@ -79,6 +81,7 @@ class Session:
         self._install = install
         self._book = _Book(watcher)
         self._bare = BareRun(folder, seed=plan.seed, limits=plan.limits, database=plan.postgresql)
+        self._scripts = FindingScripts()
         self._running: Installation | None = None
         self._work: asyncio.Task[None] | None = None
         self._report: RunReport | None = None
@@ -119,6 +122,7 @@ class Session:
     def kill(self) -> None:
         """End its processes at once."""
         self._bare.kill()
+        self._scripts.kill()
         if self._running is not None:
             for process in self._running.processes.values():
                 process.kill()
@@ -126,6 +130,8 @@ class Session:
     async def _all(self, names: Sequence[str], report: RunReport) -> None:
         for subject in names:
             await self._on(subject, report)
+        if self.plan.findings and any(name != OURS for name in names):
+            await self._find(report)
 
     async def _on(self, subject: str, report: RunReport) -> None:
         """The scenarios of one subject."""
@@ -167,6 +173,17 @@ class Session:
                     continue
                 self._book.begins(planned)
                 self._book.ends(await self._bare.play(subject, planned, speedup, self._book))
+
+    async def _find(self, report: RunReport) -> None:
+        paths = scripts(quick=self.plan.quick)
+        self._book.step(f"runs the scripts of {len(paths)} findings about APScheduler")
+
+        def found(finding: Finding) -> None:
+            report.findings.append(finding)
+            report.findings.sort(key=lambda one: one.name)
+            self._book.finds(finding)
+
+        await self._scripts.run(paths, found)
 
     def _nodes(self) -> list[str]:
         # On another's server there may be an n1 already.
@@ -240,6 +257,9 @@ class _Book(Watcher):
     def ends(self, report: ScenarioReport) -> None:
         self._reports[report.subject, report.scenario] = report
         self._watcher.ends(report)
+
+    def finds(self, finding: Finding) -> None:
+        self._watcher.finds(finding)
 
     def skip(self, planned: Planned, why: str) -> None:
         self.ends(blank(planned, self.subject, Outcome.SKIPPED, why, self.speedup))

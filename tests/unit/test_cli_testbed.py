@@ -14,7 +14,7 @@ from schedule_zero.testbed.catalogue import scenarios
 from schedule_zero.testbed.record import Outcome
 from tests.unit.testbed_reports import HOSTILE, figures, run, scenario
 
-FLAGS = ("config", "nodes", "mode", "speedup", "seed", "subject", "quick", "url", "token", "out")
+FLAGS = ("config", "nodes", "mode", "speedup", "seed", "subject", "quick", "url", "token", "postgresql", "findings", "out")
 
 
 @pytest.fixture
@@ -125,7 +125,8 @@ def test_compare_refuses_thresholds_that_are_none(invoke, folder, threshold):
     ("args", "said"),
     [
         (["temporal_resolutoin"], "did you mean temporal_resolution?"),
-        (["--subject", "both"], "not here yet"),
+        (["--subject", "both", "--postgresql", "mysql://u@h/d"], "--postgresql: expected an URL such as postgresql://"),
+        (["--subject", "apscheduler", "--server", "http://127.0.0.1:1"], "--server names a server of ours"),
         (["--subject", "cron"], "'cron' is not one of"),
         (["--nodes", "0"], "not in the range"),
         (["--speedup", "nan"], "finite number"),

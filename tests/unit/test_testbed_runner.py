@@ -205,12 +205,6 @@ def test_another_s_server_that_does_not_answer_ends_the_run(session, install):
         asyncio.run(session(fakes.Fine, url=fakes.NOBODY).run())
 
 
-def test_a_subject_that_is_not_here_is_refused(session, install):
-    with pytest.raises(BadRequest, match="not here yet"):
-        asyncio.run(session(fakes.Fine, subject="both").run())
-    assert install.made == []
-
-
 def test_an_interrupted_run_has_a_report_and_ends_its_processes(session, install):
     class Interrupts(Watcher):
         def begins(self, planned):

@@ -6,7 +6,8 @@ What it has no words for is refused, never imitated: a scenario measures APSched
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import msgspec
@@ -21,7 +22,7 @@ from apscheduler import (
 
 from schedule_zero.client.records import ExecutionRecord, FireRecord, Page, SchedulePage, ScheduleRecord
 from schedule_zero.clock import SystemClock
-from schedule_zero.errors import AlreadyExists, BadRequest, NotFound
+from schedule_zero.errors import AlreadyExists, BadRequest, NotFound, ScheduleZeroError
 from schedule_zero.model import ScheduleState
 from schedule_zero.testbed.bare import jobs
 from schedule_zero.testbed.bare.executions import Executions, task_id
@@ -34,6 +35,12 @@ class Unsupported(BadRequest):
     """A bare APScheduler has no such thing."""
 
     code = "unsupported"
+
+
+class Raised(ScheduleZeroError):
+    """The scheduler raised what no caller expects."""
+
+    code = "raised"
 
 
 class BareClient:
@@ -58,7 +65,8 @@ class BareClient:
         """A job now; its id."""
         _none(options, "options")
         task = await self._task(handler_id, job_method, None)
-        return str(await self._scheduler.add_job(task, args=_args(handler_id, job_method, job_params)))
+        with _named("add_job"):
+            return str(await self._scheduler.add_job(task, args=_args(handler_id, job_method, job_params)))
 
     async def executions(
         self,
@@ -100,7 +108,8 @@ class BareClient:
     async def get_schedule(self, id: str) -> ScheduleRecord:
         """NotFound: it is not there, or not any more."""
         try:
-            return _record(await self._scheduler.get_schedule(id))
+            with _named("get_schedule"):
+                return _record(await self._scheduler.get_schedule(id))
         except ScheduleLookupError:
             raise NotFound(f"there is no schedule {id}") from None
 
@@ -108,7 +117,7 @@ class BareClient:
         self, *, handler_id: str | None = None, state: str | None = None, limit: int = 100, cursor: str | None = None
     ) -> SchedulePage:
         """By id. It only ever gives all of them."""
-        rows = sorted((_record(one) for one in await self._scheduler.get_schedules()), key=lambda row: row.id)
+        rows = sorted(map(_record, await self._all()), key=lambda row: row.id)
         found = [
             row
             for row in rows
@@ -119,23 +128,26 @@ class BareClient:
         return SchedulePage(schedules=rest[:limit], count=len(found), next_cursor=more)
 
     async def delete_schedule(self, id: str) -> None:
-        await self._scheduler.remove_schedule(id)
+        with _named("remove_schedule"):
+            await self._scheduler.remove_schedule(id)
 
     async def delete_schedules(self, ids: Iterable[str]) -> list[str]:
         """One by one; the ids of those that were there."""
         wanted = set(ids)
-        there = [one.id for one in await self._scheduler.get_schedules() if one.id in wanted]
+        there = [one.id for one in await self._all() if one.id in wanted]
         for id_ in there:
-            await self._scheduler.remove_schedule(id_)
+            await self.delete_schedule(id_)
         return there
 
     async def pause_schedule(self, id: str) -> ScheduleRecord:
-        await self._scheduler.pause_schedule(id)
+        with _named("pause_schedule"):
+            await self._scheduler.pause_schedule(id)
         return await self.get_schedule(id)
 
     async def resume_schedule(self, id: str) -> ScheduleRecord:
         """From the next time on that is still to come."""
-        await self._scheduler.unpause_schedule(id, resume_from="now")
+        with _named("unpause_schedule"):
+            await self._scheduler.unpause_schedule(id, resume_from="now")
         return await self.get_schedule(id)
 
     async def fires(self, schedule_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[FireRecord]:  # noqa: ARG002
@@ -143,6 +155,10 @@ class BareClient:
         return Page(records=[])
 
     # --- in its own words -----------------------------------------------------------------------------
+
+    async def _all(self) -> list[Schedule]:
+        with _named("get_schedules"):
+            return await self._scheduler.get_schedules()
 
     async def _put(
         self,
@@ -166,16 +182,17 @@ class BareClient:
         made = translated(trigger, zone=timezone, now_us=self._clock.wall_us())
         task = await self._task(handler_id, job_method, id_ if overlap == "skip" else None)
         try:
-            return await self._scheduler.add_schedule(
-                task,
-                made.trigger,
-                id=id_,
-                args=_args(handler_id, job_method, job_params),
-                paused=paused,
-                coalesce=coalesce,
-                metadata={jobs.GRID: msgspec.to_builtins(made.grid)},
-                conflict_policy=conflict,
-            )
+            with _named("add_schedule"):
+                return await self._scheduler.add_schedule(
+                    task,
+                    made.trigger,
+                    id=id_,
+                    args=_args(handler_id, job_method, job_params),
+                    paused=paused,
+                    coalesce=coalesce,
+                    metadata={jobs.GRID: msgspec.to_builtins(made.grid)},
+                    conflict_policy=conflict,
+                )
         except ConflictingIdError:
             raise AlreadyExists(f"there is a schedule {id_} already") from None
 
@@ -184,14 +201,27 @@ class BareClient:
         id_ = task_id(handler_id, job_method, schedule_id)
         if id_ not in self._tasks:
             on_loop = inspect.iscoroutinefunction(jobs.method(handler_id, job_method))
-            await self._scheduler.configure_task(
-                id_,
-                func=jobs.run_on_loop if on_loop else jobs.run_in_thread,
-                job_executor="async" if on_loop else "threadpool",
-                max_running_jobs=None if schedule_id is None else 1,
-            )
+            with _named("configure_task"):
+                await self._scheduler.configure_task(
+                    id_,
+                    func=jobs.run_on_loop if on_loop else jobs.run_in_thread,
+                    job_executor="async" if on_loop else "threadpool",
+                    max_running_jobs=None if schedule_id is None else 1,
+                )
             self._tasks.add(id_)
         return id_
+
+
+@contextmanager
+def _named(verb: str) -> Iterator[None]:
+    """Raised, in a line, where the verb of APScheduler raised what it does not announce."""
+    try:
+        yield
+    except (ConflictingIdError, ScheduleLookupError):
+        raise
+    except Exception as error:
+        first = str(error).partition("\n")[0]
+        raise Raised(f"APScheduler's {verb} raised {type(error).__name__}: {first}") from error
 
 
 def _args(handler_id: str, job_method: str, job_params: Mapping[str, Any] | None) -> tuple[str, str, bytes]:
