@@ -108,7 +108,7 @@ async def _one(
         seen = await _played(installation, stage, sampler, limits)
         scenario.judge(stage, seen)
         report.outcome = judged(seen, strict=not installation.bare)
-        report.why = _why(seen)
+        report.why = _why(seen, strict=not installation.bare)
     except Exception as error:  # noqa: BLE001 - a scenario's own mistake is its outcome
         report.why = _told(_first(error))
     report.seconds = round(time.monotonic() - began_s, 3)
@@ -192,10 +192,11 @@ async def _tidied(installation: Installation, stage: Stage) -> None:
     await stage.clean()
 
 
-def _why(seen: Seen) -> str:
+def _why(seen: Seen, *, strict: bool) -> str:
     broken = [f"{one.name}: {one.broken} of {one.checked}" for one in seen.held.values() if one.ok is False]
     blind = [one.name for one in seen.held.values() if one.ok is None]
-    return "; ".join(broken + ([f"nothing was seen of {', '.join(blind)}"] if blind else []))
+    unseen = "nothing was seen of" if strict else "not judged, for nothing was seen of it:"
+    return "; ".join(broken + ([f"{unseen} {', '.join(blind)}"] if blind else []))
 
 
 def _told(error: BaseException) -> str:

@@ -23,6 +23,8 @@ from schedule_zero.testbed.scenario import CLIENT
 START_S = 30.0
 # APScheduler's own defaults, by the machine's clock.
 LEASE_S, CLEANUP_S = 30.0, 900.0
+# Of what it ended with; its log has the rest.
+MOST_CHARS = 200
 
 
 class SchedulerEnded(ChildProcessError):
@@ -134,4 +136,5 @@ def _why(task: asyncio.Task[None]) -> str:
         return "it stopped by itself"
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}"
+    first = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {first if len(first) <= MOST_CHARS else first[:MOST_CHARS] + '…'}"
