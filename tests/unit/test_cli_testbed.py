@@ -14,7 +14,8 @@ from schedule_zero.testbed.catalogue import scenarios
 from schedule_zero.testbed.record import Outcome
 from tests.unit.testbed_reports import HOSTILE, figures, run, scenario
 
-FLAGS = ("config", "nodes", "mode", "speedup", "seed", "subject", "quick", "url", "token", "postgresql", "findings", "out")
+FLAGS = ("config", "nodes", "mode", "speedup", "seed", "subject", "quick", "url", "token")
+FLAGS += ("postgresql", "findings", "out")
 
 
 @pytest.fixture

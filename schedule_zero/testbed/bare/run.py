@@ -54,14 +54,14 @@ def stores(database: str | None) -> tuple[list[str], list[str]]:
 def _missing(store: str, database: str | None) -> str | None:
     if store == "memory":
         return None
-    if find_spec("greenlet") is None:
-        return 'its store imports greenlet, which is not there: pip install "schedule-zero[testbed]"'
-    if store == "sqlite":
-        return None
-    if database is None:
+    if store == "postgresql" and database is None:
         return f"no database was named (--postgresql URL, or {DATABASE})"
-    driver = "asyncpg" if "+asyncpg://" in database else "psycopg"
-    return None if find_spec(driver) else f'there is no {driver}: pip install "schedule-zero[postgres]"'
+    driver = "aiosqlite" if store == "sqlite" else "asyncpg" if "+asyncpg://" in (database or "") else "psycopg"
+    extra = "testbed,postgres" if store == "postgresql" else "testbed"
+    for module in ("greenlet", driver):
+        if find_spec(module) is None:
+            return f'its store imports {module}, which is not there: pip install "schedule-zero[{extra}]"'
+    return None
 
 
 class BareRun:

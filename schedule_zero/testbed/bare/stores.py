@@ -15,14 +15,18 @@ SCHEMA = "schedule_zero_testbed"
 
 @asynccontextmanager
 async def stock_store(store: str, folder: Path, database: str | None) -> AsyncIterator[DataStore]:
-    """One of ``STORES``, empty. (Of SQLite without aiosqlite, which APScheduler's manual does not recommend.)"""
+    """One of ``STORES``, empty.
+
+    SQLite through aiosqlite. Its manual does not recommend that, but without it a store reads results whose connection
+    has gone back to the pool: it ends with "database is locked" as soon as two things happen at once.
+    """
     if store == "memory":
         yield MemoryDataStore()
         return
     from apscheduler.datastores.sqlalchemy import SQLAlchemyDataStore
 
     if store == "sqlite":
-        yield SQLAlchemyDataStore(f"sqlite:///{folder / 'jobs.db'}")
+        yield SQLAlchemyDataStore(f"sqlite+aiosqlite:///{folder / 'jobs.db'}")
         return
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.schema import DropSchema
