@@ -88,7 +88,7 @@ def _beside(report: RunReport) -> list[str]:
         said.append(f"Of a bare APScheduler {bad} of {len(beside)} did not hold.")
     if report.findings:
         confirmed = sum(one.verdict is Verdict.CONFIRMED for one in report.findings)
-        said.append(f"Of {len(report.findings)} findings about it {confirmed} are confirmed.")
+        said.append(f"Of {len(report.findings)} findings about APScheduler {confirmed} are confirmed.")
     return said
 
 
