@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from schedule_zero.client.records import OVER
+from schedule_zero.clock import from_us
 from schedule_zero.errors import BadRequest
 from schedule_zero.testbed.history import BadEvidence, JobLine, Run, Side
 from schedule_zero.testbed.installation import Installation
@@ -50,9 +51,12 @@ class Stage:
         self.random = random.Random(f"{seed}/{scenario.handler_id}")
         self.client = LimitedClient(installation.client, max_schedules)
         self.nodes: Sequence[str] = installation.nodes
+        self.speedup = installation.speedup
         self.kept: dict[str, Any] = {}
         self._installation = installation
         self._tell = tell
+        # Another's server may know of earlier ones.
+        self._since = from_us(installation.clock.wall_us())
         # Of the jobs' ledger: up to where it was read, and what stood there of this scenario.
         self._offset = installation.ledger_file.stat().st_size if installation.ledger_file.exists() else 0
         self._runs: dict[tuple[str, int], Run] = {}
@@ -126,7 +130,7 @@ class Stage:
     async def settled(self) -> bool:
         """Whether nothing of the scenario is open any more."""
         open_ = [state.value for state in type(next(iter(OVER))) if state not in OVER]
-        page = await self.client.executions(handler_id=self.scenario.handler_id, status=open_, limit=1)
+        page = await self._executions(status=open_, limit=1)
         return not page.records
 
     async def clean(self) -> list[str]:
@@ -144,7 +148,7 @@ class Stage:
         executions: dict[str, Any] = {}
         cursor: str | None = None
         while True:
-            page = await self.client.executions(handler_id=self.scenario.handler_id, limit=PAGE, cursor=cursor)
+            page = await self._executions(limit=PAGE, cursor=cursor)
             executions |= {row.id: row for row in page.records}
             cursor = page.next_cursor
             if cursor is None:
@@ -158,6 +162,9 @@ class Stage:
             kept=self.kept,
             held={name: Held(name, means) for name, means in self.scenario.holds.items()},
         )
+
+    async def _executions(self, **said: Any) -> Any:
+        return await self.client.executions(handler_id=self.scenario.handler_id, since=self._since, **said)
 
     async def _fires(self, schedule_id: str) -> list[Any]:
         found: list[Any] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, NoReturn
 
 import msgspec
@@ -73,6 +74,7 @@ class BareClient:
         *,
         handler_id: str | None = None,
         status: str | Sequence[str] | None = None,
+        since: datetime | None = None,  # noqa: ARG002 - there were none before
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[ExecutionRecord]:
