@@ -12,6 +12,8 @@ NOT_MEASURED = "not measured"
 SMALLEST_INTERVAL = "smallest_interval_ms"
 # It adds load until lateness bends; its first measure is the answer.
 RAMP = "concurrency_ramp"
+# It is first where there is none before it, which is what it kept.
+BENT = "bent_per_s"
 CHURN = ("churn", "creation_storm")
 SELF_MODIFYING = ("adaptive_interval", "fibonacci_backoff", "state_machine")
 PLAYED = (Outcome.KEPT, Outcome.BROKEN)
@@ -100,6 +102,11 @@ def _ramp(reports: Sequence[ScenarioReport]) -> tuple[str, str]:
     for one in reports:
         if one.scenario == RAMP and one.measures:
             first = one.measures[0]
+            if first.name == BENT:
+                return (
+                    f"not even the lowest rate that was tried was kept: {number(first.value)} per second",
+                    one.scenario,
+                )
             return f"{number(first.value)} {first.means}", one.scenario
     return NOT_MEASURED, ""
 

@@ -104,8 +104,10 @@ def _colour(report: RunReport) -> str:
 
 def _settings_sentence(report: RunReport) -> str:
     quick = "A quick run" if report.quick else "A run"
+    ours = any(one.subject == OURS for one in report.scenarios)
+    where = f" on {report.nodes} nodes" if ours or not report.scenarios else ""
     return (
-        f"{quick} of {duration(report.seconds)} on {report.nodes} nodes, seed {report.seed}, version"
+        f"{quick} of {duration(report.seconds)}{where}, seed {report.seed}, version"
         f" {report.product}; {report.machine.cores} cores, {number(report.machine.memory_mib)} MiB of memory."
     )
 

@@ -74,6 +74,27 @@ def test_ctrl_c_ends_its_processes_and_writes_what_is_there(tmp_path, own):
     assert left(tmp_path) == []
 
 
+def test_ctrl_c_ends_the_process_of_a_bare_scheduler(tmp_path, own):
+    testbed = own(Testbed(tmp_path, "--subject", "apscheduler"))
+    eventually_sync(lambda: f"runs    {NAME}" in testbed.output(), within_s=60)
+    eventually_sync(lambda: left(tmp_path / "out"), within_s=60)
+    testbed.signal(signal.SIGINT)
+    assert testbed.popen.wait(30) == 130
+    report = testbed.report()
+    assert [(one.subject, one.outcome) for one in report.scenarios][:2] == [
+        ("apscheduler (memory)", Outcome.FAILED),
+        ("apscheduler (sqlite)", Outcome.SKIPPED),
+    ]
+    assert left(tmp_path) == []
+
+
+def test_killed_the_test_bed_takes_the_process_of_a_bare_scheduler_along(tmp_path, own):
+    testbed = own(Testbed(tmp_path, "--subject", "apscheduler"))
+    eventually_sync(lambda: list(tmp_path.rglob("ledger.jsonl")), within_s=60)
+    testbed.kill()
+    eventually_sync(lambda: not left(tmp_path), within_s=10)
+
+
 def test_at_a_server_that_runs_already_its_nodes_come_and_go(tmp_path, own, bed):
     bed.start_server()
     token = (bed.server.state_dir / "admin.token").read_text().strip()

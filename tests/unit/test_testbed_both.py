@@ -16,7 +16,7 @@ from schedule_zero.testbed.junit import junit
 from schedule_zero.testbed.pages import page, verdict
 from schedule_zero.testbed.record import Finding, Outcome, Verdict
 from schedule_zero.testbed.runner import Limits, Planned, Watcher, judged, run_on
-from schedule_zero.testbed.scenario import Held, Seen
+from schedule_zero.testbed.scenario import Held, Measure, Seen
 from schedule_zero.testbed.session import Plan, Session, subjects
 from tests.unit import testbed_fakes as fakes
 from tests.unit.testbed_reports import HOSTILE, run, scenario
@@ -81,6 +81,14 @@ def test_the_questions_are_answered_for_each():
     assert ENDED in said[BARE, "What breaks?"]
     assert "server and nodes" in said["schedulezero", "What does it need of memory under stress?"]
     assert "the scheduler's process" in said[BARE, "What does it need of memory under stress?"]
+
+
+def test_a_ramp_that_kept_no_rate_says_so():
+    ramp = scenario("concurrency_ramp", Outcome.BROKEN, subject=BARE, measures=[Measure("bent_per_s", "…", 20.0)])
+    said = {one.question: one.answer for one in answers(run(ramp))}
+    assert said["How much can run at once before it gets late?"] == (
+        "not even the lowest rate that was tried was kept: 20 per second"
+    )
 
 
 def test_two_runs_of_both_are_compared_by_ours():

@@ -24,7 +24,7 @@ START_S = 30.0
 # APScheduler's own defaults, by the machine's clock.
 LEASE_S, CLEANUP_S = 30.0, 900.0
 # Of what it ended with; its log has the rest.
-MOST_CHARS = 200
+MOST_CHARS = 120
 
 
 class SchedulerEnded(ChildProcessError):
@@ -137,4 +137,6 @@ def _why(task: asyncio.Task[None]) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     first = str(error).partition("\n")[0]
-    return f"{type(error).__name__}: {first if len(first) <= MOST_CHARS else first[:MOST_CHARS] + '…'}"
+    if len(first) > MOST_CHARS:
+        first = f"{first[: MOST_CHARS // 2]} … {first[-MOST_CHARS // 2 :]}"
+    return f"{type(error).__name__}: {first}"
