@@ -35,6 +35,7 @@ as_json = click.option(
 Examples:
   schedule-zero-testbed run --quick
   schedule-zero-testbed run temporal_resolution churn --nodes 5 --out before
+  schedule-zero-testbed run --quick --subject both --out side-by-side
   schedule-zero-testbed compare before after
 """,
 )

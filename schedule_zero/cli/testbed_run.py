@@ -57,6 +57,8 @@ def run(names: tuple[str, ...], **said: Any) -> int:
     \\b
     Ends with 0 if everything held or was skipped, 1 if something was broken or failed or the checker found a
     broken promise, 2 if the input is wrong, 130 if it was interrupted (a report is written then, too).
+    With --subject both that is about ScheduleZero; with apscheduler alone, 1 if anything of it broke, or a
+    finding is confirmed.
     """
     from schedule_zero.cli.testbed_plan import planned
     from schedule_zero.cli.testbed_play import play

@@ -57,7 +57,7 @@ class Sampler:
                 total += mib
         self.total.append((at_s, total))
         if self._limit_mib is not None and total > self._limit_mib:
-            raise TooLarge(f"server and nodes use {total:.0f} MiB; limits.memory_limit_mb is {self._limit_mib:g}")
+            raise TooLarge(f"its processes use {total:.0f} MiB; limits.memory_limit_mb is {self._limit_mib:g}")
 
     def figures(self) -> list[ProcessFigures]:
         return [
