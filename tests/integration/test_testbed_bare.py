@@ -18,7 +18,7 @@ from schedule_zero.testbed.runner import Limits, Planned, Watcher
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("testbed-bare")]
 
-MEMORY, SQLITE = list(STORES)[:2]
+MEMORY, SQLITE, POSTGRESQL = STORES
 
 
 @pytest.fixture
@@ -80,6 +80,16 @@ def test_the_process_ends_when_nobody_is_there_to_read_it(tmp_path):
         process.stdout.close()
         process.wait()
     assert not (tmp_path / REPORT).exists()
+
+
+def test_a_database_that_does_not_answer_is_what_became_of_the_scenario(tmp_path):
+    [scenario] = chosen(["cascade"])
+    planned = Planned(scenario, params_of(scenario, {}, quick=True))
+    run = BareRun(tmp_path, seed=1, limits=Limits(), database="postgresql://u:secret@127.0.0.1:1/none")
+    report = asyncio.run(run.play(POSTGRESQL, planned, 1.0, Watcher()))
+    assert report.outcome is Outcome.FAILED
+    assert report.why.startswith("its scheduler did not start: OperationalError: ")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
 
 
 def test_a_double_fire_a_dead_scheduler_and_an_unbounded_catch_up_are_shown():

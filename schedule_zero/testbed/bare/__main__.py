@@ -14,13 +14,13 @@ from threading import Thread
 
 import msgspec
 
-from schedule_zero.testbed.bare.bare import Bare
+from schedule_zero.testbed.bare.bare import Bare, in_a_line
 from schedule_zero.testbed.bare.order import ORDER, REPORT, Order, Told
 from schedule_zero.testbed.catalogue import chosen, params_of
 from schedule_zero.testbed.history import LEDGER
 from schedule_zero.testbed.job_ledger import LEDGER as LEDGER_VARIABLE
-from schedule_zero.testbed.record import ScenarioReport
-from schedule_zero.testbed.runner import Planned, Watcher, run_on
+from schedule_zero.testbed.record import Outcome, ScenarioReport
+from schedule_zero.testbed.runner import Planned, Watcher, blank, run_on
 
 
 class Teller(Watcher):
@@ -40,7 +40,12 @@ async def played(order: Order, folder: Path) -> None:
     teller = Teller()
     bare = Bare(folder, order)
     try:
-        await bare.start()
+        try:
+            await bare.start()
+        except Exception as error:  # noqa: BLE001 - whatever a store raises, such as that there is no database
+            why = f"its scheduler did not start: {in_a_line(error)}"
+            _leave(blank(planned, order.subject, Outcome.FAILED, why, order.speedup), folder)
+            return
         teller.tell(Told(ready=True))
         [report] = await run_on(bare, [planned], seed=order.seed, limits=order.limits, watcher=teller)
         # (Before it is closed, which one that has ended by itself may take ill.)

@@ -131,9 +131,12 @@ class _Myself(Process):
 def _why(task: asyncio.Task[None]) -> str:
     if task.cancelled():
         return "it was cancelled"
-    error: BaseException | None = task.exception()
-    if error is None:
-        return "it stopped by itself"
+    error = task.exception()
+    return "it stopped by itself" if error is None else in_a_line(error)
+
+
+def in_a_line(error: BaseException) -> str:
+    """What was raised, and the beginning and end of what it says."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     first = str(error).partition("\n")[0]
