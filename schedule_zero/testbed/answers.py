@@ -9,7 +9,9 @@ from schedule_zero.testbed.runner import MEMORY
 from schedule_zero.testbed.scenario import Series
 
 NOT_MEASURED = "not measured"
-SMALLEST_INTERVAL = "smallest_interval_ms"
+NONE_KEPT = "none of those that were tried"
+# It has that measure if it kept any.
+RESOLUTION, SMALLEST_INTERVAL = "temporal_resolution", "smallest_interval_ms"
 # It adds load until lateness bends; its first measure is the answer.
 RAMP = "concurrency_ramp"
 # It is first where there is none before it, which is what it kept.
@@ -59,8 +61,9 @@ def _smallest(reports: Sequence[ScenarioReport]) -> tuple[str, str]:
     for one in reports:
         for measure in one.measures:
             if measure.name == SMALLEST_INTERVAL:
-                kept = "none of those that were tried" if measure.value is None else f"{number(measure.value)} ms"
-                return kept, one.scenario
+                return NONE_KEPT if measure.value is None else f"{number(measure.value)} ms", one.scenario
+        if one.scenario == RESOLUTION and one.outcome in PLAYED:
+            return NONE_KEPT, one.scenario
     return NOT_MEASURED, ""
 
 

@@ -91,6 +91,11 @@ def test_a_ramp_that_kept_no_rate_says_so():
     )
 
 
+def test_where_no_interval_was_kept_that_is_the_answer():
+    said = {one.question: one.answer for one in answers(run(scenario("temporal_resolution", subject=BARE)))}
+    assert said["What is the smallest interval that is kept?"] == "none of those that were tried"
+
+
 def test_two_runs_of_both_are_compared_by_ours():
     both = run(scenario(), bare())
     assert compare(both, both).ok
