@@ -38,7 +38,7 @@ async def main(folder):
             numbers = "WITH RECURSIVE n(value) AS (SELECT 2 UNION ALL SELECT value + 1 FROM n WHERE value < 32767)"
             connection.exec_driver_sql(f"{numbers} INSERT INTO schedules SELECT {others} FROM schedules, n")
         running = asyncio.create_task(scheduler.run_until_stopped())  # cleans up at its start
-        done, _ = await asyncio.wait([running], timeout=4)
+        done, _ = await asyncio.wait([running], timeout=20)
         if done:
             return innermost(running.exception())
         await scheduler.stop()

@@ -35,7 +35,7 @@ async def run(store):
         scheduler.subscribe(lambda _: added.set(), JobAdded)
         await scheduler.add_schedule(job, IntervalTrigger(hours=1, start_time=datetime.now(UTC)), id="a")
         await scheduler.start_in_background()
-        await asyncio.wait([asyncio.create_task(added.wait())], timeout=2)
+        await asyncio.wait([asyncio.create_task(added.wait())], timeout=10)
         await asyncio.sleep(0.3)
         return [one.scheduled_fire_time for one in await scheduler.get_jobs()]
 

@@ -31,7 +31,7 @@ async def main(folder):
         with sqlite3.connect(f"{folder}/jobs.db") as database:
             database.execute("UPDATE schedules SET trigger = 'not a pickle' WHERE id = 'poisoned'")
         running = asyncio.create_task(scheduler.run_until_stopped())
-        done, _ = await asyncio.wait([running], timeout=4)
+        done, _ = await asyncio.wait([running], timeout=20)
         if done:
             return innermost(running.exception())
         await scheduler.stop()

@@ -38,7 +38,7 @@ async def main():
     async with scheduler:
         await scheduler.add_schedule(job, OnceThenRaise())
         running = asyncio.create_task(scheduler.run_until_stopped())
-        done, _ = await asyncio.wait([running], timeout=4)
+        done, _ = await asyncio.wait([running], timeout=20)
         if done:
             return innermost(running.exception())
         await scheduler.stop()

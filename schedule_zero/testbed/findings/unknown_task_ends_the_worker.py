@@ -21,7 +21,7 @@ async def main():
         except TaskLookupError:
             return None
         running = asyncio.create_task(scheduler.run_until_stopped())
-        done, _ = await asyncio.wait([running], timeout=4)
+        done, _ = await asyncio.wait([running], timeout=20)
         if done:
             return innermost(running.exception())
         await scheduler.stop()

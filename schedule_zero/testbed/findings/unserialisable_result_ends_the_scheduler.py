@@ -25,7 +25,7 @@ async def main(folder):
     async with scheduler:
         await scheduler.add_job(job, result_expiration_time=60)
         running = asyncio.create_task(scheduler.run_until_stopped())
-        done, _ = await asyncio.wait([running], timeout=4)
+        done, _ = await asyncio.wait([running], timeout=20)
         if done:
             return innermost(running.exception())
         await scheduler.stop()
