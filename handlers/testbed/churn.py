@@ -54,7 +54,6 @@ class Churn(Scenario):
     for_bare = True
 
     def tick(self) -> None:
-        """Be run."""
         with entered("churn.tick", sync=False):
             pass
 
@@ -134,7 +133,7 @@ class Churn(Scenario):
         seen.measure("churned_per_s", len(lives) / ((last_us - churn_us) / 1e6))
         seen.measure("calm_lateness_p99_ms", calm)
         seen.measure("churn_lateness_p99_ms", busy)
-        seen.draw("lateness of those that stay", [((at_us - began_us) / 1e6, ms) for at_us, ms in late], y="ms")
+        seen.draw("lateness of those that stay", [(seen.at_s(at_us), ms) for at_us, ms in late], y="ms")
 
 
 def _holes(times: list[int], interval_us: float) -> Iterator[str]:

@@ -112,8 +112,6 @@ class Failover(Scenario):
         seen.measure("gap_s", max((after - before for before, after in pairwise(starts)), default=0) / 1e6)
         seen.measure("caught_up", outcomes["caught_up"])
         seen.measure("missed", outcomes["missed"])
-        late = ((run.start_us, run.start_us - run.nominal_us) for run in seen.runs if run.nominal_us is not None)
-        seen.draw("lateness", (((at - starts[0]) / 1e6, by / 1e6) for at, by in late), y="s late")
 
 
 def _judge_rows(seen: Seen, name: str, rows: list[Any], interval_us: int) -> None:

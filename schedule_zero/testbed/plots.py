@@ -63,7 +63,7 @@ def _over_time(title: str, points: Points, *, x: str, y: str, windows: Sequence[
         data = join(*(el("circle", cx=px, cy=py, r=1.8, class_="data point") for px, py in places))
     low, high = min(p[1] for p in points), max(p[1] for p in points)
     said = f"{title}: {len(points)} points, {y} from {label(low)} to {label(high)}"
-    return _svg(said, title, _windows(windows, across), _axes(across, up, x, y), data)
+    return svg(said, title, _windows(windows, across), _axes(across, up, x, y), data)
 
 
 def histogram(title: str, values: Sequence[float], *, x: str) -> Html:
@@ -95,7 +95,7 @@ def histogram(title: str, values: Sequence[float], *, x: str) -> Html:
     beyond = len(ordered) - len(inside)
     more = f", {beyond} beyond {label(across.high)} (at most {label(ordered[-1])})" if beyond else ""
     said = f"{title}: {len(ordered)} values from {label(ordered[0])} to {label(ordered[-1])} {x}{more}"
-    return _svg(said, title, _axes(across, up, x + more, "times"), *bars)
+    return svg(said, title, _axes(across, up, x + more, "times"), *bars)
 
 
 def bars(title: str, values: Mapping[str, float], *, unit: str) -> Html:
@@ -116,7 +116,7 @@ def bars(title: str, values: Mapping[str, float], *, unit: str) -> Html:
             el("text", label(value), x=left + width + 6, y=y + BAR * 0.7, class_="axis"),
         ]
     said = f"{title}, in {unit}: " + ", ".join(f"{name} {label(value)}" for name, value in values.items())
-    return _svg(said, f"{title} ({unit})", *rows, height=height)
+    return svg(said, f"{title} ({unit})", *rows, height=height)
 
 
 # --- parts ----------------------------------------------------------------------------------------------
@@ -200,13 +200,14 @@ def _windows(windows: Sequence[Window], across: Axis) -> Html:
     return join(*parts)
 
 
-def _svg(said: str, title: str, *parts: Html, height: float = HEIGHT) -> Html:
+def svg(said: str, title: str, *parts: Html, width: float = WIDTH, height: float = HEIGHT) -> Html:
+    """A picture with its heading; ``said``: what it shows, in words."""
     return el(
         "svg",
         el("title", said),
         el("text", title if len(title) <= 60 else f"{title[:59]}…", x=4, y=15, class_="heading"),
         *parts,
-        viewBox=f"0 0 {WIDTH:g} {height:g}",
+        viewBox=f"0 0 {width:g} {height:g}",
         role="img",
         aria_label=said,
         class_="plot",
@@ -215,4 +216,4 @@ def _svg(said: str, title: str, *parts: Html, height: float = HEIGHT) -> Html:
 
 def _empty(title: str) -> Html:
     nothing = el("text", "nothing to draw", x=WIDTH / 2, y=50, text_anchor="middle", class_="axis")
-    return _svg(f"{title}: nothing to draw", title, nothing, height=80)
+    return svg(f"{title}: nothing to draw", title, nothing, height=80)

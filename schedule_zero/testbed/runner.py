@@ -38,8 +38,8 @@ TRACE_CHARS = 2_000
 # Series that every scenario has, and what their x is where it is not the scenario's own clock.
 LATENESS, THROUGHPUT, MEMORY = "lateness", "throughput", "memory of server and nodes"
 MACHINE_S = "s of the machine"
-# Points of the throughput.
-BUCKETS = 100
+# Points of the throughput: as many as make a line of its runs, rather than a comb.
+BUCKETS = (10, 100)
 
 
 class Limits(Struct, frozen=True):
@@ -111,6 +111,7 @@ async def _one(
     seen: Seen | None = None
     try:
         seen = await _played(stage, sampler, limits)
+        seen.began_us = began_us
         scenario.judge(stage, seen)
         report.outcome = Outcome.KEPT if all(one.ok for one in seen.held.values()) else Outcome.BROKEN
         report.why = _why(seen)
@@ -123,6 +124,7 @@ async def _one(
         report.held = list(seen.held.values())
         report.measures = _measures(scenario, seen)
         report.series = [_drawable(one) for one in seen.series] + own_series(seen.runs, began_us)
+        report.graphs = seen.graphs
         report.figures = figures(seen, stage, report.seconds)
     report.figures.processes = sampler.figures()
     report.series.append(Series(MEMORY, MACHINE_S, "MiB", sampler.total))
@@ -223,10 +225,11 @@ def own_series(runs: Sequence[Run], since_us: int) -> list[Series]:
 
 def throughput(starts: Sequence[float]) -> list[tuple[float, float]]:
     """(The middle of a stretch of time, runs per second in it.)"""
-    last = max(starts)
-    width = max(last, 1e-3) / BUCKETS
-    counts = Counter(min(BUCKETS - 1, max(0, int(start / width))) for start in starts)
-    return [((at + 0.5) * width, counts[at] / width) for at in range(BUCKETS)]
+    fewest, most = BUCKETS
+    many = min(most, max(fewest, round(2 * math.sqrt(len(starts)))))
+    width = max(*starts, 1e-3) / many
+    counts = Counter(min(many - 1, max(0, int(start / width))) for start in starts)
+    return [((at + 0.5) * width, counts[at] / width) for at in range(many)]
 
 
 def _measures(scenario: type[Scenario], seen: Seen) -> list[Measure]:
