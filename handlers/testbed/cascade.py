@@ -46,6 +46,7 @@ class Cascade(Scenario):
         "jobs_per_s": "jobs per second, from the first start to the last end",
         "spawn_p99_ms": "milliseconds; 99th of a hundred from a parent's start, or a child's turn, to its start",
     }
+    worse = {"less": ("jobs_per_s",), "more": ("spawn_p99_ms",)}
     for_bare = True
 
     async def spawn(self, path: str, member: dict[str, Any], rule: dict[str, Any]) -> None:

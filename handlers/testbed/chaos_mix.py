@@ -53,6 +53,7 @@ class ChaosMix(Scenario):
         "ran_again": "runs beyond the first of their execution",
         "longest_silence_s": "seconds; the longest time in which no job began",
     }
+    worse = {"more": ("longest_silence_s",)}
     does_harm = True
 
     def work(self, kind: str = "tick", seconds: float = 0.0) -> str:

@@ -51,6 +51,7 @@ class Churn(Scenario):
         "churn_lateness_p99_ms": "milliseconds; of the schedules that stay, in the churn",
         "growth_mib": "MiB; by which the processes grew from the third quarter of the churn to its last",
     }
+    worse = {"less": ("churned_per_s",), "more": ("calm_lateness_p99_ms", "churn_lateness_p99_ms", "growth_mib")}
     for_bare = True
 
     def tick(self) -> None:

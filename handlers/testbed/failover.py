@@ -49,6 +49,7 @@ class Failover(Scenario):
         "caught_up": "fires that were made up for",
         "missed": "fires that were missed, as their policy wants it",
     }
+    worse = {"more": ("outage_s", "gap_s")}
     does_harm = True
 
     def tick(self) -> None:

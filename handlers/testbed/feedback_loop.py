@@ -45,6 +45,7 @@ class FeedbackLoop(Scenario):
         "gap_s": "seconds; the longest such time, which the kill makes",
         "ran_again": "runs beyond the first of their hop",
     }
+    worse = {"less": ("hops_per_s",), "more": ("hop_p50_ms", "gap_s")}
     does_harm = True
 
     async def increment(self, loop: int, hop: int, value: int, circle: dict[str, Any]) -> dict[str, int]:

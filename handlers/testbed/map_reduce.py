@@ -44,6 +44,7 @@ class MapReduce(Scenario):
         "reduce_gap_ms": "milliseconds; the longest from the last partition's end to the start of the reduction",
         "recovery_s": "seconds from the loss of a node to the last start of a partition that it had held",
     }
+    worse = {"more": ("map_s", "reduce_gap_ms", "recovery_s")}
     does_harm = True
 
     def map(self, number: int, size: int, work_s: float, slow: dict[str, float]) -> dict[str, int]:

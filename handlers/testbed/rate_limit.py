@@ -42,6 +42,7 @@ class RateLimit(Scenario):
         "fairness": "Jain's index of the nodes' shares while all wanted some: 1 is equal, 1/n: one got all",
         "others_waited_s": "seconds; how long the first job of a node waited, at most",
     }
+    worse = {"less": ("rate_per_s", "fairness"), "more": ("others_waited_s",)}
 
     def spend(self) -> None:
         """Be counted."""

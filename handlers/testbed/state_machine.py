@@ -44,6 +44,7 @@ class StateMachine(Scenario):
         "round_s": "seconds; the mean time of a round",
         "replace_max_s": "seconds; the longest time from the begin of a run to the count of the schedule that it made",
     }
+    worse = {"more": ("round_s", "replace_max_s")}
     for_bare = True
 
     async def idle(self, machine: str, round_: int, task: int, plan: dict[str, Any]) -> None:  # noqa: ARG002

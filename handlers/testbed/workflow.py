@@ -47,6 +47,7 @@ class Workflow(Scenario):
         "step_gap_p50_ms": "milliseconds; median from the end of the last step that one depends on to its start",
         "span_s": "seconds, from the first start to the last end",
     }
+    worse = {"more": ("step_gap_p50_ms", "span_s")}
 
     def step(self, name: str, before: list[int], work_s: float) -> dict[str, Any]:
         """Count the ways that lead here."""

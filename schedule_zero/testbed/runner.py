@@ -233,17 +233,16 @@ def throughput(starts: Sequence[float]) -> list[tuple[float, float]]:
 
 
 def _measures(scenario: type[Scenario], seen: Seen) -> list[Measure]:
-    """In the order in which the scenario declares them: the first is the one that matters."""
-    names = dict.fromkeys([*scenario.measures, *seen.measures])
+    """In the order in which the scenario declares them, the one that matters first; None: it was not taken."""
+    worse = {name: which for which, names in scenario.worse.items() for name in names}
     return [
-        Measure(name, scenario.measures.get(name, ""), _finite(seen.measures[name]))
-        for name in names
-        if name in seen.measures
+        Measure(name, scenario.measures.get(name, ""), _finite(seen.measures.get(name)), worse.get(name))
+        for name in dict.fromkeys([*scenario.measures, *seen.measures])
     ]
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _drawable(series: Series) -> Series:

@@ -11,6 +11,7 @@
         quick = {"count": 10}
         holds = {"each_once": "each of the jobs ran once"}
         measures = {"jobs_per_s": "jobs per second"}
+        worse = {"less": ("jobs_per_s",)}
 
         def work(self) -> None:
             with entered("work"):
@@ -35,7 +36,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 # Most of what a client loads when it is made. In the first job that acts it would hold up the node's loop, for a second
 # on a busy machine; so it is done as the node starts.
@@ -47,6 +48,7 @@ from schedule_zero.clock import SystemClock
 from schedule_zero.testbed.graph import Edge, Graph, graph_of
 from schedule_zero.testbed.history import Run
 
+Worse = Literal["more", "less"]
 # Set by a subject that is no node.
 CLIENT: ContextVar[Any] = ContextVar("client")
 _clients: dict[int, AsyncClient] = {}
@@ -103,8 +105,10 @@ class Scenario(BaseHandler):
     quick: ClassVar[dict[str, Any]] = {}
     # Name → what is true of a run in which it holds.
     holds: ClassVar[dict[str, str]] = {}
-    # Name → what it is, with its unit.
+    # Name → what it is, with its unit, which ends the name as well (``_per_s``, ``_ms``, ``_s``, ``_mib``).
     measures: ClassVar[dict[str, str]] = {}
+    # Which measures are worse the more they are, which the less; of the others ``compare`` has no opinion.
+    worse: ClassVar[Mapping[Worse, Sequence[str]]] = {}
     # Whether it says anything about a bare APScheduler.
     for_bare: ClassVar[bool] = False
     # Whether it ends processes, which only those of the run's own can be.
@@ -205,6 +209,8 @@ class Measure(Struct, frozen=True):
     name: str
     means: str
     value: float | None
+    # What of it is worse; None: neither.
+    worse: Worse | None = None
 
 
 class Series(Struct, frozen=True):
