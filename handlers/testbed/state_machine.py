@@ -13,7 +13,7 @@ from schedule_zero.testbed.job_ledger import entered
 from schedule_zero.testbed.scenario import Ground, Scenario, ScenarioParams, Seen, client, gone_or_quiet
 
 IDLE, WORKING, COOLDOWN = STATES = ("idle", "working", "cooldown")
-# Where no state has begun for so long, none will.
+# Where no state has begun for so long (by the machine's clock), none will.
 QUIET_S = 30.0
 
 
@@ -46,6 +46,7 @@ class StateMachine(Scenario):
     }
     worse = {"more": ("round_s", "replace_max_s")}
     for_bare = True
+    either_clock = True
 
     async def idle(self, machine: str, round_: int, task: int, plan: dict[str, Any]) -> None:  # noqa: ARG002
         """Idling is over: begin to work."""
@@ -81,7 +82,8 @@ class StateMachine(Scenario):
         async def over() -> bool:
             done = len(ground.runs())
             ground.tell(done / len(expected(params)) / len(machines), f"{done} states and tasks")
-            return await gone_or_quiet(ground, cls, since_us=began_us, quiet_s=QUIET_S + params.idle_s)
+            quiet_s = QUIET_S * ground.speedup + params.idle_s
+            return await gone_or_quiet(ground, cls, since_us=began_us, quiet_s=quiet_s)
 
         await ground.until(over, QUIET_S * len(expected(params)))
 

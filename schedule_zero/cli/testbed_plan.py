@@ -14,11 +14,11 @@ from schedule_zero.testbed.config import FileConfig, ScenarioSaid
 from schedule_zero.testbed.pages import JUNIT, PAGE
 from schedule_zero.testbed.record import REPORT
 from schedule_zero.testbed.runner import Limits, Planned
-from schedule_zero.testbed.session import ACCELERATED, REALTIME, Plan, subjects
+from schedule_zero.testbed.session import EVIDENCE, PLAN, Plan, subjects
 
 RESULTS = "testbed-results"
-# What a run leaves in its folder, and may find there of an earlier one.
-LEFT = frozenset({REPORT, PAGE, JUNIT, REALTIME, ACCELERATED})
+# What a run leaves in its folder, and may find there of an earlier one: which it is one of if it has a plan.
+LEFT = frozenset({PLAN, REPORT, PAGE, JUNIT, EVIDENCE})
 
 
 class Planning(NamedTuple):
@@ -92,7 +92,7 @@ def prepared(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         there = {path.name for path in folder.iterdir()}
-        if strange := sorted(there - LEFT):
+        if strange := sorted(there - LEFT if PLAN in there else there):
             raise BadRequest(
                 f"{folder}: expected an empty folder, or one of an earlier run; it holds {strange[0]}",
                 hint="name another folder with --out",
@@ -104,8 +104,8 @@ def prepared(folder: Path) -> Path:
             else:
                 path.unlink()
         # Whether one can write there shows before the run, not after it.
-        (folder / REALTIME).mkdir()
-        (folder / REALTIME).rmdir()
+        (folder / EVIDENCE).mkdir()
+        (folder / EVIDENCE).rmdir()
     except OSError as error:
         raise BadRequest(f"{folder}: expected a folder to write to: {error.strerror}") from None
     return folder

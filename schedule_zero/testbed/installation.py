@@ -20,6 +20,7 @@ from schedule_zero.errors import ScheduleZeroError
 from schedule_zero.testbed import final
 from schedule_zero.testbed.checker import check
 from schedule_zero.testbed.fast_clock import FastClock, change_after, for_checker
+from schedule_zero.testbed.guard import Guard
 from schedule_zero.testbed.history import FAULTS, LEDGER, SERVER, FaultLog, read_evidence, terms_of
 from schedule_zero.testbed.job_ledger import LEDGER as LEDGER_VARIABLE
 from schedule_zero.testbed.processes import NodeProcess, Process, ServerProcess
@@ -68,6 +69,7 @@ class Installation:
         self._url, self._token = url, token
         self._ports: dict[str, int] = {}
         self._client: AsyncClient | None = None
+        self._guard: Guard | None = None
 
     @property
     def client(self) -> AsyncClient:
@@ -91,6 +93,7 @@ class Installation:
     async def start(self) -> None:
         """Returns once all nodes are there."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._guard = Guard()
         if self.attached:
             self._client = AsyncClient(self._url, self._token)
         else:
@@ -110,6 +113,9 @@ class Installation:
             await asyncio.gather(*leaving, return_exceptions=True)
         for process in reversed(self.processes.values()):
             process.kill()
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
 
     async def _start_server(self) -> None:
         ports = self._ports
@@ -158,6 +164,8 @@ class Installation:
     def _own(self, target: str, process: Process) -> None:
         process.faults, process.target = self.faults, target
         self.processes[target] = process
+        if self._guard is not None:
+            self._guard.watch(process.pid)
 
     @staticmethod
     async def _until(condition: Callable[[], bool | Awaitable[bool]], within_s: float, otherwise: str) -> None:

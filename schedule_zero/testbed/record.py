@@ -37,7 +37,8 @@ class ProcessFigures(Struct):
     memory_peak_mib: float
     # Between its first and its last reading.
     memory_delta_mib: float
-    memory_mib_per_hour: float
+    # None: it was too short to say.
+    memory_mib_per_hour: float | None
     cpu_s: float
 
 

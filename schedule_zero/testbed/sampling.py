@@ -13,8 +13,8 @@ import psutil
 from schedule_zero.testbed.record import ProcessFigures
 
 EVERY_S = 0.25
-# Fewer readings, or in less time, and nothing is said of growth.
-LEAST_POINTS, LEAST_S = 20, 5.0
+# In less time nothing can be said of growth per hour.
+LEAST_S = 60.0
 MOST_POINTS = 200
 
 
@@ -65,18 +65,18 @@ class Sampler:
                 target=target,
                 memory_peak_mib=round(max(mib for _, mib in readings), 2),
                 memory_delta_mib=round(readings[-1][1] - readings[0][1], 2),
-                memory_mib_per_hour=round(_growth(readings) * 3600, 2),
+                memory_mib_per_hour=_growth(readings),
                 cpu_s=round(sum(last - first for (mine, _), (first, last) in self._cpu.items() if mine == target), 3),
             )
             for target, readings in sorted(self._readings.items())
         ]
 
 
-def _growth(points: list[tuple[float, float]]) -> float:
-    """MiB per second: the median of the slopes from the first third to the last, so that a peak does not move it."""
-    if len(points) < LEAST_POINTS or points[-1][0] - points[0][0] < LEAST_S:
-        return 0.0
+def _growth(points: list[tuple[float, float]]) -> float | None:
+    """MiB per hour: the median of the slopes from the first third to the last, so that a peak does not move it."""
+    if points[-1][0] - points[0][0] < LEAST_S:
+        return None
     points = points[:: -(-len(points) // MOST_POINTS)]
     third = len(points) // 3
     slopes = [(y2 - y1) / (x2 - x1) for x1, y1 in points[:third] for x2, y2 in points[-third:]]
-    return median(slopes)
+    return round(median(slopes) * 3600, 2)

@@ -145,6 +145,8 @@ class Ground(Protocol):
     # From the seed of the run and the scenario's name: the same seed does the same.
     random: random.Random
     nodes: Sequence[str]
+    # How many times as fast as the machine's its clock goes.
+    speedup: float
 
     def now_us(self) -> int:
         """The scheduler's wall clock."""

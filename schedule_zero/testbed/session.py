@@ -1,13 +1,14 @@
 """A whole run: which scenarios on which subject and clock, its installations one after the other, and its report.
 
-Scenarios that are about simulated time have an installation of their own, whose clock goes ``speedup`` times as fast.
-Everything that a run leaves stands in its folder: what the processes wrote, by installation, and the report.
+Scenarios that are about simulated time have an installation of their own, whose clock goes ``speedup`` times as fast,
+and so have those that want other settings. Everything that a run leaves stands in its folder: its plan, what the
+processes wrote, by installation, and the report.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,9 +22,12 @@ from schedule_zero.testbed.history import BadEvidence
 from schedule_zero.testbed.installation import Installation
 from schedule_zero.testbed.record import Outcome, RunReport, ScenarioReport
 from schedule_zero.testbed.runner import Limits, Planned, Watcher, report_of, run_on, targets
+from schedule_zero.testbed.scenario import schedule_ids
 
 SUBJECTS = ("schedulezero", "apscheduler", "both")
 REALTIME, ACCELERATED = "realtime", "accelerated"
+# In the folder of a run: what it was to do, and what its processes left.
+PLAN, EVIDENCE = "plan.json", "evidence"
 # How late something may be before the checker calls it late: the machine is busy with the test bed, too.
 LATE_S = 10.0
 MOST_VIOLATIONS = 50
@@ -80,6 +84,7 @@ class Session:
     async def run(self) -> RunReport:
         """All scenarios. ScheduleZeroError: the subject is not here, the server that was named does not answer."""
         names = subjects(self.plan.subject)
+        _write_plan(self.plan, self.folder)
         began_us, began_s = self._clock.wall_us(), self._clock.mono_s()
         self._report = report = report_of(
             [],
@@ -121,24 +126,23 @@ class Session:
 
     async def _on(self, subject: str, report: RunReport) -> None:
         """The scenarios of one subject. (The seam: a bare APScheduler will be the other one.)"""
-        for clock, speedup, plan in _by_clock(self.plan):
-            if not plan:
-                continue
-            self._book.subject, self._book.speedup = subject, speedup
-            if self.plan.url is not None and speedup != 1.0:
-                for planned in plan:
-                    self._book.skip(planned, "it needs a fast clock, and the server is not the test bed's own")
+        for group in _groups(self.plan):
+            self._book.subject, self._book.speedup = subject, group.speedup
+            if self.plan.url is not None and (lacks := group.lacks):
+                for planned in group.plan:
+                    self._book.skip(planned, f"it needs {lacks}, and the server is not the test bed's own")
                 continue
             installation = self._running = self._install(
-                self.folder / clock,
+                self.folder / EVIDENCE / group.name,
                 nodes=self._nodes(),
-                targets=targets(plan),
-                speedup=speedup,
+                targets=targets(group.plan),
+                env=group.env,
+                speedup=group.speedup,
                 url=self.plan.url,
                 token=self.plan.token,
             )
             try:
-                await self._played(installation, plan, report)
+                await self._played(installation, group.plan, report)
             finally:
                 try:
                     await installation.close()
@@ -161,21 +165,63 @@ class Session:
             for planned in plan:
                 self._book.fail(planned, f"its installation did not start: {error}")
             return
+        if installation.attached:
+            plan = await self._free(installation, plan)
         reports = await run_on(installation, plan, seed=self.plan.seed, limits=self.plan.limits, watcher=self._book)
         if not installation.attached:
             self._book.step("the checker judges the store")
             settled = all(one.outcome is not Outcome.FAILED for one in reports)
             await asyncio.to_thread(_judge, installation, plan, report, settled=settled)
 
+    async def _free(self, installation: Installation, plan: Sequence[Planned]) -> list[Planned]:
+        """Those that do not share their name with a handler of another's server: its schedules are not ours."""
+        free = []
+        for planned in plan:
+            name = planned.scenario.handler_id
+            if found := await schedule_ids(installation.client, name):
+                self._book.skip(
+                    planned, f"the server has schedules of a handler {name!r} already ({len(found)}: {found[0]}, …)"
+                )
+            else:
+                free.append(planned)
+        return free
 
-def _by_clock(plan: Plan) -> list[tuple[str, float, list[Planned]]]:
-    """Which scenarios run by which clock: its name, how fast it goes, they."""
-    both = plan.mode == ACCELERATED
-    fast = [one for one in plan.scenarios if one.scenario.fast_clock or (both and one.scenario.either_clock)]
-    return [
-        (REALTIME, 1.0, [one for one in plan.scenarios if one not in fast]),
-        (ACCELERATED, plan.speedup, fast),
-    ]
+
+class _Group(Struct, frozen=True):
+    """Scenarios that share an installation."""
+
+    name: str
+    speedup: float
+    env: Mapping[str, str]
+    plan: list[Planned]
+
+    @property
+    def lacks(self) -> str:
+        """What a server that runs already can't give them."""
+        return "a fast clock" if self.speedup != 1.0 else "settings of its own" if self.env else ""
+
+
+def _groups(plan: Plan) -> list[_Group]:
+    """By clock and environment, those of the machine's clock first."""
+    found: dict[tuple[bool, tuple[tuple[str, str], ...]], _Group] = {}
+    for planned in plan.scenarios:
+        scenario = planned.scenario
+        fast = scenario.fast_clock or (scenario.either_clock and plan.mode == ACCELERATED)
+        key = fast, tuple(sorted(scenario.env.items()))
+        if key not in found:
+            clock = ACCELERATED if fast else REALTIME
+            name = f"{clock}-{scenario.handler_id}" if scenario.env else clock
+            found[key] = _Group(name, plan.speedup if fast else 1.0, scenario.env, [])
+        found[key].plan.append(planned)
+    return [found[key] for key in sorted(found)]
+
+
+def _write_plan(plan: Plan, folder: Path) -> None:
+    """What the run is to do, for whoever finds its folder without a report; how to get into a server is left out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    said = msgspec.to_builtins(msgspec.structs.replace(plan, scenarios=[], token=None))
+    said["scenarios"] = {one.scenario.handler_id: msgspec.to_builtins(one.params) for one in plan.scenarios}
+    (folder / PLAN).write_bytes(msgspec.json.format(msgspec.json.encode(said)) + b"\n")
 
 
 def _judge(installation: Installation, plan: Sequence[Planned], report: RunReport, *, settled: bool) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from schedule_zero.client.records import OVER
+from schedule_zero.clock import from_us
 from schedule_zero.errors import BadRequest
 from schedule_zero.testbed.history import JobLine, Run, Side, read_lines
 from schedule_zero.testbed.installation import Installation
@@ -47,9 +48,12 @@ class Stage:
         self.random = random.Random(f"{seed}/{scenario.handler_id}")
         self.client = LimitedClient(installation.client, max_schedules)
         self.nodes: Sequence[str] = installation.nodes
+        self.speedup = installation.speedup
         self.kept: dict[str, Any] = {}
         self._installation = installation
         self._tell = tell
+        # Another's server may know of earlier ones.
+        self._since = from_us(installation.clock.wall_us())
         # Where its lines in the ledger begin.
         self._offset = installation.ledger_file.stat().st_size if installation.ledger_file.exists() else 0
 
@@ -106,7 +110,7 @@ class Stage:
     async def settled(self) -> bool:
         """Whether nothing of the scenario is open any more."""
         open_ = [state.value for state in type(next(iter(OVER))) if state not in OVER]
-        page = await self.client.executions(handler_id=self.scenario.handler_id, status=open_, limit=1)
+        page = await self._executions(status=open_, limit=1)
         return not page.records
 
     async def clean(self) -> list[str]:
@@ -124,7 +128,7 @@ class Stage:
         executions: dict[str, Any] = {}
         cursor: str | None = None
         while True:
-            page = await self.client.executions(handler_id=self.scenario.handler_id, limit=PAGE, cursor=cursor)
+            page = await self._executions(limit=PAGE, cursor=cursor)
             executions |= {row.id: row for row in page.records}
             cursor = page.next_cursor
             if cursor is None:
@@ -138,6 +142,9 @@ class Stage:
             kept=self.kept,
             held={name: Held(name, means) for name, means in self.scenario.holds.items()},
         )
+
+    async def _executions(self, **said: Any) -> Any:
+        return await self.client.executions(handler_id=self.scenario.handler_id, since=self._since, **said)
 
     async def _fires(self, schedule_id: str) -> list[Any]:
         found: list[Any] = []

@@ -52,13 +52,13 @@ def test_list_says_what_each_scenario_asks_and_takes_and_what_must_hold(invoke):
     for name, one in scenarios().items():
         assert f"{name}  {one.asks()}" in done.output
         assert all(f"must hold: {text}" in done.output for text in one.holds.values())
-    assert "seconds = 10.0  (quick: 2.0)" in done.output
+    assert "seconds = 10.0  (quick: 1.0)" in done.output
 
 
 def test_list_as_json_has_everything(invoke):
     document = json.loads(invoke("list", "temporal_resolution", "-o", "json").stdout)[0]
     assert document["name"] == "temporal_resolution"
-    assert {"name": "seconds", "default": 10.0, "quick": 2.0} in document["params"]
+    assert {"name": "seconds", "default": 10.0, "quick": 1.0} in document["params"]
     assert set(document) == {"name", "asks", "params", "holds", "measures", "worse", "traits"}
 
 
@@ -161,7 +161,7 @@ def test_flags_win_over_the_file_over_the_defaults(plan, tmp_path):
     assert (found.limits.memory_mib, found.limits.max_schedules) == (9.0, 20_000)
     assert (folder, graphs) == (tmp_path / "there", False)
     params = next(one.params for one in found.scenarios if one.scenario.handler_id == "temporal_resolution")
-    assert (params.seconds, params.intervals_ms) == (4.0, (500, 100, 10)), "what is not said is that of a quick run"
+    assert (params.seconds, params.intervals_ms) == (4.0, (500, 100, 10, 1)), "what is not said is that of a quick run"
 
 
 def test_a_scenario_that_is_named_runs_even_where_the_file_switches_it_off(plan, tmp_path):
@@ -185,10 +185,18 @@ def test_a_folder_with_something_else_in_it_is_left_alone(plan, tmp_path):
 
 def test_the_folder_of_an_earlier_run_is_used_again(plan, folder):
     path = folder("old", run(scenario()))
-    (path / "realtime").mkdir()
-    (path / "realtime" / "server.log").write_text("x")
+    (path / "evidence" / "realtime").mkdir(parents=True)
+    (path / "evidence" / "realtime" / "server.log").write_text("x")
+    (path / "plan.json").write_text("{}")
     assert plan(out=path).folder == path
     assert list(path.iterdir()) == []
+
+
+def test_a_folder_that_only_looks_like_a_run_s_is_left_alone(plan, folder):
+    path = folder("mine", run(scenario()))
+    with pytest.raises(BadRequest, match=r"expected an empty folder, or one of an earlier run; it holds report\.json"):
+        plan(out=path)
+    assert (path / "report.json").exists()
 
 
 def test_a_token_of_the_environment_is_for_a_server_that_is_named(plan):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import psutil
 import pytest
@@ -162,6 +163,26 @@ def test_an_accelerated_run_gives_the_fast_clock_to_those_that_can(session, inst
     assert [one.judged["ledgered"] for one in install.made] == [["broken"], ["fast", "fine"]]
 
 
+def test_what_wants_settings_of_its_own_has_an_installation_of_its_own(session, install):
+    report = asyncio.run(session(fakes.Fine, fakes.Particular, fakes.Broken).run())
+    assert [(one.folder.name, dict(one.env)) for one in install.made] == [
+        ("realtime", {}),
+        ("realtime-particular", {"SCHEDULE_ZERO_DISPATCH__LOST_S": "3"}),
+    ]
+    assert [one.judged["ledgered"] for one in install.made] == [["fine", "broken"], ["particular"]]
+    assert [one.scenario for one in report.scenarios] == ["fine", "particular", "broken"]
+
+
+def test_a_run_says_from_its_beginning_what_it_does_and_not_how_to_get_in(session, tmp_path, install):
+    install.refuses = Unavailable("nobody is there")
+    with pytest.raises(Unavailable):
+        asyncio.run(session(fakes.Fine, url=fakes.NOBODY, token="sz_secret", seed=7).run())
+    text = (tmp_path / "plan.json").read_text()
+    said = json.loads(text)
+    assert (said["seed"], said["url"], said["scenarios"]) == (7, fakes.NOBODY, {"fine": {"size": 3}})
+    assert "sz_secret" not in text
+
+
 def test_the_same_seed_does_the_same(session):
     def figures(seed):
         report = asyncio.run(session(fakes.Fine, fakes.Fast, seed=seed).run())
@@ -197,6 +218,14 @@ def test_at_another_s_server_no_harm_is_done_and_no_clock_is_moved(session, inst
     assert install.made[0].nodes == ("testbed-n1", "testbed-n2", "testbed-n3")
     assert report.promises_ok is None
     assert report.ok
+
+
+def test_schedules_that_another_s_server_has_are_not_taken_for_those_of_a_scenario(session, install):
+    install.there = ["nightly", "hourly"]
+    report = asyncio.run(session(fakes.Fine, url=fakes.NOBODY).run())
+    assert report.scenarios[0].outcome is Outcome.SKIPPED
+    assert report.scenarios[0].why == ("the server has schedules of a handler 'fine' already (2: nightly, …)")
+    assert install.made[0].client_made.there == ["nightly", "hourly"]
 
 
 def test_another_s_server_that_does_not_answer_ends_the_run(session, install):

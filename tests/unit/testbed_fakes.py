@@ -17,8 +17,8 @@ NOBODY = "http://127.0.0.1:1"
 class FakeClient:
     """Schedules in memory; no executions."""
 
-    def __init__(self) -> None:
-        self.there: list[str] = []
+    def __init__(self, there=()) -> None:
+        self.there = list(there)
         self.gone = False
 
     def _look(self) -> None:
@@ -74,14 +74,20 @@ class FakeInstallation(Installation):
 
     made: list[FakeInstallation] = []
     refuses: Exception | None = None
+    # Schedules that its server has already.
+    there: list[str] = []
     found = Report(checked={"C1": 3})
+
+    def __init__(self, *args, env=None, **said) -> None:
+        super().__init__(*args, env=env, **said)
+        self.env = env or {}
 
     async def start(self) -> None:
         type(self).made.append(self)
         if self.refuses is not None:
             raise self.refuses
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._client = FakeClient()
+        self._client = self.client_made = FakeClient(self.there)
         self.processes["node:n1"] = FakeProcess()
 
     def judge(self, **said) -> Report:
@@ -125,6 +131,14 @@ class Fast(Fine):
 
     handler_id = "fast"
     fast_clock = True
+
+
+class Particular(Fine):
+    """Is all well with settings of its own?"""
+
+    handler_id = "particular"
+    either_clock = False
+    env = {"SCHEDULE_ZERO_DISPATCH__LOST_S": "3"}
 
 
 class Broken(Fine):
