@@ -32,6 +32,8 @@ FIGURES = (
         "lateness_max_s": "lateness, most",
     },
 )
+# Of a series that is not over time.
+MOST_BARS = 10
 PROCESS = {
     "memory_peak_mib": "peak (MiB)",
     "memory_delta_mib": "change (MiB)",
@@ -170,7 +172,7 @@ def _faults(faults: list[FaultWindow]) -> Html | None:
 def _plots(one: ScenarioReport) -> list[Html]:
     drawn = [_plot(series, one) for series in one.series]
     if one.figures.by_node:
-        drawn.append(plots.bars("runs by node", dict(sorted(one.figures.by_node.items())), unit="runs"))
+        drawn.append(plots.bars("per node", dict(sorted(one.figures.by_node.items())), unit="runs"))
     return drawn
 
 
@@ -187,12 +189,19 @@ def _windows(one: ScenarioReport, scale: float = 1.0) -> list[plots.Window]:
 
 
 def _plot(series: Series, one: ScenarioReport) -> Html:
-    """By its x: one value for each run is a distribution; all else goes over x, over time with what was done."""
+    """By its x: one value for each run is a distribution; all else goes over x, over time with what was done.
+
+    Of few values of something else, each has a bar: 1, 10, 100 and 1,000 ms have no room on one axis.
+    """
     if series.x == "run":
         return plots.histogram(series.name, [y for _, y in series.points], x=series.y)
     windows: list[plots.Window] = []
     if series.x in ("s", MACHINE_S):
         windows = _windows(one, one.speedup if series.x == MACHINE_S else 1.0)
+    elif len(series.points) <= MOST_BARS:
+        by_x = {f"{plots.label(x)} {series.x}": y for x, y in series.points}
+        if len(by_x) == len(series.points):
+            return plots.bars(series.name, by_x, unit=series.y)
     rising = all(before[0] < after[0] for before, after in pairwise(series.points))
     draw = plots.lines if rising and series.name != LATENESS else plots.scatter
     return draw(series.name, series.points, x=series.x, y=series.y, windows=windows)

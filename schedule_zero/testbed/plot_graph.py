@@ -11,7 +11,7 @@ from typing import NamedTuple
 from schedule_zero.testbed.answers import duration, number
 from schedule_zero.testbed.graph import Edge, Graph, Step, violated
 from schedule_zero.testbed.html import Html, el, join
-from schedule_zero.testbed.plots import Axis, Window, axis, label, svg
+from schedule_zero.testbed.plots import Axis, Window, axis, bands, label, svg
 
 WIDTH = 960.0
 LEFT, RIGHT, TOP, BOTTOM = 92.0, 14.0, 30.0, 40.0
@@ -145,8 +145,8 @@ def _picture(graph: Graph, shown: Sequence[Step], bad: Sequence[Edge], windows: 
         said,
         graph.name,
         *lanes,
-        _bands(windows, across, floor),
         _axis(across, floor),
+        bands(windows, across, lambda at: _x(across, at), TOP, floor),
         *lines,
         *(_bar(bar, high, wrong=bar.step.name in wrong) for bar in bars.values()),
         width=WIDTH,
@@ -229,18 +229,6 @@ def _axis(across: Axis, floor: float) -> Html:
         parts.append(el("line", x1=at, x2=at, y1=TOP, y2=floor + 4, class_="grid"))
         parts.append(el("text", label(value), x=at, y=floor + 17, text_anchor="middle", class_="axis"))
     parts.append(el("text", "s", x=end, y=floor + 33, text_anchor="end", class_="axis name"))
-    return join(*parts)
-
-
-def _bands(windows: Sequence[Window], across: Axis, floor: float) -> Html:
-    parts = []
-    for window in windows:
-        to = across.high if window.to is None else min(across.high, window.to)
-        begin = max(across.low, window.begin)
-        if begin <= across.high and to >= across.low:
-            x1, x2 = _x(across, begin), _x(across, max(begin, to))
-            name = el("title", window.name)
-            parts.append(el("rect", name, x=x1, y=TOP, width=max(x2 - x1, 2), height=floor - TOP, class_="fault"))
     return join(*parts)
 
 
