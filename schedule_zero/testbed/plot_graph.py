@@ -136,19 +136,20 @@ def _picture(graph: Graph, shown: Sequence[Step], bad: Sequence[Edge], windows: 
                 bars[step.name] = Bar(step, x, width, top + at * high, top + (at + 0.5) * high)
         top += tall + LANE_GAP
     floor = top
-    odd = set(bad)
-    edges = sorted((edge for edge in graph.edges if edge[0] in bars and edge[1] in bars), key=lambda edge: edge in odd)
-    # The violated ones come last, on top of all.
-    lines = [_edge(bars[one], bars[then], graph, bad=(one, then) in odd) for one, then in edges[-MOST_EDGES:]]
-    wrong = {after for _, after in bad}
+    odd, wrong = set(bad), {after for _, after in bad}
+    drawn = [(bars[one], bars[then], (one, then) in odd) for one, then in graph.edges if one in bars and then in bars]
+    drawn = sorted(drawn, key=lambda edge: edge[2])[-MOST_EDGES:]
     return svg(
         said,
         graph.name,
         *lanes,
         _axis(across, floor),
-        bands(windows, across, lambda at: _x(across, at), TOP, floor),
-        *lines,
+        # (Their names stand in the caption: here they would be under bars.)
+        bands(windows, across, lambda at: _x(across, at), TOP, floor, most_named=0),
+        *(_edge(one, then, graph, bad=False) for one, then, is_bad in drawn if not is_bad),
         *(_bar(bar, high, wrong=bar.step.name in wrong) for bar in bars.values()),
+        # On top of all.
+        *(_edge(one, then, graph, bad=True) for one, then, is_bad in drawn if is_bad),
         width=WIDTH,
         height=floor + BOTTOM,
     )

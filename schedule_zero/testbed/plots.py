@@ -189,7 +189,15 @@ def _axes(across: Axis, up: Axis, x: str, y: str) -> Html:
     return join(*parts)
 
 
-def bands(windows: Sequence[Window], across: Axis, place: Callable[[float], float], top: float, floor: float) -> Html:
+def bands(
+    windows: Sequence[Window],
+    across: Axis,
+    place: Callable[[float], float],
+    top: float,
+    floor: float,
+    *,
+    most_named: int = MOST_NAMED,
+) -> Html:
     """What was done, as bands over the whole height; at least so wide that one sees them. ``place``: x of a moment."""
     parts: list[Html] = []
     names: list[Html] = []
@@ -201,7 +209,7 @@ def bands(windows: Sequence[Window], across: Axis, place: Callable[[float], floa
         x1, x2 = place(begin), place(max(begin, end))
         said = el("title", window.name)
         parts.append(el("rect", said, x=x1, y=top, width=max(x2 - x1, 2), height=floor - top, class_="fault"))
-        if len(windows) <= MOST_NAMED:
+        if len(windows) <= most_named:
             name = window.name if len(window.name) <= LONGEST_NAME else f"{window.name[: LONGEST_NAME - 1]}…"
             at, anchor = (x2 - 4, "end") if begin > (across.low + across.high) / 2 else (x1 + 4, "start")
             y = top + 14 + len(names) * 15

@@ -99,6 +99,7 @@ def test_a_violated_edge_and_its_step_are_marked_and_told():
     assert html.count('class="edge violated"') == 1
     assert html.count('class="step ok violated"') == 1
     assert "<title>d began before the end of c</title>" in html
+    assert html.index('class="edge"') < html.rindex('class="step') < html.index('class="edge violated"'), "on top"
     assert "1 of 4 dependencies violated: d began before the end of c." in words(diamond(d_s=3.4))
     assert "d began before the start of c" in words(diamond(d_s=1.0, overlap=True))
 
@@ -164,6 +165,7 @@ def test_what_was_done_meanwhile_is_shaded():
     html = plot_graph.dag(diamond(), windows=[Window("kill of node:n2", 1.0, 2.0), Window("later", 99.0, None)])
     assert html.count('class="fault"') == 1
     assert "<title>kill of node:n2</title>" in html
+    assert "Shaded: kill of node:n2, later." in html
 
 
 @pytest.mark.parametrize(
