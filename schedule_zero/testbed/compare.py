@@ -46,7 +46,8 @@ THRESHOLDS: Mapping[str, Threshold] = {
     # What is due while a process is away is late by that; how much of all that is, is luck.
     "chaos_mix.lateness_p50_s": Threshold(3.0, 3.0),
     "failover.lateness_p50_s": Threshold(3.0, 3.0),
-    # Jobs of processes that are stopped, which they are for seconds.
+    # Jobs of processes that are stopped, or whose server is away, for seconds.
+    "chaos_mix.latency_p99_s": Threshold(3.0, 10.0),
     "chaos_mix.latency_max_s": Threshold(3.0, 10.0),
     # Bursts that take milliseconds.
     "creation_storm.bulk_created_per_s": Threshold(0.25, 1.0, 3.0),
