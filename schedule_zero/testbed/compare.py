@@ -29,41 +29,42 @@ class Threshold(NamedTuple):
     longer_s: float = 0.0
 
 
-# Calibrated by pairs of quick runs of the same code, on two cores that were busy with something else as well.
+# Set by quick runs of the same code, on two cores that were busy with a fault suite as well. Runs that come later are
+# not all alike by them: see "Comparing" in docs/reference/testbed.md.
 THRESHOLDS: Mapping[str, Threshold] = {
-    "lateness_p50_s": Threshold(3.0, 0.02),
-    "lateness_p99_s": Threshold(3.0, 0.15),
-    "lateness_max_s": Threshold(3.0, 1.0),
-    "latency_p50_s": Threshold(3.0, 0.02),
-    "latency_p99_s": Threshold(3.0, 0.15),
-    "latency_max_s": Threshold(3.0, 1.0),
-    "executions_per_s": Threshold(0.6, 1.0, 3.0),
+    "lateness_p50_s": Threshold(4.0, 0.02),
+    "lateness_p99_s": Threshold(4.0, 0.15),
+    "lateness_max_s": Threshold(4.0, 2.0),
+    "latency_p50_s": Threshold(4.0, 0.02),
+    "latency_p99_s": Threshold(4.0, 0.15),
+    "latency_max_s": Threshold(4.0, 2.0),
+    "executions_per_s": Threshold(0.55, 1.0, 5.0),
     "memory_peak_mib": Threshold(1.5, 32.0),
     "cpu_s": Threshold(2.0, 2.0),
-    "seconds": Threshold(3.0, 5.0),
+    "seconds": Threshold(4.0, 5.0),
     # Intervals of 1, 10, 100 and 1,000 ms fall together, once lateness is beyond 50 ms.
     "smallest_interval_ms": Threshold(100.0),
     # What is due while a process is away is late by that; how much of all that is, is luck.
-    "chaos_mix.lateness_p50_s": Threshold(3.0, 3.0),
-    "failover.lateness_p50_s": Threshold(3.0, 3.0),
+    "chaos_mix.lateness_p50_s": Threshold(4.0, 3.0),
+    "failover.lateness_p50_s": Threshold(4.0, 3.0),
     # Jobs of processes that are stopped, or whose server is away, for seconds.
-    "chaos_mix.latency_p99_s": Threshold(3.0, 10.0),
-    "chaos_mix.latency_max_s": Threshold(3.0, 10.0),
+    "chaos_mix.latency_p99_s": Threshold(4.0, 10.0),
+    "chaos_mix.latency_max_s": Threshold(4.0, 10.0),
     # Bursts that take milliseconds.
-    "creation_storm.bulk_created_per_s": Threshold(0.25, 1.0, 3.0),
-    "creation_storm.bulk_deleted_per_s": Threshold(0.25, 1.0, 3.0),
+    "creation_storm.bulk_created_per_s": Threshold(0.2, 1.0, 5.0),
+    "creation_storm.bulk_deleted_per_s": Threshold(0.2, 1.0, 5.0),
 }
 # Of a scenario's own measures, by what is worse, and by the end of the name: the first that fits.
 UNITS: Mapping[Worse, Mapping[str, Threshold]] = {
     "more": {
-        "_max_ms": Threshold(3.0, 1000.0),
-        "_max_s": Threshold(3.0, 1.0),
-        "_ms": Threshold(3.0, 150.0),
-        "_s": Threshold(3.0, 0.15),
+        "_max_ms": Threshold(4.0, 2000.0),
+        "_max_s": Threshold(4.0, 2.0),
+        "_ms": Threshold(4.0, 150.0),
+        "_s": Threshold(4.0, 0.15),
         "_mib": Threshold(1.5, 16.0),
-        "": Threshold(3.0),
+        "": Threshold(4.0),
     },
-    "less": {"_per_s": Threshold(0.6, 1.0, 3.0), "": Threshold(0.6)},
+    "less": {"_per_s": Threshold(0.55, 1.0, 5.0), "": Threshold(0.55)},
 }
 # Of fewer runs, the 99th of a hundred is the longest one, and compared as that.
 FEWEST_FOR_P99 = 100

@@ -85,15 +85,15 @@ def test_report_of_nothing_is_refused(invoke, tmp_path):
 
 def test_compare_shows_what_became_worse_and_ends_with_1(invoke, folder):
     old = folder("old", run(scenario()))
-    new = folder("new", run(scenario(figures=figures(lateness_p99_s=0.5))))
+    new = folder("new", run(scenario(figures=figures(lateness_p99_s=0.9))))
     done = invoke("compare", old, new)
     assert done.exit_code == 1
     row = next(line.split() for line in done.output.splitlines() if "lateness_p99_s" in line)
-    assert row == ["churn", "schedulezero", "lateness_p99_s", "0.166", "0.5", "0.498", "worse"]
+    assert row == ["churn", "schedulezero", "lateness_p99_s", "0.166", "0.9", "0.664", "worse"]
     assert "1 worse" in done.output
     assert invoke("compare", old, old).exit_code == 0
-    assert invoke("compare", old, new, "--threshold", "lateness_p99_s=4").exit_code == 0
-    assert invoke("compare", old, new, "--threshold", "churn.lateness_p99_s=4").exit_code == 0
+    assert invoke("compare", old, new, "--threshold", "lateness_p99_s=6").exit_code == 0
+    assert invoke("compare", old, new, "--threshold", "churn.lateness_p99_s=6").exit_code == 0
 
 
 def test_compare_of_scenarios_that_are_named_leaves_the_others_alone(invoke, folder):
@@ -116,7 +116,7 @@ def test_compare_tells_what_is_broken_now(invoke, folder):
 
 
 def test_compare_as_json_says_whether_it_is_ok(invoke, folder):
-    old, new = folder("old", run(scenario())), folder("new", run(scenario(figures=figures(lateness_p99_s=0.5))))
+    old, new = folder("old", run(scenario())), folder("new", run(scenario(figures=figures(lateness_p99_s=0.9))))
     assert json.loads(invoke("compare", old, old, "-o", "json").stdout)["ok"] is True
     document = json.loads(invoke("compare", old, new, "-o", "json").stdout)
     assert document["ok"] is False
