@@ -156,7 +156,9 @@ def testbed_scenarios() -> str:
         ]
         lines += [table(["parameter", "default", "quick"], params), ""] if params else []
         lines += [table(["must hold", ""], [[f"`{name}`", text] for name, text in document["holds"].items()]), ""]
-        lines += [table(["measure", ""], [[f"`{name}`", text] for name, text in document["measures"].items()])]
+        worse = document["worse"]
+        measures = [[f"`{name}`", text, worse.get(name, "")] for name, text in document["measures"].items()]
+        lines += [table(["measure", "", "worse"], measures)]
         if document["traits"]:
             lines += ["", f"({'; '.join(document['traits'])})"]
         parts.append("\n".join(lines))
@@ -164,10 +166,15 @@ def testbed_scenarios() -> str:
 
 
 def testbed_thresholds() -> str:
-    from schedule_zero.testbed.compare import THRESHOLDS
+    from schedule_zero.testbed.compare import THRESHOLDS, UNITS
 
-    rows = [[f"`{name}`", f"{one.factor:g}", f"{one.slack:g}"] for name, one in THRESHOLDS.items()]
-    return table(["figure", "factor", "slack"], rows)
+    named = {f"`{name}`": one for name, one in THRESHOLDS.items()}
+    named |= {f"{which} is worse, `…{unit}`": one for which, units in UNITS.items() for unit, one in units.items()}
+    rows = [
+        [name, f"{one.factor:g}", f"{one.slack:g}", f"{one.longer_s:g}" if one.longer_s else ""]
+        for name, one in named.items()
+    ]
+    return table(["figure", "factor", "slack", "longer (s)"], rows)
 
 
 # --- pages ----------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ class AcceleratedTime(Scenario):
         "missed": "of them that were missed, on record",
         "late_p99_s": "simulated seconds; the 99th of a hundred from due to begun",
     }
+    worse = {"more": ("late_p99_s",)}
     for_bare = True
     fast_clock = True
 

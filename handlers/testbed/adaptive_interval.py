@@ -53,6 +53,7 @@ class AdaptiveInterval(Scenario):
         "skipped": "fires that came while it ran, and were skipped",
         "replace_max_s": "seconds; the longest time from the end of a run to its new interval",
     }
+    worse = {"more": ("replace_max_s",)}
     for_bare = True
 
     async def adapt(self, step: int, plan_s: list[float], times_s: list[float], least_s: float) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from contextlib import suppress
 from typing import Any
 
 from schedule_zero.clock import SystemClock
 from schedule_zero.errors import AlreadyExists
+from schedule_zero.testbed.history import Run
 from schedule_zero.testbed.job_ledger import entered
 from schedule_zero.testbed.scenario import Ground, Scenario, ScenarioParams, Seen, client, quantile
 
@@ -46,6 +46,7 @@ class Cascade(Scenario):
         "jobs_per_s": "jobs per second, from the first start to the last end",
         "spawn_p99_ms": "milliseconds; 99th of a hundred from a parent's start, or a child's turn, to its start",
     }
+    worse = {"less": ("jobs_per_s",), "more": ("spawn_p99_ms",)}
     for_bare = True
 
     async def spawn(self, path: str, member: dict[str, Any], rule: dict[str, Any]) -> None:
@@ -84,20 +85,20 @@ class Cascade(Scenario):
     @classmethod
     def judge(cls, ground: Ground, seen: Seen) -> None:
         tree, rule = seen.kept["tree"], seen.kept["rule"]
-        paths = [(run.schedule_id or "").removeprefix(PREFIX) for run in seen.runs]
-        starts = {path: run.start_us for path, run in zip(reversed(paths), reversed(seen.runs), strict=True)}
-        times = Counter(paths)
+        by_path: dict[str, list[Run]] = {path: [] for path in tree}
+        for run in seen.runs:
+            by_path.setdefault((run.schedule_id or "").removeprefix(PREFIX), []).append(run)
+        starts = {path: mine[0].start_us for path, mine in by_path.items() if mine}
         seen.hold_each("complete", (f"{path} did not run" for path in tree if path not in starts), of=len(tree))
-        odd = (f"{path} ran {n} times" for path, n in times.items() if path not in tree or n > 1)
-        seen.hold_each("nothing_else", odd, of=len(times))
+        odd = (f"{path} ran {len(mine)} times" for path, mine in by_path.items() if path not in tree or mine[1:])
+        seen.hold_each("nothing_else", odd, of=len(starts))
         spawn_ms: list[float] = []
         for path, start_us in starts.items():
             depth, parent = path.count("."), path.rpartition(".")[0]
             seen.hold("depth_kept", depth <= ground.params.max_depth, f"{path} has depth {depth}")
             if parent:
-                before = parent in starts and starts[parent] <= start_us
-                seen.hold("no_orphan", before, f"{path} began at {start_us}, {parent} at {starts.get(parent)}")
-                if before and path in tree:
+                said = f"{path} began at {start_us}, {parent} at {starts.get(parent)}"
+                if seen.hold("no_orphan", starts.get(parent, start_us + 1) <= start_us, said) and path in tree:
                     spawn_ms.append((start_us - max(starts[parent], _due_us(tree[path], rule))) / 1000)
         for begun, start_us in enumerate(sorted(run.start_us for run in seen.runs)):
             allowed = (start_us - rule["began_us"]) / 1e6 * rule["rate_per_s"] + 1
@@ -108,8 +109,8 @@ class Cascade(Scenario):
         ends = [run.end_us for run in seen.runs if run.end_us is not None]
         if ends and max(ends) > min(starts.values()):
             seen.measure("jobs_per_s", len(ends) / (max(ends) - min(starts.values())) * 1e6)
-        points = [((us - rule["began_us"]) / 1e6, float(path.count("."))) for path, us in starts.items()]
-        seen.draw("the tree as it grew", points, y="depth")
+        edges = ((path.rpartition(".")[0], path) for path in by_path if "." in path)
+        seen.draw_dag("the tree", by_path, edges, overlap=True)
 
 
 def _member(dice: random.Random, params: Cascade.Params, depth: int, *, sure: bool) -> dict[str, Any]:

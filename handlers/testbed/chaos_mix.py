@@ -37,10 +37,8 @@ class ChaosMix(Scenario):
         # How many children a job has, their children, and so on; of each of these trees.
         trees: tuple[tuple[int, ...], ...] = ((4, 4, 4), (1,) * 60)
 
-    quick = {
-        "seconds": 2.5, "node_kills": 1, "node_stops": 1, "server_kills": 1, "away_s": 0.3, "stopped_s": 4.2,
-        "jobs": (50, 5, 5, 2, 1), "schedules": 2, "trees": ((3, 2), (1,) * 8),
-    }  # fmt: skip
+    quick = {"seconds": 2.5, "node_kills": 1, "node_stops": 1, "server_kills": 1, "away_s": 0.3, "stopped_s": 4.2,
+             "jobs": (50, 5, 5, 2, 1), "schedules": 2, "trees": ((3, 2), (1,) * 8)}  # fmt: skip
     holds = {
         "ends_as_it_must": "what is poisoned or crashes failed, every other job completed",
         "tries_limited": f"what fails was tried {TRIES} times, but for tries that were cut off",
@@ -55,6 +53,7 @@ class ChaosMix(Scenario):
         "ran_again": "runs beyond the first of their execution",
         "longest_silence_s": "seconds; the longest time in which no job began",
     }
+    worse = {"more": ("longest_silence_s",)}
     does_harm = True
 
     def work(self, kind: str = "tick", seconds: float = 0.0) -> str:

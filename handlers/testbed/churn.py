@@ -51,10 +51,10 @@ class Churn(Scenario):
         "churn_lateness_p99_ms": "milliseconds; of the schedules that stay, in the churn",
         "growth_mib": "MiB; by which the processes grew from the third quarter of the churn to its last",
     }
+    worse = {"less": ("churned_per_s",), "more": ("calm_lateness_p99_ms", "churn_lateness_p99_ms", "growth_mib")}
     for_bare = True
 
     def tick(self) -> None:
-        """Be run."""
         with entered("churn.tick", sync=False):
             pass
 
@@ -134,7 +134,7 @@ class Churn(Scenario):
         seen.measure("churned_per_s", len(lives) / ((last_us - churn_us) / 1e6))
         seen.measure("calm_lateness_p99_ms", calm)
         seen.measure("churn_lateness_p99_ms", busy)
-        seen.draw("lateness of those that stay", [((at_us - began_us) / 1e6, ms) for at_us, ms in late], y="ms")
+        seen.draw("lateness of those that stay", [(seen.at_s(at_us), ms) for at_us, ms in late], y="ms")
 
 
 def _holes(times: list[int], interval_us: float) -> Iterator[str]:

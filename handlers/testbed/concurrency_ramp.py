@@ -44,6 +44,7 @@ class ConcurrencyRamp(Scenario):
         "kept_lateness_p99_ms": "milliseconds; 99th of a hundred at that rate",
         "bent_per_s": "fires per second; the lowest rate that was not kept (absent: all were)",
     }
+    worse = {"less": ("kept_per_s",)}
     for_bare = True
 
     def tick(self) -> None:

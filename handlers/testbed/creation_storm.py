@@ -42,6 +42,10 @@ class CreationStorm(Scenario):
         "bulk_deleted_per_s": "schedules deleted per second, a burst at a time",
         "lateness_max_ms": "milliseconds; the longest from due to entered, in the middle of the storm",
     }
+    worse = {
+        "less": ("created_per_s", "deleted_per_s", "bulk_created_per_s", "bulk_deleted_per_s"),
+        "more": ("lateness_max_ms",),
+    }
     for_bare = True
 
     def work(self) -> None:

@@ -14,7 +14,7 @@ from schedule_zero.testbed.scenario import Ground, Scenario, ScenarioParams, See
 
 KINDS = ("all", "latest", "none")
 # How far a decision may be from the outage that it is late for.
-AROUND_S, CLOCK_S = 1.0, 0.05
+AROUND_US, CLOCK_S = 1_000_000, 0.05
 MOST_CAUGHT_UP, FIRST_AFTER_S, BEGUN_WITHIN_S = 1000, 0.5, 30.0
 RAN = frozenset({"executed", "caught_up"})
 
@@ -49,6 +49,7 @@ class Failover(Scenario):
         "caught_up": "fires that were made up for",
         "missed": "fires that were missed, as their policy wants it",
     }
+    worse = {"more": ("outage_s", "gap_s")}
     does_harm = True
 
     def tick(self) -> None:
@@ -77,22 +78,23 @@ class Failover(Scenario):
         for number in range(params.kills):
             ground.tell(number / params.kills, f"outage {number + 1}")
             await ground.sleep(params.between_s)
-            work = {"handler_id": "failover", "job_method": "across", "job_params": {"seconds": params.away_s + 1}}
+            work = {"handler_id": cls.handler_id, "job_method": "across", "job_params": {"seconds": params.away_s + 1}}
             jobs += await ground.client.submit_many([work] * params.across)
             await ground.until(lambda: len(ground.runs("across")) >= len(jobs), BEGUN_WITHIN_S)  # noqa: B023 - at once
             killed_us = ground.now_us()
             await ground.kill("server", back_after_s=params.away_s)
             outages.append((killed_us, ground.now_us()))
+            # What is due after it is decided last.
+            await ground.until(lambda: _fired_since(ground, outages[-1][1]) == set(names), BEGUN_WITHIN_S)
         await ground.sleep(params.between_s)
         kept = {"follow": names, "outages": outages, "jobs": jobs, "span": (start_us, ground.now_us())}
-        await ground.client.delete_schedules(names)
         for name, value in kept.items():
             ground.keep(name, value)
+        await ground.client.delete_schedules(names)
 
     @classmethod
     def judge(cls, ground: Ground, seen: Seen) -> None:
-        ran = Counter((run.schedule_id, run.nominal_us) for run in seen.runs if run.nominal_us is not None)
-        told = set()
+        told, ran = set(), Counter((run.schedule_id, run.nominal_us) for run in seen.runs if run.nominal_us is not None)
         seen.hold_each("no_duplicate", (f"{at}: {count} times" for at, count in ran.items() if count > 1), of=len(ran))
         for kind in KINDS:
             rows = seen.fires[f"failover.{kind}"]
@@ -104,28 +106,28 @@ class Failover(Scenario):
         seen.hold_each("rows_are_true", untrue, of=len(told | set(ran)))
         for id_, times in ((id_, seen.by_execution()[id_]) for id_ in seen.kept["jobs"]):
             status = seen.executions[id_].status if id_ in seen.executions else "nowhere"
-            said = f"execution {id_}: ran {times} times, is {status}"
-            seen.hold("jobs_survive", times == 1 and status == "completed", said)
+            well = times == 1 and status == "completed"
+            seen.hold("jobs_survive", well, f"execution {id_}: ran {times} times, is {status}")
         starts = sorted(run.start_us for run in seen.runs if run.nominal_us is not None)
         outcomes = Counter(row.outcome for rows in seen.fires.values() for row in rows for _ in range(row.count))
         seen.measure("outage_s", max(back_us - killed_us for killed_us, back_us in seen.kept["outages"]) / 1e6)
         seen.measure("gap_s", max((after - before for before, after in pairwise(starts)), default=0) / 1e6)
         seen.measure("caught_up", outcomes["caught_up"])
         seen.measure("missed", outcomes["missed"])
-        late = ((run.start_us, run.start_us - run.nominal_us) for run in seen.runs if run.nominal_us is not None)
-        seen.draw("lateness", (((at - starts[0]) / 1e6, by / 1e6) for at, by in late), y="s late")
+
+
+def _fired_since(ground: Ground, us: int) -> set[str | None]:
+    return {run.schedule_id for run in ground.runs("tick") if (run.nominal_us or 0) > us}
 
 
 def _judge_rows(seen: Seen, name: str, rows: list[Any], interval_us: int) -> None:
     start_us, until_us = seen.kept["span"]
-    around_us = round(AROUND_S * 1e6)
     for row in rows:
         if row.outcome in ("caught_up", "missed"):
             at_us = to_us(row.last_nominal_time or row.nominal_time)
-            near = any(begin - around_us <= at_us <= end + around_us for begin, end in seen.kept["outages"])
+            near = any(begin - AROUND_US <= at_us <= end + AROUND_US for begin, end in seen.kept["outages"])
             seen.hold("late_by_outage", near, f"{name} at {row.nominal_time}: {row.outcome}")
-    until_us -= around_us
-    wrong = ill_accounted(rows, start_us=start_us, until_us=until_us, interval_us=interval_us)
+    wrong = ill_accounted(rows, start_us=start_us, until_us=until_us - AROUND_US, interval_us=interval_us)
     seen.hold_each("every_fire_accounted", (f"{name}: {said}" for said in wrong), of=len(rows))
 
 

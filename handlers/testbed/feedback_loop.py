@@ -45,6 +45,7 @@ class FeedbackLoop(Scenario):
         "gap_s": "seconds; the longest such time, which the kill makes",
         "ran_again": "runs beyond the first of their hop",
     }
+    worse = {"less": ("hops_per_s",), "more": ("hop_p50_ms", "gap_s")}
     does_harm = True
 
     async def increment(self, loop: int, hop: int, value: int, circle: dict[str, Any]) -> dict[str, int]:
@@ -78,13 +79,10 @@ class FeedbackLoop(Scenario):
         asked = [(loop, hop) for loop in range(params.loops) for hop in range(params.depth)]
         done = {id_: (one.result["loop"], one.result["hop"]) for id_, one in seen.executions.items() if one.result}
         count = Counter(done.values())
-        seen.hold_each(
-            "each_hop_once",
-            [f"loop {loop}, hop {hop}: {count[loop, hop]} executions" for loop, hop in asked if count[loop, hop] != 1]
-            + [f"loop {loop}, hop {hop}: nobody asked for it" for loop, hop in set(count) - set(asked)]
-            + [f"execution {id_} is {one.status}" for id_, one in seen.executions.items() if one.status != "completed"],
-            of=len(asked),
-        )
+        odd = [f"loop {loop}, hop {hop}: {count[loop, hop]} executions" for loop, hop in asked if count[loop, hop] != 1]
+        odd += [f"loop {loop}, hop {hop}: nobody asked for it" for loop, hop in set(count) - set(asked)]
+        odd += [f"execution {id_} is {one.status}" for id_, one in seen.executions.items() if one.status != "completed"]
+        seen.hold_each("each_hop_once", odd, of=len(asked))
         runs: dict[tuple[int, int], list[Run]] = {}
         for run in (run for run in seen.runs if run.execution_id in done):
             runs.setdefault(done[run.execution_id], []).append(run)
@@ -97,6 +95,9 @@ class FeedbackLoop(Scenario):
             seen.hold_each("own_node", strange, of=len(mine))
             if before := runs.get((loop, hop - 1)):
                 seen.hold("in_order", before[0].start_ns < mine[0].start_ns, f"{name}: before hop {hop - 1}")
+        steps = {f"loop {loop}, hop {hop}": runs.get((loop, hop), []) for loop, hop in asked}
+        edges = [(f"loop {loop}, hop {hop - 1}", f"loop {loop}, hop {hop}") for loop, hop in asked if hop]
+        seen.draw_dag("hops", steps, edges, overlap=True)
         _judge_repeats(seen)
         _measure(seen, {key: mine[0].start_ns for key, mine in runs.items()})
 
@@ -117,13 +118,10 @@ async def _handed_on(loop: int, hop: int, value: int, circle: dict[str, Any]) ->
 
 async def _submit(asked: Any, loop: int, hop: int, value: int, circle: dict[str, Any]) -> None:
     """A job that runs again asks for its next hop again: by its key that is the same one."""
-    await asked.submit(
-        "feedback_loop",
-        ROLES[hop % len(ROLES)],
-        {"loop": loop, "hop": hop, "value": value, "circle": circle},
-        idempotency_key=f"{circle['run']}.{loop}.{hop}",
-        require=[f"node == {circle['nodes'][hop % len(circle['nodes'])]}"],
-    )
+    job = {"loop": loop, "hop": hop, "value": value, "circle": circle}
+    role, node = ROLES[hop % len(ROLES)], circle["nodes"][hop % len(circle["nodes"])]
+    key = f"{circle['run']}.{loop}.{hop}"
+    await asked.submit("feedback_loop", role, job, idempotency_key=key, require=[f"node == {node}"])
 
 
 def _judge_repeats(seen: Seen) -> None:
@@ -147,4 +145,4 @@ def _measure(seen: Seen, starts: dict[tuple[int, int], int]) -> None:
         seen.measure("hop_p50_ms", median(gap for _, gap in gaps) / 1e6)
         seen.measure("gap_s", max(gap for _, gap in gaps) / 1e9)
     seen.measure("ran_again", len(seen.runs) - len(seen.by_execution()))
-    seen.draw("time from hop to hop", (((ns - ordered[0][0]) / 1e9, gap / 1e9) for ns, gap in gaps), y="s")
+    seen.draw("time from hop to hop", ((seen.mono_at_s(ns), gap / 1e9) for ns, gap in gaps), y="s")

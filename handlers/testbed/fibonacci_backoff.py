@@ -57,6 +57,7 @@ class FibonacciBackoff(Scenario):
         "waited_s": "simulated seconds; all delays together",
         "late_max_s": "simulated seconds; the longest time from due to begun",
     }
+    worse = {"more": ("late_max_s",)}
     for_bare = True
     fast_clock = True
 

@@ -44,6 +44,7 @@ class MapReduce(Scenario):
         "reduce_gap_ms": "milliseconds; the longest from the last partition's end to the start of the reduction",
         "recovery_s": "seconds from the loss of a node to the last start of a partition that it had held",
     }
+    worse = {"more": ("map_s", "reduce_gap_ms", "recovery_s")}
     does_harm = True
 
     def map(self, number: int, size: int, work_s: float, slow: dict[str, float]) -> dict[str, int]:
@@ -96,16 +97,18 @@ class MapReduce(Scenario):
     def judge(cls, ground: Ground, seen: Seen) -> None:
         params: MapReduce.Params = ground.params
         lost = seen.kept.get("lost", {"round": -1})
-        by_action: dict[str, list[Run]] = {}
-        for run in seen.runs:
-            by_action.setdefault(run.action, []).append(run)
+        by_action = seen.by_action()
         gaps_ms: list[float] = []
+        drawn: dict[str, list[Run]] = {}
+        edges: list[tuple[str, str]] = []
         for number, group in enumerate(seen.kept["groups"]):
             rows = {row.shard: row.result for row in seen.executions.values() if row.group_id == group}
             maps: list[Run] = []
             for part in range(params.partitions):
                 name, runs = f"partition {part} of round {number}", by_action.get(f"map_reduce.map:{number}/{part}", [])
                 maps += runs
+                drawn |= {name: runs[-1:], **({f"{name}, cut off": runs[:-1]} if runs[1:] else {})}
+                edges.append((name, f"reduction {number}"))
                 seen.hold("each_partition_mapped", any(run.outcome == "ok" for run in runs), f"{name} was not")
                 # (What had ended as its node was killed may not have been recorded.)
                 again = [run.node_id for run in runs[:-1] if not (number == lost["round"] and _cut_off(run, lost))]
@@ -115,28 +118,25 @@ class MapReduce(Scenario):
             idle = sorted(set(ground.nodes) - {run.node_id for run in maps})
             seen.hold("on_all_nodes", not idle, f"round {number}: nothing on {', '.join(idle)}")
             reductions = by_action.get(f"map_reduce.reduce:{number}", [])
+            drawn[f"reduction {number}"] = reductions
             seen.hold("reduced_once", len(reductions) == 1, f"round {number}: {len(reductions)} times")
             last = {run.execution_id: run for run in maps}.values()
-            began_ns = min((run.start_ns for run in maps), default=0)
-            ends_s = sorted(((run.end_ns or run.start_ns) - began_ns) / 1e9 for run in last)
-            for run in reductions if ends_s else ():
-                gaps_ms.append((run.start_ns - began_ns) / 1e6 - ends_s[-1] * 1000)
+            over_ns = max((run.end_ns or run.start_ns for run in last), default=0)
+            for run in reductions if maps else ():
+                gaps_ms.append((run.start_ns - over_ns) / 1e6)
                 seen.hold("reduce_after_last", gaps_ms[-1] >= 0, f"round {number}: {-gaps_ms[-1]:.1f} ms before")
-            total = {
-                "round": number,
-                "total": sum(_sum(number, part, params.size) for part in range(params.partitions)),
-            }
+            right = sum(_sum(number, part, params.size) for part in range(params.partitions))
             told = [one.result for one in seen.executions.values() if one.job_method == "reduce" and one.result]
             mine = [one for one in told if one["round"] == number]
-            seen.hold("total_right", mine == [total], f"{mine}, not {total}")
-            seen.draw(f"round {number}: when partitions were done", enumerate(ends_s), x="partition", y="s")
+            seen.hold("total_right", [one.get("total") for one in mine] == [right], f"{mine}, not {right}")
             if number == lost["round"]:
                 cut = {run.execution_id for run in maps if _cut_off(run, lost)}
                 later = [run.start_us - lost["at_us"] for run in last if run.execution_id in cut and run.attempt > 1]
                 seen.measure("recovery_s", max(later, default=0) / 1e6)
-            elif ends_s:
-                seen.measure("map_s", ends_s[-1])
+            elif maps:
+                seen.measure("map_s", (over_ns - min(run.start_ns for run in maps)) / 1e9)
         seen.measure("reduce_gap_ms", max(gaps_ms, default=0.0))
+        seen.draw_dag("partitions and their reduction", drawn, edges)
 
 
 def _cut_off(run: Run, lost: dict[str, Any]) -> bool:

@@ -42,6 +42,7 @@ class RateLimit(Scenario):
         "fairness": "Jain's index of the nodes' shares while all wanted some: 1 is equal, 1/n: one got all",
         "others_waited_s": "seconds; how long the first job of a node waited, at most",
     }
+    worse = {"less": ("rate_per_s", "fairness"), "more": ("others_waited_s",)}
 
     def spend(self) -> None:
         """Be counted."""
@@ -138,4 +139,8 @@ def _measure(seen: Seen, jobs: dict[str, list[str]], given: list[tuple[float, st
     seen.measure("fairness", jain([sum(from_s <= at_s <= to_s for at_s in mine) for mine in got.values()]))
     seen.measure("others_waited_s", max(got[node][0] - asked[node] for node in got))
     for node, mine in got.items():
-        seen.draw(f"given to {node}", ((at_s - times[0], number + 1) for number, at_s in enumerate(mine)), y="jobs")
+        seen.draw(
+            f"given to {node}",
+            ((seen.at_s(round(at_s * 1e6)), number + 1) for number, at_s in enumerate(mine)),
+            y="jobs",
+        )

@@ -44,6 +44,7 @@ class StateMachine(Scenario):
         "round_s": "seconds; the mean time of a round",
         "replace_max_s": "seconds; the longest time from the begin of a run to the count of the schedule that it made",
     }
+    worse = {"more": ("round_s", "replace_max_s")}
     for_bare = True
     either_clock = True
 
@@ -114,7 +115,7 @@ class StateMachine(Scenario):
                     seen.hold("none_cut_short", kept, f"{name}: {-more_s:.3f} s too soon, begun at {after.start_us}")
             begins = [run.start_us for run, kind in zip(runs, kinds, strict=True) if kind == IDLE]
             rounds_s += [(after - before) / 1e6 for before, after in pairwise(begins)]
-            places = [(run.start_us - seen.runs[0].start_us) / 1e6 for run in runs]
+            places = [seen.at_s(run.start_us) for run in runs]
             seen.draw(f"states of {machine}", zip(places, map(STATES.index, kinds), strict=True), y=", ".join(STATES))
         seen.hold("nothing_left", not seen.left, f"there is still {', '.join(seen.left)}")
         seen.measure("replacements", len(more))

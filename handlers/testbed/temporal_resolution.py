@@ -50,6 +50,7 @@ class TemporalResolution(Scenario):
         "skipped": "fires that were skipped, on record",
         "backpressure": "of them those for which too much was open",
     }
+    worse = {"less": ("executed",), "more": ("smallest_interval_ms", "jitter_ms", "late_p50_ms", "late_p99_ms")}
     for_bare = True
 
     def tick(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -46,8 +45,9 @@ class Workflow(Scenario):
     measures = {
         "steps": "steps of all graphs",
         "step_gap_p50_ms": "milliseconds; median from the end of the last step that one depends on to its start",
-        "seconds": "seconds, from the first start to the last end",
+        "span_s": "seconds, from the first start to the last end",
     }
+    worse = {"more": ("step_gap_p50_ms", "span_s")}
 
     def step(self, name: str, before: list[int], work_s: float) -> dict[str, Any]:
         """Count the ways that lead here."""
@@ -122,11 +122,11 @@ class Workflow(Scenario):
         over = [run for run in seen.runs if run.end_us is not None]
         if over:
             first_us = min(run.start_us for run in seen.runs)
-            seen.measure("seconds", (max(run.end_us or 0 for run in over) - first_us) / 1e6)
-            for graph, mine in _by_graph(seen.runs).items():
-                if graph == "wide" or graph.endswith("-0"):
-                    points = [((run.start_us - first_us) / 1e6, float(number)) for number, run in enumerate(mine)]
-                    seen.draw(f"steps of {graph} as they began", points, y="steps")
+            seen.measure("span_s", (max(run.end_us or 0 for run in over) - first_us) / 1e6)
+        kinds = {name: name.partition(".")[0].partition("-")[0] for name in steps}
+        for kind in dict.fromkeys(kinds.values()):
+            drawn = {name: runs[name] for name in steps if kinds[name] == kind}
+            seen.draw_dag(kind, drawn, [(one, name) for name in drawn for one in steps[name]])
 
 
 def _layered(dice: random.Random, params: Workflow.Params) -> Graph:
@@ -138,10 +138,3 @@ def _layered(dice: random.Random, params: Workflow.Params) -> Graph:
         graph |= {name: sorted(dice.sample(before, dice.randint(1, len(before)))) if before else [] for name in names}
         before = names
     return graph
-
-
-def _by_graph(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        found.setdefault(run.action.partition(":")[2].partition(".")[0], []).append(run)
-    return found

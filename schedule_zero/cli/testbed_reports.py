@@ -84,7 +84,7 @@ def report(folder: Path) -> None:
 
 
 class NamedFactor(click.ParamType[tuple[str, float]]):
-    """``NAME=FACTOR``."""
+    """``FIGURE=FACTOR``."""
 
     name = "threshold"
 
@@ -98,7 +98,7 @@ class NamedFactor(click.ParamType[tuple[str, float]]):
             factor = math.nan
         if not name or not equals or not math.isfinite(factor) or factor <= 0:
             self.fail(
-                f'expected NAME=FACTOR with a factor above 0, such as lateness_p99_s=1.5; got "{value}"', param, ctx
+                f'expected FIGURE=FACTOR with a factor above 0, such as lateness_p99_s=1.5; got "{value}"', param, ctx
             )
         return name, factor
 
@@ -106,28 +106,39 @@ class NamedFactor(click.ParamType[tuple[str, float]]):
 @main.command()
 @click.argument("old", type=FOLDER, metavar="OLD")
 @click.argument("new", type=FOLDER, metavar="NEW")
+@click.argument("only", nargs=-1, metavar="[NAME]...")
 @click.option(
     "--threshold",
     "factors",
     type=NamedFactor(),
     multiple=True,
-    metavar="NAME=FACTOR",
+    metavar="FIGURE=FACTOR",
     help="How many times as much of a figure is still alike; below 1: how little of it. Several times.",
 )
 @click.option("--all", "everything", is_flag=True, help="Show what is alike as well.")
 @as_json
-def compare(old: Path, new: Path, factors: tuple[tuple[str, float], ...], everything: bool, output: str) -> int:
-    """Compare two runs: DIR or report.json of each. Ends with 1 if something became worse, or is broken now.
+def compare(
+    old: Path,
+    new: Path,
+    only: tuple[str, ...],
+    factors: tuple[tuple[str, float], ...],
+    everything: bool,
+    output: str,
+) -> int:
+    """Compare two runs: DIR or report.json of each; of the scenarios all, or those that are named.
+
+    Ends with 1 if something became worse, or is broken now. A scenario that was kept in OLD and is not in NEW is gone,
+    and counts: name those that NEW has run, if it has not run all.
 
     \\b
-    A NAME is a figure (lateness_p99_s, executions_per_s, memory_peak_mib, …), a scenario's own measure, or
+    A threshold is for a figure (lateness_p99_s, executions_per_s, memory_peak_mib, …), a scenario's own measure, or
     either for one scenario only: churn.lateness_p99_s=3.
     """
     from schedule_zero.testbed import compare as comparing
     from schedule_zero.testbed import record
 
     before, now = record.read(old), record.read(new)
-    found = comparing.compare(before, now, _thresholds(factors, before, now))
+    found = comparing.compare(before, now, _thresholds(factors, before, now), only=only)
     if output == "json":
         import msgspec
 

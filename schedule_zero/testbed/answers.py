@@ -68,15 +68,15 @@ def _smallest(reports: Sequence[ScenarioReport]) -> tuple[str, str]:
 
 
 def _told(reports: Sequence[ScenarioReport], names: Sequence[str]) -> tuple[str, str]:
-    """Outcome and measures of these scenarios, as far as they were run."""
+    """Outcome and the measure that matters of these scenarios, as far as they were run; the rest stands with them."""
     told = [one for one in reports if one.scenario in names and one.outcome is not Outcome.SKIPPED]
     if not told:
         return NOT_MEASURED, ""
     parts = []
     for one in told:
-        figures = [f"{measure.name} {number(measure.value)}" for measure in one.measures]
-        if one.outcome in PLAYED:
-            figures.append(f"schedules created {number(one.figures.schedules_created)}")
+        figures = [f"{number(measure.value)} {measure.means}" for measure in one.measures[:1]]
+        if one.outcome in PLAYED and one.scenario in CHURN:
+            figures.append(f"{number(one.figures.schedules_created)} schedules created")
         parts.append(f"{one.scenario} {one.outcome.value}" + (f" ({', '.join(figures)})" if figures else ""))
     return "; ".join(parts), ", ".join(one.scenario for one in told)
 

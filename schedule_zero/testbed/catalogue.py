@@ -86,6 +86,7 @@ def described(scenario: type[Scenario]) -> dict[str, Any]:
         "params": params,
         "holds": dict(scenario.holds),
         "measures": dict(scenario.measures),
+        "worse": {name: which for which, names in scenario.worse.items() for name in names},
         "traits": [name for name, has in traits.items() if has],
     }
 

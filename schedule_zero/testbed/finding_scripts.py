@@ -100,7 +100,8 @@ class FindingScripts:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            # It waits, and closes the pipe.
+            await process.communicate()
             self._processes.discard(process)
         finding.seconds = round(loop.time() - began_s, 3)
         return finding

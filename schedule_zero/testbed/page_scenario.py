@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from schedule_zero.testbed import plots
+from schedule_zero.testbed import plot_graph, plots
 from schedule_zero.testbed.answers import duration, number
 from schedule_zero.testbed.html import Html, el, join
 from schedule_zero.testbed.record import FaultWindow, Figures, Outcome, ProcessFigures, ScenarioReport
@@ -32,6 +32,8 @@ FIGURES = (
         "lateness_max_s": "lateness, most",
     },
 )
+# Of a series that is not over time.
+MOST_BARS = 10
 PROCESS = {
     "memory_peak_mib": "peak (MiB)",
     "memory_delta_mib": "change (MiB)",
@@ -59,7 +61,7 @@ def scenario_section(one: ScenarioReport, anchor: str, *, graphs: bool) -> Html:
         _figures(one.figures, one.outcome),
         _processes(one.figures.processes),
         _faults(one.faults),
-        el("div", *_plots(one), class_="plots") if graphs else None,
+        el("div", *_dags(one), *_plots(one), class_="plots") if graphs else None,
         id=anchor,
         class_="scenario",
     )
@@ -170,21 +172,36 @@ def _faults(faults: list[FaultWindow]) -> Html | None:
 def _plots(one: ScenarioReport) -> list[Html]:
     drawn = [_plot(series, one) for series in one.series]
     if one.figures.by_node:
-        drawn.append(plots.bars("runs by node", dict(sorted(one.figures.by_node.items())), unit="runs"))
+        drawn.append(plots.bars("per node", dict(sorted(one.figures.by_node.items())), unit="runs"))
     return drawn
 
 
+def _dags(one: ScenarioReport) -> list[Html]:
+    return [plot_graph.dag(graph, windows=_windows(one)) for graph in one.graphs]
+
+
+def _windows(one: ScenarioReport, scale: float = 1.0) -> list[plots.Window]:
+    """What was done to it, in seconds of which ``scale`` are one."""
+    return [
+        plots.Window(f"{f.fault} of {f.target}", f.from_s / scale, None if f.to_s is None else f.to_s / scale)
+        for f in one.faults
+    ]
+
+
 def _plot(series: Series, one: ScenarioReport) -> Html:
-    """By its x: one value for each run is a distribution; all else goes over x, over time with what was done."""
+    """By its x: one value for each run is a distribution; all else goes over x, over time with what was done.
+
+    Of few values of something else, each has a bar: 1, 10, 100 and 1,000 ms have no room on one axis.
+    """
     if series.x == "run":
         return plots.histogram(series.name, [y for _, y in series.points], x=series.y)
     windows: list[plots.Window] = []
     if series.x in ("s", MACHINE_S):
-        scale = one.speedup if series.x == MACHINE_S else 1.0
-        windows = [
-            plots.Window(f"{f.fault} of {f.target}", f.from_s / scale, None if f.to_s is None else f.to_s / scale)
-            for f in one.faults
-        ]
+        windows = _windows(one, one.speedup if series.x == MACHINE_S else 1.0)
+    elif len(series.points) <= MOST_BARS:
+        by_x = {f"{plots.label(x)} {series.x}": y for x, y in series.points}
+        if len(by_x) == len(series.points):
+            return plots.bars(series.name, by_x, unit=series.y)
     rising = all(before[0] < after[0] for before, after in pairwise(series.points))
     draw = plots.lines if rising and series.name != LATENESS else plots.scatter
     return draw(series.name, series.points, x=series.x, y=series.y, windows=windows)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from schedule_zero.testbed.answers import duration, first_line, number
@@ -44,7 +45,7 @@ def page(report: RunReport, *, graphs: bool = True) -> str:
     )
     body = el(
         "body",
-        el("h1", f"ScheduleZero test bed, {report.began}"),
+        el("h1", f"ScheduleZero test bed, {moment(report.began)}"),
         el("p", verdict(report), class_=f"verdict {_colour(report)}"),
         el("p", _settings_sentence(report), class_="soft"),
         _overview(report.scenarios),
@@ -92,6 +93,14 @@ def _beside(report: RunReport) -> list[str]:
     return said
 
 
+def moment(began: str) -> str:
+    """A moment of a report, to the minute; as it stands there, if it is none."""
+    try:
+        return f"{datetime.fromisoformat(began).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return began
+
+
 def anchor(one: ScenarioReport) -> str:
     return f"{one.scenario}-{one.subject}"
 
@@ -132,6 +141,8 @@ def _outcome_cell(one: ScenarioReport | None) -> Html:
         return el("td", "–", class_="soft")
     link = el("a", one.outcome.value, href=f"#{anchor(one)}", class_=f"outcome {one.outcome.value}")
     why = first_line(one.why)
+    if not why and one.measures:
+        why = f"{one.measures[0].name} {number(one.measures[0].value)}"
     return el("td", link, el("span", why, class_="soft why") if why else None)
 
 

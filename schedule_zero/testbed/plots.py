@@ -6,7 +6,7 @@ Colours come from the page's style (classes ``data``, ``axis``, ``fault``), so t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from schedule_zero.testbed.html import Html, el, join
@@ -20,6 +20,8 @@ MOST_BINS = 40
 BAR, GAP = 22.0, 8.0
 TICKS = 5
 LONGEST_NAME = 24
+# Of more windows, the names would cover what is drawn.
+MOST_NAMED = 3
 
 
 class Window(NamedTuple):
@@ -63,7 +65,8 @@ def _over_time(title: str, points: Points, *, x: str, y: str, windows: Sequence[
         data = join(*(el("circle", cx=px, cy=py, r=1.8, class_="data point") for px, py in places))
     low, high = min(p[1] for p in points), max(p[1] for p in points)
     said = f"{title}: {len(points)} points, {y} from {label(low)} to {label(high)}"
-    return _svg(said, title, _windows(windows, across), _axes(across, up, x, y), data)
+    shades = bands(windows, across, lambda at: _x(across, at), TOP, HEIGHT - BOTTOM)
+    return svg(said, title, _axes(across, up, x, y), shades, data)
 
 
 def histogram(title: str, values: Sequence[float], *, x: str) -> Html:
@@ -95,7 +98,7 @@ def histogram(title: str, values: Sequence[float], *, x: str) -> Html:
     beyond = len(ordered) - len(inside)
     more = f", {beyond} beyond {label(across.high)} (at most {label(ordered[-1])})" if beyond else ""
     said = f"{title}: {len(ordered)} values from {label(ordered[0])} to {label(ordered[-1])} {x}{more}"
-    return _svg(said, title, _axes(across, up, x + more, "times"), *bars)
+    return svg(said, title, _axes(across, up, x + more, "times"), *bars)
 
 
 def bars(title: str, values: Mapping[str, float], *, unit: str) -> Html:
@@ -116,7 +119,7 @@ def bars(title: str, values: Mapping[str, float], *, unit: str) -> Html:
             el("text", label(value), x=left + width + 6, y=y + BAR * 0.7, class_="axis"),
         ]
     said = f"{title}, in {unit}: " + ", ".join(f"{name} {label(value)}" for name, value in values.items())
-    return _svg(said, f"{title} ({unit})", *rows, height=height)
+    return svg(said, f"{title} ({unit})", *rows, height=height)
 
 
 # --- parts ----------------------------------------------------------------------------------------------
@@ -186,27 +189,42 @@ def _axes(across: Axis, up: Axis, x: str, y: str) -> Html:
     return join(*parts)
 
 
-def _windows(windows: Sequence[Window], across: Axis) -> Html:
-    """What was done, as bands over the whole height; at least so wide that one sees them."""
-    parts = []
+def bands(
+    windows: Sequence[Window],
+    across: Axis,
+    place: Callable[[float], float],
+    top: float,
+    floor: float,
+    *,
+    most_named: int = MOST_NAMED,
+) -> Html:
+    """What was done, as bands over the whole height; at least so wide that one sees them. ``place``: x of a moment."""
+    parts: list[Html] = []
+    names: list[Html] = []
     for window in windows:
         begin = max(across.low, window.begin)
         end = min(across.high, across.high if window.to is None else window.to)
         if begin > across.high or end < across.low:
             continue
-        x1, x2 = _x(across, begin), _x(across, max(begin, end))
-        band = el("title", window.name)
-        parts.append(el("rect", band, x=x1, y=TOP, width=max(x2 - x1, 2), height=HEIGHT - TOP - BOTTOM, class_="fault"))
-    return join(*parts)
+        x1, x2 = place(begin), place(max(begin, end))
+        said = el("title", window.name)
+        parts.append(el("rect", said, x=x1, y=top, width=max(x2 - x1, 2), height=floor - top, class_="fault"))
+        if len(windows) <= most_named:
+            name = window.name if len(window.name) <= LONGEST_NAME else f"{window.name[: LONGEST_NAME - 1]}…"
+            at, anchor = (x2 - 4, "end") if begin > (across.low + across.high) / 2 else (x1 + 4, "start")
+            y = top + 14 + len(names) * 15
+            names.append(el("text", name, x=at, y=y, text_anchor=anchor, class_="axis named"))
+    return join(*parts, *names)
 
 
-def _svg(said: str, title: str, *parts: Html, height: float = HEIGHT) -> Html:
+def svg(said: str, title: str, *parts: Html, width: float = WIDTH, height: float = HEIGHT) -> Html:
+    """A picture with its heading; ``said``: what it shows, in words."""
     return el(
         "svg",
         el("title", said),
         el("text", title if len(title) <= 60 else f"{title[:59]}…", x=4, y=15, class_="heading"),
         *parts,
-        viewBox=f"0 0 {WIDTH:g} {height:g}",
+        viewBox=f"0 0 {width:g} {height:g}",
         role="img",
         aria_label=said,
         class_="plot",
@@ -215,4 +233,4 @@ def _svg(said: str, title: str, *parts: Html, height: float = HEIGHT) -> Html:
 
 def _empty(title: str) -> Html:
     nothing = el("text", "nothing to draw", x=WIDTH / 2, y=50, text_anchor="middle", class_="axis")
-    return _svg(f"{title}: nothing to draw", title, nothing, height=80)
+    return svg(f"{title}: nothing to draw", title, nothing, height=80)

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct, field
 
 from schedule_zero.errors import BadRequest
+from schedule_zero.testbed.graph import Graph
 from schedule_zero.testbed.scenario import Held, Measure, Series
 
 SCHEMA = 1
@@ -89,6 +90,7 @@ class ScenarioReport(Struct):
     measures: list[Measure] = []
     figures: Figures = field(default_factory=Figures)
     series: list[Series] = []
+    graphs: list[Graph] = []
     faults: list[FaultWindow] = []
 
 

@@ -38,8 +38,8 @@ TRACE_CHARS = 2_000
 # Series that every scenario has, and what their x is where it is not the scenario's own clock.
 LATENESS, THROUGHPUT, MEMORY = "lateness", "throughput", "memory of server and nodes"
 MACHINE_S = "s of the machine"
-# Points of the throughput.
-BUCKETS = 100
+# Points of the throughput: as many as make a line of its runs, rather than a comb.
+BUCKETS = (10, 100)
 
 
 class Limits(Struct, frozen=True):
@@ -106,6 +106,7 @@ async def _one(
     seen: Seen | None = None
     try:
         seen = await _played(installation, stage, sampler, limits)
+        seen.began_us = began_us
         scenario.judge(stage, seen)
         report.outcome = judged(seen, strict=not installation.bare)
         report.why = _why(seen, strict=not installation.bare)
@@ -116,6 +117,7 @@ async def _one(
         report.held = list(seen.held.values())
         report.measures = _measures(scenario, seen)
         report.series = [_drawable(one) for one in seen.series] + own_series(seen.runs, began_us)
+        report.graphs = seen.graphs
         report.figures = figures(seen, stage, report.seconds)
     report.figures.processes = sampler.figures()
     report.series.append(Series(MEMORY, MACHINE_S, "MiB", sampler.total))
@@ -255,24 +257,24 @@ def own_series(runs: Sequence[Run], since_us: int) -> list[Series]:
 
 def throughput(starts: Sequence[float]) -> list[tuple[float, float]]:
     """(The middle of a stretch of time, runs per second in it.)"""
-    last = max(starts)
-    width = max(last, 1e-3) / BUCKETS
-    counts = Counter(min(BUCKETS - 1, max(0, int(start / width))) for start in starts)
-    return [((at + 0.5) * width, counts[at] / width) for at in range(BUCKETS)]
+    fewest, most = BUCKETS
+    many = min(most, max(fewest, round(2 * math.sqrt(len(starts)))))
+    width = max(*starts, 1e-3) / many
+    counts = Counter(min(many - 1, max(0, int(start / width))) for start in starts)
+    return [((at + 0.5) * width, counts[at] / width) for at in range(many)]
 
 
 def _measures(scenario: type[Scenario], seen: Seen) -> list[Measure]:
-    """In the order in which the scenario declares them: the first is the one that matters."""
-    names = dict.fromkeys([*scenario.measures, *seen.measures])
+    """In the order in which the scenario declares them, the one that matters first; None: it was not taken."""
+    worse = {name: which for which, names in scenario.worse.items() for name in names}
     return [
-        Measure(name, scenario.measures.get(name, ""), _finite(seen.measures[name]))
-        for name in names
-        if name in seen.measures
+        Measure(name, scenario.measures.get(name, ""), _finite(seen.measures.get(name)), worse.get(name))
+        for name in dict.fromkeys([*scenario.measures, *seen.measures])
     ]
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _drawable(series: Series) -> Series:

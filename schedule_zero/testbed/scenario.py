@@ -11,6 +11,7 @@
         quick = {"count": 10}
         holds = {"each_once": "each of the jobs ran once"}
         measures = {"jobs_per_s": "jobs per second"}
+        worse = {"less": ("jobs_per_s",)}
 
         def work(self) -> None:
             with entered("work"):
@@ -35,7 +36,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 # Most of what a client loads when it is made. In the first job that acts it would hold up the node's loop, for a second
 # on a busy machine; so it is done as the node starts.
@@ -44,8 +45,10 @@ from msgspec import Struct, field
 
 from schedule_zero import AsyncClient, BaseHandler
 from schedule_zero.clock import SystemClock
+from schedule_zero.testbed.graph import Edge, Graph, graph_of
 from schedule_zero.testbed.history import Run
 
+Worse = Literal["more", "less"]
 # Set by a subject that is no node.
 CLIENT: ContextVar[Any] = ContextVar("client")
 _clients: dict[int, AsyncClient] = {}
@@ -102,8 +105,10 @@ class Scenario(BaseHandler):
     quick: ClassVar[dict[str, Any]] = {}
     # Name → what is true of a run in which it holds.
     holds: ClassVar[dict[str, str]] = {}
-    # Name → what it is, with its unit.
+    # Name → what it is, with its unit, which ends the name as well (``_per_s``, ``_ms``, ``_s``, ``_mib``).
     measures: ClassVar[dict[str, str]] = {}
+    # Which measures are worse the more they are, which the less; of the others ``compare`` has no opinion.
+    worse: ClassVar[Mapping[Worse, Sequence[str]]] = {}
     # Whether it says anything about a bare APScheduler.
     for_bare: ClassVar[bool] = False
     # Whether it ends processes, which only those of the run's own can be.
@@ -206,6 +211,8 @@ class Measure(Struct, frozen=True):
     name: str
     means: str
     value: float | None
+    # What of it is worse; None: neither.
+    worse: Worse | None = None
 
 
 class Series(Struct, frozen=True):
@@ -229,10 +236,22 @@ class Seen(Struct, kw_only=True):
     left: list[str]
     # (Seconds since the scenario began, MiB of the scheduler's processes.)
     memory: list[tuple[float, float]] = []
+    # When the scenario began, by its clock: where the x of what is drawn is zero.
+    began_us: int = 0
     kept: dict[str, Any] = {}
     held: dict[str, Held] = field(default_factory=dict)
     measures: dict[str, float] = {}
     series: list[Series] = []
+    graphs: list[Graph] = []
+
+    def at_s(self, us: int) -> float:
+        """A moment, in seconds since the scenario began."""
+        return (us - self.began_us) / 1e6
+
+    def mono_at_s(self, ns: int) -> float:
+        """The same of a moment of the runs' monotonic clock, which has its zero by the first of them."""
+        # (Rounding may make two moments one, and never the later the earlier.)
+        return round(self.at_s(self.runs[0].start_us) + (ns - self.runs[0].start_ns) / 1e9, 6)
 
     def hold(self, name: str, ok: bool, evidence: str = "", *, of: int = 1) -> bool:
         """One look (or ``of`` of them) at an invariant; ``evidence`` says what broke it."""
@@ -258,7 +277,21 @@ class Seen(Struct, kw_only=True):
         self.measures[name] = value
 
     def draw(self, name: str, points: Iterable[tuple[float, float]], *, x: str = "s", y: str) -> None:
+        """A series, over time (``at_s``) unless ``x`` says otherwise."""
         self.series.append(Series(name, x, y, list(points)))
+
+    def draw_dag(
+        self, name: str, runs: Mapping[str, Sequence[Run]], edges: Iterable[Edge], *, overlap: bool = False
+    ) -> None:
+        """Steps with their runs, and which waited for which: until its end, or (``overlap``) its start."""
+        self.graphs.append(graph_of(name, runs, edges, at_s=self.mono_at_s, overlap=overlap))
+
+    def by_action(self) -> dict[str, list[Run]]:
+        """The runs of each action, in the order of their starts."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(run.action, []).append(run)
+        return found
 
     def by_execution(self) -> Counter[str]:
         """How often each execution was begun."""

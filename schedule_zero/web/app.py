@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 from email.utils import formatdate
+from functools import cache
 from typing import Any, cast
 
 from msgspec import Struct
@@ -48,6 +49,11 @@ class Prepared(Struct, frozen=True):
     max_body: int
 
 
+# Many routes have the same shape, and a process of tests has many servers.
+_query_decoder = cache(QueryDecoder)
+_body_decoder = cache(BodyDecoder)
+
+
 class HttpStats(Struct):
     """Counted since the start, by (method, path of the route, status); seconds by (method, path)."""
 
@@ -71,8 +77,8 @@ class Api(HTTPServerConnectionDelegate):
         limit = config.http.max_body_bytes
         self.prepared = {
             (route.method, route.path): Prepared(
-                query=QueryDecoder(route.query),
-                body=BodyDecoder(route.body or NoBody, config.http.max_depth),
+                query=_query_decoder(route.query),
+                body=_body_decoder(route.body or NoBody, config.http.max_depth),
                 body_required=route.body is not None and route.body_required,
                 max_body=limit if route.bulk else min(limit, MAX_OBJECT_BYTES),
             )

@@ -15,7 +15,7 @@ __all__ = ["live"]
 
 @schema.parametrize()
 @settings(
-    max_examples=6,
+    max_examples=3,
     derandomize=True,
     deadline=None,
     database=None,

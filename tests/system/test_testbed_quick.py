@@ -35,4 +35,7 @@ def test_every_scenario_keeps_all_its_invariants_and_the_checker_finds_no_promis
     page = (out / "report.html").read_text()
     assert page.count("<svg") >= 3 * len(report.scenarios)
     assert 'class="fault"' in page
+    drawn = {one.scenario for one in report.scenarios for graph in one.graphs if graph.edges}
+    assert drawn == {"cascade", "feedback_loop", "map_reduce", "workflow"}
+    assert 'class="step ok"' in page
     assert len(ET.parse(out / "junit.xml").getroot().findall(".//testcase")) == len(report.scenarios) + 1

@@ -81,6 +81,7 @@ def seen_of(
         fires=by_schedule,
         executions={one.id: one for one in executions},
         left=list(left),
+        began_us=BEGAN_US,
         kept=kept or {},
         held={name: Held(name, means) for name, means in scenario.holds.items()},
     )

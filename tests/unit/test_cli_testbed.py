@@ -60,7 +60,7 @@ def test_list_as_json_has_everything(invoke):
     document = json.loads(invoke("list", "temporal_resolution", "-o", "json").stdout)[0]
     assert document["name"] == "temporal_resolution"
     assert {"name": "seconds", "default": 10.0, "quick": 1.0} in document["params"]
-    assert set(document) == {"name", "asks", "params", "holds", "measures", "traits"}
+    assert set(document) == {"name", "asks", "params", "holds", "measures", "worse", "traits"}
 
 
 # --- report -------------------------------------------------------------------------------------------
@@ -86,15 +86,26 @@ def test_report_of_nothing_is_refused(invoke, tmp_path):
 
 def test_compare_shows_what_became_worse_and_ends_with_1(invoke, folder):
     old = folder("old", run(scenario()))
-    new = folder("new", run(scenario(figures=figures(lateness_p99_s=0.5))))
+    new = folder("new", run(scenario(figures=figures(lateness_p99_s=0.9))))
     done = invoke("compare", old, new)
     assert done.exit_code == 1
     row = next(line.split() for line in done.output.splitlines() if "lateness_p99_s" in line)
-    assert row == ["churn", "schedulezero", "lateness_p99_s", "0.166", "0.5", "0.332", "worse"]
+    assert row == ["churn", "schedulezero", "lateness_p99_s", "0.166", "0.9", "0.664", "worse"]
     assert "1 worse" in done.output
     assert invoke("compare", old, old).exit_code == 0
-    assert invoke("compare", old, new, "--threshold", "lateness_p99_s=4").exit_code == 0
-    assert invoke("compare", old, new, "--threshold", "churn.lateness_p99_s=4").exit_code == 0
+    assert invoke("compare", old, new, "--threshold", "lateness_p99_s=6").exit_code == 0
+    assert invoke("compare", old, new, "--threshold", "churn.lateness_p99_s=6").exit_code == 0
+
+
+def test_compare_of_scenarios_that_are_named_leaves_the_others_alone(invoke, folder):
+    old = folder("old", run(scenario("churn"), scenario("failover")))
+    new = folder("new", run(scenario("churn")))
+    assert invoke("compare", old, new).exit_code == 1
+    assert invoke("compare", old, new, "churn").exit_code == 0
+    assert invoke("compare", old, new, "failover").exit_code == 1
+    refused = invoke("compare", old, new, "chrun")
+    assert refused.exit_code == 2
+    assert "neither report has a scenario 'chrun'; did you mean churn?" in refused.output
 
 
 def test_compare_tells_what_is_broken_now(invoke, folder):
@@ -106,7 +117,7 @@ def test_compare_tells_what_is_broken_now(invoke, folder):
 
 
 def test_compare_as_json_says_whether_it_is_ok(invoke, folder):
-    old, new = folder("old", run(scenario())), folder("new", run(scenario(figures=figures(lateness_p99_s=0.5))))
+    old, new = folder("old", run(scenario())), folder("new", run(scenario(figures=figures(lateness_p99_s=0.9))))
     assert json.loads(invoke("compare", old, old, "-o", "json").stdout)["ok"] is True
     document = json.loads(invoke("compare", old, new, "-o", "json").stdout)
     assert document["ok"] is False

@@ -9,6 +9,7 @@ import pytest
 from msgspec import structs
 from schedule_zero.handlers.testbed.cascade import Cascade
 
+from schedule_zero.testbed.graph import violated
 from schedule_zero.testbed.history import Run
 from schedule_zero.testbed.scenario import Seen
 from tests.unit.scenario_bed import broken, run, seen_of, us
@@ -101,3 +102,19 @@ def test_the_same_dice_grow_the_same_tree_and_its_quota_has_something_to_cut() -
     assert max(path.count(".") for path in trees[0]) == 3
     unbounded = _numbered([_member(random.Random(7), params, 0, sure=True)], {**rule, "max_depth": 99})
     assert max(path.count(".") for path in unbounded) == 4
+
+
+def test_the_tree_is_drawn_as_it_grew() -> None:
+    seen = clean()
+    lost(seen)
+    broken(Cascade, seen, max_depth=2)
+    (graph,) = seen.graphs
+    assert {step.name: step.start_s for step in graph.steps} == {
+        "r0": 0.1, "r1": 1.1, "r0.0": 2.1, "r0.1": 3.1, "r0.0.0": None,
+    }  # fmt: skip
+    assert graph.edges == [("r0", "r0.0"), ("r0", "r0.1"), ("r0.0", "r0.0.0")]
+    assert violated(graph) == []
+    seen = clean()
+    before_its_parent(seen)
+    broken(Cascade, seen, max_depth=2)
+    assert violated(seen.graphs[0]) == [("r0", "r0.0")]

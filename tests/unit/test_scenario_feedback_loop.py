@@ -9,6 +9,7 @@ from msgspec import structs
 from schedule_zero.handlers.testbed.feedback_loop import ROLES, FeedbackLoop, value_after
 
 from schedule_zero.model import State
+from schedule_zero.testbed.graph import violated
 from schedule_zero.testbed.scenario import Seen
 from tests.unit.scenario_bed import broken, crc, execution, run, seen_of
 
@@ -106,3 +107,17 @@ def test_what_is_broken_is_named(tamper: Callable[[Seen], None], name: str) -> N
 def test_each_invariant_is_shown_to_break() -> None:
     names = {"each_hop_once", "values_exact", "in_order", "own_node", "again_only_if_killed"}
     assert names == set(FeedbackLoop.holds)
+
+
+def test_the_hops_are_drawn_with_what_ran_again() -> None:
+    seen = clean()
+    judged(seen)
+    (graph,) = seen.graphs
+    assert len(graph.steps) == LOOPS * DEPTH + 1
+    assert [step.end_s for step in graph.steps if step.name.startswith("loop 0, hop 4")] == [None, 4.9]
+    assert ("loop 0, hop 4", "loop 0, hop 5") in graph.edges
+    assert violated(graph) == []
+    seen = clean()
+    overtaking(seen)
+    judged(seen)
+    assert violated(seen.graphs[0]) == [("loop 1, hop 2", "loop 1, hop 3")]

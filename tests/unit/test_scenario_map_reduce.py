@@ -8,6 +8,7 @@ import pytest
 from msgspec import structs
 from schedule_zero.handlers.testbed.map_reduce import MapReduce
 
+from schedule_zero.testbed.graph import violated
 from schedule_zero.testbed.scenario import Seen
 from tests.unit.scenario_bed import broken, execution, run, seen_of, us
 
@@ -117,3 +118,20 @@ def test_clean_rounds_hold_and_the_loss_is_measured() -> None:
     assert seen.measures["recovery_s"] == pytest.approx(2)
     assert seen.measures["map_s"] == pytest.approx(1.2)
     assert seen.measures["reduce_gap_ms"] == pytest.approx(3800)
+
+
+def test_partitions_are_drawn_with_their_reduction_and_what_was_cut_off() -> None:
+    seen = clean()
+    judged(seen)
+    (graph,) = seen.graphs
+    assert len(graph.steps) == ROUNDS * (PARTS + 1) + 1
+    cut_off = next(step for step in graph.steps if step.name == "partition 1 of round 1, cut off")
+    assert (cut_off.node, cut_off.end_s, cut_off.outcome) == ("n2", None, "")
+    assert [one for one, after in graph.edges if after == "reduction 1"] == [
+        f"partition {part} of round 1" for part in range(PARTS)
+    ]
+    assert violated(graph) == []
+    seen = clean()
+    reduced_early(seen)
+    judged(seen)
+    assert violated(seen.graphs[0]) == [("partition 1 of round 1", "reduction 1")]

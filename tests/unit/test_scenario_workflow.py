@@ -8,6 +8,7 @@ import pytest
 from msgspec import structs
 from schedule_zero.handlers.testbed.workflow import Workflow
 
+from schedule_zero.testbed.graph import violated
 from schedule_zero.testbed.scenario import Seen
 from tests.unit.scenario_bed import broken, execution, run, seen_of
 
@@ -90,4 +91,19 @@ def test_a_clean_diamond_holds() -> None:
     seen = clean()
     assert broken(Workflow, seen) == set()
     assert seen.measures["step_gap_p50_ms"] == pytest.approx(1000)
-    assert seen.measures["seconds"] == pytest.approx(5)
+    assert seen.measures["span_s"] == pytest.approx(5)
+
+
+def test_the_steps_are_drawn_as_they_ran_and_what_began_too_early_is_marked() -> None:
+    seen = clean()
+    broken(Workflow, seen)
+    (graph,) = seen.graphs
+    assert [(step.name, step.start_s, step.end_s) for step in graph.steps] == [
+        (name, pytest.approx(at_s), pytest.approx(at_s + 1)) for name, at_s in BEGAN_S.items()
+    ]
+    assert graph.edges == [("d.a", "d.b"), ("d.a", "d.c"), ("d.b", "d.d"), ("d.c", "d.d")]
+    assert violated(graph) == []
+    seen = clean()
+    before_its_time(seen)
+    broken(Workflow, seen)
+    assert violated(seen.graphs[0]) == [("d.c", "d.d")]

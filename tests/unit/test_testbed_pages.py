@@ -8,7 +8,7 @@ import pytest
 
 from schedule_zero.testbed import plots
 from schedule_zero.testbed.answers import NOT_MEASURED, answers, duration, number
-from schedule_zero.testbed.pages import page, verdict, write_pages
+from schedule_zero.testbed.pages import moment, page, verdict, write_pages
 from schedule_zero.testbed.record import Outcome
 from schedule_zero.testbed.scenario import Held, Measure, Series
 from tests.unit.testbed_reports import HOSTILE, figures, run, scenario
@@ -177,6 +177,32 @@ def test_every_plot_says_in_words_what_it_shows():
     assert "kill of node:n2" in html
 
 
+def test_the_overview_says_the_figure_that_matters_or_what_is_wrong():
+    text = words(run(scenario("a"), scenario("b", Outcome.BROKEN, why="once: 3 of 40"), scenario("c", measures=[])))
+    assert text.index("jobs_per_s 123") < text.index("once: 3 of 40") < text.index("Six questions")
+
+
+def test_few_windows_are_named_where_they_are_and_many_are_not():
+    few = [plots.Window(f"kill of n{n}", n, n + 0.5) for n in range(3)]
+    points = [(0.0, 1.0), (10.0, 2.0)]
+    assert "kill of n2</text>" in plots.lines("x", points, x="s", y="s", windows=few)
+    many = plots.lines("x", points, x="s", y="s", windows=[*few, plots.Window("stop", 5.0, None)])
+    assert "</text>" in many
+    assert "kill of n2</text>" not in many
+    assert "<title>kill of n2</title>" in many
+
+
+def test_few_values_of_something_else_than_time_have_a_bar_each():
+    html = page(run(scenario(series=[Series("late by interval", "ms", "ms", [(1000.0, 3.0), (1.0, 40.0)])])))
+    assert 'aria-label="late by interval, in ms: 1,000 ms 3, 1 ms 40"' in html
+
+
+def test_a_moment_is_told_to_the_minute():
+    assert moment("2026-11-26T19:10:34+00:00") == "2026-11-26 19:10 UTC"
+    assert moment("2026-11-26T19:10:34+02:00") == "2026-11-26 17:10 UTC"
+    assert moment("<yesterday>") == "<yesterday>"
+
+
 # --- answers ------------------------------------------------------------------------------------------
 
 
@@ -188,8 +214,8 @@ def test_the_six_questions_are_answered_from_the_scenarios_that_were_run():
     report = run(smallest, churn, ramp, broken, breaches={"C1 missed": 2}, promises_ok=False)
     said = [answer.answer for answer in answers(report)]
     assert said[0] == "10 ms"
-    assert said[1] == "churn kept (jobs_per_s 123, nothing –, schedules created 345)"
-    assert said[2].startswith("state_machine broken (jobs_per_s 123")
+    assert said[1] == "churn kept (123 jobs per second, 345 schedules created)"
+    assert said[2] == "state_machine broken (123 jobs per second)"
     assert said[3].startswith("at most 192 MiB")
     assert said[4] == "40 fires per second"
     assert said[5] == "state_machine broken: legal: 2 of 9; the checker found C1 missed × 2"

@@ -132,7 +132,7 @@ def test_lateness_and_throughput_are_drawn_of_every_scenario():
 
     late, through = own_series([run(101, 100.5), run(103, None), run(105, 105)], 100_000_000)
     assert late.points == [(1.0, 0.5), (5.0, 0.0)]
-    assert sum(rate for _, rate in through.points) * 5 / 100 == pytest.approx(3)
+    assert sum(rate for _, rate in through.points) * 5 / 10 == pytest.approx(3)
     assert own_series([], 0) == []
 
 

@@ -145,8 +145,10 @@ class BareRun:
         finally:
             for task in (watching, playing):
                 task.cancel()
+            await asyncio.gather(watching, playing, return_exceptions=True)
             self.kill()
-            await process.wait()
+            # It waits, and closes the pipes.
+            await process.communicate()
             self._process = None
         return _report(folder, process.returncode)
 
