@@ -10,6 +10,8 @@ BIN := .venv/bin
 JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 ARGS ?=
 export PYTHON
+# The tests start thousands of processes: where nothing may be kept compiled, each spends two thirds of its start on that.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## what one can do here
