@@ -69,7 +69,20 @@ def too_soon(m: Matched, node_id: str | None, from_us: int, next_us: int) -> flo
     replaced = any(fault.fault is FaultKind.KILL and fault not in silences for fault in faults)
     if not silences or replaced or _by_itself(m, node_id, from_us, min(fault.begin_us for fault in silences)):
         return None
-    heard_us = max(fault.begin_us for fault in silences) - round(m.terms.heartbeat_s * 1e6)
-    waited_us = next_us - heard_us
+    # (The lease may have run out in a silence before this one.)
+    waited_us = max(end_us - begin_us for begin_us, end_us in _unheard(m, faults, next_us))
     needed_us = round((m.terms.lease_s + m.terms.lease_margin_s) * 1e6) - 2 * m.margin_us
     return waited_us / 1e6 if waited_us < needed_us else None
+
+
+def _unheard(m: Matched, faults: list[Fault], until_us: int) -> list[tuple[int, int]]:
+    """From when to when a node can't have been heard, or was only within a heartbeat: that may have been too short."""
+    heartbeat_us = round(m.terms.heartbeat_s * 1e6)
+    found: list[tuple[int, int]] = []
+    for fault in sorted(faults, key=lambda fault: fault.begin_us):
+        end_us = until_us if fault.end_us is None else min(fault.end_us, until_us)
+        if found and fault.begin_us - found[-1][1] <= heartbeat_us:
+            found[-1] = found[-1][0], max(end_us, found[-1][1])
+        else:
+            found.append((fault.begin_us - heartbeat_us, end_us))
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from heapq import heappop, heappush
 from itertools import pairwise
@@ -18,6 +18,8 @@ SILENT = frozenset({FaultKind.KILL, FaultKind.STOP})
 SLOW = frozenset({FaultKind.STOP, FaultKind.NETWORK, FaultKind.PARTITION, FaultKind.PEER, FaultKind.DISK})
 # From when a node counts as lost until that is told: 10 s of silence are noticed within 11 s.
 NOTICE_S = 1.0
+LOST = "node.lost"
+THERE_OR_LOST = frozenset({LOST, "node.online"})
 IN_SERVICE = frozenset({"node.online", "node.released"})
 # Late starts that are looked into; they are rare where all is well.
 MOST_LATE = 10_000
@@ -37,10 +39,10 @@ def _noticed(m: Matched, report: Report) -> None:
     if m.trouble.has(FaultKind.CLOCK):
         report.note("a clock was set: how soon losses were noticed is not judged")
         return
-    lost: dict[str, list[int]] = {}
+    lives: dict[str, list[NodeEvent]] = {}
     for event in m.final.node_events:
-        if event.kind == "node.lost":
-            lost.setdefault(event.node_id, []).append(event.at_us)
+        if event.kind in THERE_OR_LOST:
+            lives.setdefault(event.node_id, []).append(event)
     within_us = round((m.terms.lost_s + NOTICE_S) * 1e6)
     seen = {event.node_id for event in m.final.node_events}
     for fault in m.trouble.faults:
@@ -53,8 +55,12 @@ def _noticed(m: Matched, report: Report) -> None:
             # It was back before it was due, or nobody was there to notice.
             continue
         report.look("C8")
-        early_us = fault.begin_us - m.margin_us
-        if not any(early_us <= at_us <= due_us for at_us in lost.get(node_id, ())):
+        life = lives.get(node_id, [])
+        first = bisect_left(life, fault.begin_us - m.margin_us, key=lambda event: event.at_us)
+        since = [event.kind for event in life[first:] if event.at_us <= due_us]
+        # It may be lost already, from what was done to it before, and not have been heard since.
+        is_lost = not since and first > 0 and life[first - 1].kind == LOST
+        if LOST not in since and not is_lost:
             said = f"it was gone, and not told to be lost within {within_us / 1e6:.1f} s"
             report.found("C8", Verdict.UNNOTICED, f"node {node_id}", said, begin_us=fault.begin_us)
 

@@ -729,6 +729,43 @@ def test_what_is_done_to_the_successor_of_a_node_that_its_own_job_ended_makes_no
     assert "C10 early" in report.counts, report.text()
 
 
+def _stopped_twice(model: Model, gap_us: int) -> int:
+    """Node n3 goes on for a moment, and is stopped again; when that begins."""
+    model.faults[:] = [fault for fault in model.faults if fault.target != "node:n3"]
+    again_us = STOPPED[0] + 20 * S
+    for begin_us, end_us in ((STOPPED[0], again_us - gap_us), (again_us, STOPPED[1])):
+        model.faults.append(Fault(fault=FaultKind.STOP, target="node:n3", begin_us=begin_us, end_us=end_us))
+    return again_us
+
+
+def test_a_node_that_is_stopped_twice_may_be_lost_for_the_first_time_and_its_attempts_run_again_in_the_second() -> None:
+    model = Model(9)
+    again_us = _stopped_twice(model, gap_us=10_000)
+    run = model.run_of(model.one["stale"])
+    run.start_us = again_us + S
+    run.start_ns = ns(run.start_us)
+    report = check(model.evidence(), model.final)
+    assert report.ok, report.text()
+
+    # It was heard in between: what it lost it had to be told anew.
+    model.final.node_events.append(f.NodeEvent("node.online", "n3", again_us + 1000))
+    report = check(model.evidence(), model.final)
+    assert report.counts == {"C8 unnoticed": 1}, report.text()
+
+
+def test_a_lease_that_did_not_run_out_in_the_first_silence_has_to_in_the_second() -> None:
+    model = Model(9)
+    model.faults[:] = [fault for fault in model.faults if fault.target != "node:n3"]
+    second_us = STOPPED[0] + 12 * S
+    for begin_us, end_us in ((STOPPED[0], STOPPED[0] + 2 * S), (second_us, STOPPED[1])):
+        model.faults.append(Fault(fault=FaultKind.STOP, target="node:n3", begin_us=begin_us, end_us=end_us))
+    run = model.run_of(model.one["stale"])
+    run.start_us = second_us + 5 * S
+    run.start_ns = ns(run.start_us)
+    report = check(model.evidence(), model.final)
+    assert "C10 early" in report.counts, report.text()
+
+
 def test_a_run_that_was_not_waited_for_may_leave_things_open() -> None:
     model = Model(9)
     model.row(T0 + 60 * S)
