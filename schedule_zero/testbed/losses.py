@@ -8,7 +8,7 @@ node that was taken for dead.
 from __future__ import annotations
 
 from schedule_zero.testbed.history import SERVER, Fault, FaultKind
-from schedule_zero.testbed.matching import DEADLY, Matched, node
+from schedule_zero.testbed.matching import DEADLY, ONLINE, Matched, node
 
 # Faults of the server in which it is away, and comes back to attempts that still run.
 OUTAGES = frozenset({FaultKind.KILL, FaultKind.STOP, FaultKind.DRAIN})
@@ -66,13 +66,24 @@ def too_soon(m: Matched, node_id: str | None, from_us: int, next_us: int) -> flo
     faults = [fault for fault in m.trouble.touching(from_us, next_us, node(node_id)) if fault.fault in SILENT]
     silences = [fault for fault in faults if fault.end_us is None or fault.end_us > next_us]
     # It may have been replaced before; what is done to its successor is another matter.
-    replaced = any(fault.fault is FaultKind.KILL and fault not in silences for fault in faults)
+    replaced = any(_replaced(m, node_id, fault, next_us) for fault in faults if fault.fault is FaultKind.KILL)
     if not silences or replaced or _by_itself(m, node_id, from_us, min(fault.begin_us for fault in silences)):
         return None
     # (The lease may have run out in a silence before this one.)
     waited_us = max(end_us - begin_us for begin_us, end_us in _unheard(m, faults, next_us))
     needed_us = round((m.terms.lease_s + m.terms.lease_margin_s) * 1e6) - 2 * m.margin_us
     return waited_us / 1e6 if waited_us < needed_us else None
+
+
+def _replaced(m: Matched, node_id: str | None, kill: Fault, by_us: int) -> bool:
+    """Whether the next process of a node that was killed was there by then: by the server's word, or that of the run.
+
+    (The run may have noticed later than the server.)
+    """
+    if kill.end_us is not None and kill.end_us <= by_us:
+        return True
+    since_us = kill.begin_us + m.margin_us
+    return any(event.kind == ONLINE and since_us < event.at_us <= by_us for event in m.lives.get(node_id or "", ()))
 
 
 def _unheard(m: Matched, faults: list[Fault], until_us: int) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from schedule_zero.rules.options import EffectiveOptions, options_of
-from schedule_zero.testbed.final import AttemptRow, FinalStore, Row
+from schedule_zero.testbed.final import AttemptRow, FinalStore, NodeEvent, Row
 from schedule_zero.testbed.history import (
     EVERYWHERE,
     SERVER,
@@ -59,6 +59,9 @@ class Trouble:
 
     def has(self, kind: FaultKind) -> bool:
         return any(fault.fault is kind for fault in self.faults)
+
+
+ONLINE, LOST = "node.online", "node.lost"
 
 
 class Matched:
@@ -120,6 +123,15 @@ class Matched:
         seen_us += [fire.decided_us for fire in self.final.fires]
         seen_us += [row.stored_us for row in self.final.executions if row.stored_us is not None]
         return max(seen_us, default=0)
+
+    @cached_property
+    def lives(self) -> dict[str, list[NodeEvent]]:
+        """What the server told of each node: that it was there, that it was lost."""
+        found: dict[str, list[NodeEvent]] = {}
+        for event in self.final.node_events:
+            if event.kind in (ONLINE, LOST):
+                found.setdefault(event.node_id, []).append(event)
+        return found
 
     @cached_property
     def by_node(self) -> dict[str, list[Run]]:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from schedule_zero.job_options import Isolation
 from schedule_zero.testbed.final import NodeEvent
 from schedule_zero.testbed.history import SERVER, Fault, FaultKind, Op, Phase
-from schedule_zero.testbed.matching import Matched, Run, node
+from schedule_zero.testbed.matching import LOST, ONLINE, Matched, Run, node
 from schedule_zero.testbed.requests import of_op, told
 from schedule_zero.testbed.verdicts import Report, Verdict
 
@@ -18,9 +18,7 @@ SILENT = frozenset({FaultKind.KILL, FaultKind.STOP})
 SLOW = frozenset({FaultKind.STOP, FaultKind.NETWORK, FaultKind.PARTITION, FaultKind.PEER, FaultKind.DISK})
 # From when a node counts as lost until that is told: 10 s of silence are noticed within 11 s.
 NOTICE_S = 1.0
-LOST = "node.lost"
-THERE_OR_LOST = frozenset({LOST, "node.online"})
-IN_SERVICE = frozenset({"node.online", "node.released"})
+IN_SERVICE = frozenset({ONLINE, "node.released"})
 # Late starts that are looked into; they are rare where all is well.
 MOST_LATE = 10_000
 
@@ -39,10 +37,6 @@ def _noticed(m: Matched, report: Report) -> None:
     if m.trouble.has(FaultKind.CLOCK):
         report.note("a clock was set: how soon losses were noticed is not judged")
         return
-    lives: dict[str, list[NodeEvent]] = {}
-    for event in m.final.node_events:
-        if event.kind in THERE_OR_LOST:
-            lives.setdefault(event.node_id, []).append(event)
     within_us = round((m.terms.lost_s + NOTICE_S) * 1e6)
     seen = {event.node_id for event in m.final.node_events}
     for fault in m.trouble.faults:
@@ -55,7 +49,7 @@ def _noticed(m: Matched, report: Report) -> None:
             # It was back before it was due, or nobody was there to notice.
             continue
         report.look("C8")
-        life = lives.get(node_id, [])
+        life = m.lives.get(node_id, [])
         first = bisect_left(life, fault.begin_us - m.margin_us, key=lambda event: event.at_us)
         since = [event.kind for event in life[first:] if event.at_us <= due_us]
         # It may be lost already, from what was done to it before, and not have been heard since.

@@ -729,6 +729,21 @@ def test_what_is_done_to_the_successor_of_a_node_that_its_own_job_ended_makes_no
     assert "C10 early" in report.counts, report.text()
 
 
+def test_a_successor_is_there_when_the_server_says_so_even_if_the_run_noticed_later() -> None:
+    model = Model(9)
+    lost = model.run_of(model.one["lost"])
+    lost.start_us = KILLED[0] + 3 * S
+    lost.start_ns = ns(lost.start_us)
+    report = check(model.evidence(), model.final)
+    assert report.counts == {"C10 early": 1}, report.text()
+
+    model.final.node_events.append(f.NodeEvent("node.lost", "n2", KILLED[0] + 2 * S))
+    model.final.node_events.append(f.NodeEvent("node.online", "n2", KILLED[0] + 2 * S))
+    model.final.node_events.sort(key=lambda event: event.at_us)
+    report = check(model.evidence(), model.final)
+    assert report.ok, report.text()
+
+
 def _stopped_twice(model: Model, gap_us: int) -> int:
     """Node n3 goes on for a moment, and is stopped again; when that begins."""
     model.faults[:] = [fault for fault in model.faults if fault.target != "node:n3"]
