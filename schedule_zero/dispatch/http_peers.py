@@ -108,6 +108,9 @@ class HttpPeers:
 
         Raises DuplicateNode (the id is in use), Denied, Unavailable and its kinds (try again).
         """
+        if ask.leaving and not ask.running and not self._knows(ask.hello.node_id):
+            # It has left: to say so again makes it no node that is there. (It may end before it has our answer.)
+            return Given(items=[], cancel=[], draining=False, drain_s=None, waited_s=0.0)
         bot = self._bot(ask.hello.node_id)
         async with bot.hello:
             if not self._is_joined(bot, ask.hello):
@@ -215,6 +218,11 @@ class HttpPeers:
             bot = Bot(node_id, self._prefix + node_id.encode(), self._clock.mono_s())
             self._bots[node_id] = self.peers[bot.peer] = bot
         return bot
+
+    def _knows(self, node_id: str) -> bool:
+        """Whether this bot is there, or has something in hand."""
+        node = self._core.nodes.get(node_id)
+        return node is not None and (node.session is not None or bool(node.attempts))
 
     def _is_joined(self, bot: Bot, hello: m.Hello) -> bool:
         session = self._core.sessions.get(bot.peer)

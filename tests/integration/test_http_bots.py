@@ -541,6 +541,22 @@ async def test_a_bot_that_leaves_gets_nothing_more_and_is_offline_once_it_holds_
     assert node(server).state == "online"
 
 
+async def test_a_bot_that_has_left_and_says_so_again_is_not_taken_for_one_that_is_there(bot, server, monkeypatch):
+    """It may end before it has the answer: what a claim had begun until then nobody would end."""
+    await bot.claim(0)
+    await bot.ask(leaving=True)
+    assert node(server).state == "offline"
+
+    async def join(*_) -> None:
+        raise AssertionError("it is taken for one that comes")
+
+    monkeypatch.setattr(http_peers.HttpPeers, "_join", join)
+    answer = (await bot.ask(leaving=True)).json()
+
+    assert (answer["jobs"], answer["cancel"], answer["drain"]) == ([], [], False)
+    assert node(server).state == "offline"
+
+
 async def test_an_idle_bot_is_signed_off_after_a_while_and_is_never_lost(tmp_path, monkeypatch):
     monkeypatch.setattr(http_peers, "IDLE_S", 1.5)
     async with quick_server(tmp_path) as (server, api):

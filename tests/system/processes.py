@@ -1,164 +1,30 @@
-"""Real server and node processes for tests: started from their commands, known by pid, killed at will."""
+"""The test bed's server and node processes, with what tests want of them besides."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from schedule_zero.testbed.history import FaultKind, FaultLog
+from schedule_zero.testbed import processes
+from schedule_zero.testbed.processes import BIN, NodeProcess, Process
 from tests.support import eventually_sync
 
+__all__ = ["BIN", "ROOT", "NodeProcess", "Process", "ServerProcess"]
+
 ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
-_FAULTS = {
-    signal.SIGKILL: FaultKind.KILL,
-    signal.SIGSTOP: FaultKind.STOP,
-    signal.SIGTERM: FaultKind.DRAIN,
-}
 
 
-class Process:
-    """One child in its own process group, its output in a file that a failing test can show."""
-
-    # Where what is done to it is noted, and as what.
-    faults: FaultLog | None = None
-    target = ""
-
-    def __init__(self, command: list[str], log: Path, env: dict[str, str] | None = None) -> None:
-        self.log = log
-        with log.open("ab") as output:
-            self.popen = subprocess.Popen(
-                command,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=log.parent,
-                env={**os.environ, **(env or {})},
-                start_new_session=True,
-            )
-
-    @property
-    def pid(self) -> int:
-        return self.popen.pid
-
-    def alive(self) -> bool:
-        return self.popen.poll() is None
-
-    def signal(self, number: int) -> None:
-        if number in _FAULTS and self.faults is not None:
-            self.faults.begin(_FAULTS[number], self.target)
-        self.popen.send_signal(number)
-        if number == signal.SIGCONT and self.faults is not None:
-            self.faults.works_again(self.target)
-
-    def was_killed(self) -> None:
-        """Note that somebody else killed it (a tracer, at a system call)."""
-        if self.faults is not None:
-            self.faults.begin(FaultKind.KILL, self.target)
-
-    def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
-        if self.alive():
-            self.signal(signal.SIGKILL)
-        self.popen.wait(10)
-
-    def terminate(self, within_s: float = 30) -> int:
-        """SIGTERM, and the exit code."""
-        if self.alive():
-            self.signal(signal.SIGTERM)
-        return self.popen.wait(within_s)
-
-    def output(self) -> str:
-        return self.log.read_text(errors="replace")
-
-
-class ServerProcess(Process):
-    """``schedule-zero-server`` with its state in ``state_dir``; ports stay the same over restarts.
-
-    ``under`` is the command that runs it and becomes it (a tracer that leaves the process id to it).
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        http_port: int = 0,
-        zmq_port: int = 0,
-        env: dict[str, str] | None = None,
-        under: Sequence[str] = (),
-    ) -> None:
-        self.state_dir = folder / "state"
-        self.server_json.unlink(missing_ok=True)
-        super().__init__(
-            [
-                *under, str(BIN / "schedule-zero-server"),
-                "--state-dir", str(self.state_dir),
-                "--http", f"127.0.0.1:{http_port}",
-                "--zmq", f"127.0.0.1:{zmq_port}",
-            ],
-            folder / "server.log",
-            env,
-        )  # fmt: skip
-
-    @property
-    def server_json(self) -> Path:
-        return self.state_dir / "server.json"
+class ServerProcess(processes.ServerProcess):
+    """With a wait, and a client."""
 
     def wait_ready(self) -> dict[str, Any]:
         """Its addresses, once it answers."""
-
-        def ready() -> dict[str, Any] | None:
-            assert self.alive(), f"the server ended with {self.popen.returncode}:\n{self.output()[-4000:]}"
-            try:
-                document: dict[str, Any] = json.loads(self.server_json.read_bytes())
-            except (FileNotFoundError, ValueError):
-                return None
-            return document if document["pid"] == self.pid else None
-
-        self.addresses = eventually_sync(ready, within_s=20)
+        eventually_sync(self.ready, within_s=20)
         return self.addresses
 
     def client(self) -> httpx.Client:
-        token = (self.state_dir / "admin.token").read_text().strip()
-        return httpx.Client(base_url=self.addresses["http"], headers={"Authorization": f"Bearer {token}"}, timeout=60)
-
-    @property
-    def ports(self) -> dict[str, int]:
-        return {
-            "http_port": int(self.addresses["http"].rpartition(":")[2]),
-            "zmq_port": int(self.addresses["zmq"].rpartition(":")[2]),
-        }
-
-
-class NodeProcess(Process):
-    """``schedule-zero-handler`` with the given targets."""
-
-    def __init__(
-        self,
-        folder: Path,
-        server: str,
-        *targets: str,
-        node_id: str = "n1",
-        slots: int = 4,
-        env: dict[str, str] | None = None,
-        under: Sequence[str] = (),
-    ) -> None:
-        super().__init__(
-            [
-                *under, str(BIN / "schedule-zero-handler"),
-                *targets,
-                "--server", server,
-                "--node-id", node_id,
-                "--slots", str(slots),
-                "--state-dir", str(folder / "nodes"),
-            ],
-            folder / f"{node_id}.log",
-            env,
-        )  # fmt: skip
+        return httpx.Client(
+            base_url=self.addresses["http"], headers={"Authorization": f"Bearer {self.token}"}, timeout=60
+        )
