@@ -8,6 +8,7 @@ from statistics import fmean
 
 from schedule_zero.clock import to_us
 from schedule_zero.testbed.job_ledger import entered
+from schedule_zero.testbed.judging import begun_early, steps_of
 from schedule_zero.testbed.scenario import Ground, Scenario, ScenarioParams, Seen, client, gone_or_quiet, now_us
 
 SCHEDULE = "adaptive_interval.job"
@@ -103,13 +104,7 @@ class AdaptiveInterval(Scenario):
     def judge(cls, ground: Ground, seen: Seen) -> None:
         params: AdaptiveInterval.Params = ground.params
         runs = seen.runs
-        steps = [int(run.action.rpartition(".")[2]) for run in runs]
-        seen.hold(
-            "each_step_once",
-            steps == list(range(1, params.steps + 1)),
-            f"expected the steps 1 to {params.steps}, they were {steps}",
-            of=params.steps,
-        )
+        steps = steps_of(seen, params.steps)
         seen.hold_each(
             "never_overlaps",
             (
@@ -137,9 +132,7 @@ class AdaptiveInterval(Scenario):
                 -WRITES_S <= more_s <= request_s + WRITES_S,
                 f"step {step} was due {wanted_s + more_s:.3f} s after the run before; {wanted_s:.3f} s are right",
             )
-        early = [run for run in runs if run.nominal_us is not None and run.start_us < run.nominal_us]
-        named = (f"{run.execution_id} began at {run.start_us}, due {run.nominal_us}" for run in early)
-        seen.hold_each("never_early", named, of=len(runs))
+        seen.hold_each("never_early", begun_early(runs), of=len(runs))
         seen.hold("nothing_left", not seen.left, f"there is still {', '.join(seen.left)}")
         seen.measure("steps", len(runs))
         seen.measure("interval_mean_s", fmean(intervals_s or [0.0]))

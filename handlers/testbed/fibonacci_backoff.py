@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from schedule_zero.clock import rfc3339
 from schedule_zero.testbed.job_ledger import entered
+from schedule_zero.testbed.judging import begun_early, steps_of
 from schedule_zero.testbed.scenario import Ground, Scenario, ScenarioParams, Seen, client, gone_or_quiet, now_us
 
 SCHEDULE = "fibonacci_backoff.job"
@@ -104,13 +105,7 @@ class FibonacciBackoff(Scenario):
     def judge(cls, ground: Ground, seen: Seen) -> None:
         params: FibonacciBackoff.Params = ground.params
         runs = seen.runs
-        steps = [int(run.action.rpartition(".")[2]) for run in runs]
-        seen.hold(
-            "each_step_once",
-            steps == list(range(1, params.steps + 1)),
-            f"expected the steps 1 to {params.steps}, they were {steps}",
-            of=params.steps,
-        )
+        steps = steps_of(seen, params.steps)
         failures, streaks, delays_s = 0, [0], []
         for step, (run, after) in zip(steps[1:], pairwise(runs), strict=True):
             failures = failures + 1 if run.outcome == "error" else 0
@@ -125,11 +120,7 @@ class FibonacciBackoff(Scenario):
                 f"step {step} was due at {after.nominal_us}; {delay:g} s after {failures} failures, said between "
                 f"{run.start_us} and {run.end_us}, are right",
             )
-        early = [run for run in runs if run.nominal_us is not None and run.start_us < run.nominal_us]
-        seen.hold_each(
-            "never_early", (f"{run.execution_id} began at {run.start_us}, due {run.nominal_us}" for run in early),
-            of=len(runs),
-        )  # fmt: skip
+        seen.hold_each("never_early", begun_early(runs), of=len(runs))
         for run in runs:
             told = seen.executions.get(run.execution_id)
             right = "failed" if run.outcome == "error" else "completed"

@@ -43,7 +43,7 @@ class FastClock:
         # From which second of the machine's on it goes fast; None: it does not yet.
         self._fast_from_s = self._began_s if held is None else None
         words = [repr(self._began_s), str(self._began_us), repr(speedup), *([] if held is None else [str(held)])]
-        self.env = {"PYTHONPATH": str(SITE), "SOAK_CLOCK": " ".join(words)}
+        self.env = {"PYTHONPATH": str(SITE), "TESTBED_CLOCK": " ".join(words)}
 
     def go(self) -> None:
         """From now on it is fast, for everybody who has it. (Once: again does nothing.)"""

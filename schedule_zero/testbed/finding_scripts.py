@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from schedule_zero.testbed.guard import Guard
 from schedule_zero.testbed.record import Finding, Verdict
 
 FOLDER = Path(__file__).with_name("findings")
@@ -65,10 +66,11 @@ class FindingScripts:
     async def run(self, paths: list[Path], found: Callable[[Finding], None]) -> None:
         """Tells each as it is found, several at a time. (What was told stays told if this is cancelled.)"""
         room = asyncio.Semaphore(AT_ONCE)
+        guard = Guard()
 
         async def one(path: Path) -> None:
             async with room:
-                found(await self._one(path))
+                found(await self._one(path, guard))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -76,6 +78,7 @@ class FindingScripts:
                     group.create_task(one(path), name=path.stem)
         finally:
             self.kill()
+            guard.close()
 
     def kill(self) -> None:
         """At once, with what they have forked."""
@@ -83,13 +86,14 @@ class FindingScripts:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
-    async def _one(self, path: Path) -> Finding:
+    async def _one(self, path: Path, guard: Guard) -> Finding:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         process = await asyncio.create_subprocess_exec(
             sys.executable, str(path), stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, start_new_session=True
         )
         self._processes.add(process)
+        guard.watch(process.pid)
         try:
             async with asyncio.timeout(self._limit_s):
                 output, _ = await process.communicate()

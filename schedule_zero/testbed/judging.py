@@ -9,6 +9,7 @@ from typing import Any
 
 from schedule_zero.clock import to_us
 from schedule_zero.testbed.history import SERVER, Run
+from schedule_zero.testbed.scenario import Seen
 
 # So long after a process is back it may still be out of breath.
 AFTERMATH_US = 3_000_000
@@ -26,6 +27,24 @@ def ill_accounted(rows: Iterable[Any], *, start_us: int, until_us: int, interval
     for at in sorted({*due, *count}):
         if count[at] != 1 or at < 0 or at != int(at):
             yield f"fire {at:g} (from 0) has {count[at]} rows"
+
+
+def steps_of(seen: Seen, count: int) -> list[int]:
+    """Of a job that schedules its own next step, whose number ends its action: in the order in which they began.
+
+    Holds ``each_step_once``: they are 1 to ``count``.
+    """
+    steps = [int(run.action.rpartition(".")[2]) for run in seen.runs]
+    said = f"expected the steps 1 to {count}, they were {steps}"
+    seen.hold("each_step_once", steps == list(range(1, count + 1)), said, of=count)
+    return steps
+
+
+def begun_early(runs: Iterable[Run]) -> Iterator[str]:
+    """Each run that began before it was due."""
+    for run in runs:
+        if run.nominal_us is not None and run.start_us < run.nominal_us:
+            yield f"{run.execution_id} began at {run.start_us}, due {run.nominal_us}"
 
 
 def harmed(run: Run, until_us: int, harm: Harm) -> bool:

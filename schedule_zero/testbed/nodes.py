@@ -10,11 +10,11 @@ from itertools import pairwise
 from schedule_zero.job_options import Isolation
 from schedule_zero.testbed.final import NodeEvent
 from schedule_zero.testbed.history import SERVER, Fault, FaultKind, Op, Phase
+from schedule_zero.testbed.losses import SILENT
 from schedule_zero.testbed.matching import LOST, ONLINE, Matched, Run, node
 from schedule_zero.testbed.requests import of_op, told
 from schedule_zero.testbed.verdicts import Report, Verdict
 
-SILENT = frozenset({FaultKind.KILL, FaultKind.STOP})
 SLOW = frozenset({FaultKind.STOP, FaultKind.NETWORK, FaultKind.PARTITION, FaultKind.PEER, FaultKind.DISK})
 # From when a node counts as lost until that is told: 10 s of silence are noticed within 11 s.
 NOTICE_S = 1.0

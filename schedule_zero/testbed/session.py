@@ -89,14 +89,13 @@ class Session:
         self._scripts = FindingScripts()
         self._running: Installation | None = None
         self._work: asyncio.Task[None] | None = None
-        self._report: RunReport | None = None
 
     async def run(self) -> RunReport:
         """All scenarios. ScheduleZeroError: the subject is not here, the server that was named does not answer."""
         names, notes = subjects(self.plan)
         _write_plan(self.plan, self.folder)
         began_us, began_s = self._clock.wall_us(), self._clock.mono_s()
-        self._report = report = report_of(
+        report = report_of(
             [],
             began=from_us(began_us),
             seconds=0.0,

@@ -18,9 +18,10 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "explanation" / "apscheduler-findings.md"
-SCRIPTS = sorted((ROOT / "schedule_zero" / "testbed" / "findings").glob("*.py"))
+from schedule_zero.testbed.finding_scripts import judged, scripts
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "apscheduler-findings.md"
+SCRIPTS = scripts(quick=False)
 # They sleep more than they work.
 AT_ONCE = 4
 LIMIT_S = 30
@@ -56,7 +57,8 @@ def run_all() -> dict[str, Found]:
         script, output = running.pop(pid)
         with output:
             output.seek(0)
-            found[script.stem] = _judged(os.waitstatus_to_exitcode(status), output.read())
+            finding = judged(script, os.waitstatus_to_exitcode(status), output.read())
+        found[script.stem] = Found(finding.verdict.value, finding.expected, finding.seen)
     return found
 
 
@@ -73,13 +75,6 @@ def _become(script: Path, output: int) -> None:
     finally:
         sys.stdout.flush()
         os._exit(code)
-
-
-def _judged(code: int, output: str) -> Found:
-    lines = re.fullmatch(r"expected: (.+)\nseen: (.+)\n", output)
-    if lines is None or code not in (0, 1):
-        return Found("failed", "", f"exit code {code}, {output!r}")
-    return Found("confirmed" if code else "refuted", *lines.groups())
 
 
 def said(page: str) -> dict[str, Found]:

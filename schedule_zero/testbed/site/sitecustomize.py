@@ -1,6 +1,6 @@
 """Python runs this at the start of each process that has this folder in PYTHONPATH: its wall clock goes fast.
 
-``SOAK_CLOCK`` has three numbers: at which second of CLOCK_BOOTTIME the clock showed which microsecond, and how many
+``TESTBED_CLOCK`` has three numbers: at which second of CLOCK_BOOTTIME the clock showed which microsecond, and how many
 times as fast it goes. Where a file is named after them, it goes as the machine's does until that is there, and fast
 from the second on that stands in it. Replaced is what the product and APScheduler's loop ask for the time; see
 testbed/fast_clock.py.
@@ -50,6 +50,6 @@ def install(began_s: float, began_us: int, speedup: float, held: str | None = No
         clock_steps.LEAST_US = sys.maxsize
 
 
-if "SOAK_CLOCK" in os.environ:
-    _began_s, _began_us, _speedup, *_held = os.environ["SOAK_CLOCK"].split(maxsplit=3)
+if "TESTBED_CLOCK" in os.environ:
+    _began_s, _began_us, _speedup, *_held = os.environ["TESTBED_CLOCK"].split(maxsplit=3)
     install(float(_began_s), int(_began_us), float(_speedup), *_held)
