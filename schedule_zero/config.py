@@ -31,6 +31,8 @@ class HttpConfig(_Section, frozen=True):
     max_body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 16 << 20
     max_depth: Annotated[int, Meta(ge=4, le=256)] = 64
     max_wait_s: Seconds = 300.0
+    # How long a browser stays signed in, at most; a day without a request ends it as well.
+    session_s: Seconds = 604_800.0
 
 
 class ZmqConfig(_Section, frozen=True):

@@ -99,6 +99,12 @@ class CrossOrigin(Forbidden):
     code = "cross_origin"
 
 
+class NotOurForm(Forbidden):
+    """The form is not one that this session was given: reload the page and try again."""
+
+    code = "not_our_form"
+
+
 class NotFound(ScheduleZeroError):
     """There is no such thing."""
 

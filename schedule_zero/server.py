@@ -35,6 +35,7 @@ from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import ConfigError, StoreUnavailable
 from schedule_zero.model import ServerRun
 from schedule_zero.ops.events import EventHub
+from schedule_zero.ops.hints import Hints
 from schedule_zero.ops.registry_file import RegistryEntry, RegistryFile
 from schedule_zero.ops.retention import EVERY_S as RETENTION_S
 from schedule_zero.ops.retention import Retention
@@ -57,6 +58,7 @@ from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
 from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedules import ScheduleService
+from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.system import SystemService
 from schedule_zero.service.versions import VersionService
 from schedule_zero.state_dir import REGISTRY, SERVER_JSON, write_private
@@ -78,6 +80,8 @@ LIFE_S = 10.0
 SWEEP_S = 3600.0
 # How often it is seen to whether an audit of all schedules is due.
 AUDIT_LOOK_S = 60.0
+# How often browsers' sessions that are over are forgotten.
+SESSIONS_S = 600.0
 # How old the number of dead letters in the metrics may be.
 LETTERS_S = 5.0
 
@@ -106,6 +110,8 @@ class Server:
         self.store = Store.open(config.store, state_dir, clock=clock)
         self.hub = EventHub()
         self.store.on_commit(self.hub.publish)
+        self.hints = Hints(lambda: self.dispatcher.stats.dispatched)
+        self.store.on_commit(self.hints.publish)
         self.supervisor = Supervisor(clock)
         self.curve = CurveKeys(store=self.store, state_dir=state_dir, config=config.zmq, clock=clock)
         self.dispatcher = Dispatcher(
@@ -173,10 +179,12 @@ class Server:
                 changed=self._calendar_changed,
             ),
             access=access,
+            sessions=SessionService(store=self.store, access=access, clock=clock, lifetime_s=config.http.session_s),
             system=SystemService(
                 store=self.store,
                 dispatcher=self.dispatcher,
                 hub=self.hub,
+                hints=self.hints,
                 supervisor=self.supervisor,
                 clock=clock,
                 config=config,
@@ -202,8 +210,9 @@ class Server:
     async def start(self) -> Addresses:
         """Bind, load, and start every loop; returns once the server answers."""
         # Where the journal stands: an event stream that comes back after a restart is measured by it.
-        self.hub.last_seq = await self.store.read(store_events.latest_seq)
+        self.hub.last_seq = self.hints.last_seq = await self.store.read(store_events.latest_seq)
         await self.service.access.start(self.state_dir)
+        await self.service.sessions.start()
         await self.dispatcher.start()
         # Before the loops: a port that is taken is said at once, and nothing was begun.
         port = self.http.listen()
@@ -327,6 +336,7 @@ class Server:
                 every_s=min(AUDIT_LOOK_S, self.config.audit.every_s),
                 run_once=self.audit_rounds.run_if_due,
             ),
+            Chore(name="sessions", every_s=SESSIONS_S, run_once=self.service.sessions.prune),
             Chore(name="results", every_s=SWEEP_S, run_once=partial(until_done, sweep_results)),
             Chore(name="life", every_s=LIFE_S, run_once=self._seen),
             Chore(name="retention", every_s=RETENTION_S, run_once=self.retention.run_once),

@@ -22,6 +22,7 @@ from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
 from schedule_zero.service.schedules import ScheduleService
+from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.specs import (
     ExecutionView,
     IdemKey,
@@ -68,4 +69,5 @@ class Service(Struct, frozen=True, kw_only=True):
     foresight: ForesightService
     calendars: CalendarService
     access: AccessService
+    sessions: SessionService
     system: SystemService

@@ -68,12 +68,17 @@ class AccessService:
             raise Unauthenticated("the token has expired")
         return principal
 
+    def principal(self, token_id: str) -> Principal | None:
+        """The principal of a token that is good now, by its id: what a browser's session hangs on."""
+        principal = next((one for one in self._principals.values() if one.token_id == token_id), None)
+        return principal if principal is not None and self._in_time(principal) else None
+
     def _in_time(self, principal: Principal) -> bool:
         return principal.expires_us is None or self._clock.wall_us() < principal.expires_us
 
     def is_living(self, principal: Principal) -> bool:
         """Whether who was let in would be let in now: a long poll may outlive its token."""
-        return self._in_time(principal) and any(one.token_id == principal.token_id for one in self._principals.values())
+        return self.principal(principal.token_id) is not None
 
     async def create_token(
         self,

@@ -14,6 +14,7 @@ from schedule_zero.dispatch.dispatcher import Dispatcher, NodeView
 from schedule_zero.dispatch.registry import HandlerView
 from schedule_zero.model import Event, NodeOperation, OperationKind
 from schedule_zero.ops.events import EventHub
+from schedule_zero.ops.hints import Hints
 from schedule_zero.ops.supervise import Supervisor
 from schedule_zero.service.specs import Principal
 from schedule_zero.store import Store
@@ -31,6 +32,7 @@ class SystemService:
         store: Store,
         dispatcher: Dispatcher,
         hub: EventHub,
+        hints: Hints,
         supervisor: Supervisor,
         clock: Clock,
         config: ServerConfig,
@@ -44,6 +46,7 @@ class SystemService:
         self._started_us = clock.wall_us()
         self._started_s = clock.mono_s()
         self.hub = hub
+        self.hints = hints
         self.metrics = render_metrics
         # Set while the server stops: not ready any more, although it still answers.
         self.draining = False

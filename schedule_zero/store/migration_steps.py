@@ -184,6 +184,18 @@ def progress_is_kept(conn: Connection) -> None:
     )
 
 
+def browser_sessions(conn: Connection) -> None:
+    """12 → 13: browsers that have signed in."""
+    _run(
+        conn,
+        """CREATE TABLE browser_sessions (
+            id {name} NOT NULL, hash TEXT NOT NULL, before_hash TEXT, xsrf TEXT NOT NULL, token_id {name} NOT NULL,
+            role TEXT NOT NULL, created_us BIGINT NOT NULL, rotated_us BIGINT NOT NULL, seen_us BIGINT NOT NULL,
+            expires_us BIGINT NOT NULL, agent TEXT NOT NULL, address TEXT NOT NULL,
+            PRIMARY KEY (id), UNIQUE (hash))""",
+    )
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

@@ -450,6 +450,24 @@ api_tokens = Table(
     Column("revoked_us", BigInteger),
 )
 
+# Browsers that have signed in.
+browser_sessions = Table(
+    "browser_sessions",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("hash", Text, nullable=False, unique=True),
+    Column("before_hash", Text),
+    Column("xsrf", Text, nullable=False),
+    Column("token_id", Name, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("rotated_us", BigInteger, nullable=False),
+    Column("seen_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("address", Text, nullable=False),
+)
+
 node_keys = Table(
     "node_keys",
     metadata,

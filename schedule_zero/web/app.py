@@ -21,11 +21,12 @@ from schedule_zero.clock import Clock, SystemClock
 from schedule_zero.config import ServerConfig
 from schedule_zero.errors import AddressInUse
 from schedule_zero.service import Service
-from schedule_zero.web.api.decode import BodyDecoder, QueryDecoder
-from schedule_zero.web.api.routes import TABLE
+from schedule_zero.web.api.decode import BodyDecoder, FormDecoder, QueryDecoder
 from schedule_zero.web.api.routing import Match, NoBody, RouteTable
 from schedule_zero.web.exchange import Exchange
 from schedule_zero.web.guard import Guard
+from schedule_zero.web.pages import session_cookie
+from schedule_zero.web.routes import TABLE
 
 # A connection is closed when no request came, or its headers aren't complete, in this time.
 IDLE_S = 60.0
@@ -45,6 +46,7 @@ class Prepared(Struct, frozen=True):
 
     query: QueryDecoder
     body: BodyDecoder
+    form: FormDecoder
     body_required: bool
     max_body: int
 
@@ -52,6 +54,7 @@ class Prepared(Struct, frozen=True):
 # Many routes have the same shape, and a process of tests has many servers.
 _query_decoder = cache(QueryDecoder)
 _body_decoder = cache(BodyDecoder)
+_form_decoder = cache(FormDecoder)
 
 
 class HttpStats(Struct):
@@ -73,12 +76,14 @@ class Api(HTTPServerConnectionDelegate):
             host=config.http.host,
             allowed_hosts=config.http.allowed_hosts,
             authenticate=service.access.authenticate,
+            session=service.sessions.find,
         )
         limit = config.http.max_body_bytes
         self.prepared = {
             (route.method, route.path): Prepared(
                 query=_query_decoder(route.query),
-                body=_body_decoder(route.body or NoBody, config.http.max_depth),
+                body=_body_decoder(NoBody if route.page else route.body or NoBody, config.http.max_depth),
+                form=_form_decoder((route.page and route.body) or NoBody),
                 body_required=route.body is not None and route.body_required,
                 max_body=limit if route.bulk else min(limit, MAX_OBJECT_BYTES),
             )
@@ -188,8 +193,10 @@ class HttpServer:
             sockets = bind_sockets(http.port, http.host, reuse_port=False, backlog=1024)
         except OSError as error:
             raise AddressInUse(f"cannot listen on {http.host}:{http.port}: {error.strerror or error}") from error
+        port = int(sockets[0].getsockname()[1])
+        self._api.guard.cookie = session_cookie.name(port)
         self._server.add_sockets(sockets)
-        return int(sockets[0].getsockname()[1])
+        return port
 
     async def stop(self, deadline_s: float) -> None:
         """Take no new connections, end long polls and event streams, let writes finish, then close what is left."""

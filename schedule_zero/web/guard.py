@@ -1,28 +1,60 @@
-"""Whether a request may come in at all: its Host, its origin, its token. Pure decisions on headers and addresses."""
+"""Whether a request may come in at all: its Host, its origin, its token or session. Decisions on headers and addresses.
+
+Programs show a token. Browsers show the cookie of a session, which the browser adds to whatever a page makes it send; so
+what a session may change, it changes with the word that only our own pages know (``XSRF``).
+"""
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from schedule_zero.errors import BadRequest, CrossOrigin, Forbidden, Misdirected, Unauthenticated
+from msgspec import Struct
+
+from schedule_zero.errors import BadRequest, CrossOrigin, Forbidden, Misdirected, NotOurForm, Unauthenticated
+from schedule_zero.service.sessions import Live
 from schedule_zero.service.specs import Principal
 from schedule_zero.web.api.routing import Access, Route, allowed
 
 MAX_TOKEN = 512
 # What a proxy adds: behind one, every peer looks as if it were on this machine.
 PROXY_HEADERS = ("X-Forwarded-For", "Forwarded", "X-Real-Ip", "Via")
+# The header in which our own pages say the session's word; a form that is sent without JavaScript has it as a field.
+XSRF = "X-Xsrf-Token"
+XSRF_FIELD = "_xsrf"
+
+
+class Caller(Struct, frozen=True):
+    """Who asks: nobody in particular, a program with a token, or a browser with a session."""
+
+    principal: Principal | None = None
+    live: Live | None = None
+
+
+NOBODY = Caller()
 
 
 class Guard:
     """Checks requests before anything of their body is looked at."""
 
-    def __init__(self, *, host: str, allowed_hosts: Sequence[str], authenticate: Callable[[str], Principal]) -> None:
+    # Cookies are shared by all ports of a host, so its name has ours in it, once that is known.
+    cookie = "sz_session"
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        allowed_hosts: Sequence[str],
+        authenticate: Callable[[str], Principal],
+        session: Callable[[str], Live | None],
+    ) -> None:
         self._names = {"localhost", "127.0.0.1", "::1", host.lower(), *(name.lower() for name in allowed_hosts)}
         # Binding to every address gives the server no name.
         self._names -= {"0.0.0.0", "::", ""}
         self._authenticate = authenticate
+        self._session = session
         self._headers_seen: set[str] = set()
 
     def check_host(self, header: str | None, local_address: Callable[[], str]) -> None:
@@ -54,27 +86,63 @@ class Guard:
         if origin is not None and _netloc(origin) != headers.get("Host", "").lower():
             raise CrossOrigin(f"this request comes from a page of {origin[:100]!r}", header="Origin")
 
-    def admit(self, route: Route, headers: Mapping[str, str], remote_address: str) -> Principal | None:
-        """Who asks; None where nobody has to say. Raises Unauthenticated or Forbidden."""
+    def admit(self, route: Route, headers: Mapping[str, str], remote_address: str) -> Caller:
+        """Who asks. Raises Unauthenticated, Forbidden, or NotOurForm.
+
+        A page's form without the header says its word in the body, which is not here yet: ``check_form``.
+        """
         access = route.access
         if access is Access.PUBLIC:
-            return None
+            return NOBODY
+        live: Live | None = None
         header = headers.get("Authorization")
-        if header is None:
-            proxied = any(name in headers for name in PROXY_HEADERS)
-            if access is Access.PROBE and is_loopback(remote_address) and not proxied:
-                return None
-            raise Unauthenticated("expected the header Authorization: Bearer <token>", header="Authorization")
-        scheme, _, token = header.partition(" ")
-        if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
-            raise Unauthenticated("expected the header Authorization: Bearer <token>", header="Authorization")
-        principal = self._authenticate(token.strip())
+        if header is not None:
+            scheme, _, token = header.partition(" ")
+            if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
+                raise Unauthenticated("expected the header Authorization: Bearer <token>", header="Authorization")
+            principal = self._authenticate(token.strip())
+        else:
+            live = self.session(headers)
+            if live is None:
+                proxied = any(name in headers for name in PROXY_HEADERS)
+                if access is Access.PROBE and is_loopback(remote_address) and not proxied:
+                    return NOBODY
+                raise Unauthenticated("expected the header Authorization: Bearer <token>", header="Authorization")
+            principal = live.principal
         if not allowed(principal.role, access):
             raise Forbidden(
-                f"the token {principal.name!r} has the role {principal.role}; this needs "
-                f"{'viewer' if access is Access.PROBE else access}"
+                f"{'the session of' if live else 'the token'} {principal.name!r} has the role {principal.role}; this "
+                f"needs {'viewer' if access is Access.PROBE else access}"
             )
-        return principal
+        if live is not None and route.unsafe and not (route.page and XSRF not in headers):
+            _check_word(live, headers.get(XSRF))
+        return Caller(principal, live)
+
+    def session(self, headers: Mapping[str, str]) -> Live | None:
+        """The session whose cookie the browser shows, if it is good now."""
+        cookie = cookies(headers).get(self.cookie)
+        return None if not cookie or len(cookie) > MAX_TOKEN else self._session(cookie)
+
+
+def check_form(caller: Caller, headers: Mapping[str, str], fields: Mapping[str, str]) -> None:
+    """Refuse a form of a session that does not say its word. Raises NotOurForm."""
+    if caller.live is not None and XSRF not in headers:
+        _check_word(caller.live, fields.get(XSRF_FIELD))
+
+
+def _check_word(live: Live, word: str | None) -> None:
+    if word is None or not hmac.compare_digest(word.encode(), live.session.xsrf.encode()):
+        raise NotOurForm(hint=f"our own pages send it as the header {XSRF}")
+
+
+def cookies(headers: Mapping[str, str]) -> dict[str, str]:
+    """The cookies of a request, as they were sent."""
+    found = {}
+    for part in headers.get("Cookie", "").split(";"):
+        name, equals, value = part.strip().partition("=")
+        if equals:
+            found.setdefault(name, value)
+    return found
 
 
 def host_name(header: str) -> str | None:

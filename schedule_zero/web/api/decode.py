@@ -21,10 +21,12 @@ import msgspec
 from msgspec import Struct, inspect
 
 from schedule_zero.errors import BadRequest, InvalidField, MalformedJson, ScheduleZeroError, TooDeep
-from schedule_zero.web.api.routing import OneOrMany
+from schedule_zero.web.api.routing import AnyForm, OneOrMany
 from schedule_zero.web.api.wording import MISSING, Huge, sentence
 
 MAX_QUERY_FIELDS = 50
+# A page of rows may be ticked.
+MAX_FORM_FIELDS = 1_000
 # A longer pointer is cut at a segment: it then names what holds the culprit.
 MAX_POINTER = 300
 
@@ -282,34 +284,36 @@ def _find(document: object, culprit: Callable[[object, int], bool]) -> list[str 
 class QueryDecoder:
     """Decodes the query strings of one route: text to the types of its Struct, lists by comma or repetition."""
 
+    # What one value is called in errors.
+    word = "query parameter"
+    most = MAX_QUERY_FIELDS
+
     def __init__(self, shape: type[Struct]) -> None:
         self._shape = shape
-        self._default = shape()
         self._info = info = inspect.type_info(shape)
         assert isinstance(info, inspect.StructType)
         self._names = [field.encode_name for field in info.fields]
         self._lists = {field.encode_name for field in info.fields if _holds_list(field.type)}
+        self._default = shape() if not any(field.required for field in info.fields) else None
 
     def decode(self, query: str) -> Any:
         """The query string as its Struct. Raises InvalidField that names the parameter."""
-        if not query:
+        if not query and self._default is not None:
             return self._default
-        try:
-            pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS)
-        except UnicodeDecodeError:
-            raise BadRequest("the query string is not UTF-8, percent-encoded") from None
-        except ValueError:
-            raise BadRequest(f"expected at most {MAX_QUERY_FIELDS} query parameters") from None
+        return self.convert(pairs_of(query, "query string", self.most))
+
+    def convert(self, pairs: Sequence[tuple[str, str]]) -> Any:
+        """Names and values as the Struct."""
         values: dict[str, Any] = {}
         for name, value in pairs:
             if name not in self._names:
                 raise InvalidField(
-                    f"unknown query parameter {name[:100]!r}", parameter=name, hint=_did_you_mean(name, self._names)
+                    f"unknown {self.word} {name[:100]!r}", parameter=name, hint=_did_you_mean(name, self._names)
                 )
             if name in self._lists:
                 values.setdefault(name, []).extend(part.strip() for part in value.split(","))
             elif name in values:
-                raise InvalidField(f"the query parameter {name!r} is given twice", parameter=name)
+                raise InvalidField(f"the {self.word} {name!r} is given twice", parameter=name)
             else:
                 values[name] = value
         try:
@@ -318,9 +322,35 @@ class QueryDecoder:
             found = _AT.fullmatch(str(error))
             if found is None:
                 raise AssertionError(str(error)) from None
+            missing = _MISSING_FIELD.fullmatch(found["what"])
+            if missing is not None:
+                raise InvalidField(f"the {self.word} {missing[1]!r} is missing", parameter=missing[1]) from None
             steps = [field or int(index) for field, index in _STEP.findall(found["path"] or "")]
             what = sentence(found["what"], self._info, steps, _value_at(values, steps), as_text=True)
-            raise InvalidField(f"query parameter {steps[0]!r}: {what}", parameter=steps[0]) from None
+            raise InvalidField(f"{self.word} {steps[0]!r}: {what}", parameter=steps[0]) from None
+
+
+class FormDecoder(QueryDecoder):
+    """Decodes the forms of one page's route. A field that was left empty was not given."""
+
+    word = "field"
+    most = MAX_FORM_FIELDS
+
+    def decode_fields(self, fields: Sequence[tuple[str, str]]) -> Any:
+        """The fields of a form as the route's Struct. Raises InvalidField that names the field."""
+        if self._shape is AnyForm:
+            return AnyForm(list(fields))
+        return self.convert([(name, value) for name, value in fields if value])
+
+
+def pairs_of(text: str, what: str, most: int) -> list[tuple[str, str]]:
+    """``a=1&b=2`` as names and values, in order. Raises BadRequest."""
+    try:
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=most)
+    except UnicodeDecodeError:
+        raise BadRequest(f"the {what} is not UTF-8, percent-encoded") from None
+    except ValueError:
+        raise BadRequest(f"expected at most {most} fields in the {what}") from None
 
 
 def _holds_list(info: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from schedule_zero.errors import InvalidField, ScheduleZeroError
+from schedule_zero.service.sessions import Live
 from schedule_zero.service.specs import IdemKey, Principal
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ class ApiRequest(Struct):
     body: Any
     headers: Mapping[str, str]
     raw_body: bytes
+    # The browser's session, if it is one that asks.
+    live: Live | None = None
+    # Where it came from.
+    address: str = ""
+    # What the cookie of sessions is called here.
+    cookie_name: str = ""
 
     @property
     def principal(self) -> Principal:
@@ -71,6 +78,8 @@ class Response(Struct):
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     content_type: str = JSON
+    # For a client that takes gzip. (Not where a secret stands beside what somebody else may choose.)
+    compress: bool = False
 
 
 class EventStream(Struct):

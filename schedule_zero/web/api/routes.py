@@ -1,4 +1,4 @@
-"""The route table: every path, who may call it, what it takes and gives. It routes, and it is ``/api/openapi.json``."""
+"""The API's routes: every path, who may call it, what it takes and gives. They route, and are ``/api/openapi.json``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from schedule_zero.web.api import (
     system_records,
     triggers,
 )
-from schedule_zero.web.api.routing import Access, OneOrMany, Route, RouteTable
+from schedule_zero.web.api.routing import Access, OneOrMany, Route
 
 PUBLIC, PROBE, WORKER = Access.PUBLIC, Access.PROBE, Access.WORKER
 VIEWER, OPERATOR, ADMIN = Access.VIEWER, Access.OPERATOR, Access.ADMIN
@@ -225,6 +225,8 @@ ROUTES: tuple[Route, ...] = (
           {201: system_records.NodeKeyCreated}, body=schemas.NodeKeyBody, errors=(409,)),
     Route("DELETE", "/api/node-keys/{id}", ADMIN, access.revoke_node_key, "Revoke a node key and end its session",
           {200: system_records.Revoked}),
+    Route("POST", "/api/login-links", ADMIN, access.create_login_link, "Make a link by which a browser signs in, once",
+          {201: system_records.LoginLink}, body=schemas.LoginLinkBody, body_required=False),
     # --- system ---
     Route("GET", "/api/health", PUBLIC, system.health, "Whether the server works", {200: system_records.Health}),
     Route("GET", "/api/config", ADMIN, system.config, "The settings in force, secrets masked", {200: dict}),
@@ -235,5 +237,3 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/metrics", PROBE, system.metrics, "Everything that is counted, for Prometheus", {200: TEXT}),
     Route("GET", "/version", PROBE, system.version, "Which software this is", {200: system_records.Version}),
 )  # fmt: skip
-
-TABLE = RouteTable(ROUTES)

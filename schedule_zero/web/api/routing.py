@@ -17,13 +17,16 @@ from schedule_zero.web.api.wording import NAME_WORDS
 
 Endpoint = Callable[[ApiRequest], Awaitable[Response | EventStream]]
 
-# The one parameter that a path may have.
+# The one parameter that a path may have …
 PARAMETER = "{id}"
+# … or the end of one, whatever stands there.
+REST = "*"
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]{0,127}(?!\n)$"
 # What ids of a noun look like; anything else can't exist, and never reaches the store.
 _ULID, _ULID_WORDS = r"^[0-9a-hjkmnp-tv-z]{26}(?!\n)$", "26 digits and lower-case letters, without i, l, o and u"
 ID_PATTERNS = {"executions": _ULID, "jobs": _ULID}
 ID_WORDS = {"executions": _ULID_WORDS, "jobs": _ULID_WORDS}
+API = "/api/"
 
 
 class Access(StrEnum):
@@ -62,6 +65,12 @@ class NoBody(Struct, frozen=True, forbid_unknown_fields=True):
     """No body, or an empty object."""
 
 
+class AnyForm(Struct, frozen=True):
+    """A page's form whose fields depend on data (a job method's parameters): they come as they are, in order."""
+
+    fields: list[tuple[str, str]] = []
+
+
 class OneOrMany(Struct, frozen=True):
     """A body that is one item, or an object that holds many of them under ``key``."""
 
@@ -93,12 +102,16 @@ class Route(Struct, frozen=True):
     errors: tuple[int, ...] = ()
     # It ends when its client goes: a long poll, though it is no GET.
     polls: bool = False
+    # For people: HTML, also for errors; bodies are forms; who is not signed in is sent to sign in.
+    page: bool = False
 
     @property
     def noun(self) -> str:
-        """The first word after ``/api``: the group in the documentation."""
+        """The first word after ``/api``, or of a page's path: the group in the documentation, and what an id is of."""
         parts = self.path.strip("/").split("/")
-        return parts[1] if parts[0] == "api" else "probes"
+        if parts[0] == "api":
+            return parts[1]
+        return parts[0] if self.page else "probes"
 
     @property
     def id_pattern(self) -> str:
@@ -109,7 +122,8 @@ class Route(Struct, frozen=True):
     def name(self) -> str:
         """The endpoint's module and function: unique, and stable as an operationId."""
         endpoint: Any = self.endpoint
-        return f"{endpoint.__module__.rpartition('.')[2]}_{endpoint.__name__}"
+        module = endpoint.__module__.rpartition(".")[2]
+        return f"{'page_' if self.page else ''}{module}_{endpoint.__name__}"
 
     @property
     def unsafe(self) -> bool:
@@ -123,24 +137,28 @@ class Route(Struct, frozen=True):
 
 
 class Match(Struct, frozen=True):
-    """The route of a request, and the id in its path ("" where it has none)."""
+    """The route of a request, and the id in its path, or what the path ends with ("" where it has neither)."""
 
     route: Route
     id: str
 
 
 class RouteTable:
-    """Finds routes: whole paths by one look-up, templates by their segments. A whole path wins over a template."""
+    """Finds routes: whole paths by one look-up, templates by their segments, then those that end with anything."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
         self._whole: dict[tuple[str, str], Match] = {}
         self._templates: dict[tuple[str, str, str], tuple[Route, re.Pattern[str]]] = {}
+        self._prefixes: list[tuple[str, Route]] = []
         names = set()
         for route in self.routes:
             if route.name in names:
                 raise ValueError(f"two routes are named {route.name}")
             names.add(route.name)
+            if route.path.endswith(REST):
+                self._prefixes.append((route.path.removesuffix(REST), route))
+                continue
             if PARAMETER not in route.path:
                 self._whole[route.method, route.path] = Match(route, "")
                 continue
@@ -173,10 +191,13 @@ class RouteTable:
             return match
         before, segment, after = _split(path)
         found = self._templates.get((method, before, after))
-        if found is None or not segment:
-            return None
-        route, pattern = found
-        return Match(route, _id(segment, route, pattern))
+        if found is not None and segment:
+            route, pattern = found
+            return Match(route, _id(segment, route, pattern))
+        for prefix, route in self._prefixes:
+            if route.method == method and path.startswith(prefix):
+                return Match(route, path.removeprefix(prefix))
+        return None
 
     def _exists(self, method: str, path: str) -> bool:
         try:
@@ -186,13 +207,16 @@ class RouteTable:
 
 
 def _split(path: str) -> tuple[str, str, str]:
-    """``/api/<noun>/{id}`` and ``/api/<noun>/{id}/<verb>…`` around their id, as templates are kept; else empty."""
+    """A path around its id, as templates are kept; else empty.
+
+    ``/api/<noun>/{id}`` and ``/api/<noun>/{id}/<verb>…``, and the same of pages, without ``/api``.
+    """
     parts = path.split("/")
-    if len(parts) == 4:
-        return f"/{parts[1]}/{parts[2]}/", parts[3], ""
-    if len(parts) in (5, 6):
-        return f"/{parts[1]}/{parts[2]}/", parts[3], "/" + "/".join(parts[4:])
-    return "", "", ""
+    place = 3 if path.startswith(API) else 2
+    if not place < len(parts) <= place + 3:
+        return "", "", ""
+    after = "/".join(parts[place + 1 :])
+    return "/".join(parts[:place]) + "/", parts[place], f"/{after}" if after else ""
 
 
 def _id(segment: str, route: Route, pattern: re.Pattern[str]) -> str:

@@ -1,0 +1,39 @@
+"""The pages and forms of the UI: a part of the one route table, so that each of them says who may open it."""
+
+from __future__ import annotations
+
+from schedule_zero.web.api.routing import Access, Route
+from schedule_zero.web.pages import live, login, nodes, static
+
+PUBLIC, VIEWER, OPERATOR, ADMIN = Access.PUBLIC, Access.VIEWER, Access.OPERATOR, Access.ADMIN
+HTML, EVENTS, FILE = "text/html", "text/event-stream", "application/octet-stream"
+
+
+def page(path: str, access: Access, endpoint: object, summary: str, **more: object) -> Route:
+    """Something to look at."""
+    return Route("GET", path, access, endpoint, summary, {200: HTML}, page=True, **more)  # type: ignore[arg-type]
+
+
+def form(path: str, access: Access, endpoint: object, summary: str, body: object = None, **more: object) -> Route:
+    """Something to be done."""
+    return Route(
+        "POST", path, access, endpoint, summary, {204: None, 303: None}, body=body, page=True, **more,  # type: ignore[arg-type]
+    )
+
+
+ROUTES: tuple[Route, ...] = (
+    # --- what pages are made of ---
+    page("/static/*", PUBLIC, static.send, "A file of the UI"),
+    page("/live", VIEWER, live.stream, "What has changed, by topic", query=live.LiveQuery),
+    # --- signing in ---
+    page("/login", PUBLIC, login.form, "Sign in", query=login.LoginQuery),
+    form("/login", PUBLIC, login.sign_in, "Sign in", login.LoginForm),
+    form("/logout", VIEWER, login.sign_out, "Sign out"),
+    # --- nodes ---
+    page("/nodes", VIEWER, nodes.index, "All nodes"),
+    page("/nodes/{id}", VIEWER, nodes.show, "One node"),
+    form("/nodes/{id}/cordon", OPERATOR, nodes.cordon, "Give a node no new work", nodes.NoteForm),
+    form("/nodes/{id}/drain", OPERATOR, nodes.drain, "Empty a node", nodes.NoteForm),
+    form("/nodes/{id}/release", OPERATOR, nodes.release, "Give a node work again", nodes.NoteForm),
+)
+
