@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import Mock
 
-from tools import draw_seams
+from tools import draw_seams, vendor
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "schedule_zero"
@@ -177,6 +177,22 @@ def testbed_thresholds() -> str:
     return table(["figure", "factor", "slack", "longer (s)"], rows)
 
 
+# --- files of others --------------------------------------------------------------------------------
+
+
+def third_party() -> str:
+    rows = [
+        [
+            f"[{package.npm}](https://www.npmjs.com/package/{package.npm}) {package.version}",
+            package.licence,
+            package.used_for,
+            ", ".join(f"`{file.target}`" for file in package.every_file()),
+        ]
+        for package in vendor.read(vendor.FOLDER)
+    ]
+    return table(["package", "licence", "used for", "files"], rows)
+
+
 # --- pages ----------------------------------------------------------------------------------------
 
 BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
@@ -186,6 +202,7 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
     "metrics": ("metrics.md", metrics),
     "testbed-scenarios": ("testbed.md", testbed_scenarios),
     "testbed-thresholds": ("testbed.md", testbed_thresholds),
+    "third-party": ("third-party.md", third_party),
 }
 
 

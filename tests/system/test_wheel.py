@@ -14,6 +14,7 @@ import pytest
 
 from tests.support import eventually_sync
 from tests.system.processes import BIN, ROOT, Process
+from tools import vendor
 
 pytestmark = [
     pytest.mark.slow,
@@ -80,6 +81,16 @@ def test_the_wheel_carries_the_package_and_its_handlers_and_nothing_beside_it(wh
         assert f"schedule_zero/{needed}" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if "__pycache__" in name]
+
+
+def test_the_wheel_carries_the_vendored_files_unchanged_with_their_licences(wheel: Path, tmp_path: Path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    folder = tmp_path / vendor.FOLDER.relative_to(ROOT)
+    assert vendor.check(folder) == []
+    (licences,) = tmp_path.glob("*.dist-info/licenses")
+    for package in vendor.read(folder):
+        assert (licences / folder.relative_to(tmp_path) / package.folder / "LICENSE").is_file()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
