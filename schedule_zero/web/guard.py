@@ -1,7 +1,7 @@
-"""Whether a request may come in at all: its Host, its origin, its token or session. Decisions on headers and addresses.
+"""Whether a request may come in at all: its Host, its origin, its token or session. Pure decisions on headers.
 
-Programs show a token. Browsers show the cookie of a session, which the browser adds to whatever a page makes it send; so
-what a session may change, it changes with the word that only our own pages know (``XSRF``).
+Programs show a token. Browsers show the cookie of a session, which the browser adds to whatever a page makes it send;
+so what a session may change, it changes with the word that only our own pages know (``XSRF``).
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _check_word(live: Live, word: str | None) -> None:
 
 def cookies(headers: Mapping[str, str]) -> dict[str, str]:
     """The cookies of a request, as they were sent."""
-    found = {}
+    found: dict[str, str] = {}
     for part in headers.get("Cookie", "").split(";"):
         name, equals, value = part.strip().partition("=")
         if equals:

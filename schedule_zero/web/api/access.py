@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from schedule_zero.service.sessions import LINK_S
 from schedule_zero.web.api import system_records as records
 from schedule_zero.web.api.request import ApiRequest, Response
-from schedule_zero.web.api.schemas import NodeKeyBody, TokenBody
+from schedule_zero.web.api.schemas import LoginLinkBody, NodeKeyBody, TokenBody
 
 
 async def tokens(request: ApiRequest) -> Response:
@@ -45,3 +46,10 @@ async def revoke_node_key(request: ApiRequest) -> Response:
     """Refuse a node key from now on, and end the session that uses it."""
     await request.service.access.revoke_node_key(request.principal, request.id)
     return Response(records.Revoked(status="success", id=request.id))
+
+
+async def create_login_link(request: ApiRequest) -> Response:
+    """Make a link that signs a browser in, once, within ten minutes."""
+    body: LoginLinkBody = request.body or LoginLinkBody()
+    secret = request.service.sessions.link(request.principal, body.role)
+    return Response(records.LoginLink(path=f"/login?t={secret}", expires_s=LINK_S), status=201)

@@ -499,6 +499,12 @@ class ReadyQuery(Query, frozen=True, kw_only=True):
     verbose: Literal["", "1", "true", "0", "false"] | UnsetType = UNSET
 
 
+class LoginLinkBody(Body, frozen=True, kw_only=True):
+    """A sign-in link to be made."""
+
+    role: Annotated[Role, Meta(description="What the browser may do; at most what the asker may.")] | None = None
+
+
 class TokenBody(Body, frozen=True, kw_only=True):
     """An API token to be made."""
 

@@ -113,6 +113,14 @@ class TokenCreated(TokenRecord, kw_only=True):
     token: str
 
 
+class LoginLink(Record, kw_only=True):
+    """A link that signs a browser in: good once, and for so long."""
+
+    # To be put behind the server's address.
+    path: str
+    expires_s: float
+
+
 class NodeKeyRecord(Record, kw_only=True):
     id: str
     node_id: str

@@ -13,7 +13,9 @@ from schedule_zero.web.pages.render import HTML, message_of, render_bare
 LOGIN = "/login"
 
 
-def refusal(error: ScheduleZeroError, request_id: str, method: str, target: str, headers: Mapping[str, str]) -> Response:
+def refusal(
+    error: ScheduleZeroError, request_id: str, method: str, target: str, headers: Mapping[str, str]
+) -> Response:
     """``target`` is the path and query that were asked for."""
     by_htmx = headers.get("HX-Request") == "true"
     if isinstance(error, Unauthenticated) and not target.startswith(LOGIN):

@@ -1,4 +1,4 @@
-"""From a page's facts to the response: one template makes the whole page and, for htmx, the part of it that is asked for.
+"""From a page's facts to the response: one template makes the whole page and, for htmx, the part that is asked for.
 
 A part is a *block*: what stands inside the element that htmx names as its target, without that element, so that its
 attributes stay. ``<section id="rows" …>{% block rows %}…{% endblock %}</section>``.
@@ -181,9 +181,7 @@ def environment() -> Environment:
         "relative": words.relative,
     }
     env.globals.update(shared)
-    env.filters.update(
-        {"count": words.count, "size": words.size, "json_text": words.json_text, "short": words.short}
-    )
+    env.filters.update({"count": words.count, "size": words.size, "json_text": words.json_text, "short": words.short})
     # Macros that every template may use: they ask the view, not the template, so they are made once.
     env.globals["ui"] = env.get_template("ui.html").module
     return env

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from schedule_zero.web.api.routing import Access, Route
+from msgspec import Struct
+
+from schedule_zero.web.api.routing import Access, Endpoint, NoBody, NoQuery, Route
 from schedule_zero.web.pages import live, login, nodes, static
 
 PUBLIC, VIEWER, OPERATOR, ADMIN = Access.PUBLIC, Access.VIEWER, Access.OPERATOR, Access.ADMIN
-HTML, EVENTS, FILE = "text/html", "text/event-stream", "application/octet-stream"
+HTML = "text/html"
 
 
-def page(path: str, access: Access, endpoint: object, summary: str, **more: object) -> Route:
+def page(path: str, access: Access, endpoint: Endpoint, summary: str, query: type[Struct] = NoQuery) -> Route:
     """Something to look at."""
-    return Route("GET", path, access, endpoint, summary, {200: HTML}, page=True, **more)  # type: ignore[arg-type]
+    return Route("GET", path, access, endpoint, summary, {200: HTML}, query=query, page=True)
 
 
-def form(path: str, access: Access, endpoint: object, summary: str, body: object = None, **more: object) -> Route:
+def form(path: str, access: Access, endpoint: Endpoint, summary: str, body: type[Struct] = NoBody) -> Route:
     """Something to be done."""
-    return Route(
-        "POST", path, access, endpoint, summary, {204: None, 303: None}, body=body, page=True, **more,  # type: ignore[arg-type]
-    )
+    return Route("POST", path, access, endpoint, summary, {204: None, 303: None}, body=body, page=True)
 
 
 ROUTES: tuple[Route, ...] = (
@@ -36,4 +36,3 @@ ROUTES: tuple[Route, ...] = (
     form("/nodes/{id}/drain", OPERATOR, nodes.drain, "Empty a node", nodes.NoteForm),
     form("/nodes/{id}/release", OPERATOR, nodes.release, "Give a node work again", nodes.NoteForm),
 )
-

@@ -19,7 +19,7 @@ DAY_US = 86_400_000_000
 
 
 def moment(us: int | None, now_us: int, wanted: Preferences, zone: tzinfo | None = None) -> Markup:
-    """A ``<time>`` in the zone that is wanted, with all zones in its title; ``zone`` is its schedule's, if it has one."""
+    """A ``<time>`` in the zone that is wanted, with all zones in its title; ``zone`` is its schedule's."""
     if us is None:
         return Markup('<span class="none">–</span>')
     shown, text = zone_for(wanted, zone), ""
