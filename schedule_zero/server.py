@@ -57,6 +57,8 @@ from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
 from schedule_zero.service.metrics import server_metrics
+from schedule_zero.service.schedule_bulk import ScheduleBulk
+from schedule_zero.service.schedule_views import ScheduleViews
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.system import SystemService
@@ -164,6 +166,10 @@ class Server:
                 store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.dispatch, access=access
             ),
             schedules=schedules,
+            schedule_views=ScheduleViews(
+                store=self.store, dispatcher=self.dispatcher, timer=self.timer, clock=clock
+            ),
+            schedule_bulk=ScheduleBulk(store=self.store, schedules=schedules),
             ledger=LedgerService(store=self.store),
             audits=audits,
             explain=ExplainService(store=self.store, timer=self.timer, clock=clock, timing=config.timing),

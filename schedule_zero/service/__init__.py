@@ -21,6 +21,8 @@ from schedule_zero.service.groups import GroupService
 from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
+from schedule_zero.service.schedule_bulk import ScheduleBulk
+from schedule_zero.service.schedule_views import ScheduleViews
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.specs import (
@@ -60,6 +62,8 @@ class Service(Struct, frozen=True, kw_only=True):
     dead_letters: DeadLetterService
     jobs: JobService
     schedules: ScheduleService
+    schedule_views: ScheduleViews
+    schedule_bulk: ScheduleBulk
     ledger: LedgerService
     audits: AuditService
     explain: ExplainService
