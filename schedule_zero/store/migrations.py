@@ -21,6 +21,7 @@ from schedule_zero.store.migration_steps import (
     rate_buckets,
     requeues,
     routed_and_grouped,
+    series_by_minute,
     thawed_by,
     unique_by_state,
 )
@@ -39,6 +40,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     unique_by_state,
     bound_tokens,
     progress_is_kept,
+    series_by_minute,
 )
 LATEST = 1 + len(STEPS)
 # The table that says which version it is; and all tables of the newest, with their columns.
