@@ -17,8 +17,6 @@ from schedule_zero.store.statements import Query, bulk_insert, bulk_select
 from schedule_zero.store.tx import Tx
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sqlalchemy import Connection
 
 S = tables.series.c
@@ -35,7 +33,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Stats).decode
 
 
-def add(tx: Tx, args: list[Mapping[int, Stats]]) -> list[None]:
+def add(tx: Tx, args: list[dict[int, Stats]]) -> list[None]:
     """Add what was counted, by the beginnings of minutes, to the rows of these minutes and of what they are part of."""
     for minutes in args:
         more = {

@@ -8,7 +8,7 @@ from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.api.schemas import SeriesQuery, bounded_us
 
 
-async def series(request: ApiRequest) -> Response:
+async def read(request: ApiRequest) -> Response:
     """What was counted, in buckets: ends by state, fires by outcome, three kinds of times, how much was open."""
     query: SeriesQuery = request.query
     from_us = bounded_us(query.since, parameter="since")
