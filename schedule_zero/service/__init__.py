@@ -25,6 +25,7 @@ from schedule_zero.service.schedule_bulk import ScheduleBulk
 from schedule_zero.service.schedule_views import ScheduleViews
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.sessions import SessionService
+from schedule_zero.service.series import SeriesService
 from schedule_zero.service.specs import (
     ExecutionView,
     IdemKey,
@@ -71,6 +72,7 @@ class Service(Struct, frozen=True, kw_only=True):
     freezes: FreezeService
     backfills: BackfillService
     foresight: ForesightService
+    series: SeriesService
     calendars: CalendarService
     access: AccessService
     sessions: SessionService

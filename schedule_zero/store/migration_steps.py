@@ -196,6 +196,15 @@ def browser_sessions(conn: Connection) -> None:
     )
 
 
+def series_by_minute(conn: Connection) -> None:
+    """13 → 14: what charts show of the past. It begins with the upgrade."""
+    _run(
+        conn,
+        """CREATE TABLE series (
+            step_s INTEGER NOT NULL, start_us BIGINT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (step_s, start_us))""",
+    )
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

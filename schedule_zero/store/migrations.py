@@ -22,6 +22,7 @@ from schedule_zero.store.migration_steps import (
     rate_buckets,
     requeues,
     routed_and_grouped,
+    series_by_minute,
     thawed_by,
     unique_by_state,
 )
@@ -41,6 +42,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     bound_tokens,
     progress_is_kept,
     browser_sessions,
+    series_by_minute,
 )
 LATEST = 1 + len(STEPS)
 # The table that says which version it is; and all tables of the newest, with their columns.
