@@ -11,8 +11,9 @@ from msgspec import Meta, Struct
 
 from schedule_zero.clock import rfc3339
 from schedule_zero.errors import BadRequest, Conflict, InvalidField, NotFound, WrongState
-from schedule_zero.model import BackfillState, Fire, FireOutcome
+from schedule_zero.model import BackfillState, Fire, FireOutcome, Schedule
 from schedule_zero.rules.facts import Ruling
+from schedule_zero.rules.policies import policies_of
 from schedule_zero.service.groups import GroupView
 from schedule_zero.service.schedule_views import ShownSchedule
 from schedule_zero.service.versions import VersionView
@@ -161,11 +162,20 @@ async def _shown(
         one=None if shown is None else shown.listed.schedule,
         zone=None if row is None else row.zone,
         wall=str(zone),
+        grouped="" if shown is None else _grouped(shown.listed.schedule),
         freeze=request.service.freezes.current(),
         problems=problems or {},
         typed=typed or {},
         **facts,
     )
+
+
+def _grouped(row: Schedule) -> str:
+    """What each run is, where it is not one execution."""
+    policies = policies_of(row.policies)
+    if policies.shards is not None:
+        return f"a group of {words.plural(policies.shards, 'part')}"
+    return "a group: one execution on each node that matches" if policies.broadcast else ""
 
 
 async def _was_there(request: ApiRequest, id_: str) -> bool:

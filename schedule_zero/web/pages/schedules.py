@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import tzinfo
 from enum import StrEnum
 from typing import Annotated
@@ -81,6 +82,8 @@ class Row(Struct, frozen=True):
     """A line of the list."""
 
     listed: ListedSchedule
+    # Its trigger, without the moment from which its intervals are counted.
+    words: str
     zone: tzinfo | None
     strip: str
     # Of the runs that are over and say something about the job; None: there is none.
@@ -96,6 +99,7 @@ VERB_WORDS = {
     BulkVerb.SKIP: "asked to skip a fire",
     BulkVerb.DELETE: "deleted",
 }
+_ANCHOR = re.compile(r", from \d{4}-\d\d-\d\d(T[0-9:.]+Z)?")
 GOOD = frozenset({"completed", "executed", "caught_up"})
 BAD = frozenset({"failed", "timeout", "dead", "misfired"})
 
@@ -172,6 +176,7 @@ def row_of(listed: ListedSchedule) -> Row:
     share = good / (good + bad) if good + bad else None
     return Row(
         listed=listed,
+        words=_ANCHOR.sub("", listed.words),
         zone=iana_zone(listed.zone) if listed.zone else None,
         strip=", ".join(f"{count} {name.replace('_', ' ')}" for name, count in told.items()),
         success=None if share is None else f"{share:.0%}",
