@@ -62,8 +62,8 @@ from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedule_bulk import ScheduleBulk
 from schedule_zero.service.schedule_views import ScheduleViews
 from schedule_zero.service.schedules import ScheduleService
-from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.series import SeriesService
+from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.system import SystemService
 from schedule_zero.service.versions import VersionService
 from schedule_zero.state_dir import REGISTRY, SERVER_JSON, write_private
@@ -169,9 +169,7 @@ class Server:
                 store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.dispatch, access=access
             ),
             schedules=schedules,
-            schedule_views=ScheduleViews(
-                store=self.store, dispatcher=self.dispatcher, timer=self.timer, clock=clock
-            ),
+            schedule_views=ScheduleViews(store=self.store, dispatcher=self.dispatcher, timer=self.timer, clock=clock),
             schedule_bulk=ScheduleBulk(store=self.store, schedules=schedules),
             ledger=LedgerService(store=self.store),
             audits=audits,

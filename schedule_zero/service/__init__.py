@@ -24,8 +24,8 @@ from schedule_zero.service.logs import LogService
 from schedule_zero.service.schedule_bulk import ScheduleBulk
 from schedule_zero.service.schedule_views import ScheduleViews
 from schedule_zero.service.schedules import ScheduleService
-from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.series import SeriesService
+from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.specs import (
     ExecutionView,
     IdemKey,

@@ -1,4 +1,4 @@
-"""Schedules as people look at them: a page of many with how their last fires went, and one with its past and its future.
+"""Schedules as people look at them: many with how their last fires went, one with past and future.
 
 Reads only, each in one snapshot and with a bounded number of look-ups.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -195,8 +196,8 @@ class ScheduleViews:
         if outlook is None or bounds[0] > now_us + FARTHEST_US:
             return none
         found = []
-        for low_us, high_us in zip(bounds, bounds[1:], strict=False):
-            low_us = max(low_us, outlook.start_us)  # noqa: PLW2901
+        for midnight_us, high_us in pairwise(bounds):
+            low_us = max(midnight_us, outlook.start_us)
             if low_us >= high_us:
                 found.append((0, 0))
                 continue

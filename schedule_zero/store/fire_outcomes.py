@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
-from sqlalchemy import bindparam, func, literal, select, text, union_all
+from sqlalchemy import BindParameter, bindparam, func, literal, select, text, union_all
 
 from schedule_zero.model import Origin, State
 from schedule_zero.store import fire_audit, tables
@@ -111,12 +111,10 @@ def states(conn: Connection, ids: Sequence[str]) -> dict[str, str]:
 
 
 _WANTED = [f"w{n}" for n in range(AT_ONCE)]
-_any = [bindparam(name) for name in _WANTED]
+_any: list[BindParameter[str]] = [bindparam(name) for name in _WANTED]
 _STATES = Query(
     select(
-        union_all(
-            select(E.id, E.state).where(E.id.in_(_any)), select(G.id, G.state).where(G.id.in_(_any))
-        ).subquery()
+        union_all(select(E.id, E.state).where(E.id.in_(_any)), select(G.id, G.state).where(G.id.in_(_any))).subquery()
     )
 )
 

@@ -93,13 +93,11 @@ def handlers(conn: Connection) -> list[str]:
     return found
 
 
-_NEXT_HANDLER = Query(
-    select(_S.handler_id).where(_S.handler_id > bindparam("after")).order_by(_S.handler_id).limit(1)
-)
+_NEXT_HANDLER = Query(select(_S.handler_id).where(_S.handler_id > bindparam("after")).order_by(_S.handler_id).limit(1))
 
 
 def like_pattern(glob: str) -> str:
-    """The LIKE pattern (with ``\\`` as its escape) of a text with ``*`` and ``?``, in lower case.
+    r"""The LIKE pattern (with ``\\`` as its escape) of a text with ``*`` and ``?``, in lower case.
 
     Without these it may stand anywhere. Both databases go back for each ``%``, so that many of them in a row are one.
     """

@@ -1,4 +1,4 @@
-"""What lists and pictures of schedules are made of: found by text, in several orders, with what became of their fires."""
+"""What lists and pictures of schedules are made of: found by text, in several orders, with their fires."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def listed(store: Store, wanted: Wanted | None = None, order: Order = Orde
                 conn,
                 wanted or Wanted(),
                 order=order,
-                cursor=cursor,  # noqa: B023  # read before the next turn
+                cursor=cursor,  # read before the next turn
                 limit=limit,
             )
         )
@@ -247,7 +247,7 @@ async def test_a_range_of_the_ledger_goes_over_generations_newest_first(store: S
                     T0 + S,
                     T0 + 5 * S,
                     outcome=outcome,
-                    cursor=cursor,  # noqa: B023
+                    cursor=cursor,
                     limit=limit,
                 )
             )

@@ -12,7 +12,7 @@ from schedule_zero.timing.trigger import LATEST_US
 EXPECTED = "expected a moment such as +2h, 18:00, tomorrow 09:00 or 2030-01-31 09:00"
 
 _UNIT_S = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d|w)\s*")
+_LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(sec|s|min|m|h|d|w)\s*")
 _CLOCK = re.compile(r"(?:(today|tomorrow|yesterday)(?:\s+at)?\s*)?(?:(\d{1,2}):(\d{2})(?::(\d{2}))?)?")
 _DAYS = {"today": 0, "tomorrow": 1, "yesterday": -1}
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from msgspec import Struct
 
 from schedule_zero.web.api.routing import Access, Endpoint, NoBody, NoQuery, Route
-from schedule_zero.web.pages import live, login, nodes, overview, schedule, schedules, static
+from schedule_zero.web.pages import (
+    live,
+    login,
+    nodes,
+    overview,
+    schedule,
+    schedule_state,
+    schedule_verbs,
+    schedules,
+    static,
+)
 
 PUBLIC, VIEWER, OPERATOR, ADMIN = Access.PUBLIC, Access.VIEWER, Access.OPERATOR, Access.ADMIN
 HTML = "text/html"
@@ -41,15 +51,23 @@ ROUTES: tuple[Route, ...] = (
     form("/schedules/bulk", OPERATOR, schedules.bulk, "Do one thing with many schedules", schedules.BulkForm),
     form("/schedules/freeze", OPERATOR, schedules.freeze, "Let no schedule fire", schedules.FreezeForm),
     form("/schedules/thaw", OPERATOR, schedules.thaw, "Let schedules fire again", schedules.ThawForm),
-    page("/schedules/{id}", VIEWER, schedule.show, "One schedule", query=schedule.ShowQuery),
-    form("/schedules/{id}/pause", OPERATOR, schedule.pause, "Pause a schedule", schedule.PauseForm),
-    form("/schedules/{id}/resume", OPERATOR, schedule.resume, "Resume a schedule"),
-    form("/schedules/{id}/run", OPERATOR, schedule.run, "Run a schedule's job once, now"),
-    form("/schedules/{id}/skip", OPERATOR, schedule.skip, "Leave out the next fires", schedule.SkipForm),
-    form("/schedules/{id}/skip-none", OPERATOR, schedule.skip_none, "Leave out none of the fires to come"),
-    form("/schedules/{id}/delete", OPERATOR, schedule.delete, "Delete a schedule"),
-    form("/schedules/{id}/undelete", OPERATOR, schedule.undelete, "Make a deleted schedule again"),
-    form("/schedules/{id}/restore", OPERATOR, schedule.restore, "Bring an old version back", schedule.RestoreForm),
-    form("/schedules/{id}/backfill", OPERATOR, schedule.backfill, "Run a past range", schedule.BackfillForm),
-    form("/backfills/{id}/cancel", OPERATOR, schedule.cancel_backfill, "Create no more executions of a backfill"),
+    page("/schedules/{id}", VIEWER, schedule.show, "One schedule", query=schedule_state.ShowQuery),
+    form("/schedules/{id}/pause", OPERATOR, schedule_verbs.pause, "Pause a schedule", schedule_verbs.PauseForm),
+    form("/schedules/{id}/resume", OPERATOR, schedule_verbs.resume, "Resume a schedule"),
+    form("/schedules/{id}/run", OPERATOR, schedule_verbs.run, "Run a schedule's job once, now"),
+    form("/schedules/{id}/skip", OPERATOR, schedule_verbs.skip, "Leave out the next fires", schedule_verbs.SkipForm),
+    form("/schedules/{id}/skip-none", OPERATOR, schedule_verbs.skip_none, "Leave out none of the fires to come"),
+    form("/schedules/{id}/delete", OPERATOR, schedule_verbs.delete, "Delete a schedule"),
+    form("/schedules/{id}/undelete", OPERATOR, schedule_verbs.undelete, "Make a deleted schedule again"),
+    form(
+        "/schedules/{id}/restore",
+        OPERATOR,
+        schedule_verbs.restore,
+        "Bring an old version back",
+        schedule_verbs.RestoreForm,
+    ),
+    form(
+        "/schedules/{id}/backfill", OPERATOR, schedule_verbs.backfill, "Run a past range", schedule_verbs.BackfillForm
+    ),
+    form("/backfills/{id}/cancel", OPERATOR, schedule_verbs.cancel_backfill, "Create no more executions of a backfill"),
 )

@@ -1,4 +1,4 @@
-"""One month of a schedule as a calendar: what became of each day's times, and what is to come. Pure, but for the zone."""
+"""One month of a schedule as a calendar: what became of each day's times, and what is to come. Pure."""
 
 from __future__ import annotations
 

@@ -65,10 +65,11 @@ def policies(row: Schedule, timing: TimingConfig) -> list[Setting]:
 
 def options(stored: StoredOptions) -> list[Setting]:
     """All of them, those first that somebody says."""
+    said = stored.sources
     settings = [
-        Setting(name, _text(name, getattr(stored, name)), stored.sources[name].value if name in stored.sources else "default")
+        Setting(name, _text(name, getattr(stored, name)), said[name].value if name in said else "default")
         for name in NAMES
-        if name in stored.sources or getattr(DEFAULTS, name) not in (None, ())
+        if name in said or getattr(DEFAULTS, name) not in (None, ())
     ]
     return sorted(settings, key=lambda one: not one.said)
 

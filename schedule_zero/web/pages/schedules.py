@@ -120,9 +120,8 @@ async def index(request: ApiRequest) -> Response:
         next_url=_url(query, cursor=found.next_cursor) if found.next_cursor else "",
         rows=[row_of(listed) for listed in found.rows],
         states=_states(query, found),
-        sorts=[(label, _url(query, sort=order, cursor=""), order is query.sort) for order, label in ORDER_WORDS.items()],
+        sorts=[(label, _url(query, sort=one, cursor=""), one is query.sort) for one, label in ORDER_WORDS.items()],
         matching=_matching(query, found),
-        total=sum(found.counts.values()),
         handlers=found.handlers,
         filtered=bool(query.q or query.handler or query.state),
         freeze=request.service.freezes.current(),
@@ -215,5 +214,3 @@ def _told(verb: BulkVerb, answer: BulkDone) -> str:
     if answer.told:
         text += ": " + "; ".join(message for _, message in answer.told[:2])
     return text
-
-
