@@ -60,8 +60,8 @@ from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
 from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedules import ScheduleService
-from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.series import SeriesService
+from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.system import SystemService
 from schedule_zero.service.versions import VersionService
 from schedule_zero.state_dir import REGISTRY, SERVER_JSON, write_private

@@ -22,8 +22,8 @@ from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
 from schedule_zero.service.schedules import ScheduleService
-from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.series import SeriesService
+from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.specs import (
     ExecutionView,
     IdemKey,
