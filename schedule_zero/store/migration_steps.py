@@ -184,6 +184,11 @@ def progress_is_kept(conn: Connection) -> None:
     )
 
 
+def tokens_of_processes(conn: Connection) -> None:
+    """12 → 13: which attempts were given to earlier processes of a node; of those that there are, it isn't known."""
+    _run(conn, "ALTER TABLE nodes ADD COLUMN since_token BIGINT NOT NULL DEFAULT 0")
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

@@ -22,6 +22,7 @@ from schedule_zero.store.migration_steps import (
     requeues,
     routed_and_grouped,
     thawed_by,
+    tokens_of_processes,
     unique_by_state,
 )
 from schedule_zero.store.tables import meta, metadata
@@ -39,6 +40,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     unique_by_state,
     bound_tokens,
     progress_is_kept,
+    tokens_of_processes,
 )
 LATEST = 1 + len(STEPS)
 # The table that says which version it is; and all tables of the newest, with their columns.
