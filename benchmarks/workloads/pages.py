@@ -1,7 +1,7 @@
 """W7: the pages, with a million executions and ten thousand schedules; and what open dashboards cost the jobs.
 
-A page is asked for as a browser does (compressed), by one caller at a time. Its first load is the page and every file that
-it names, none of them cached.
+A page is asked for as a browser does (compressed), by one caller at a time. Its first load is the page and every file
+that it names, none of them cached.
 """
 
 from __future__ import annotations
@@ -162,8 +162,8 @@ class Dashboards:
 
 def dashboards(deployed: Deployment, measured: Measured, *, count: int, bulk: int, rounds: int) -> None:
     """How much more of the processors' time W1 takes while ``count`` overviews are open; with and without in turn."""
-    request = deployed.target.encode("POST", "/api/executions", msgspec.json.encode({"executions": [jobs.NOOP] * 1_000}))
-    requests = [request] * (bulk // 1_000)
+    body = msgspec.json.encode({"executions": [jobs.NOOP] * jobs.CHUNK})
+    requests = [deployed.target.encode("POST", "/api/executions", body)] * (bulk // jobs.CHUNK)
     for _ in range(rounds):
         alone = jobs.timed_bulk(deployed, requests, bulk)
         with Dashboards(deployed, count) as opened:
