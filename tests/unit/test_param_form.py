@@ -9,12 +9,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from schedule_zero.handlers.demo import DemoHandler
+
 from schedule_zero.node.methods import describe
 from schedule_zero.web.pages.fields import Widget, walk
 from schedule_zero.web.pages.param_form import MORE, fields_of, read, shown
 from schedule_zero.web.pages.param_shape import MAX_FIELDS, Kind, shape_of
+
 
 class Order(msgspec.Struct):
     number: int

@@ -97,8 +97,8 @@ def walk(fields: Iterable[FormField]) -> Iterator[FormField]:
         yield from walk(one.members)
 
 
-def place(fields: Iterable[FormField], errors: Errors) -> list[Problem]:
-    """Write each error to the field that it is about, or that holds that; and the list of them, for the page's head."""
+def place(fields: Iterable[FormField], errors: Errors, *, mark: bool = True) -> list[Problem]:
+    """Which field each error is about, or holds what it is about; with ``mark`` it is written there as well."""
     by_pointer = {one.pointer: one for one in walk(fields)}
     problems = []
     for pointer, message in errors.items():
@@ -109,7 +109,8 @@ def place(fields: Iterable[FormField], errors: Errors) -> list[Problem]:
         if found is None:
             problems.append(Problem("", message))
             continue
-        found.error = f"{found.error}; {message}" if found.error else message
+        if mark:
+            found.error = f"{found.error}; {message}" if found.error else message
         problems.append(Problem(found.label, message, found.id))
     return problems
 
@@ -122,6 +123,11 @@ def lines(text: str) -> list[str]:
 def is_plain(text: str) -> bool:
     """Whether a field shows a text and gives it back as it was: browsers drop or turn control characters."""
     return bool(text) and not any(_is_control(char) for char in text)
+
+
+def is_line(text: str) -> bool:
+    """The same of one line of several."""
+    return bool(text.strip()) and "\n" not in text and is_plain(text)
 
 
 def _is_control(char: str) -> bool:

@@ -1,8 +1,8 @@
 """A form for a job's parameters: from a document to fields, and from fields to the document. Pure.
 
-``fields_of`` and ``read`` are each other's opposite: a document that is shown and sent back untouched is the same. What a
-field could not give back (an empty text, a null, a list in a list) is shown as JSON in its place, and so is all of it
-if somebody wants to see it so; which of the two a value came as is told by the field's name.
+``fields_of`` and ``read`` are each other's opposite: a document that is shown and sent back untouched is the same.
+What a field could not give back (an empty text, a null, a list in a list) is shown as JSON in its place, and so is all
+of it if somebody wants to see it so; which of the two a value came as is told by the field's name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from schedule_zero.web.pages.fields import JSON, FormField, Pairs, Widget, is_plain, lines, typed
+from schedule_zero.web.pages.fields import JSON, FormField, Pairs, Widget, is_line, is_plain, lines, typed
 from schedule_zero.web.pages.json_values import MAX_DIGITS, read_json, write_json
 from schedule_zero.web.pages.param_shape import ROOT, Kind, Shape
 
@@ -58,7 +58,12 @@ def fields_of(shape: Shape, document: Any, *, exact: bool = True) -> list[tuple[
     all the same.
     """
     found = _fields(shape, document, exact)
-    return [(JSON + shape.pointer, write_json(document, indent=2))] if found is None else found
+    return [(JSON + shape.pointer, as_json(document))] if found is None else found
+
+
+def as_json(document: Any) -> str:
+    """What stands in a field that holds JSON."""
+    return write_json(document, indent=2)
 
 
 def _fields(shape: Shape, value: Any, exact: bool) -> list[tuple[str, str]] | None:
@@ -126,7 +131,7 @@ def _list_text(shape: Shape, value: Any) -> str | None:
     for one in value:
         text = _single_text(item, one)
         line = labels.get(text or "", text) if item.kind is Kind.CHOICE else text
-        if line is None or "\n" in line or not line.strip():
+        if line is None or not is_line(line):
             return None
         texts.append(line)
     return "\n".join(texts)
@@ -222,7 +227,9 @@ def _single(shape: Shape, text: str) -> Any:
             for written, _ in shape.choices:
                 if written == text:
                     return read_json(written)
-            raise ValueError(f"expected one of {', '.join(label for _, label in shape.choices[:20])}, got {text[:80]!r}")
+            raise ValueError(
+                f"expected one of {', '.join(label for _, label in shape.choices[:20])}, got {text[:80]!r}"
+            )
         case _:
             return _checked(shape.format, text)
 
@@ -271,7 +278,7 @@ def _shown(shape: Shape, pairs: Pairs, names: set[str]) -> FormField:
         code=True,
         required=shape.required and shape.pointer != ROOT,
         description=" · ".join(filter(None, (shape.description, shape.limits))),
-        placeholder="" if shape.default is None else f"{shape.default} (default)",
+        placeholder="" if shape.default is None else f"{_default(shape)} (default)",
     )
     if shape.kind is Kind.JSON or JSON + shape.pointer in names:
         field.widget = Widget.JSON
@@ -298,13 +305,28 @@ def _shown(shape: Shape, pairs: Pairs, names: set[str]) -> FormField:
     return field
 
 
+def _entries(item: Shape | None) -> str:
+    """What a list takes."""
+    if item is None:
+        return ""
+    allowed = ", ".join(label for _, label in item.choices[:20])
+    what = {Kind.INTEGER: "whole numbers, ", Kind.NUMBER: "numbers, "}.get(
+        item.kind, f"of {allowed}, " if allowed else ""
+    )
+    return f"{what}one a line"
+
+
+def _default(shape: Shape) -> str:
+    return "none" if shape.default == "null" else shape.default or ""
+
+
 def _dress(field: FormField, shape: Shape) -> None:
     """The widget of a single value or a list."""
     if shape.kind is Kind.CHOICE:
         field.widget = Widget.SELECT
         labels = dict(shape.choices)
         default = shape.default
-        none = "choose" if default is None else f"{labels.get(default, default)} (default)"
+        none = "choose" if default is None else f"{labels.get(default, _default(shape))} (default)"
         if shape.nullable and shape.required:
             none = "null"
         field.choices = [("", none), *shape.choices]
@@ -314,10 +336,7 @@ def _dress(field: FormField, shape: Shape) -> None:
             field.choices.append((field.value, field.value))
     elif shape.kind is Kind.LIST:
         field.widget = Widget.AREA
-        what = {Kind.INTEGER: "whole numbers, ", Kind.NUMBER: "numbers, "}.get(shape.item.kind, "") if shape.item else ""
-        allowed = [label for _, label in shape.item.choices] if shape.item else []
-        entries = f"of {', '.join(allowed[:20])}, one a line" if allowed else f"{what}one a line"
-        field.description = " · ".join(filter(None, (field.description, entries)))
+        field.description = " · ".join(filter(None, (field.description, _entries(shape.item))))
     elif shape.format == "date" and (not field.value or _DATE.fullmatch(field.value)):
         field.widget = Widget.DATE
         field.description = " · ".join(filter(None, (field.description, field.placeholder)))

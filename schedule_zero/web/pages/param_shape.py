@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from schedule_zero.web.pages.fields import is_plain
+from schedule_zero.web.pages.fields import is_line
 from schedule_zero.web.pages.json_values import write_json
 
 ROOT = "/job_params"
@@ -177,8 +177,9 @@ class _Reader:
         if item.kind not in SINGLE or item.nullable:
             return None
         labels = [label for _, label in item.choices]
-        fits = len(set(labels)) == len(labels) and all(label.strip() and is_plain(label) and "\n" not in label for label in labels)
-        return item if fits else None
+        if len(set(labels)) != len(labels) or not all(is_line(label) for label in labels):
+            return None
+        return item
 
     def _resolved(self, schema: object) -> dict[str, Any] | None:
         """A schema with its reference followed; what stands beside the reference counts more. None: it can't be."""
