@@ -337,12 +337,21 @@ def test_what_the_api_refuses_is_refused_in_its_words_at_the_field():
     ],
 )
 def test_an_error_of_the_trigger_finds_its_field(kind, pointer, field):
-    draft = read_schedule([], params_shape(None))
-    draft.body["trigger"], draft.errors = {"type": kind}, {}
+    draft = read_schedule([(TYPE, kind)], params_shape(None))
+    draft.errors = {}
 
     add_error(draft, InvalidTrigger("no", pointer=pointer, hint="try another"))
 
     assert draft.errors == {field: "no; try another"}
+
+
+def test_an_error_in_a_trigger_as_json_says_where_in_it():
+    draft = read_schedule([(TYPE, "json"), ("json:/trigger", "[]")], params_shape(None))
+    draft.errors = {}
+
+    add_error(draft, InvalidTrigger("no", pointer="/trigger/0/expression"))
+
+    assert draft.errors == {"/trigger": "0/expression: no"}
 
 
 def test_an_error_is_told_at_the_field_that_holds_what_it_is_about():

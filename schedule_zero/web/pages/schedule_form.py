@@ -42,6 +42,8 @@ class Draft(Struct, kw_only=True):
 
     body: dict[str, Any]
     errors: dict[str, str]
+    # Of its trigger, as the form has it.
+    kind: str = "json"
     # Of ``body``, once nothing is wrong with it.
     spec: ScheduleSpec | None = None
 
@@ -78,7 +80,7 @@ def read_schedule(pairs: Pairs, shape: Shape, schedule_id: str | None = None) ->
         "note": typed(pairs, NOTE).strip() or None,
     }
     body |= {name: value for name, value in more.items() if value is not None}
-    draft = Draft(body=body, errors=errors)
+    draft = Draft(body=body, errors=errors, kind=trigger_form.kind_of(pairs))
     if not errors:
         try:
             draft.spec = body_decoder().decode(write_json(body).encode()).spec()
@@ -95,10 +97,12 @@ def body_decoder() -> BodyDecoder:
 
 def add_error(draft: Draft, error: ScheduleZeroError) -> None:
     """Put what the server has against it where its field is."""
-    trigger = draft.body.get("trigger")
-    kind = trigger.get("type") if isinstance(trigger, dict) else "json"
-    pointer = trigger_form.field_of(str(kind), error.pointer or "")
+    pointer = trigger_form.field_of(draft.kind, error.pointer or "")
     message = f"{error.message}; {error.hint}" if error.hint else error.message
+    below = (error.pointer or "").removeprefix(f"{pointer}/")
+    if draft.kind == "json" and pointer == trigger_form.TRIGGER and below not in ("", error.pointer):
+        # The field is a whole document.
+        message = f"{below}: {message}"
     draft.errors[pointer] = message
 
 

@@ -193,8 +193,10 @@ def _number_or_text(text: str) -> int | str:
 
 def field_of(kind: str, pointer: str) -> str:
     """The field that an error is about, where it has another name than the key in the document, or none."""
-    if kind not in _FIELDS or not (pointer == TRIGGER or pointer.startswith(f"{TRIGGER}/")):
+    if not (pointer == TRIGGER or pointer.startswith(f"{TRIGGER}/")):
         return pointer
+    if kind not in _FIELDS:
+        return TRIGGER
     first = next((key for key, _, _ in _FIELDS[kind]), "type")
     key = pointer.removeprefix(TRIGGER).removeprefix("/").partition("/")[0]
     return f"{TRIGGER}/{first if not key or key in _LONG_UNITS.values() or key in _CALENDAR_UNITS else key}"
