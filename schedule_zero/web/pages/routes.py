@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from schedule_zero.web.api.routing import Access, AnyForm, Endpoint, NoBody, NoQuery, Route
 from schedule_zero.web.pages import (
     find,
     live,

@@ -35,6 +35,15 @@ class OutcomeWord(StrEnum):
     MISSED = "missed"
 
 
+class CopyWord(StrEnum):
+    """In which language its definition is shown (``copy_as.LABELS``)."""
+
+    CURL = "curl"
+    PYTHON = "python"
+    CLI = "cli"
+    YAML = "yaml"
+
+
 class ShowQuery(Struct, frozen=True, forbid_unknown_fields=True):
     tab: Tab = Tab.OVERVIEW
     # Overview: the month of the calendar.
@@ -49,6 +58,8 @@ class ShowQuery(Struct, frozen=True, forbid_unknown_fields=True):
     before: Annotated[int, Meta(ge=1)] | None = None
     after: Annotated[int, Meta(ge=1)] | None = None
     generation: Annotated[int, Meta(ge=1)] | None = None
+    # Definition: what makes it, to be copied.
+    copy: CopyWord = CopyWord.CURL
     # Backfills: what is to be counted.
     since: Text = ""
     until: Text = ""
@@ -79,4 +90,6 @@ class Seen(Struct, frozen=True, kw_only=True):
     def url(self, **changes: Any) -> str:
         """The page as it is now, but for the changes."""
         values = {name: getattr(self.query, name) for name in self.query.__struct_fields__} | changes
-        return url(PATH, self.id, **{**values, "tab": "" if values["tab"] is Tab.OVERVIEW else values["tab"]})
+        for name, usual in (("tab", Tab.OVERVIEW), ("copy", CopyWord.CURL)):
+            values[name] = "" if values[name] is usual else values[name]
+        return url(PATH, self.id, **values)

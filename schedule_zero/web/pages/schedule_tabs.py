@@ -12,11 +12,14 @@ from schedule_zero.clock import rfc3339
 from schedule_zero.errors import BadRequest, Conflict, InvalidField
 from schedule_zero.model import BackfillState, Fire, FireOutcome
 from schedule_zero.rules.facts import Ruling
+from schedule_zero.service.schedule_rows import spec_of
 from schedule_zero.service.versions import VersionView
 from schedule_zero.web.pages import moments, schedule_policies
+from schedule_zero.web.pages.copy_as import copy_as
+from schedule_zero.web.pages.job_form import base_url
 from schedule_zero.web.pages.render import message_of, url
 from schedule_zero.web.pages.schedule_month import LEGEND, WEEKDAYS, day_of, midnight_us, month_of
-from schedule_zero.web.pages.schedule_state import OutcomeWord, Seen, Tab
+from schedule_zero.web.pages.schedule_state import CopyWord, OutcomeWord, Seen, Tab
 
 COMING = 20
 PAGE = 50
@@ -164,9 +167,12 @@ def _json(value: Any) -> str:
 
 
 async def definition(seen: Seen) -> dict[str, Any]:
-    """Policies and options with who said each."""
+    """Policies and options with who said each, and what would make it."""
     options = seen.request.service.schedule_views.options(seen.schedule)
+    texts = copy_as(spec_of(seen.schedule), base_url(seen.request))
     return {
+        "copy": next(text for text in texts if text.key == seen.query.copy),
+        "copies": [(text.label, seen.url(copy=CopyWord(text.key)), text.key == seen.query.copy) for text in texts],
         "policies": schedule_policies.policies(seen.schedule, seen.request.config.timing),
         "options": schedule_policies.options(options),
     }
