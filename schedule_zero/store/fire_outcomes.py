@@ -12,9 +12,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
-from sqlalchemy import BindParameter, bindparam, func, literal, select, text, union_all
+from sqlalchemy import BindParameter, Select, bindparam, func, literal, select, text, union_all
 
-from schedule_zero.model import Origin, State
+from schedule_zero.model import FireOutcome, Origin, State
 from schedule_zero.store import fire_audit, tables
 from schedule_zero.store.statements import Query, Seek
 
@@ -25,16 +25,18 @@ F, E, G = tables.fires.c, tables.executions.c, tables.execution_groups.c
 
 # Schedules in one statement; fewer are filled up with none.
 AT_ONCE = 50
-# Ledger rows of a day that are counted, and rows without a run that are read of all days.
+# Ledger rows of a day that are counted, and rows that stand for many times that are read.
 MOST_OF_DAY = 5_000
-MOST_EXCEPTIONS = 5_000
-# Executions in each bad state that are looked through for those of one schedule.
+MOST_SUMMED = 1_000
+# Executions in each bad state that are looked through for those of one schedule, and how many of these are read.
 MOST_FAILURES = 20_000
+MOST_FAILED = 1_000
 # Generations of a schedule that are looked at: it was deleted and made anew so often.
 MOST_GENERATIONS = 5
 # What is caught up is created later than it was due.
 LATE_US = 2 * 86_400_000_000
 BAD = (State.FAILED, State.TIMEOUT, State.DEAD, State.MISFIRED)
+_ONE = (F.schedule_id == bindparam("schedule"), F.generation == bindparam("generation"))
 _CREATED = Seek(tables.executions, "created_us")
 
 
@@ -142,30 +144,38 @@ def days(conn: Connection, schedule_id: str, bounds: Sequence[int]) -> list[Day]
     found = [Day() for _ in bounds[1:]]
     if not found:
         return found
+    edges = {f"at{n}": us for n, us in enumerate(bounds)}
     low_us, high_us = bounds[0], bounds[-1]
     for generation in list(fire_audit.generations(conn, schedule_id))[-MOST_GENERATIONS:]:
-        key = {"schedule": schedule_id, "generation": generation}
-        edges = {f"at{n}": us for n, us in enumerate(bounds)}
-        rows = _days_query(len(found)).rows(conn, **key, **edges, most=MOST_OF_DAY)
-        for number, count in rows:
-            found[number].executed += count
-            found[number].more |= count == MOST_OF_DAY
-        others = _EXCEPTIONS.rows(conn, **key, low=low_us, high=high_us, most=MOST_EXCEPTIONS)
-        for nominal_us, outcome, count, last_us in others:
+        key: dict[str, Any] = {"schedule": schedule_id, "generation": generation}
+        for number, outcome, count in _days_query(len(found)).rows(conn, **key, **edges, most=MOST_OF_DAY):
+            _add(found[number], outcome, count)
+        for nominal_us, last_us, outcome, count in _SUMMED.rows(
+            conn, **key, low=low_us, high=high_us, most=MOST_SUMMED
+        ):
             place = bisect_right(bounds, nominal_us) - 1
-            day = found[place]
-            # The row was counted as an executed one above.
-            day.executed = max(0, day.executed - 1)
-            setattr(day, outcome, getattr(day, outcome) + count)
-            for later in found[place + 1 : bisect_right(bounds, last_us or nominal_us)]:
+            # The row itself was counted above.
+            setattr(found[place], outcome, getattr(found[place], outcome) + count - 1)
+            for later in found[place + 1 : bisect_right(bounds, last_us)]:
                 later.more = True
-        if len(others) == MOST_EXCEPTIONS:
-            # Of what lies before the last of them nobody knows how it went.
-            for day in found[: bisect_right(bounds, others[-1][0])]:
-                day.more = True
-    for row in _failures(conn, schedule_id, low_us, high_us):
-        found[bisect_right(bounds, row[0]) - 1].failed += 1
+    failures = _failures(conn, schedule_id, low_us, high_us)
+    for (nominal_us,) in failures:
+        found[bisect_right(bounds, nominal_us) - 1].failed += 1
+    if len(failures) == MOST_FAILED:
+        # Of the days before, nobody knows how many.
+        for day in found[: bisect_right(bounds, failures[-1][0])]:
+            day.more = True
     return found
+
+
+def _add(day: Day, outcome: str, count: int) -> None:
+    """``outcome`` empty: all rows of the day, which come first; what did not simply run is among them."""
+    day.more |= count == MOST_OF_DAY
+    if not outcome:
+        day.executed += count
+        return
+    day.executed = max(0, day.executed - count)
+    setattr(day, outcome, getattr(day, outcome) + count)
 
 
 def _failures(conn: Connection, schedule_id: str, low_us: int, high_us: int) -> Sequence[Sequence[Any]]:
@@ -182,39 +192,48 @@ def _failures(conn: Connection, schedule_id: str, low_us: int, high_us: int) -> 
         first=first,
         last=2**62 if last is None else last,
         most=MOST_FAILURES,
+        read=MOST_FAILED,
     )
 
 
 @cache
 def _days_query(n: int) -> Query:
-    """How many rows each day has: from the index alone, and no more of them than ``most``."""
+    """How many rows each day has, and how many of each outcome but the usual one: (day, outcome or "", count).
+
+    From indexes alone, and no more of each than ``most``.
+    """
     parts = []
     for number in range(n):
-        rows = (
-            select(literal(1).label("one"))
-            .where(
-                F.schedule_id == bindparam("schedule"),
-                F.generation == bindparam("generation"),
-                F.nominal_us >= bindparam(f"at{number}"),
-                F.nominal_us < bindparam(f"at{number + 1}"),
-            )
-            .limit(bindparam("most"))
-            .subquery()
+        rows = select(literal(1).label("one")).where(
+            *_ONE, F.nominal_us >= bindparam(f"at{number}"), F.nominal_us < bindparam(f"at{number + 1}")
         )
-        parts.append(select(literal(number).label("day"), func.count().label("n")).select_from(rows))
-    return Query(select(union_all(*parts).subquery()))
+        parts.append(_counted(rows, number, ""))
+        for outcome in FireOutcome:
+            if outcome is not FireOutcome.EXECUTED:
+                exceptional = rows.where(text(tables.IS_EXCEPTIONAL), F.outcome == outcome.value)
+                parts.append(_counted(exceptional, number, outcome.value))
+    counts = union_all(*parts).subquery()
+    return Query(select(counts).order_by(counts.c.day, counts.c.outcome))
 
 
-_EXCEPTIONS = Query(
-    select(F.nominal_us, F.outcome, F.count, F.last_nominal_us)
+def _counted(rows: Select[Any], day: int, outcome: str) -> Select[Any]:
+    some = rows.limit(bindparam("most")).subquery()
+    return select(literal(day).label("day"), literal(outcome).label("outcome"), func.count().label("n")).select_from(
+        some
+    )
+
+
+# The rows that stand for many times: found by their ends.
+_SUMMED = Query(
+    select(F.nominal_us, F.last_nominal_us, F.outcome, F.count)
     .where(
-        text(tables.IS_EXCEPTIONAL),
-        F.schedule_id == bindparam("schedule"),
-        F.generation == bindparam("generation"),
+        text(tables.IS_SUMMED),
+        *_ONE,
+        F.last_nominal_us >= bindparam("low"),
         F.nominal_us >= bindparam("low"),
         F.nominal_us < bindparam("high"),
     )
-    .order_by(F.nominal_us.desc())
+    .order_by(F.last_nominal_us)
     .limit(bindparam("most"))
 )
 _bad = union_all(
@@ -234,15 +253,22 @@ _bad = union_all(
         for state in BAD
     )
 ).subquery()
+_own = (
+    select(_bad.c.seq)
+    .where(_bad.c.schedule_id == bindparam("schedule"))
+    .order_by(_bad.c.seq.desc())
+    .limit(bindparam("read"))
+    .subquery()
+)
 _FAILURES = Query(
     select(E.nominal_us)
     .distinct()
-    .select_from(_bad.join(tables.executions, E.seq == _bad.c.seq))
+    .select_from(_own.join(tables.executions, E.seq == _own.c.seq))
     .where(
-        _bad.c.schedule_id == bindparam("schedule"),
         E.nominal_us >= bindparam("low"),
         E.nominal_us < bindparam("high"),
         # What was run again by hand, or afterwards, is not what became of the fire.
         E.origin == Origin.FIRE.value,
     )
+    .order_by(E.nominal_us.desc())
 )

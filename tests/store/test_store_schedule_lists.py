@@ -212,17 +212,21 @@ async def test_days_count_what_became_of_their_times(store: Store) -> None:
 
 async def test_a_day_is_counted_up_to_a_limit_and_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fire_outcomes, "MOST_OF_DAY", 3)
-    monkeypatch.setattr(fire_outcomes, "MOST_EXCEPTIONS", 1)
+    monkeypatch.setattr(fire_outcomes, "MOST_FAILED", 2)
     row = schedule("s", next_fire_us=T0)
     await create(store, row)
     for n in range(5):
         await fire(store, row, T0 + n * S)
-    for n in range(2):
-        await fire(store, row, NEWER_US + n * S, outcome=FireOutcome.SKIPPED, reason=SkipReason.PAUSED)
+    await fire(store, row, NEWER_US, state=State.FAILED)
+    await fire(store, row, NEWER_US + S, outcome=FireOutcome.SKIPPED, reason=SkipReason.PAUSED)
+    await fire(store, row, NEWER_US + DAY_US, state=State.FAILED)
+    bounds = [T0 + n * DAY_US for n in range(4)]
 
-    found = await store.read(lambda conn: fire_outcomes.days(conn, "s", [T0, NEWER_US, NEWER_US + DAY_US]))
+    found = await store.read(lambda conn: fire_outcomes.days(conn, "s", bounds))
 
-    assert found == [Day(executed=3, more=True), Day(executed=1, skipped=1, more=True)]
+    assert found == [
+        Day(executed=3, more=True), Day(executed=1, failed=1, skipped=1, more=True), Day(executed=1, failed=1),
+    ]  # fmt: skip
 
 
 async def test_a_range_of_the_ledger_goes_over_generations_newest_first(store: Store) -> None:
