@@ -133,6 +133,12 @@ async def test_the_address_may_name_the_job(api):
     assert HOSTILE not in page
 
 
+async def test_the_calendars_that_there_are_stand_beside_their_fields(api):
+    await api.put("/api/calendars/works", json={"timezone": "UTC", "dates": ["2030-12-24"]})
+
+    assert "There is works." in (await api.get("/schedules/new")).text
+
+
 async def test_an_unknown_handler_is_shown_and_not_lost(api):
     page = (await api.get("/schedules/new?handler=gone&method=away")).text
 

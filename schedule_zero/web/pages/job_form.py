@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from schedule_zero.dispatch.registry import HandlerView
+from schedule_zero.errors import ScheduleZeroError
 from schedule_zero.model import JobMethod, new_id
 from schedule_zero.service.specs import IdemKey
 from schedule_zero.web.api.request import ApiRequest
@@ -84,6 +85,12 @@ def turned(pairs: Pairs, shape: Shape) -> Pairs:
 def _is_param(name: str) -> bool:
     pointer = name.removeprefix(JSON)
     return pointer == ROOT or pointer.startswith(f"{ROOT}/") or name == param_form.MORE
+
+
+def said(error: ScheduleZeroError, handler_id: str, job_method: str) -> str:
+    """What the server has against it; which job it is about is plain on that job's form."""
+    message = error.message.removeprefix(f"{handler_id}.{job_method}: ")
+    return f"{message}; {error.hint}" if error.hint else message
 
 
 def idempotency(request: ApiRequest, pairs: Pairs, body: bytes) -> IdemKey | None:

@@ -6,8 +6,9 @@ in which group it is shown. What is in force where nothing is typed stands in th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
+from functools import cache
 from typing import Any, NamedTuple
 
 from msgspec import inspect, to_builtins
@@ -18,6 +19,8 @@ from schedule_zero.rules.options import StoredOptions
 from schedule_zero.web.pages.duration_text import duration_text, seconds_of
 from schedule_zero.web.pages.fields import FormField, Pairs, Widget, lines, typed
 
+# Calendars that are told by name.
+MAX_NAMED = 20
 OPTIONS, POLICIES = "/options", "/policies"
 # Stands among the policies, and beside them in a body.
 GRACE_NAME = "misfire_grace_s"
@@ -119,12 +122,17 @@ def option_groups(pairs: Pairs, in_force: StoredOptions, of_parent: str = "") ->
     return _groups(OPTION_GROUPS, OPTIONS, JobOptions, pairs, shown, who)
 
 
-def policy_groups(pairs: Pairs, grace_s: float, window_s: float) -> list[FormField]:
-    """The groups of policies; ``grace_s`` and ``window_s`` are the server's."""
+def policy_groups(pairs: Pairs, grace_s: float, window_s: float, calendars: Sequence[str] = ()) -> list[FormField]:
+    """The groups of policies; ``grace_s`` and ``window_s`` are the server's, ``calendars`` the names that there are."""
     defaults = {field.encode_name: field.default for field in _fields(Policies).values()}
     in_force = {**defaults, "misfire_grace_s": grace_s, "catch_up_window_s": window_s}
     who = dict.fromkeys(("misfire_grace_s", "catch_up_window_s"), "the server")
-    return _groups(POLICY_GROUPS, POLICIES, Policies, pairs, in_force, who)
+    groups = _groups(POLICY_GROUPS, POLICIES, Policies, pairs, in_force, who)
+    named = f" There is {', '.join(calendars[:MAX_NAMED])}{', …' if len(calendars) > MAX_NAMED else ''}."
+    for field in next(group for group in groups if group.label == "Calendars").members:
+        if field.widget is not Widget.SELECT and calendars:
+            field.description += named
+    return groups
 
 
 def _groups(
@@ -158,6 +166,8 @@ def _field(
     value = in_force.get(name)
     origin = who.get(name, "default")
     shown = f"{_words(name, value)} ({origin})"
+    if value is None and _choices(type_):
+        shown = "not said"
     field = FormField(
         pointer=place, label=known.label, description=known.what, value=typed(pairs, place), placeholder=shown
     )
@@ -275,12 +285,14 @@ def _words(name: str, value: Any) -> str:
 # --- types --------------------------------------------------------------------------------------------
 
 
+@cache
 def _fields(shape: type) -> dict[str, inspect.Field]:
     info = inspect.type_info(shape)
     assert isinstance(info, inspect.StructType)
     return {field.encode_name: field for field in info.fields}
 
 
+@cache
 def _type_of(shape: type, name: str) -> Any:
     if name == GRACE_NAME:
         return inspect.FloatType()

@@ -31,6 +31,7 @@ from schedule_zero.web.pages.job_form import (
     once,
     params_facts,
     params_shape,
+    said,
     turned,
 )
 from schedule_zero.web.pages.json_values import read_json, write_json
@@ -102,7 +103,7 @@ async def run(request: ApiRequest) -> Response:
     try:
         made = await request.service.executions.submit(request.principal, [draft.item], idem)
     except ScheduleZeroError as error:
-        return _refused(request, job, _with(draft, error), error.http_status)
+        return _refused(request, job, _with(draft, error, job), error.http_status)
     text = f"{job.handler_id}.{job.job_method} has its unique key already" if made.existing else "It was submitted"
     return done(request, text, to=url("/executions", made.ids[0]), go=True)
 
@@ -142,7 +143,7 @@ async def retry(request: ApiRequest) -> Response:
             not_before_us=item.not_before_us,
         )
     except ScheduleZeroError as error:
-        return _refused(request, job, _with(draft, error), error.http_status)
+        return _refused(request, job, _with(draft, error, job), error.http_status)
     return done(request, "It is run again", to=url("/executions", made.ids[0]), go=True)
 
 
@@ -185,7 +186,7 @@ def _read(request: ApiRequest, job: Job, pairs: Pairs) -> JobDraft:
             item: SubmitItem = body_decoder().decode(write_json(body).encode()).item()
             request.service.executions.check(item)
         except ScheduleZeroError as error:
-            return _with(draft, error)
+            return _with(draft, error, job)
         draft.item = item
     return draft
 
@@ -225,8 +226,8 @@ def body_decoder() -> BodyDecoder:
     return BodyDecoder(SubmitBody, MAX_DEPTH)
 
 
-def _with(draft: JobDraft, error: ScheduleZeroError) -> JobDraft:
-    draft.errors[error.pointer or ""] = f"{error.message}; {error.hint}" if error.hint else error.message
+def _with(draft: JobDraft, error: ScheduleZeroError, job: Job) -> JobDraft:
+    draft.errors[error.pointer or ""] = said(error, job.handler_id, job.job_method)
     return draft
 
 

@@ -255,7 +255,7 @@ def _facts(request: ApiRequest, form: Form) -> dict[str, Any]:
     handler, method_field = pickers(request.service.system.handlers(), handler_id, job_method)
     options = option_groups(pairs, effective({Source.METHOD: method.options} if method is not None else {}))
     timing = request.config.timing
-    policies = policy_groups(pairs, timing.misfire_grace_s, timing.catch_up_window_s)
+    policies = policy_groups(pairs, timing.misfire_grace_s, timing.catch_up_window_s, request.service.calendars.names())
     plain, rare = trigger_form.shown_trigger(pairs)
     kind = trigger_form.kind_of(pairs)
     kinds = FormField(

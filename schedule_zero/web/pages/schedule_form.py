@@ -19,7 +19,7 @@ from schedule_zero.rules.policies import policies_of
 from schedule_zero.service.specs import PreviewSpec, ScheduleSpec
 from schedule_zero.web.api.decode import BodyDecoder
 from schedule_zero.web.api.schemas import ScheduleBody
-from schedule_zero.web.pages import param_form, trigger_form
+from schedule_zero.web.pages import job_form, param_form, trigger_form
 from schedule_zero.web.pages.duration_text import duration_text
 from schedule_zero.web.pages.fields import Pairs, typed
 from schedule_zero.web.pages.json_values import read_json, write_json
@@ -98,7 +98,7 @@ def body_decoder() -> BodyDecoder:
 def add_error(draft: Draft, error: ScheduleZeroError) -> None:
     """Put what the server has against it where its field is."""
     pointer = trigger_form.field_of(draft.kind, error.pointer or "")
-    message = f"{error.message}; {error.hint}" if error.hint else error.message
+    message = job_form.said(error, str(draft.body.get("handler_id")), str(draft.body.get("job_method")))
     below = (error.pointer or "").removeprefix(f"{pointer}/")
     if draft.kind == "json" and pointer == trigger_form.TRIGGER and below not in ("", error.pointer):
         # The field is a whole document.
