@@ -216,7 +216,7 @@ def _days_query(n: int) -> Query:
     return Query(select(counts).order_by(counts.c.day, counts.c.outcome))
 
 
-def _counted(rows: Select[Any], day: int, outcome: str) -> Select[Any]:
+def _counted(rows: Select[int], day: int, outcome: str) -> Select[int, str, int]:
     some = rows.limit(bindparam("most")).subquery()
     return select(literal(day).label("day"), literal(outcome).label("outcome"), func.count().label("n")).select_from(
         some
