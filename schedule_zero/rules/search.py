@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable
 from datetime import tzinfo
 from enum import StrEnum
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -214,14 +214,14 @@ class _Parser:
 
     def terms(self) -> tuple[Term, ...]:
         if len(self._text) > MAX_TEXT:
-            self._fail(f"a search of at most {MAX_TEXT} characters", f"{len(self._text)}", at=MAX_TEXT)
+            raise self._fail(f"a search of at most {MAX_TEXT} characters", f"{len(self._text)}", at=MAX_TEXT)
         for at, char in enumerate(self._text):
             if char == "\0" or "\ud800" <= char <= "\udfff":
-                self._fail("text (a NUL or half of a surrogate pair is none)", repr(char), at=at)
+                raise self._fail("text (a NUL or half of a surrogate pair is none)", repr(char), at=at)
         found: list[Term] = []
         while self._skip_space():
             if len(found) == MAX_TERMS:
-                self._fail(f"at most {MAX_TERMS} terms")
+                raise self._fail(f"at most {MAX_TERMS} terms")
             found.append(self._term())
         return tuple(found)
 
@@ -235,7 +235,7 @@ class _Parser:
         self._start = self._at
         negated = self._takes("-")
         if self._at == len(self._text) or self._here().isspace():
-            self._fail("a qualifier or a word after -", at=self._start)
+            raise self._fail("a qualifier or a word after -", at=self._start)
         named = _NAMED.match(self._text, self._at)
         if self._text[self._at : self._at + len(_ARG)].lower() == _ARG:
             # (The dot belongs to the first step.)
@@ -247,36 +247,36 @@ class _Parser:
             return Term(qualifier=Q.TEXT, values=((self._words(),),), negated=negated)
         name = named[1].lower()
         if name not in NAMES or name == Q.ARG:
-            self._unknown(named[1], named.end())
+            raise self._unknown(named[1], named.end())
         self._at = named.end()
         qualifier = Q(name)
         op, values = self._values(qualifier)
         return Term(qualifier=qualifier, op=op, values=values, negated=negated)
 
-    def _unknown(self, name: str, end: int) -> NoReturn:
+    def _unknown(self, name: str, end: int) -> InvalidSearch:
         close = difflib.get_close_matches(name.lower(), NAMES, n=1)
         hint = f"did you mean {_name(close[0])}?" if close else "text with a colon in it has to stand in double quotes"
         known = ", ".join(map(_name, NAMES))
-        self._fail(f"one of {known}", repr(self._text[self._at : end]), hint=hint)
+        return self._fail(f"one of {known}", repr(self._text[self._at : end]), hint=hint)
 
     def _path(self) -> tuple[str | int, ...]:
         """``.customer.addresses[0].city:``, up to the colon."""
         path: list[str | int] = []
         while not self._takes(":"):
             if len(path) == MAX_STEPS:
-                self._fail(f"at most {MAX_STEPS} steps to a parameter")
+                raise self._fail(f"at most {MAX_STEPS} steps to a parameter")
             if self._takes("."):
                 path.append(self._key())
             elif path and self._takes("["):
                 digits = re.compile(r"\d{1,6}", re.ASCII).match(self._text, self._at)
                 if digits is None or int(digits[0]) > MAX_INDEX:
-                    self._fail(f"the place of an element, 0 to {MAX_INDEX}")
+                    raise self._fail(f"the place of an element, 0 to {MAX_INDEX}")
                 self._at = digits.end()
                 if not self._takes("]"):
-                    self._fail("]")
+                    raise self._fail("]")
                 path.append(int(digits[0]))
             else:
-                self._fail("a colon and a value, as in arg.customer:42")
+                raise self._fail("a colon and a value, as in arg.customer:42")
         return tuple(path)
 
     def _key(self) -> str:
@@ -284,11 +284,11 @@ class _Parser:
             at = self._at
             key = self._in_quotes()
             if '"' in key or "\\" in key:
-                self._fail("the name of a parameter without quotes and backslashes", repr(key), at=at)
+                raise self._fail("the name of a parameter without quotes and backslashes", repr(key), at=at)
             return key
         bare = _BARE_KEY.match(self._text, self._at)
         if bare is None or "\\" in bare[0]:
-            self._fail("the name of a parameter, as in arg.customer:42")
+            raise self._fail("the name of a parameter, as in arg.customer:42")
         self._at = bare.end()
         return bare[0]
 
@@ -304,7 +304,7 @@ class _Parser:
         values: list[Pattern] = []
         while True:
             if len(values) == MAX_VALUES:
-                self._fail(f"at most {MAX_VALUES} values")
+                raise self._fail(f"at most {MAX_VALUES} values")
             at = self._at
             value = self._value(stars=qualifier in GLOBBED, commas=True)
             values.append((self._word(qualifier, value[0], at),) if len(value) == 1 else value)
@@ -314,7 +314,7 @@ class _Parser:
     def _word(self, qualifier: Qualifier, text: str, at: int) -> str:
         """A value of a list that is no pattern."""
         if qualifier is Q.ID and not text:
-            self._fail("how an id begins", '""', at=at)
+            raise self._fail("how an id begins", '""', at=at)
         if qualifier is Q.ID:
             return text.lower()
         choices = {Q.STATE: STATE_WORDS, Q.ORIGIN: ORIGIN_WORDS}.get(qualifier)
@@ -324,7 +324,7 @@ class _Parser:
         if word not in choices:
             close = difflib.get_close_matches(word, choices, n=1)
             hint = f"did you mean {close[0]}?" if close else None
-            self._fail(f"one of {', '.join(choices)}", repr(text), at=at, hint=hint)
+            raise self._fail(f"one of {', '.join(choices)}", repr(text), at=at, hint=hint)
         return word
 
     def _checked(self, qualifier: Qualifier, op: str, text: str, at: int) -> tuple[str, str]:
@@ -334,24 +334,24 @@ class _Parser:
             text = text.removeprefix("-")
             text = text if is_moment(text) else text.lower()
             if not is_moment(text):
-                self._fail(MOMENT_WORDS, repr(text), at=at)
+                raise self._fail(MOMENT_WORDS, repr(text), at=at)
         elif qualifier is Q.TOOK:
             op = op or ">="
             if length_us(text) is None:
-                self._fail(LENGTH_WORDS, repr(text), at=at)
+                raise self._fail(LENGTH_WORDS, repr(text), at=at)
         elif qualifier is Q.ATTEMPT:
             if not (text.isascii() and text.isdecimal() and len(text) <= 9):
-                self._fail("a whole number", repr(text), at=at)
+                raise self._fail("a whole number", repr(text), at=at)
             text = str(int(text))
         elif qualifier is Q.ARG and not is_number(text):
-            self._fail("a number (to find text that begins with < or >, quote it)", repr(text), at=at)
+            raise self._fail("a number (to find text that begins with < or >, quote it)", repr(text), at=at)
         return op, text
 
     def _words(self) -> str:
         at = self._at
         [text] = self._value(stars=False, commas=False)
         if not text:
-            self._fail("at least one character", '""', at=at)
+            raise self._fail("at least one character", '""', at=at)
         return text
 
     def _value(self, *, stars: bool, commas: bool) -> Pattern:
@@ -372,7 +372,7 @@ class _Parser:
                 # (Two stars in a row are one.)
                 pieces.append("")
         if self._at == start:
-            self._fail("a value")
+            raise self._fail("a value")
         return tuple(pieces)
 
     def _in_quotes(self) -> str:
@@ -388,7 +388,7 @@ class _Parser:
                 char = self._here()
                 self._at += 1
             text += char
-        self._fail('a closing "', "the end", at=start)
+        raise self._fail('a closing "', "the end", at=start)
 
     def _here(self) -> str:
         return self._text[self._at]
@@ -400,13 +400,13 @@ class _Parser:
 
     def _fail(
         self, expected: str, got: str | None = None, *, at: int | None = None, hint: str | None = None
-    ) -> NoReturn:
+    ) -> InvalidSearch:
         at = self._at if at is None else at
         if got is None:
             rest = self._text[at:].split(maxsplit=1)
             got = repr(rest[0][:60]) if at < len(self._text) and not self._text[at].isspace() else "nothing more"
         token = (self._text[self._start :].split(maxsplit=1) or [""])[0][:100]
-        raise InvalidSearch(
+        return InvalidSearch(
             f"expected {expected} at character {at + 1} of the search, got {got[:200]}",
             pointer="/q",
             hint=hint,

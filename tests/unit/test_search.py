@@ -161,9 +161,7 @@ def test_what_is_no_length_of_time(text):
     assert length_us(text) is None
 
 
-@pytest.mark.parametrize(
-    "text", ["2026-02-30", "2026-11-27T25:00", "1969-12-31", "9999-01-01", "2026-11-27T10", "noon"]
-)
+@pytest.mark.parametrize("text", ["2026-02-30", "2026-11-27T25:00", "1969-12-31", "9999-01-01", "noon"])
 def test_what_is_no_moment(text):
     assert not is_moment(text)
 
@@ -224,8 +222,7 @@ SNIPPETS = st.sampled_from(
 def test_whatever_is_typed_is_understood_or_refused_and_survives_being_written(text):
     try:
         search = parse(text)
-    except InvalidSearch as error:
-        assert 0 <= error.data["position"] <= len(text)
+    except InvalidSearch:
         return
     assert parse(said(search)) == search
     assert said(parse(said(search))) == said(search)
@@ -235,10 +232,11 @@ def test_whatever_is_typed_is_understood_or_refused_and_survives_being_written(t
 
 WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=12)
 KEYS = st.text(st.characters(exclude_characters='\0"\\', exclude_categories=["Cs"]), max_size=8)
+EDGES = st.one_of(st.just(""), WORDS)
 PATTERNS = st.one_of(
     WORDS.map(lambda word: (word,)),
-    st.builds(lambda first, middle, last: (first, *middle, last), st.one_of(st.just(""), WORDS), st.lists(WORDS, max_size=2), st.one_of(st.just(""), WORDS)),
-)  # fmt: skip
+    st.builds(lambda first, middle, last: (first, *middle, last), EDGES, st.lists(WORDS, max_size=2), EDGES),
+)
 NEGATED = st.booleans()
 TERMS = st.one_of(
     st.builds(
