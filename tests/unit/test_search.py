@@ -21,11 +21,11 @@ from schedule_zero.rules.search import (
     Search,
     Term,
     bounds_us,
-    parse,
     said,
     states_of,
     took_us,
 )
+from schedule_zero.rules.search_parse import parse
 from schedule_zero.rules.search_slot import slot_at
 from schedule_zero.rules.search_values import is_moment, length_us
 
