@@ -116,7 +116,7 @@ class _Parser:
         if self._at < len(self._text) and self._here() == '"':
             at = self._at
             key = self._in_quotes()
-            if '"' in key or "\\" in key:
+            if not key or '"' in key or "\\" in key:
                 raise self._fail("the name of a parameter without quotes and backslashes", repr(key), at=at)
             return key
         bare = BARE_KEY.match(self._text, self._at)

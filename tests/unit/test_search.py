@@ -185,6 +185,7 @@ def test_what_is_no_moment(text):
         ("took:>long", 6, "a length of time"),
         ("attempt:>-1", 9, "a whole number"),
         ("arg.n:>ten", 7, "a number"),
+        ("arg.n:>007", 7, "a number"),
         ("arg.x", 5, "a colon and a value"),
         ("arg.:3", 4, "the name of a parameter"),
         ("arg.a[x]:3", 6, "the place of an element"),
@@ -231,7 +232,7 @@ def test_whatever_is_typed_is_understood_or_refused_and_survives_being_written(t
 
 
 WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=12)
-KEYS = st.text(st.characters(exclude_characters='\0"\\', exclude_categories=["Cs"]), max_size=8)
+KEYS = st.text(st.characters(exclude_characters='\0"\\', exclude_categories=["Cs"]), min_size=1, max_size=8)
 EDGES = st.one_of(st.just(""), WORDS)
 PATTERNS = st.one_of(
     WORDS.map(lambda word: (word,)),

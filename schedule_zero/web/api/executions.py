@@ -10,7 +10,7 @@ from tornado.iostream import StreamClosedError
 
 from schedule_zero.errors import InvalidField, WrongState
 from schedule_zero.model import State
-from schedule_zero.store.execution_reads import Filter
+from schedule_zero.store.execution_lists import Filter
 from schedule_zero.store.executions import CancelOutcome
 from schedule_zero.web.api import execution_records as records
 from schedule_zero.web.api.request import JSON, ApiRequest, EventStream, Response, pointing_into, replayed
