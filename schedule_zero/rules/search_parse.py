@@ -30,6 +30,8 @@ MAX_TERMS = 30
 MAX_VALUES = 100
 MAX_STEPS = 10
 MAX_INDEX = 100_000
+# A whole id that was pasted is meant as such, not as a word of an error.
+_ULID = re.compile(r"[0-9a-hjkmnp-tv-z]{26}", re.ASCII | re.IGNORECASE)
 _PLACE = re.compile(r"\d{1,6}", re.ASCII)
 
 
@@ -77,7 +79,10 @@ class _Parser:
             op, values = self._values(Q.ARG)
             return Term(qualifier=Q.ARG, path=path, op=op, values=values, negated=negated)
         if named is None:
-            return Term(qualifier=Q.TEXT, values=((self._words(),),), negated=negated)
+            words = self._words()
+            if _ULID.fullmatch(words):
+                return Term(qualifier=Q.ID, values=((words.lower(),),), negated=negated)
+            return Term(qualifier=Q.TEXT, values=((words,),), negated=negated)
         name = named[1].lower()
         if name not in NAMES or name == Q.ARG:
             raise self._unknown(named[1], named.end())

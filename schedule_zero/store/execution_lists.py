@@ -20,7 +20,7 @@ from schedule_zero.rules.search import Term
 from schedule_zero.store import tables
 from schedule_zero.store.execution_rows import COLUMNS, execution
 from schedule_zero.store.execution_terms import AFTER, Conditions
-from schedule_zero.store.execution_walks import ID_LENGTH, Walk, walks
+from schedule_zero.store.execution_walks import ID_LENGTH, Walk, between, walks
 from schedule_zero.store.statements import Query, Seek
 from schedule_zero.store.tx import Page, parse_seq
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 E = tables.executions.c
 SCAN_ROWS = 20_000
+# A row that is not read in the order in which rows are stored, but where an index leads, costs as much as three.
+SCATTERED = 3
+# And one of whose parameters something is asked as two.
+DOCUMENTS = 2
 # A page ends early when its documents (params, result, error) are more than this: 500 results of 1 MB are no page.
 PAGE_BYTES = 8 << 20
 # ``created_us`` is read before a row is queued: neighbours in ``seq`` may be out of step by this much.
@@ -106,7 +110,7 @@ def look(conn: Connection, wanted: Filter) -> Found:
         found += rows
         if stopped:
             reached, cut = stopped, way.cut
-        left = max(0, left - way.seen)
+        left = max(0, left - way.cost)
     found = sorted((pair for pair in found if pair[0] >= reached), key=_seq_of, reverse=True)
     if len(found) > wanted.limit:
         found = found[: wanted.limit]
@@ -160,6 +164,8 @@ class Shape(NamedTuple):
     """What makes a walk another statement: all of it but the values."""
 
     where: tuple[str, ...]
+    # The column before ``seq`` in the index, where its order has to be said.
+    along: str
     checks: tuple[str, ...]
     # That the checks read.
     columns: tuple[str, ...]
@@ -171,13 +177,15 @@ class Way:
     def __init__(self, conn: Connection, wanted: Filter, walk: Walk, span: Span, *, scan: int) -> None:
         self._conn = conn
         self._limit = wanted.limit
-        self._scan = scan
-        # Of its rows, how many were looked at, as far as it is known; and whether that was all it was allowed.
-        self.seen = 0
+        # What the rows cost that were looked at, as far as it is known; and whether that was all that was allowed.
+        self.cost = 0
         self.cut = False
         checks = _checks(conn.dialect.name, wanted, walk)
-        where, values = _where(walk, span)
-        self.shape = Shape(where, tuple(checks.sql), tuple(checks.columns))
+        where, values = _where(conn.dialect.name, walk, span)
+        along = walk.fixed[0][0] if walk.fixed and conn.dialect.name != "sqlite" else ""
+        self.shape = Shape(where, along, tuple(checks.sql), tuple(checks.columns))
+        self._cost = SCATTERED if not walk.covers(checks.columns) else DOCUMENTS if "params" in checks.columns else 1
+        self._scan = max(1, scan // self._cost)
         self._span_values = values
         self._values = values | checks.values
 
@@ -187,7 +195,7 @@ class Way:
         found = _page_query(self.shape).rows(self._conn, **values, **self._bound())
         rows = [(row[0], execution(row[1:])) for row in found]
         if len(rows) > self._limit or sum(_size(row) for _, row in rows) >= PAGE_BYTES:
-            self.seen = self._scan
+            self.cost = self._scan * self._cost
             return rows, rows[-1][0]
         return rows, self.stop()
 
@@ -198,8 +206,9 @@ class Way:
         row = _stop_query(self.shape._replace(checks=(), columns=())).one(
             self._conn, **self._span_values, scan=self._scan
         )
-        self.seen = 0 if row is None else row[0]
-        self.cut = self.seen >= self._scan
+        seen = 0 if row is None else row[0]
+        self.cost = seen * self._cost
+        self.cut = seen >= self._scan
         return int(row[1]) if row is not None and self.cut else 0
 
     def answer(self, query: Query, **more: Any) -> Sequence[Sequence[Any]]:
@@ -227,14 +236,15 @@ def _checks(dialect: str, wanted: Filter, walk: Walk) -> Conditions:
     return checks
 
 
-def _where(walk: Walk, span: Span) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _where(dialect: str, walk: Walk, span: Span) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Conditions that an index answers, and their values."""
-    where, values = ["seq > :above"], dict[str, Any](above=span.above)
-    if walk.predicate:
-        where.append(walk.predicate)
-    for name, value in walk.fixed:
-        where.append(f"{name} = :{name}")
-        values[name] = value
+    where, values = [walk.predicate] if walk.predicate else [], dict[str, Any](above=span.above)
+    if span.below is not None:
+        values["below"] = span.below
+    [(column, name)] = walk.fixed or (("", ""),)
+    if column:
+        values[column] = name
+    where += between(dialect, column, below=span.below is not None)
     if walk.ids:
         which = []
         for at, prefix in enumerate(walk.ids):
@@ -245,9 +255,6 @@ def _where(walk: Walk, span: Span) -> tuple[tuple[str, ...], dict[str, Any]]:
                 values[f"after{at}"] = prefix + AFTER
                 which.append(f"named.id >= :id{at} AND named.id < :after{at}")
         where.append(f"seq IN (SELECT named.seq FROM executions AS named WHERE {' OR '.join(which)})")
-    if span.below is not None:
-        where.append("seq < :below")
-        values["below"] = span.below
     return tuple(where), values
 
 
@@ -255,7 +262,8 @@ def seen_of(shape: Shape, *columns: str) -> Select[Any]:
     """The rows that a walk looks at, newest first, without its limit."""
     # Only what is checked: so that an index alone may answer, and no row is read before it matches.
     names = dict.fromkeys((*shape.columns, *columns))
-    return select(E.seq, *(E[name] for name in names)).where(*map(text, shape.where)).order_by(E.seq.desc())
+    down = E.seq.desc() if not shape.along else text(f"{shape.along} DESC, seq DESC")
+    return select(E.seq, *(E[name] for name in names)).where(*map(text, shape.where)).order_by(down)
 
 
 @lru_cache(maxsize=256)

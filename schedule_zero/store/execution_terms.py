@@ -97,14 +97,24 @@ class Conditions:
 
     def _error(self, text: str) -> str:
         """In the error's type and message as they are shown, in whichever case."""
-        error, wanted = self._column("error"), self._bind(text.translate(_LOWER))
+        wanted = text.translate(_LOWER)
+        error, value = self._column("error"), self._bind(wanted)
         if self._sqlite:
             kind, message = (f"coalesce(json_extract({error}, '$.{part}'), '')" for part in ("type", "message"))
-            found = f"instr(lower({kind} || ': ' || {message}), {wanted}) > 0"
+            found = f"instr(lower({kind} || ': ' || {message}), {value}) > 0"
         else:
             kind, message = (f"coalesce({_jsonb(error)} ->> '{part}', '')" for part in ("type", "message"))
-            found = f"strpos(lower(({kind} || ': ' || {message}) COLLATE \"C\"), {wanted}) > 0"
-        return f"CASE WHEN {error} IS NULL THEN {_FALSE} ELSE {found} END"
+            found = f"strpos({_LOWERED.format(f'({kind} || {_COLON} || {message})')}, {value}) > 0"
+        skipped = f"{error} IS NULL"
+        # What no encoder escapes is in the document as it is: most are not even read.
+        part = max(wanted.split(": "), key=len)
+        if _PLAIN.fullmatch(part):
+            lowered = f"lower({error})" if self._sqlite else _LOWERED.format(error)
+            skipped += f" OR ({self._lacks(lowered, part)} AND {self._lacks(error, _ESCAPE)})"
+        return f"CASE WHEN {skipped} THEN FALSE ELSE {found} END"
+
+    def _lacks(self, document: str, text: str) -> str:
+        return f"{'instr' if self._sqlite else 'strpos'}({document}, {self._bind(text)}) = 0"
 
     # --- text -----------------------------------------------------------------------------------------
 
@@ -138,11 +148,13 @@ class Conditions:
             found = " OR ".join(self._arg_sqlite(params, path, term) for path in _sqlite_paths(term.path))
         else:
             found = self._arg_postgres(params, term)
-        # Nearly no row is read as JSON that doesn't have it: what is not written in escapes is there as it is.
-        name = self._bind(f'"{[step for step in term.path if isinstance(step, str)][-1]}"')
-        has = "instr" if self._sqlite else "strpos"
-        absent = f"{has}({params}, {name}) = 0 AND {has}({params}, '\\u') = 0"
-        return f"CASE WHEN {absent} THEN {_FALSE} ELSE {found} END"
+        # Only what may have it is read: name and value are in the document as they are, unless written in escapes.
+        name = [step for step in term.path if isinstance(step, str)][-1]
+        skipped = self._lacks(params, f"{_QUOTE}{name}{_QUOTE}")
+        parts = [None] if term.op else [_verbatim(pattern) for pattern in term.values]
+        if all(parts):
+            skipped = f"({skipped} OR ({' AND '.join(self._lacks(params, part) for part in parts if part)}))"
+        return f"CASE WHEN {skipped} AND {self._lacks(params, _ESCAPE)} THEN FALSE ELSE {found} END"
 
     def _arg_sqlite(self, params: str, path: str, term: Term) -> str:
         at = self._bind(path)
@@ -170,14 +182,16 @@ class Conditions:
         value = f"jsonb_path_query_first({_jsonb(params)}, CAST({path} AS jsonpath), '{{}}', true)"
         if term.op:
             number = f"CAST({self._bind(term.text)} AS jsonb)"
-            return f"CASE WHEN jsonb_typeof({value}) = 'number' THEN {value} {term.op} {number} ELSE FALSE END"
-        alike = []
-        documents = [one for pattern in term.values if len(pattern) == 1 for one in _documents(pattern[0])]
-        if documents:
-            alike.append(f"{value} IN ({', '.join(f'CAST({self._bind(one)} AS jsonb)' for one in documents)})")
-        shown = f"CASE WHEN jsonb_typeof({value}) IN ('string', 'number', 'boolean') THEN {value} #>> '{{}}' END"
-        alike += self._globs(f"({shown})", f"jsonb_typeof({value}) <> 'null'", term.values)
-        return "(" + " OR ".join(alike) + ")"
+            alike = [f"CASE WHEN jsonb_typeof(j.v) = 'number' THEN j.v {term.op} {number} ELSE FALSE END"]
+        else:
+            documents = [one for pattern in term.values if len(pattern) == 1 for one in _documents(pattern[0])]
+            alike = [f"j.v IN ({', '.join(f'CAST({self._bind(one)} AS jsonb)' for one in documents)})"] * bool(
+                documents
+            )
+            shown = "(CASE WHEN jsonb_typeof(j.v) IN ('string', 'number', 'boolean') THEN j.v #>> '{}' END)"
+            alike += self._globs(shown, "jsonb_typeof(j.v) <> 'null'", term.values)
+        # (OFFSET 0: so that the document is read once, however often the value is asked for.)
+        return f"(SELECT {' OR '.join(alike)} FROM (SELECT {value} AS v OFFSET 0) AS j)"
 
     # --- parts ----------------------------------------------------------------------------------------
 
@@ -191,13 +205,24 @@ class Conditions:
         return f":{name}"
 
 
-_FALSE = "FALSE"
+_LOWERED = 'lower(({}) COLLATE "C")'
+_COLON, _QUOTE, _ESCAPE = "': '", '"', "\\u"
+_PLAIN = re.compile(r"[a-z0-9 _.,:;=+*'()\[\]-]+")
 _UNREADABLE, _REPLACEMENT = r"\u0000", r"\ufffd"
 
 
 def _jsonb(document: str) -> str:
     """PostgreSQL's jsonb takes all JSON but NULs in text."""
     return f"CAST(replace({document}, '{_UNREADABLE}', '{_REPLACEMENT}') AS jsonb)"
+
+
+def _verbatim(pattern: Pattern) -> str | None:
+    """What is in every document with such a value, whichever encoder wrote it; None: nothing can be told."""
+    part = max(pattern, key=len)
+    if not _PLAIN.fullmatch(part.lower()):
+        return None
+    # 9.5 may be written as 9.50.
+    return None if len(pattern) == 1 and is_number(part) and not part.removeprefix("-").isdecimal() else part
 
 
 def _sqlite_paths(path: Sequence[str | int]) -> list[str]:

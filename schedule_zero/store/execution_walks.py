@@ -6,7 +6,7 @@ fix is filtered on the way. Walks of one plan never find the same row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,12 @@ FEW_ROWS = 2_000
 MAX_IDS = 20_000
 # ULIDs have so many characters: nothing else begins with one.
 ID_LENGTH = 26
+_IN_INDEX = {
+    "state": frozenset({"state", "handler_id", "schedule_id"}),
+    "handler_id": frozenset({"handler_id"}),
+    "schedule_id": frozenset({"schedule_id"}),
+    "group_id": frozenset({"group_id"}),
+}
 _INDEXED = {
     "schedule_id": (E.schedule_id, text("schedule_id IS NOT NULL")),
     "handler_id": (E.handler_id, text("1 = 1")),
@@ -52,6 +58,12 @@ class Walk(Struct, frozen=True, kw_only=True):
     ids: tuple[str, ...] = ()
     states: frozenset[State] | None = None
     terms: tuple[Term, ...] = ()
+
+    def covers(self, columns: Iterable[str]) -> bool:
+        """Whether these columns are read where the walk goes along: in its index, or in the rows themselves."""
+        if not self.fixed and not self.ids:
+            return True
+        return not set(columns) - _IN_INDEX.get(self.fixed[0][0] if self.fixed else "", frozenset())
 
 
 def walks(conn: Connection, wanted: Filter) -> list[Walk]:
@@ -179,7 +191,11 @@ def _stored(conn: Connection, column: str, prefix: str) -> list[str] | None:
 
 _IDS = Query(
     select(func.count()).select_from(
-        select(E.id).where(E.id >= bindparam("low"), E.id < bindparam("high")).limit(bindparam("most")).subquery()
+        select(E.id)
+        .where(E.id >= bindparam("low"), E.id < bindparam("high"))
+        .order_by(E.id)
+        .limit(bindparam("most"))
+        .subquery()
     )
 )
 
@@ -198,10 +214,11 @@ def _count_ids(conn: Connection, term: Term) -> int | None:
     return count
 
 
-@lru_cache(maxsize=4)
-def _few_query(predicate: str, column: str) -> Query:
-    where = (text(predicate),) if predicate else ()
-    rows = select(E.seq).where(*where, E[column] == bindparam("name")).limit(bindparam("most")).subquery()
+@lru_cache(maxsize=8)
+def _few_query(dialect: str, predicate: str, column: str) -> Query:
+    where = [predicate] if predicate else []
+    where += between(dialect, column, below=False)
+    rows = select(E.seq).where(*map(text, where)).order_by(text(f"{column}, seq")).limit(bindparam("most")).subquery()
     return Query(select(func.count()).select_from(rows))
 
 
@@ -209,8 +226,21 @@ def _are_few(conn: Connection, by_key: Sequence[Walk]) -> bool:
     count = 0
     for walk in by_key:
         [(column, name)] = walk.fixed
-        row = _few_query(walk.predicate, column).one(conn, name=name, most=FEW_ROWS + 1 - count)
+        query = _few_query(conn.dialect.name, walk.predicate, column)
+        row = query.one(conn, **{column: name}, above=0, most=FEW_ROWS + 1 - count)
         count += 0 if row is None else row[0]
         if count > FEW_ROWS:
             return False
     return True
+
+
+def between(dialect: str, column: str, *, below: bool) -> list[str]:
+    """Rows with ``:<column>`` in a column (if it is one) and ``seq`` between ``:above`` and, perhaps, ``:below``."""
+    if not column:
+        return ["seq > :above", *(["seq < :below"] if below else [])]
+    if dialect == "sqlite":
+        return [f"{column} = :{column}", *between(dialect, "", below=below)]
+    # Compared as a pair, with its order said, no other index than the one with both fits: where PostgreSQL does not
+    # know the value it would rather walk the whole table by ``seq``, hoping to meet it soon.
+    last = ":below" if below else str((1 << 63) - 1)
+    return [f"({column}, seq) > (:{column}, :above)", f"({column}, seq) < (:{column}, {last})"]

@@ -56,7 +56,8 @@ ROWS = [
         schedule_id="nightly-eu", params={"customer": {"id": 42}, "nul": "\0", "quote": 'say "hi"'}),
     row(9, handler_id="report", job_method="make", state=State.RETRY_SCHEDULED, attempt=1, not_before_us=T0 + 99 * S,
         error=error("KeyError", "'customer'"), params={}),
-    row(10, handler_id="Report", job_method="Make", state=State.BLOCKED, origin=Origin.RUN_NOW, params={"customer": []}),
+    row(10, handler_id="Report", job_method="Make", state=State.BLOCKED, origin=Origin.RUN_NOW,
+        params={"customer": []}),
 ]  # fmt: skip
 NOW_US = T0 + 63 * S
 

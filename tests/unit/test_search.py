@@ -88,6 +88,7 @@ def test_the_example_is_understood():
         ("took:<500ms", "took:<500ms"),
         ("attempt:>01", "attempt:>1"),
         ("id:01K8,01K9", "id:01k8,01k9"),
+        ("01K8ZQ6M3N5P7R9T1V3X5Z7B9D", "id:01k8zq6m3n5p7r9t1v3x5z7b9d"),
         ("since:-2h until:NOW", "since:2h until:now"),
         ('since:"2026-11-27 10:00"', 'since:"2026-11-27 10:00"'),
         ("until:2026-11-27T10:00:30.5+01:00", "until:2026-11-27T10:00:30.5+01:00"),
