@@ -57,6 +57,7 @@ from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
 from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedules import ScheduleService
+from schedule_zero.service.search import SearchService
 from schedule_zero.service.system import SystemService
 from schedule_zero.service.versions import VersionService
 from schedule_zero.state_dir import REGISTRY, SERVER_JSON, write_private
@@ -151,6 +152,7 @@ class Server:
         )
         self.service = Service(
             executions=executions,
+            search=SearchService(store=self.store, dispatcher=self.dispatcher, clock=clock),
             logs=LogService(store=self.store, dispatcher=self.dispatcher),
             groups=groups,
             dead_letters=dead_letters,

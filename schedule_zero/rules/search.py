@@ -148,7 +148,7 @@ def said_term(term: Term) -> str:
     sign = "-" if term.negated else ""
     if term.qualifier is Q.TEXT:
         return sign + _said_words(term.text)
-    name = term.qualifier.value + "".join(map(_said_step, term.path))
+    name = term.qualifier.value + "".join(map(said_step, term.path))
     if term.qualifier not in LISTED:
         return f"{sign}{name}:{term.op}{_said_piece(term.text, '')}"
     special = ",*" if term.qualifier in GLOBBED else ","
@@ -166,7 +166,8 @@ def _said_words(text: str) -> str:
     return _quoted(text) if is_taken else _said_piece(text, "")
 
 
-def _said_step(step: str | int) -> str:
+def said_step(step: str | int) -> str:
+    """One step of the path of ``arg``."""
     if isinstance(step, int):
         return f"[{step}]"
     return f".{step}" if BARE_KEY.fullmatch(step) else f'."{step}"'

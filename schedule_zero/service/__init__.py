@@ -22,6 +22,7 @@ from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
 from schedule_zero.service.schedules import ScheduleService
+from schedule_zero.service.search import SearchService
 from schedule_zero.service.specs import (
     ExecutionView,
     IdemKey,
@@ -54,6 +55,7 @@ class Service(Struct, frozen=True, kw_only=True):
     """The verbs by noun."""
 
     executions: ExecutionService
+    search: SearchService
     logs: LogService
     groups: GroupService
     dead_letters: DeadLetterService

@@ -172,10 +172,24 @@ class Shape(NamedTuple):
 
 
 class Way:
-    """A walk through a span, down to ``scan`` rows at most (if it has to check anything)."""
+    """A walk through a span, down to ``scan`` rows at most: if it has to check anything, or is to be counted.
 
-    def __init__(self, conn: Connection, wanted: Filter, walk: Walk, span: Span, *, scan: int) -> None:
+    ``also`` names columns that are read beside those that are checked.
+    """
+
+    def __init__(
+        self,
+        conn: Connection,
+        wanted: Filter,
+        walk: Walk,
+        span: Span,
+        *,
+        scan: int,
+        counting: bool = False,
+        also: tuple[str, ...] = (),
+    ) -> None:
         self._conn = conn
+        self._counting = counting
         self._limit = wanted.limit
         # What the rows cost that were looked at, as far as it is known; and whether that was all that was allowed.
         self.cost = 0
@@ -184,7 +198,9 @@ class Way:
         where, values = _where(conn.dialect.name, walk, span)
         along = walk.fixed[0][0] if walk.fixed and conn.dialect.name != "sqlite" else ""
         self.shape = Shape(where, along, tuple(checks.sql), tuple(checks.columns))
-        self._cost = SCATTERED if not walk.covers(checks.columns) else DOCUMENTS if "params" in checks.columns else 1
+        self._cost = (
+            SCATTERED if not walk.covers((*checks.columns, *also)) else DOCUMENTS if "params" in checks.columns else 1
+        )
         self._scan = max(1, scan // self._cost)
         self._span_values = values
         self._values = values | checks.values
@@ -201,7 +217,7 @@ class Way:
 
     def stop(self) -> int:
         """Where it stops for the rows that it has looked at; 0: it comes to the end."""
-        if not self.shape.checks:
+        if not self.shape.checks and not self._counting:
             return 0
         row = _stop_query(self.shape._replace(checks=(), columns=())).one(
             self._conn, **self._span_values, scan=self._scan
