@@ -11,6 +11,7 @@ from msgspec import Struct
 from schedule_zero.service.access import AccessService
 from schedule_zero.service.audit import AuditService
 from schedule_zero.service.backfills import BackfillService
+from schedule_zero.service.batches import BatchService
 from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
@@ -36,6 +37,7 @@ from schedule_zero.service.specs import (
 )
 from schedule_zero.service.system import SystemService
 from schedule_zero.service.versions import VersionService
+from schedule_zero.service.views import ViewService
 
 __all__ = [
     "ExecutionView",
@@ -56,6 +58,8 @@ class Service(Struct, frozen=True, kw_only=True):
 
     executions: ExecutionService
     search: SearchService
+    batches: BatchService
+    views: ViewService
     logs: LogService
     groups: GroupService
     dead_letters: DeadLetterService

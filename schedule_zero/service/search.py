@@ -170,6 +170,8 @@ class SearchService:
             ]
         if qualifier is Q.ARG:
             return [Suggestion(text=f"{name}:", hint=job) for name, job in self._parameters()] if slot.path else ()
+        if "\0" in slot.typed:
+            return ()
         if qualifier is Q.SCHEDULE:
             found = await self._store.read(lambda conn: schedules.ids_from(conn, slot.typed, limit=MAX_SUGGESTIONS + 1))
             return map(_plain, found)

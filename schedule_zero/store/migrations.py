@@ -12,6 +12,7 @@ from sqlalchemy import Connection, insert, inspect, select, update
 
 from schedule_zero.errors import ConfigError
 from schedule_zero.store.migration_steps import (
+    batches_and_views,
     bound_tokens,
     how_jobs_are_run,
     logs_and_large_results,
@@ -39,6 +40,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     unique_by_state,
     bound_tokens,
     progress_is_kept,
+    batches_and_views,
 )
 LATEST = 1 + len(STEPS)
 # The table that says which version it is; and all tables of the newest, with their columns.

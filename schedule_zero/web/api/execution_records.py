@@ -180,6 +180,8 @@ class CancelledMany(Record, kw_only=True):
     left: Count
     dry_run: bool
     next_cursor: str | None
+    # Of ``matched``: no more than that.
+    exact: bool = True
 
 
 class Ran(Record, kw_only=True):

@@ -8,10 +8,11 @@ from msgspec.structs import replace
 from tornado.iostream import StreamClosedError
 
 from schedule_zero.clock import rfc3339
-from schedule_zero.errors import WrongState
-from schedule_zero.model import State
+from schedule_zero.errors import InvalidField, WrongState
+from schedule_zero.model import BatchKind, State
 from schedule_zero.service.search import Asked
 from schedule_zero.store.executions import CancelOutcome
+from schedule_zero.web.api import batches
 from schedule_zero.web.api import execution_records as records
 from schedule_zero.web.api.request import JSON, ApiRequest, EventStream, Response, pointing_into, replayed
 from schedule_zero.web.api.schemas import (
@@ -124,6 +125,8 @@ async def cancel_many(request: ApiRequest) -> Response:
     """End many: by their ids, or all that is open and fits."""
     body: CancelManyBody = request.body
     wanted = replace(body.filter(), cursor=body.cursor)
+    if body.q is not None:
+        return await _cancel_found(request, body)
     done = await request.service.executions.cancel_many(request.principal, body.ids, wanted, dry_run=body.dry_run)
     return Response(
         records.CancelledMany(
@@ -133,6 +136,27 @@ async def cancel_many(request: ApiRequest) -> Response:
             left=done.left,
             dry_run=body.dry_run,
             next_cursor=done.next_cursor,
+        )
+    )
+
+
+async def _cancel_found(request: ApiRequest, body: CancelManyBody) -> Response:
+    """By a search: counted, or done by the server from now on."""
+    if body.cursor is not None:
+        raise InvalidField("with q all is done by one request: there is no next page", pointer="/cursor")
+    asked = batches.asked_for(request, body)
+    if not body.dry_run:
+        return await batches.begin(request, BatchKind.CANCEL, asked)
+    counted = await request.service.batches.count(BatchKind.CANCEL, asked)
+    return Response(
+        records.CancelledMany(
+            matched=counted.matched,
+            cancelled=0,
+            requested=0,
+            left=0,
+            dry_run=True,
+            next_cursor=None,
+            exact=counted.exact,
         )
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from schedule_zero.web.api import (
     access,
     backfills,
+    batch_records,
+    batches,
     calendar_records,
     calendar_schemas,
     calendars,
@@ -37,6 +39,7 @@ from schedule_zero.web.api import (
     system,
     system_records,
     triggers,
+    views,
 )
 from schedule_zero.web.api.routing import Access, OneOrMany, Route, RouteTable
 
@@ -67,7 +70,11 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/executions/clear", ADMIN, executions.clear, "Forget executions that are over",
           {200: execution_records.Cleared}, body=schemas.ClearBody, body_required=False),
     Route("POST", "/api/executions/cancel", OPERATOR, executions.cancel_many, "Cancel many executions",
-          {200: execution_records.CancelledMany}, body=search_schemas.CancelManyBody, bulk=True),
+          {200: execution_records.CancelledMany, 202: batch_records.BatchRecord}, body=search_schemas.CancelManyBody,
+          bulk=True, idempotency=True, errors=(404,)),
+    Route("POST", "/api/executions/retry", OPERATOR, batches.retry_many, "Run many executions again",
+          {200: batch_records.Matched, 202: batch_records.BatchRecord}, body=search_schemas.RetryManyBody,
+          idempotency=True, errors=(404,)),
     Route("GET", "/api/executions/{id}", VIEWER, executions.show, "One execution; waits for its end if asked to",
           {200: execution_records.ExecutionDetail}, query=schemas.WaitQuery),
     Route("GET", "/api/executions/{id}/result", VIEWER, executions.result, "What a completed execution returned",
@@ -80,6 +87,17 @@ ROUTES: tuple[Route, ...] = (
           {200: execution_records.Cancelled, 202: execution_records.Cancelled}),
     Route("POST", "/api/executions/{id}/retry", OPERATOR, executions.retry, "Run the same work again",
           {201: execution_records.Created}, idempotency=True, errors=(409, 429)),
+    # --- batches, saved views ---
+    Route("GET", "/api/batches", VIEWER, batches.search, "What is done to all that a search found",
+          {200: batch_records.BatchPage}, query=schemas.PageQuery),
+    Route("GET", "/api/batches/{id}", VIEWER, batches.show, "How far a batch is", {200: batch_records.BatchRecord}),
+    Route("POST", "/api/batches/{id}/cancel", OPERATOR, batches.cancel, "Do no more of a batch",
+          {200: batch_records.BatchRecord}, errors=(409,)),
+    Route("GET", "/api/views", VIEWER, views.search, "Saved views by page and name",
+          {200: views.Views}, query=views.ViewsQuery),
+    Route("POST", "/api/views", OPERATOR, views.save, "Keep a query by a name",
+          {201: views.ViewRecord}, body=views.ViewBody, errors=(409,)),
+    Route("DELETE", "/api/views/{id}", OPERATOR, views.delete, "Forget a saved view", {200: views.ViewRecord}),
     # --- groups ---
     Route("POST", "/api/groups", OPERATOR, groups.create, "Run a job on every matching node, or in parts",
           {202: group_records.GroupCreated}, body=schemas.GroupBody, idempotency=True, errors=(404, 409)),

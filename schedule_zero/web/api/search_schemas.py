@@ -135,3 +135,14 @@ class CancelManyBody(FoundBody, frozen=True, kw_only=True):
         Meta(description="Only in these states. Without `running`, nothing that has started is touched."),
     ] = None
     cursor: Annotated[Cursor | None, Meta(description="`next_cursor` of the answer before.")] = None
+
+
+class RetryManyBody(FoundBody, frozen=True, kw_only=True):
+    """Which executions to run again: `ids`, or everything that is over and that all the other fields say."""
+
+    ids: (
+        Annotated[
+            list[Annotated[str, Meta(pattern=r"^[0-9a-hjkmnp-tv-z]{26}(?!\n)$")]], Meta(min_length=1, max_length=500)
+        ]
+        | None
+    ) = None
