@@ -35,6 +35,8 @@ SCATTERED = 3
 DOCUMENTS = 2
 # A page ends early when its documents (params, result, error) are more than this: 500 results of 1 MB are no page.
 PAGE_BYTES = 8 << 20
+# Statements that are kept compiled: searches may have any shape, and each holds some 30 kB.
+SHAPES = 64
 # ``created_us`` is read before a row is queued: neighbours in ``seq`` may be out of step by this much.
 CREATED_SLACK_US = 60_000_000
 BAD = (State.FAILED, State.TIMEOUT, State.DEAD)
@@ -282,7 +284,7 @@ def seen_of(shape: Shape, *columns: str) -> Select[Any]:
     return select(E.seq, *(E[name] for name in names)).where(*map(text, shape.where)).order_by(down)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=SHAPES)
 def _page_query(shape: Shape) -> Query:
     seen = seen_of(shape)
     if shape.checks:
@@ -297,7 +299,7 @@ def _page_query(shape: Shape) -> Query:
     return Query(select(E.seq, *COLUMNS).where(E.seq.in_(fits)).order_by(E.seq.desc()))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=SHAPES)
 def _stop_query(shape: Shape) -> Query:
     s = seen_of(shape).limit(bindparam("scan")).subquery("seen")
     looked_at: list[Any] = [func.count(), func.min(s.c.seq)]
