@@ -348,7 +348,8 @@ class Dispatcher:
         return node
 
     async def operate(self, node_id: str, operation: NodeOperation | None, *, by: str, note: str = "") -> NodeView:
-        """Cordon, drain or quarantine a node, or (None) release it from whatever it is; ``by`` and ``note`` say who and why.
+        """Cordon, drain or quarantine a node, or (None) release it from whatever it is; ``by`` and ``note`` say who did
+        it and why.
 
         NotFound; StoreUnavailable: nothing was changed.
         """

@@ -241,6 +241,10 @@ class DeadLetterService:
             raise NotFound(f"there is no requeue {requeue_id!r}")
         return found
 
+    async def running(self) -> list[Requeue]:
+        """Those that are under way, oldest first."""
+        return await self._store.read(store_requeues.running)
+
     async def find(self, *, cursor: str | None = None, limit: int = 50) -> Page[Requeue]:
         """The newest first."""
         return await self._store.read(lambda conn: store_requeues.find(conn, cursor=cursor, limit=limit))

@@ -121,7 +121,8 @@ class SystemService:
         """As the server does it to a node that fails: no new work, then one job at a time until one completes. Raises
         NotFound.
         """
-        return await self._take_out(principal, node_id, OperationKind.QUARANTINE, note, self._config.dispatch.quarantine_s)
+        probation_after_s = self._config.dispatch.quarantine_s
+        return await self._take_out(principal, node_id, OperationKind.QUARANTINE, note, probation_after_s)
 
     async def release(self, principal: Principal, node_id: str, note: str | None = None) -> NodeView:
         """Give this node work again, whatever it was taken out of service for. Raises NotFound."""
@@ -133,13 +134,13 @@ class SystemService:
         node_id: str,
         kind: OperationKind,
         note: str | None,
-        deadline_s: float | None = None,
+        until_s: float | None = None,
     ) -> NodeView:
         now_us = self._clock.wall_us()
         operation = NodeOperation(
             kind=kind,
             since_us=now_us,
-            until_us=None if deadline_s is None else now_us + round(deadline_s * 1e6),
+            until_us=None if until_s is None else now_us + round(until_s * 1e6),
             note=note or "",
             by=principal.name,
             times=int(kind is OperationKind.QUARANTINE),

@@ -52,9 +52,7 @@ _MEMBERS = Query(
     )
 )  # fmt: skip
 _STATES = Query(
-    select(E.state, func.count())
-    .where(text(tables.IS_GROUPED), E.group_id == bindparam("wanted"))
-    .group_by(E.state)
+    select(E.state, func.count()).where(text(tables.IS_GROUPED), E.group_id == bindparam("wanted")).group_by(E.state)
 )
 PRUNE_ROWS = 1_000
 
@@ -135,7 +133,7 @@ def members(conn: Connection, group_id: str, most: int) -> list[str]:
 
 
 def states(conn: Connection, group_id: str) -> dict[State, int]:
-    """How many members there are in each state (of those that were not cleared); at most ``limits.bulk`` are counted."""
+    """How many members are in each state, of those that were not cleared. (A group has at most ``limits.bulk``.)"""
     return {State(row[0]): row[1] for row in _STATES.rows(conn, wanted=group_id)}
 
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 C = tables.execution_counts.c
 _SUM = Query(
-    select(C.handler_id, C.state, func.sum(C.n)).where(C.bucket_us >= bindparam("since")).group_by(C.handler_id, C.state)
+    select(C.handler_id, C.state, func.sum(C.n))
+    .where(C.bucket_us >= bindparam("since"))
+    .group_by(C.handler_id, C.state)
 )
 
 

@@ -81,7 +81,12 @@ def shell(view: View, title: str) -> dict[str, Any]:
     }
 
 
+# Pages that belong to one of the navigation.
+BELONGS = {"/requeues": "/dead-letters", "/groups": "/executions"}
+
+
 def _here(path: str) -> str:
+    path = BELONGS.get("/" + path.strip("/").partition("/")[0], path)
     return max(
         (entry.path for entry in NAVIGATION if path == entry.path or path.startswith(f"{entry.path.rstrip('/')}/")),
         key=len,
