@@ -60,7 +60,7 @@ class HeldView(Struct, kw_only=True):
 class QueueView(Struct, kw_only=True):
     """What waits for the same nodes: executions of one method that ask the same of a node."""
 
-    job_method: str
+    key: LaneKey
     spec: LaneSpec
     # In memory, those included that wait for a limit of their own; more may wait in the store.
     count: int
@@ -127,7 +127,7 @@ def queue_view(
         detail = why_nobody(lane.key) or "the nodes that may run it are just connecting"
         why = WaitingFor(reason=Reason.NODE, detail=detail)
     return QueueView(
-        job_method=lane.job_method,
+        key=lane.key,
         spec=lane.spec,
         count=lane.count + len(lane.parking.ids),
         more=lane.overflow or any(shelf.spilled for shelf in lane.parking.shelves.values()),

@@ -19,11 +19,13 @@ from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.hints import Hints
 from schedule_zero.ops.supervise import Supervisor
 from schedule_zero.service.specs import Principal
-from schedule_zero.store import Store, hourly, node_history
+from schedule_zero.store import Store, handler_counts, node_history
 from schedule_zero.store import events as store_events
 from schedule_zero.store.node_history import NodeEvent
 
 SERVICE_NAME = "ScheduleZero"
+# Of a handler's executions that wait in the store.
+MOST_COUNTED = 10_000
 
 
 class SystemService:
@@ -69,9 +71,16 @@ class SystemService:
         """What an operator declared about a handler (handler_registry.yaml)."""
         return self._dispatcher.registry.rule(handler_id)
 
-    def queues(self, handler_id: str) -> list[QueueView]:
-        """What waits for the nodes of a handler, and why."""
-        return self._dispatcher.queues(handler_id)
+    async def queues(self, handler_id: str) -> list[QueueView]:
+        """What waits for the nodes of a handler, and why; counted in the store, too, where that is not too much."""
+        queues = self._dispatcher.queues(handler_id)
+        if not any(queue.more for queue in queues):
+            return queues
+        counts = await self._store.read(lambda conn: handler_counts.pending(conn, handler_id, MOST_COUNTED))
+        if counts is not None:
+            for queue in queues:
+                queue.count, queue.more = counts.get(queue.key, 0), False
+        return [queue for queue in queues if queue.count or queue.more]
 
     def open(self, handler_id: str) -> int:
         """How many executions of a handler are not over."""
@@ -79,8 +88,8 @@ class SystemService:
 
     async def ends_by_handler(self, hours: int) -> dict[str, Mapping[str, int]]:
         """Handler → terminal state, or ``created`` → how many, in the newest ``hours`` whole hours."""
-        since_us = hourly.first_hour_us(self._clock.wall_us(), hours)
-        return await self._store.read(lambda conn: hourly.by_handler(conn, since_us))
+        since_us = handler_counts.first_hour_us(self._clock.wall_us(), hours)
+        return await self._store.read(lambda conn: handler_counts.by_handler(conn, since_us))
 
     def nodes(self) -> list[NodeView]:
         return self._dispatcher.nodes()

@@ -58,9 +58,7 @@ class WhichForm(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         if len(said) != 1:
             got = " and ".join(said) or "none of them"
             raise InvalidField(f"expected one of group, handler and all, got {got}", parameter="group")
-        return Which(
-            dead_letter=self.group or None, handler_id=self.handler or None, job_method=self.method or None
-        )
+        return Which(dead_letter=self.group or None, handler_id=self.handler or None, job_method=self.method or None)
 
 
 class RequeueForm(WhichForm, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -132,9 +132,7 @@ async def requeue(request: ApiRequest) -> Response:
     if asked.problems:
         return await _requeue_page(request, form, asked.problems, 422)
     try:
-        row, _ = await request.service.dead_letters.begin(
-            request.principal, form.which(), asked.edit, asked.rate_per_s
-        )
+        row, _ = await request.service.dead_letters.begin(request.principal, form.which(), asked.edit, asked.rate_per_s)
     except ScheduleZeroError as error:
         return await _requeue_page(request, form, {"": message_of(error)}, error.http_status)
     said = f"{plural(row.total, 'dead letter')} will be run again, {row.rate_per_s:g} a second"

@@ -98,7 +98,7 @@ def card(view: HandlerView, counts: Mapping[str, int], *, open: int, letters: in
 
 
 def line(method: JobMethod) -> MethodLine:
-    first = next(iter(method.doc.strip().splitlines()), "")
+    first = next(iter(method.doc.strip().splitlines()), "").replace("``", "")
     return MethodLine(
         name=method.name,
         version=method.version,

@@ -77,7 +77,7 @@ async def show(request: ApiRequest) -> Response:
         facts["open"] = system.open(handler.handler_id)
         facts["letters"] = request.service.dead_letters.waiting.get(handler.handler_id, 0)
     if asked in (None, "waiting"):
-        queues = system.queues(handler.handler_id)
+        queues = await system.queues(handler.handler_id)
         facts["queues"], facts["more_queues"] = queues[:QUEUES], max(0, len(queues) - QUEUES)
     rule = system.rule(handler.handler_id)
     return page(
