@@ -196,8 +196,17 @@ def browser_sessions(conn: Connection) -> None:
     )
 
 
+def series_by_minute(conn: Connection) -> None:
+    """13 → 14: what charts show of the past. It begins with the upgrade."""
+    _run(
+        conn,
+        """CREATE TABLE series (
+            step_s INTEGER NOT NULL, start_us BIGINT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (step_s, start_us))""",
+    )
+
+
 def node_history(conn: Connection) -> None:
-    """13 → 14: what happened to each node, from now on."""
+    """14 → 15: what happened to each node, from now on."""
     serial = "INTEGER NOT NULL" if conn.dialect.name == "sqlite" else "BIGSERIAL NOT NULL"
     _run(
         conn,

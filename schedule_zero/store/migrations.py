@@ -23,6 +23,7 @@ from schedule_zero.store.migration_steps import (
     rate_buckets,
     requeues,
     routed_and_grouped,
+    series_by_minute,
     thawed_by,
     unique_by_state,
 )
@@ -42,6 +43,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     bound_tokens,
     progress_is_kept,
     browser_sessions,
+    series_by_minute,
     node_history,
 )
 LATEST = 1 + len(STEPS)

@@ -393,6 +393,15 @@ execution_counts = Table(
     sqlite_with_rowid=False,
 )
 
+# What is counted for charts by the minute, ten minutes and the hour (``step_s``): ``rules.series.Stats`` as JSON.
+series = Table(
+    "series",
+    metadata,
+    Column("step_s", Integer, primary_key=True, autoincrement=False),
+    Column("start_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", Text, nullable=False),
+)
+
 handlers = Table(
     "handlers",
     metadata,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from schedule_zero.web.api.routing import Access, Endpoint, NoBody, NoQuery, Route
-from schedule_zero.web.pages import dead_letters, groups, handlers, live, login, nodes, static
+from schedule_zero.web.pages import dead_letters, groups, handlers, live, login, nodes, overview, static
 from schedule_zero.web.pages.dead_letter_view import RequeueForm
 
 PUBLIC, VIEWER, OPERATOR, ADMIN = Access.PUBLIC, Access.VIEWER, Access.OPERATOR, Access.ADMIN
@@ -30,6 +30,7 @@ ROUTES: tuple[Route, ...] = (
     page("/login", PUBLIC, login.form, "Sign in", query=login.LoginQuery),
     form("/login", PUBLIC, login.sign_in, "Sign in", login.LoginForm),
     form("/logout", VIEWER, login.sign_out, "Sign out"),
+    page("/", VIEWER, overview.index, "How everything is"),
     # --- nodes ---
     page("/nodes", VIEWER, nodes.index, "All nodes", nodes.NodesQuery),
     page("/nodes/{id}", VIEWER, nodes.show, "One node"),
