@@ -71,6 +71,7 @@ class RequeueForm(WhichForm, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Asked(Struct, frozen=True, kw_only=True):
     """What a form comes to, and what is wrong with its fields."""
 
+    # 0: it can't be told.
     rate_per_s: float
     edit: Edit
     problems: dict[str, str]
@@ -115,11 +116,14 @@ def asked(form: RequeueForm, max_depth: int) -> Asked:
     problems: dict[str, str] = {}
     rate, patch = 0.0, None
     try:
-        rate = float(form.rate or DEFAULT_RATE)
+        said = float(form.rate or DEFAULT_RATE)
     except ValueError:
         problems["rate"] = f"expected a number, got {form.rate[:100]!r}"
     else:
-        if not MIN_RATE <= rate <= MAX_RATE:
+        # (Infinity and not-a-number are neither.)
+        if MIN_RATE <= said <= MAX_RATE:
+            rate = said
+        else:
             problems["rate"] = f"expected {MIN_RATE} to {MAX_RATE:g} a second, got {form.rate[:100]}"
     try:
         patch = _patch(form.patch, max_depth)
