@@ -25,6 +25,7 @@ from schedule_zero.store.migration_steps import (
     routed_and_grouped,
     series_by_minute,
     thawed_by,
+    tokens_of_processes,
     unique_by_state,
 )
 from schedule_zero.store.tables import meta, metadata
@@ -44,7 +45,11 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     progress_is_kept,
     browser_sessions,
     series_by_minute,
+<<<<<<< HEAD
     node_history,
+=======
+    tokens_of_processes,
+>>>>>>> main
 )
 LATEST = 1 + len(STEPS)
 # The table that says which version it is; and all tables of the newest, with their columns.

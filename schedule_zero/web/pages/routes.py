@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from schedule_zero.web.api.routing import Access, Endpoint, NoBody, NoQuery, Route
-from schedule_zero.web.pages import dead_letters, groups, handlers, live, login, nodes, overview, static
+from schedule_zero.web.pages import dead_letters, find, groups, handlers, live, login, nodes, overview, static
 from schedule_zero.web.pages.dead_letter_view import RequeueForm
 
 PUBLIC, VIEWER, OPERATOR, ADMIN = Access.PUBLIC, Access.VIEWER, Access.OPERATOR, Access.ADMIN
@@ -26,6 +26,7 @@ ROUTES: tuple[Route, ...] = (
     # --- what pages are made of ---
     page("/static/*", PUBLIC, static.send, "A file of the UI"),
     page("/live", VIEWER, live.stream, "What has changed, by topic", query=live.LiveQuery),
+    page("/find", VIEWER, find.find, "What has a text in its name", find.FindQuery),
     # --- signing in ---
     page("/login", PUBLIC, login.form, "Sign in", query=login.LoginQuery),
     form("/login", PUBLIC, login.sign_in, "Sign in", login.LoginForm),
