@@ -205,9 +205,13 @@ def series_by_minute(conn: Connection) -> None:
     )
 
 
-<<<<<<< HEAD
+def tokens_of_processes(conn: Connection) -> None:
+    """14 → 15: which attempts were given to earlier processes of a node; of those that there are, it isn't known."""
+    _run(conn, "ALTER TABLE nodes ADD COLUMN since_token BIGINT NOT NULL DEFAULT 0")
+
+
 def node_history(conn: Connection) -> None:
-    """14 → 15: what happened to each node, from now on."""
+    """15 → 16: what happened to each node, from now on."""
     serial = "INTEGER NOT NULL" if conn.dialect.name == "sqlite" else "BIGSERIAL NOT NULL"
     _run(
         conn,
@@ -216,11 +220,6 @@ def node_history(conn: Connection) -> None:
             PRIMARY KEY (seq))""",
         "CREATE INDEX ix_node_history_node ON node_history (node_id, seq)",
     )
-=======
-def tokens_of_processes(conn: Connection) -> None:
-    """14 → 15: which attempts were given to earlier processes of a node; of those that there are, it isn't known."""
-    _run(conn, "ALTER TABLE nodes ADD COLUMN since_token BIGINT NOT NULL DEFAULT 0")
->>>>>>> main
 
 
 def _run(conn: Connection, *statements: str) -> None:

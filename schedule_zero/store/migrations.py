@@ -45,11 +45,8 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     progress_is_kept,
     browser_sessions,
     series_by_minute,
-<<<<<<< HEAD
-    node_history,
-=======
     tokens_of_processes,
->>>>>>> main
+    node_history,
 )
 LATEST = 1 + len(STEPS)
 # The table that says which version it is; and all tables of the newest, with their columns.
