@@ -80,6 +80,9 @@ async def test_a_group_shows_its_newest_error_with_traceback_and_its_executions(
 
 async def test_a_group_that_was_dealt_with_says_so(api):
     assert "Nothing waits in the group" in await seen(api, PATH)
+    # Also the parts of a page that was opened before.
+    assert "Nothing waits in the group" in await part_of(api, PATH, "about")
+    assert "None here" in await part_of(api, PATH, "letters")
 
 
 async def test_letters_and_groups_come_in_pages_with_a_bounded_number_of_queries(api, server, monkeypatch):

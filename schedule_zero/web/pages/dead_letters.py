@@ -91,7 +91,8 @@ async def show(request: ApiRequest) -> Response:
     query: CursorQuery = request.query
     service, group_id = request.service.dead_letters, request.id
     group = await service.group(group_id)
-    facts: dict[str, Any] = {}
+    # (Asked for again after the last one is dealt with, the list is empty.)
+    facts: dict[str, Any] = {"letters": [], "next_url": ""}
     if group is not None and part(request) in (None, "letters"):
         found = await service.executions(group_id, cursor=query.cursor or None, limit=LETTERS)
         facts["letters"] = lines(found.rows)
