@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from importlib.metadata import version as package_version
 from typing import Any
@@ -14,7 +15,7 @@ from schedule_zero.dispatch.dispatcher import Dispatcher, NodeView, ProgressView
 from schedule_zero.dispatch.on_nodes import HeldView, QueueView
 from schedule_zero.dispatch.registry import HandlerView, ServedView
 from schedule_zero.errors import NotFound
-from schedule_zero.model import Event, NodeOperation, OperationKind
+from schedule_zero.model import Event, NodeOperation, NodeState, OperationKind
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.hints import Hints
 from schedule_zero.ops.supervise import Supervisor
@@ -93,6 +94,10 @@ class SystemService:
 
     def nodes(self) -> list[NodeView]:
         return self._dispatcher.nodes()
+
+    def node_states(self) -> Counter[NodeState]:
+        """How many nodes are in each state."""
+        return self._dispatcher.node_states()
 
     def node(self, node_id: str) -> NodeView:
         """One node. Raises NotFound."""

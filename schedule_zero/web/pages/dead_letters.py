@@ -17,7 +17,8 @@ from schedule_zero.web.pages.execution_lines import lines
 from schedule_zero.web.pages.render import done, message_of, page, part, url
 from schedule_zero.web.pages.words import plural
 
-TOPICS = ["execution", "dead_letters", "requeue"]
+# Not executions: they may end by the thousand, and hardly any of them is a dead letter.
+TOPICS = ["dead_letters", "requeue"]
 GROUPS = 25
 LETTERS = 50
 # Requeues that run, on the first page; and of one page of them.
@@ -173,7 +174,7 @@ async def requeues(request: ApiRequest) -> Response:
         request,
         "requeues.html",
         title="Requeues",
-        topics=["requeue", "execution"],
+        topics=["requeue"],
         rows=[view.requeue_row(row) for row in found.rows],
         here=url("/requeues", cursor=query.cursor),
         first_url="/requeues" if query.cursor else "",
@@ -188,7 +189,7 @@ async def show_requeue(request: ApiRequest) -> Response:
         request,
         "requeue.html",
         title=f"Requeue {from_us(row.created_us):%d %b %H:%M}",
-        topics=["requeue", "execution"],
+        topics=["requeue"],
         one=view.requeue_row(row),
     )
 

@@ -15,8 +15,8 @@ from schedule_zero.model import JobMethod, State
 from schedule_zero.web.pages.schema_table import Param, params_of, signature, takes_more
 
 # Handlers of one page; methods and nodes of one of them there.
-PER_PAGE = 50
-METHODS = 12
+PER_PAGE = 25
+METHODS = 8
 NODES = 5
 # Of a docstring, in a list.
 LINE = 160

@@ -13,7 +13,7 @@ from schedule_zero.store.node_history import NodeEvent
 from schedule_zero.web.pages.words import plural
 
 # Nodes of one page.
-PER_PAGE = 100
+PER_PAGE = 50
 # What people should look at: a clock this far off, a heartbeat that takes this long.
 SKEW_S = 1.0
 ROUND_TRIP_S = 0.5

@@ -13,7 +13,7 @@ from schedule_zero.web.pages import node_view
 from schedule_zero.web.pages.execution_lines import lines
 from schedule_zero.web.pages.render import done, page, part, url
 
-TOPICS = ["node", "execution"]
+TOPICS = ["node"]
 # Of one node's page.
 HELD = 100
 RECENT = 20
@@ -93,7 +93,7 @@ async def show(request: ApiRequest) -> Response:
         request,
         "node.html",
         title=node.node_id,
-        topics=["node", "execution", "handler"],
+        topics=["node", "handler"],
         node=node,
         row=node_view.row(node),
         operation_words=node_view.OPERATION_WORDS,
