@@ -15,7 +15,7 @@ from schedule_zero.dispatch.dispatcher import Dispatcher, NodeView, ProgressView
 from schedule_zero.dispatch.on_nodes import HeldView, QueueView
 from schedule_zero.dispatch.registry import HandlerView, ServedView
 from schedule_zero.errors import NotFound
-from schedule_zero.model import Event, NodeOperation, NodeState, OperationKind
+from schedule_zero.model import Event, JobMethod, NodeOperation, NodeState, OperationKind
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.hints import Hints
 from schedule_zero.ops.supervise import Supervisor
@@ -91,6 +91,10 @@ class SystemService:
         """Handler → terminal state, or ``created`` → how many, in the newest ``hours`` whole hours."""
         since_us = handler_counts.first_hour_us(self._clock.wall_us(), hours)
         return await self._store.read(lambda conn: handler_counts.by_handler(conn, since_us))
+
+    def method(self, handler_id: str, job_method: str) -> JobMethod | None:
+        """One job method that may be used; None: there is none of that name."""
+        return self._dispatcher.registry.usable(handler_id, job_method)
 
     def nodes(self) -> list[NodeView]:
         return self._dispatcher.nodes()

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from schedule_zero.web.api.routing import Access, Endpoint, NoBody, NoQuery, Route
-from schedule_zero.web.pages import dead_letters, find, groups, handlers, live, login, nodes, overview, static
+from schedule_zero.web.api.routing import Access, AnyForm, Endpoint, NoBody, NoQuery, Route
+from schedule_zero.web.pages import (
+    dead_letters,
+    find,
+    groups,
+    handlers,
+    live,
+    login,
+    nodes,
+    overview,
+    run_now,
+    schedule_editor,
+    static,
+)
 from schedule_zero.web.pages.dead_letter_view import RequeueForm
 
 PUBLIC, VIEWER, OPERATOR, ADMIN = Access.PUBLIC, Access.VIEWER, Access.OPERATOR, Access.ADMIN
@@ -20,6 +32,11 @@ def page(path: str, access: Access, endpoint: Endpoint, summary: str, query: typ
 def form(path: str, access: Access, endpoint: Endpoint, summary: str, body: type[Struct] = NoBody) -> Route:
     """Something to be done."""
     return Route("POST", path, access, endpoint, summary, {204: None, 303: None}, body=body, page=True)
+
+
+def draft(path: str, access: Access, endpoint: Endpoint, summary: str) -> Route:
+    """What a form comes to: it is sent as it is typed, and nothing is done."""
+    return Route("POST", path, access, endpoint, summary, {200: HTML}, body=AnyForm, page=True)
 
 
 ROUTES: tuple[Route, ...] = (
@@ -39,6 +56,19 @@ ROUTES: tuple[Route, ...] = (
     form("/nodes/{id}/drain", OPERATOR, nodes.drain, "Empty a node", nodes.NoteForm),
     form("/nodes/{id}/operate", OPERATOR, nodes.operate, "Take a node out of service", nodes.OperateForm),
     form("/nodes/{id}/release", OPERATOR, nodes.release, "Give a node work again", nodes.NoteForm),
+    # --- schedules: making and changing one ---
+    page("/schedules/new", OPERATOR, schedule_editor.new, "The form of a new schedule", schedule_editor.NewQuery),
+    form("/schedules/new", OPERATOR, schedule_editor.create, "Make a schedule", AnyForm),
+    page("/schedules/{id}/edit", OPERATOR, schedule_editor.edit, "The form of a schedule"),
+    form("/schedules/{id}/edit", OPERATOR, schedule_editor.save, "Change a schedule", AnyForm),
+    draft("/schedules/draft", OPERATOR, schedule_editor.draft, "What a schedule's form comes to"),
+    # --- running a job now ---
+    page("/handlers/{id}/run", OPERATOR, run_now.show, "The form of one run", run_now.RunQuery),
+    form("/handlers/{id}/run", OPERATOR, run_now.run, "Run a job", AnyForm),
+    draft("/handlers/{id}/run/draft", OPERATOR, run_now.draft, "What a run's form comes to"),
+    page("/executions/{id}/retry-edit", OPERATOR, run_now.show_retry, "The form of a retry"),
+    form("/executions/{id}/retry-edit", OPERATOR, run_now.retry, "Retry with other parameters", AnyForm),
+    draft("/executions/{id}/retry-edit/draft", OPERATOR, run_now.draft_retry, "What a retry's form comes to"),
     # --- handlers ---
     page("/handlers", VIEWER, handlers.index, "All handlers", handlers.HandlersQuery),
     page("/handlers/{id}", VIEWER, handlers.show, "One handler", handlers.HandlerQuery),
