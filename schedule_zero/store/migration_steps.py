@@ -226,6 +226,18 @@ def batches_and_views(conn: Connection) -> None:
     )
 
 
+def node_history(conn: Connection) -> None:
+    """16 → 17: what happened to each node, from now on."""
+    serial = "INTEGER NOT NULL" if conn.dialect.name == "sqlite" else "BIGSERIAL NOT NULL"
+    _run(
+        conn,
+        f"""CREATE TABLE node_history (
+            seq {serial}, node_id {{name}} NOT NULL, at_us BIGINT NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL,
+            PRIMARY KEY (seq))""",
+        "CREATE INDEX ix_node_history_node ON node_history (node_id, seq)",
+    )
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

@@ -17,6 +17,7 @@ from schedule_zero.store.migration_steps import (
     browser_sessions,
     how_jobs_are_run,
     logs_and_large_results,
+    node_history,
     node_operations,
     policies_and_history,
     progress_is_kept,
@@ -47,6 +48,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     series_by_minute,
     tokens_of_processes,
     batches_and_views,
+    node_history,
 )
 LATEST = 1 + len(STEPS)
 # The table that says which version it is; and all tables of the newest, with their columns.

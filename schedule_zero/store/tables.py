@@ -482,6 +482,18 @@ nodes = Table(
     Column("operation", Text),
 )
 
+# The newest events of each node; the journal keeps its own for a time only, and isn't asked by subject.
+node_history = Table(
+    "node_history",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=True),
+    Column("node_id", Name, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("data", Text, nullable=False),
+)
+Index("ix_node_history_node", node_history.c.node_id, node_history.c.seq)
+
 api_tokens = Table(
     "api_tokens",
     metadata,

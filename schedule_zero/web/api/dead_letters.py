@@ -76,7 +76,8 @@ async def discard(request: ApiRequest) -> Response:
     which = body.which()
     if body.dry_run:
         return Response(records.Counted(count=await request.service.dead_letters.count(which)))
-    return Response(records.Discarded(discarded=await request.service.dead_letters.discard(request.principal, which)))
+    done = await request.service.dead_letters.discard(request.principal, which, body.note or "")
+    return Response(records.Discarded(discarded=done.count))
 
 
 # --- requeues -------------------------------------------------------------------------------------

@@ -6,7 +6,10 @@ from msgspec import Struct
 
 from schedule_zero.web.api.routing import Access, AnyForm, Endpoint, NoBody, NoQuery, Route
 from schedule_zero.web.pages import (
+    dead_letters,
     find,
+    groups,
+    handlers,
     live,
     login,
     nodes,
@@ -19,6 +22,7 @@ from schedule_zero.web.pages import (
     schedules,
     static,
 )
+from schedule_zero.web.pages.dead_letter_view import RequeueForm
 
 PUBLIC, VIEWER, OPERATOR, ADMIN = Access.PUBLIC, Access.VIEWER, Access.OPERATOR, Access.ADMIN
 HTML = "text/html"
@@ -50,10 +54,11 @@ ROUTES: tuple[Route, ...] = (
     form("/logout", VIEWER, login.sign_out, "Sign out"),
     page("/", VIEWER, overview.index, "How everything is"),
     # --- nodes ---
-    page("/nodes", VIEWER, nodes.index, "All nodes"),
+    page("/nodes", VIEWER, nodes.index, "All nodes", nodes.NodesQuery),
     page("/nodes/{id}", VIEWER, nodes.show, "One node"),
     form("/nodes/{id}/cordon", OPERATOR, nodes.cordon, "Give a node no new work", nodes.NoteForm),
     form("/nodes/{id}/drain", OPERATOR, nodes.drain, "Empty a node", nodes.NoteForm),
+    form("/nodes/{id}/operate", OPERATOR, nodes.operate, "Take a node out of service", nodes.OperateForm),
     form("/nodes/{id}/release", OPERATOR, nodes.release, "Give a node work again", nodes.NoteForm),
     # --- schedules ---
     page("/schedules", VIEWER, schedules.index, "Schedules that a filter finds", query=schedules.ListQuery),
@@ -92,4 +97,38 @@ ROUTES: tuple[Route, ...] = (
     page("/executions/{id}/retry-edit", OPERATOR, run_now.show_retry, "The form of a retry"),
     form("/executions/{id}/retry-edit", OPERATOR, run_now.retry, "Retry with other parameters", AnyForm),
     draft("/executions/{id}/retry-edit/draft", OPERATOR, run_now.draft_retry, "What a retry's form comes to"),
+    # --- handlers ---
+    page("/handlers", VIEWER, handlers.index, "All handlers", handlers.HandlersQuery),
+    page("/handlers/{id}", VIEWER, handlers.show, "One handler", handlers.HandlerQuery),
+    # --- dead letters ---
+    page("/dead-letters", VIEWER, dead_letters.index, "What failed for good", dead_letters.GroupsQuery),
+    page("/dead-letters/{id}", VIEWER, dead_letters.show, "What failed alike", dead_letters.CursorQuery),
+    page("/dead-letters/requeue", OPERATOR, dead_letters.requeue_form, "Run many dead letters again", RequeueForm),
+    form("/dead-letters/requeue", OPERATOR, dead_letters.requeue, "Run them again", RequeueForm),
+    form("/dead-letters/requeue/preview", OPERATOR, dead_letters.preview, "What that would do", RequeueForm),
+    form(
+        "/dead-letters/requeue-ticked",
+        OPERATOR,
+        dead_letters.requeue_ticked,
+        "Run a few again",
+        dead_letters.TickedForm,
+    ),
+    form(
+        "/dead-letters/discard", OPERATOR, dead_letters.discard, "Put many dead letters aside", dead_letters.DiscardForm
+    ),
+    form(
+        "/dead-letters/discard-ticked",
+        OPERATOR,
+        dead_letters.discard_ticked,
+        "Put a few aside",
+        dead_letters.TickedForm,
+    ),
+    form("/discards/{id}/undo", OPERATOR, dead_letters.undo_discard, "Take a discard back"),
+    page("/requeues", VIEWER, dead_letters.requeues, "Dead letters that are run again", dead_letters.CursorQuery),
+    page("/requeues/{id}", VIEWER, dead_letters.show_requeue, "How far a requeue is"),
+    form("/requeues/{id}/cancel", OPERATOR, dead_letters.cancel_requeue, "Requeue no more of them"),
+    # --- groups ---
+    page("/groups", VIEWER, groups.index, "Groups of executions", groups.GroupsQuery),
+    page("/groups/{id}", VIEWER, groups.show, "One group", groups.MembersQuery),
+    form("/groups/{id}/cancel", OPERATOR, groups.cancel, "Cancel all members of a group"),
 )

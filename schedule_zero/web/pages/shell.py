@@ -54,13 +54,12 @@ def shell(view: View, title: str) -> dict[str, Any]:
     request = view.request
     caller = request.principal
     service = request.service
-    nodes = service.system.nodes()
-    online = sum(node.state is NodeState.ONLINE for node in nodes)
-    lost = sum(node.state in (NodeState.LOST, NodeState.SUSPECT) for node in nodes)
+    nodes = service.system.node_states()
+    online, lost = nodes[NodeState.ONLINE], nodes[NodeState.LOST] + nodes[NodeState.SUSPECT]
     letters = sum(service.dead_letters.waiting.values())
     problems = [f"{letters:,} dead" if letters else "", f"{lost:,} lost" if lost else ""]
     trouble = ", ".join(filter(None, problems))
-    counts = {"/nodes": f"{online}/{len(nodes)}", "/dead-letters": f"{letters:,}" if letters else ""}
+    counts = {"/nodes": f"{online}/{nodes.total()}", "/dead-letters": f"{letters:,}" if letters else ""}
     name = request.config.instance_name
     return {
         "title": title,
@@ -81,7 +80,12 @@ def shell(view: View, title: str) -> dict[str, Any]:
     }
 
 
+# Pages that belong to one of the navigation.
+BELONGS = {"/requeues": "/dead-letters", "/groups": "/executions"}
+
+
 def _here(path: str) -> str:
+    path = BELONGS.get("/" + path.strip("/").partition("/")[0], path)
     return max(
         (entry.path for entry in NAVIGATION if path == entry.path or path.startswith(f"{entry.path.rstrip('/')}/")),
         key=len,
