@@ -59,9 +59,10 @@ from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
 from schedule_zero.service.metrics import server_metrics
+from schedule_zero.service.overview import OverviewService
 from schedule_zero.service.schedules import ScheduleService
-from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.series import SeriesService
+from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.system import SystemService
 from schedule_zero.service.versions import VersionService
 from schedule_zero.state_dir import REGISTRY, SERVER_JSON, write_private
@@ -158,6 +159,19 @@ class Server:
             limits=config.limits,
             timing=config.timing,
         )
+        series = SeriesService(store=self.store, series=self.dispatcher.series, clock=clock)
+        foresight = ForesightService(store=self.store, timer=self.timer, clock=clock)
+        freezes = FreezeService(store=self.store, timer=self.timer, clock=clock)
+        system = SystemService(
+            store=self.store,
+            dispatcher=self.dispatcher,
+            hub=self.hub,
+            hints=self.hints,
+            supervisor=self.supervisor,
+            clock=clock,
+            config=config,
+            render_metrics=self._render_metrics,
+        )
         self.service = Service(
             executions=executions,
             logs=LogService(store=self.store, dispatcher=self.dispatcher),
@@ -171,10 +185,21 @@ class Server:
             audits=audits,
             explain=ExplainService(store=self.store, timer=self.timer, clock=clock, timing=config.timing),
             versions=VersionService(store=self.store, schedules=schedules),
-            freezes=FreezeService(store=self.store, timer=self.timer, clock=clock),
+            freezes=freezes,
             backfills=BackfillService(store=self.store, timer=self.timer, clock=clock),
-            foresight=ForesightService(store=self.store, timer=self.timer, clock=clock),
-            series=SeriesService(store=self.store, series=self.dispatcher.series, clock=clock),
+            foresight=foresight,
+            series=series,
+            overview=OverviewService(
+                store=self.store,
+                dispatcher=self.dispatcher,
+                system=system,
+                series=series,
+                foresight=foresight,
+                freezes=freezes,
+                dead_letters=dead_letters,
+                audit=self.audit_rounds.stats,
+                clock=clock,
+            ),
             calendars=CalendarService(
                 store=self.store,
                 book=self.calendars,
@@ -184,16 +209,7 @@ class Server:
             ),
             access=access,
             sessions=SessionService(store=self.store, access=access, clock=clock, lifetime_s=config.http.session_s),
-            system=SystemService(
-                store=self.store,
-                dispatcher=self.dispatcher,
-                hub=self.hub,
-                hints=self.hints,
-                supervisor=self.supervisor,
-                clock=clock,
-                config=config,
-                render_metrics=self._render_metrics,
-            ),
+            system=system,
         )
         self.retention = Retention(store=self.store, clock=clock, config=config.retention)
         self.http = HttpServer(self.service, config)

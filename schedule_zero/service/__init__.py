@@ -21,9 +21,10 @@ from schedule_zero.service.groups import GroupService
 from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
+from schedule_zero.service.overview import OverviewService
 from schedule_zero.service.schedules import ScheduleService
-from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.series import SeriesService
+from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.specs import (
     ExecutionView,
     IdemKey,
@@ -69,6 +70,7 @@ class Service(Struct, frozen=True, kw_only=True):
     backfills: BackfillService
     foresight: ForesightService
     series: SeriesService
+    overview: OverviewService
     calendars: CalendarService
     access: AccessService
     sessions: SessionService

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import heappush, heapreplace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+
+from msgspec import Struct
 
 from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.errors import InvalidCalendar, InvalidField, InvalidTrigger, NotFound
 from schedule_zero.model import Schedule, ScheduleState
 from schedule_zero.service.rest import Rest
-from schedule_zero.store import Store
+from schedule_zero.store import Store, schedule_overview
 from schedule_zero.store import executions as store_executions
 from schedule_zero.store import schedules as store_schedules
 from schedule_zero.timing import Timer
@@ -31,6 +33,28 @@ FARTHEST_US = 2 * MAX_RANGE_US
 # Entries of a feed, and of one schedule in it.
 MAX_COMING = 2000
 MAX_OF_ONE = 500
+# Schedules that are read, the next ones first, to find those that run next: more where these don't settle it, as far
+# as the last of these.
+LOOKED_AT = (50, 500, 5000)
+
+
+class NextRun(Struct, frozen=True, kw_only=True):
+    """A schedule that is going to run: when next, and how often in all within the range that was asked for."""
+
+    schedule: Schedule
+    at_us: int
+    runs: int
+
+
+class NextRuns(Struct, frozen=True):
+    """The earliest first; ``more``: others follow within the range, or may."""
+
+    rows: list[NextRun]
+    more: bool
+
+
+# When it runs first, its id, the schedule, its outlook.
+_First: TypeAlias = "tuple[int, str, Schedule, Outlook]"
 
 
 class ForesightService:
@@ -78,6 +102,37 @@ class ForesightService:
         """
         return await self._store.read(lambda conn: self._coming(conn, from_us, to_us, schedule_id, limit))
 
+    async def next_runs(self, to_us: int, limit: int) -> NextRuns:
+        """The schedules that run next, up to ``to_us``; what it costs does not grow with how many there are."""
+        return await self._store.read(lambda conn: self.next_runs_in(conn, to_us, limit))
+
+    def next_runs_in(self, conn: Connection, to_us: int, limit: int) -> NextRuns:
+        """``next_runs`` within one snapshot."""
+        now_us = self._clock.wall_us()
+        found, more = self._first_ones(conn, now_us, to_us, limit)
+        runs = [
+            NextRun(schedule=row, at_us=at_us, runs=outlook.runs(now_us, to_us))
+            for at_us, _, row, outlook in found[:limit]
+        ]
+        return NextRuns(runs, more=more or len(found) > limit)
+
+    def _first_ones(self, conn: Connection, now_us: int, to_us: int, limit: int) -> tuple[list[_First], bool]:
+        """The schedules that run first, and perhaps others after them; and whether there may be more than these."""
+        for most in LOOKED_AT:
+            rows = schedule_overview.upcoming(conn, to_us, most)
+            found: list[_First] = []
+            for row, outlook in self._outlooks(iter(rows), now_us):
+                at_us = next(outlook.times(now_us, to_us), None)
+                if at_us is not None:
+                    found.append((at_us, row.id, row, outlook))
+            found.sort(key=_first_two)
+            if len(rows) < most:
+                return found, False
+            # Whoever is due later than the last that was read, runs later as well.
+            if most == LOOKED_AT[-1] or (len(found) > limit and found[limit][0] <= (rows[-1].next_fire_us or 0)):
+                return found, True
+        raise AssertionError("LOOKED_AT is empty")
+
     def _coming(
         self, conn: Connection, from_us: int, to_us: int, schedule_id: str | None, limit: int
     ) -> list[tuple[Schedule, int]]:
@@ -111,6 +166,10 @@ class ForesightService:
                 continue
             if outlook is not None:
                 yield row, outlook
+
+
+def _first_two(entry: _First) -> tuple[int, str]:
+    return entry[:2]
 
 
 def _moment(entry: tuple[int, int, Schedule]) -> tuple[int, int]:

@@ -25,6 +25,7 @@ from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.api.routing import Access, allowed
 from schedule_zero.web.guard import XSRF_FIELD
 from schedule_zero.web.pages import static, words
+from schedule_zero.web.pages.charts import sparkline
 from schedule_zero.web.pages.preferences import Preferences, preferences
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -179,6 +180,7 @@ def environment() -> Environment:
         "between": words.between,
         "plural": words.plural,
         "relative": words.relative,
+        "sparkline": sparkline,
     }
     env.globals.update(shared)
     env.filters.update({"count": words.count, "size": words.size, "json_text": words.json_text, "short": words.short})

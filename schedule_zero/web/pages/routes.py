@@ -29,7 +29,7 @@ ROUTES: tuple[Route, ...] = (
     page("/login", PUBLIC, login.form, "Sign in", query=login.LoginQuery),
     form("/login", PUBLIC, login.sign_in, "Sign in", login.LoginForm),
     form("/logout", VIEWER, login.sign_out, "Sign out"),
-    page("/", VIEWER, overview.index, "How everything is"),
+    page("/", VIEWER, overview.index, "How everything is", overview.OverviewQuery),
     # --- nodes ---
     page("/nodes", VIEWER, nodes.index, "All nodes"),
     page("/nodes/{id}", VIEWER, nodes.show, "One node"),
