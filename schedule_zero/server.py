@@ -52,6 +52,7 @@ from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
+from schedule_zero.service.foreseen import ForeseenService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.groups import GroupService
@@ -188,6 +189,7 @@ class Server:
             freezes=freezes,
             backfills=BackfillService(store=self.store, timer=self.timer, clock=clock),
             foresight=foresight,
+            foreseen=ForeseenService(foresight=foresight, store=self.store, clock=clock),
             series=series,
             overview=OverviewService(
                 store=self.store,

@@ -213,6 +213,11 @@ class CalendarService:
                 summaries.append(_summary(row))
         return Page(summaries, page.next_cursor), count
 
+    async def names(self, limit: int) -> list[str]:
+        """The first of them, in order."""
+        page = await self._store.read(lambda conn: store_calendars.find(conn, limit=limit))
+        return page.rows
+
     async def versions(self, name: str, *, cursor: str | None = None, limit: int = 50) -> Page[CalendarVersion]:
         """A page of versions, newest first, without their documents. NotFound if there never was such a calendar."""
         page = await self._store.read(lambda conn: store_calendars.versions(conn, name, cursor=cursor, limit=limit))

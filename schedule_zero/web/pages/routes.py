@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from schedule_zero.web.api.routing import Access, Endpoint, NoBody, NoQuery, Route
-from schedule_zero.web.pages import live, login, nodes, overview, static
+from schedule_zero.web.pages import forecast, live, login, nodes, overview, static
 
 PUBLIC, VIEWER, OPERATOR, ADMIN = Access.PUBLIC, Access.VIEWER, Access.OPERATOR, Access.ADMIN
 HTML = "text/html"
@@ -30,6 +30,7 @@ ROUTES: tuple[Route, ...] = (
     form("/login", PUBLIC, login.sign_in, "Sign in", login.LoginForm),
     form("/logout", VIEWER, login.sign_out, "Sign out"),
     page("/", VIEWER, overview.index, "How everything is", overview.OverviewQuery),
+    page("/forecast", VIEWER, forecast.index, "What comes", forecast.ForecastQuery),
     # --- nodes ---
     page("/nodes", VIEWER, nodes.index, "All nodes"),
     page("/nodes/{id}", VIEWER, nodes.show, "One node"),

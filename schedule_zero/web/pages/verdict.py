@@ -121,6 +121,8 @@ def _all_well(standing: Standing) -> tuple[Part, ...]:
     if stored is None:
         return (text("All well"),)
     active = stored.schedules.by_state[ScheduleState.ACTIVE]
+    if not stored.schedules.total:
+        return (text("All well; nothing is scheduled yet"),)
     parts = [text(f"All well: {plural(active, 'schedule')}")]
     following = stored.ahead.rows or (stored.next_at_all.rows if stored.next_at_all is not None else [])
     if standing.freeze is None and following:
@@ -272,7 +274,8 @@ def _troubled(stored: Stored) -> list[Problem]:
         found.append(_problem(Level.BAD, short, more, "Show them", url("/schedules", state="quarantined")))
     if counts.paused_by_failures:
         short = [text(f"{plural(counts.paused_by_failures, 'schedule')} paused by failures")]
-        more = [text("Too many in a row: "), code(counts.one_paused_by_failures or ""), *_others(counts.paused_by_failures)]
+        one, others = counts.one_paused_by_failures or "", _others(counts.paused_by_failures)
+        more = [text("Too many in a row: "), code(one), *others]
         found.append(_problem(Level.WAIT, short, more, "Show them", url("/schedules", state="paused")))
     return found
 

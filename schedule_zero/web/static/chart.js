@@ -40,7 +40,7 @@ class Chart extends HTMLElement {
     this.shape = "";
     this.brushing = false;
     this.mark = null; // Where a stretch that is marked by keys begins.
-    this.legend = make("div", { class: "legend" });
+    this.legend = make("div", { class: "series" });
     this.told = make("span", { class: "hidden", role: "status" });
     this.stage = make("div", { tabindex: "0", role: "group", class: "stage",
       "aria-label": "Drawing: arrow keys go through it, Shift marks a stretch, Enter opens its executions" });
@@ -137,7 +137,7 @@ class Chart extends HTMLElement {
     const seconds = data.unit === "s";
     this.u = new uPlot({
       ...this.size(),
-      padding: [6, 8, 0, 0],
+      padding: [6, 16, 0, 0],
       legend: { show: false },
       tzDate: (at) => uPlot.tzDate(new Date(at * 1000), data.zone),
       scales: {
@@ -151,7 +151,7 @@ class Chart extends HTMLElement {
         { ...axis, size: 24, gap: 4, space: 64, values: (_, splits) => this.marks(splits) },
         { ...axis, size: seconds ? 54 : 44, gap: 4, space: 26,
           ...(data.log ? { filter: decades, grid: { ...axis.grid, filter: decades } } : { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6, 1e7] }),
-          values: (_, splits) => splits.map((value) => (value == null ? "" : seconds ? duration(value) : compact.format(value))) },
+          values: (_, splits) => splits.map((value) => (value == null ? "" : !seconds ? compact.format(value) : value < 1000 && value >= 60 ? `${value} s` : duration(value))) },
       ],
       cursor: {
         y: false,
