@@ -52,6 +52,7 @@ from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
+from schedule_zero.service.finding import FindingService
 from schedule_zero.service.foreseen import ForeseenService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
@@ -188,6 +189,7 @@ class Server:
             versions=VersionService(store=self.store, schedules=schedules),
             freezes=freezes,
             backfills=BackfillService(store=self.store, timer=self.timer, clock=clock),
+            finding=FindingService(store=self.store, dispatcher=self.dispatcher),
             foresight=foresight,
             foreseen=ForeseenService(foresight=foresight, store=self.store, clock=clock),
             series=series,

@@ -14,7 +14,10 @@ from schedule_zero.errors import ServerUnreachable
 
 @main.command("login-link")
 @click.option(
-    "--role", type=click.Choice(["viewer", "operator", "admin"]), default="admin", help="What the browser may do. [admin]"
+    "--role",
+    type=click.Choice(["viewer", "operator", "admin"]),
+    default="admin",
+    help="What the browser may do. [admin]",
 )
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="[table]")
 @click.pass_context

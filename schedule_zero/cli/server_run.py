@@ -63,9 +63,10 @@ def quiet_garbage_collector() -> None:
 def _pages(addresses: Addresses, server: Server) -> str:
     """Where the pages are: for a person at a terminal, with a link that signs him in. A log is to hold none."""
     url = state_dir.reachable(addresses.http)
-    if not sys.stdout.isatty():
+    token = state_dir.read_admin_token(Path(addresses.state_dir))
+    if token is None or not sys.stdout.isatty():
         return f"{url}/  (to sign in: schedule-zero-server login-link)"
-    admin = server.service.access.authenticate(state_dir.read_admin_token(Path(addresses.state_dir)))
+    admin = server.service.access.authenticate(token)
     return f"{url}/login?t={server.service.sessions.link(admin)}\n            (signs one browser in, for ten minutes)"
 
 

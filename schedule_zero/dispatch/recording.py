@@ -160,7 +160,7 @@ class Recorder:
         self._stats.results += len(items) - lost
 
     def record_started(self, effect: fx.RecordStarted) -> None:
-        # Nothing depends on it; the end of the attempt brings it again.
+        # Nobody waits for it; the end of the attempt brings it again.
         self.submit(executions.mark_started, effect.items, ignore)
 
     def record_stale(self, effect: fx.RecordStale) -> None:

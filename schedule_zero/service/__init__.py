@@ -15,6 +15,7 @@ from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
+from schedule_zero.service.finding import FindingService
 from schedule_zero.service.foreseen import ForeseenService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
@@ -70,6 +71,7 @@ class Service(Struct, frozen=True, kw_only=True):
     freezes: FreezeService
     backfills: BackfillService
     foresight: ForesightService
+    finding: FindingService
     foreseen: ForeseenService
     series: SeriesService
     overview: OverviewService

@@ -110,16 +110,12 @@ class ForesightService:
 
         def look(conn: Connection) -> Foreseen:
             soonest = _Soonest(limit, from_us, to_us, of_one=1)
-            found = forecast(
-                self._firings(conn, now_us, only, soonest.take), from_us, to_us, bucket_us, rest=Rest()
-            )
+            found = forecast(self._firings(conn, now_us, only, soonest.take), from_us, to_us, bucket_us, rest=Rest())
             first = [
                 NextRun(schedule=row, at_us=at_us, runs=outlook.runs(from_us, to_us))
                 for row, outlook, at_us in soonest.all()
             ]
-            return Foreseen(
-                at_us=now_us, forecast=found, first=NextRuns(first, more=found.schedules > len(first))
-            )
+            return Foreseen(at_us=now_us, forecast=found, first=NextRuns(first, more=found.schedules > len(first)))
 
         return await self._store.read(look)
 

@@ -205,6 +205,11 @@ def series_by_minute(conn: Connection) -> None:
     )
 
 
+def tokens_of_processes(conn: Connection) -> None:
+    """14 → 15: which attempts were given to earlier processes of a node; of those that there are, it isn't known."""
+    _run(conn, "ALTER TABLE nodes ADD COLUMN since_token BIGINT NOT NULL DEFAULT 0")
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

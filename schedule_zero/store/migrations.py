@@ -24,6 +24,7 @@ from schedule_zero.store.migration_steps import (
     routed_and_grouped,
     series_by_minute,
     thawed_by,
+    tokens_of_processes,
     unique_by_state,
 )
 from schedule_zero.store.tables import meta, metadata
@@ -43,6 +44,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     progress_is_kept,
     browser_sessions,
     series_by_minute,
+    tokens_of_processes,
 )
 LATEST = 1 + len(STEPS)
 # The table that says which version it is; and all tables of the newest, with their columns.

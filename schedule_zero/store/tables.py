@@ -1,4 +1,4 @@
-"""The tables and indexes (schema version 2), the same on SQLite and PostgreSQL.
+"""The tables and indexes (as ``migrations`` counts them: the newest version), the same on SQLite and PostgreSQL.
 
 Every index is paid for by each execution, so each one stands beside the question that it answers. Predicates of
 partial indexes are literal text, and the queries repeat them word for word: neither database proves them from a
@@ -437,6 +437,8 @@ nodes = Table(
     Column("host", Text, nullable=False),
     Column("pid", BigInteger, nullable=False),
     Column("identity", Text, nullable=False),
+    # Attempts with tokens up to this were given to earlier processes than ``instance``.
+    Column("since_token", BigInteger, nullable=False, server_default=text("0")),
     Column("first_seen_us", BigInteger, nullable=False),
     Column("last_seen_us", BigInteger, nullable=False),
     Column("labels", Text, nullable=False, server_default=text("'{}'")),

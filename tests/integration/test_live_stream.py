@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
@@ -13,11 +14,18 @@ from tests.integration.conftest import api_client
 
 pytestmark = pytest.mark.anyio
 
+CALENDAR = {"name": "c", "timezone": "UTC", "weekly": [{"days": ["SAT"]}]}
+
 
 async def events(answer: httpx.Response) -> AsyncIterator[tuple[str, str, str]]:
     """(id, event, data) of each frame, comments left out."""
     frame: dict[str, str] = {}
-    async for line in answer.aiter_lines():
+    lines = answer.aiter_lines()
+    while True:
+        async with asyncio.timeout(10):
+            line = await anext(lines, None)
+        if line is None:
+            return
         if not line:
             if "event" in frame or "id" in frame:
                 yield frame.get("id", ""), frame.get("event", ""), frame.get("data", "")
@@ -33,7 +41,7 @@ async def test_a_commit_is_a_hint_for_the_pages_of_its_topic(server):
         heard = events(answer)
         assert (await anext(heard))[1] == ""
 
-        made = await api.post("/api/calendars", json={"name": "c", "days": ["2026-12-24"]})
+        made = await api.post("/api/calendars", json=CALENDAR)
 
         assert made.is_success, made.text
         _, event, data = await anext(heard)
@@ -47,7 +55,7 @@ async def test_a_page_that_comes_back_is_told_if_it_may_have_missed_something(se
         async with api.stream("GET", "/live", params={"topics": "calendar"}, headers={"Last-Event-ID": seen}) as same:
             heard = events(same)
             await anext(heard)
-            await api.post("/api/calendars", json={"name": "c", "days": ["2026-12-24"]})
+            await api.post("/api/calendars", json=CALENDAR)
             assert json.loads((await anext(heard))[2]) == {"calendar": 1}
         async with api.stream("GET", "/live", params={"topics": "calendar"}, headers={"Last-Event-ID": seen}) as late:
             heard = events(late)
