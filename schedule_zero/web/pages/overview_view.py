@@ -152,7 +152,7 @@ def tiles(standing: Standing) -> list[Tile]:
             value=count(late),
             note="by over 1 s in the last hour" if lateness is None else f"p95 {duration(lateness.p95_s)} now",
             kind="wait" if late else "",
-            href="#charts",
+            href="#charts-head",
             spark=sparkline(spark.late),
         ),
         Tile(

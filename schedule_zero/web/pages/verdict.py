@@ -249,7 +249,7 @@ def _late(standing: Standing) -> list[Problem]:
         return []
     short = [text(f"fires are {duration(lateness.p95_s)} late")]
     more = f"So late, or less, were 95 % of the {lateness.n:,} of the last minutes."
-    return [_problem(Level.WAIT, short, [text(more)], "Latency", "#charts")]
+    return [_problem(Level.WAIT, short, [text(more)], "Latency", "#charts-head")]
 
 
 def _schedules(standing: Standing) -> list[Problem]:
