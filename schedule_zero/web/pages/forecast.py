@@ -22,7 +22,7 @@ from schedule_zero.web.pages.words import moment, zone_for
 
 TOPICS = ["schedule", "schedules", "calendar"]
 # A page is not kept waiting for longer; what takes more is shown when it is known.
-PATIENCE_S = 0.08
+PATIENCE_S = 0.05
 # Names of calendars in the list to choose from.
 CALENDARS = 200
 MAX_FEED_DAYS = 366
