@@ -269,9 +269,7 @@ async def test_while_the_store_cannot_be_read_it_says_so_and_still_shows_what_is
 
 async def test_a_schedule_that_failed_too_often_is_in_the_verdict(server, api, start_node):
     await start_node("n1")
-    await schedule(
-        api, "fails", {"type": "interval", "seconds": 3600}, job_method="fail", policies={"max_failures": 1}
-    )
+    await schedule(api, "fails", {"type": "interval", "seconds": 3600}, job_method="fail", policies={"max_failures": 1})
     # The failure of a fire counts, not that of a run by hand: so it is paused as the timer does it.
     from schedule_zero.model import ScheduleState
     from schedule_zero.store import schedules as store_schedules

@@ -144,7 +144,7 @@ def test_what_took_longer_is_counted_by_the_scale():
     assert longer_than(1_000_000, times) == 2
 
 
-@pytest.mark.parametrize("range_s, step_s", RANGES.values())
+@pytest.mark.parametrize(("range_s", "step_s"), RANGES.values())
 def test_a_chart_is_asked_for_again_more_often_than_a_bucket_is_long(range_s, step_s):
     assert 5 <= renewed_s(step_s) <= min(60, step_s)
     assert range_s % step_s == 0

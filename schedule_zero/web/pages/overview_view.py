@@ -150,7 +150,7 @@ def tiles(standing: Standing) -> list[Tile]:
         Tile(
             label="Late fires",
             value=count(late),
-            note="by over 1 s in the last hour" if lateness is None else f"p95 {duration(lateness.p95_s)} now",
+            note="over 1 s, in the last hour" if lateness is None else f"p95 {duration(lateness.p95_s)} now",
             kind="wait" if late else "",
             href="#charts-head",
             spark=sparkline(spark.late),

@@ -295,7 +295,7 @@ function alone(u, series) {
 
 customElements.define("sz-chart", Chart);
 
-// Other colours: of the page's switch, or the system's.
-const repaint = () => charts.forEach((chart) => chart.u?.redraw(false, true));
+// Other colours: of the page's switch, or the system's. (Bars keep their colour with their shape: that is made anew, too.)
+const repaint = () => charts.forEach((chart) => chart.u?.redraw(true, true));
 new MutationObserver(repaint).observe(document.documentElement, { attributeFilter: ["data-theme"] });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
