@@ -48,6 +48,7 @@ from schedule_zero.service.access import AccessService
 from schedule_zero.service.audit import AuditService
 from schedule_zero.service.audit_rounds import AuditRounds
 from schedule_zero.service.backfills import BackfillService
+from schedule_zero.service.batches import BatchService
 from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
@@ -62,11 +63,15 @@ from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
 from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.overview import OverviewService
+from schedule_zero.service.schedule_bulk import ScheduleBulk
+from schedule_zero.service.schedule_views import ScheduleViews
 from schedule_zero.service.schedules import ScheduleService
+from schedule_zero.service.search import SearchService
 from schedule_zero.service.series import SeriesService
 from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.system import SystemService
 from schedule_zero.service.versions import VersionService
+from schedule_zero.service.views import ViewService
 from schedule_zero.state_dir import REGISTRY, SERVER_JSON, write_private
 from schedule_zero.store import Store
 from schedule_zero.store import calendars as store_calendars
@@ -137,6 +142,7 @@ class Server:
         dead_letters = DeadLetterService(
             store=self.store, dispatcher=self.dispatcher, clock=clock, limits=config.limits
         )
+        search = SearchService(store=self.store, dispatcher=self.dispatcher, clock=clock)
         audits = AuditService(store=self.store, timer=self.timer, clock=clock)
         self.audit_rounds = AuditRounds(
             store=self.store, timer=self.timer, audits=audits, clock=clock, every_s=config.audit.every_s
@@ -176,6 +182,15 @@ class Server:
         )
         self.service = Service(
             executions=executions,
+            search=search,
+            batches=BatchService(
+                store=self.store,
+                dispatcher=self.dispatcher,
+                clock=clock,
+                search=search,
+                requeues=dead_letters.requeues,
+            ),
+            views=ViewService(store=self.store, clock=clock),
             logs=LogService(store=self.store, dispatcher=self.dispatcher),
             groups=groups,
             dead_letters=dead_letters,
@@ -183,6 +198,8 @@ class Server:
                 store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.dispatch, access=access
             ),
             schedules=schedules,
+            schedule_views=ScheduleViews(store=self.store, dispatcher=self.dispatcher, timer=self.timer, clock=clock),
+            schedule_bulk=ScheduleBulk(store=self.store, schedules=schedules),
             ledger=LedgerService(store=self.store),
             audits=audits,
             explain=ExplainService(store=self.store, timer=self.timer, clock=clock, timing=config.timing),
@@ -253,6 +270,7 @@ class Server:
         self._keep("timer", self.timer.run)
         self._keep("backfills", self.timer.backfills.run)
         self._keep("requeues", self.service.dead_letters.requeues.run)
+        self._keep("batches", self.service.batches.run)
         for chore in self._chores():
             self._keep(f"upkeep.{chore.name}", partial(repeat, chore))
         self.addresses = addresses = Addresses(

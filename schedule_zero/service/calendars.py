@@ -200,6 +200,10 @@ class CalendarService:
             raise _unknown(name)
         return found
 
+    def names(self) -> list[str]:
+        """The calendars that can be used now, by name; in memory."""
+        return self._book.names()
+
     async def find(self, *, cursor: str | None = None, limit: int = 50) -> tuple[Page[CalendarSummary], int]:
         """A page of calendars by name, and how many there are in all."""
         page, count = await self._store.read(
@@ -212,11 +216,6 @@ class CalendarService:
             if row is not None:
                 summaries.append(_summary(row))
         return Page(summaries, page.next_cursor), count
-
-    async def names(self, limit: int) -> list[str]:
-        """The first of them, in order."""
-        page = await self._store.read(lambda conn: store_calendars.find(conn, limit=limit))
-        return page.rows
 
     async def versions(self, name: str, *, cursor: str | None = None, limit: int = 50) -> Page[CalendarVersion]:
         """A page of versions, newest first, without their documents. NotFound if there never was such a calendar."""

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, case, func, select, text
 
 from schedule_zero.model import JobError, State
 from schedule_zero.store import tables
-from schedule_zero.store.execution_reads import BAD, CREATED_SLACK_US
+from schedule_zero.store.execution_lists import BAD, CREATED_SLACK_US
 from schedule_zero.store.statements import Query, Seek
 
 if TYPE_CHECKING:

@@ -213,7 +213,7 @@ def test_all_is_read_without_scripts(sign_in):
     visitor = sign_in(java_script_enabled=False)
     page = visitor.page
 
-    expect(page.locator(".sentence")).not_to_be_empty()
+    expect(page.locator(".how")).not_to_be_empty()
     expect(page.locator("#says-throughput")).to_contain_text("completed")
     page.get_by_text("These figures as a table").click()
     page.get_by_role("link", name="Show them").click()

@@ -72,7 +72,7 @@ async def index(request: ApiRequest) -> Response:
         query=query,
         page_url=_here(query),
         zone=query.zone or default,
-        calendars=await request.service.calendars.names(CALENDARS),
+        calendars=request.service.calendars.names()[:CALENDARS],
         spans=[(span, _here(query, span=span)) for span in Span],
         measures=[(measure, _here(query, show=measure)) for measure in Measure],
         frozen=request.service.freezes.current() is not None,

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from schedule_zero.web.api.routing import Access, Endpoint, NoBody, NoQuery, Route
-from schedule_zero.web.pages import find, forecast, live, login, nodes, overview, static
+from schedule_zero.web.api.routing import Access, AnyForm, Endpoint, NoBody, NoQuery, Route
+from schedule_zero.web.pages import (
+    find,
+    forecast,
+    live,
+    login,
+    nodes,
+    overview,
+    run_now,
+    schedule,
+    schedule_editor,
+    schedule_state,
+    schedule_verbs,
+    schedules,
+    static,
+)
 
 PUBLIC, VIEWER, OPERATOR, ADMIN = Access.PUBLIC, Access.VIEWER, Access.OPERATOR, Access.ADMIN
 HTML = "text/html"
@@ -19,6 +33,11 @@ def page(path: str, access: Access, endpoint: Endpoint, summary: str, query: typ
 def form(path: str, access: Access, endpoint: Endpoint, summary: str, body: type[Struct] = NoBody) -> Route:
     """Something to be done."""
     return Route("POST", path, access, endpoint, summary, {204: None, 303: None}, body=body, page=True)
+
+
+def draft(path: str, access: Access, endpoint: Endpoint, summary: str) -> Route:
+    """What a form comes to: it is sent as it is typed, and nothing is done."""
+    return Route("POST", path, access, endpoint, summary, {200: HTML}, body=AnyForm, page=True)
 
 
 ROUTES: tuple[Route, ...] = (
@@ -38,4 +57,41 @@ ROUTES: tuple[Route, ...] = (
     form("/nodes/{id}/cordon", OPERATOR, nodes.cordon, "Give a node no new work", nodes.NoteForm),
     form("/nodes/{id}/drain", OPERATOR, nodes.drain, "Empty a node", nodes.NoteForm),
     form("/nodes/{id}/release", OPERATOR, nodes.release, "Give a node work again", nodes.NoteForm),
+    # --- schedules ---
+    page("/schedules", VIEWER, schedules.index, "Schedules that a filter finds", query=schedules.ListQuery),
+    form("/schedules/bulk", OPERATOR, schedules.bulk, "Do one thing with many schedules", schedules.BulkForm),
+    form("/schedules/freeze", OPERATOR, schedules.freeze, "Let no schedule fire", schedules.FreezeForm),
+    form("/schedules/thaw", OPERATOR, schedules.thaw, "Let schedules fire again", schedules.ThawForm),
+    page("/schedules/{id}", VIEWER, schedule.show, "One schedule", query=schedule_state.ShowQuery),
+    form("/schedules/{id}/pause", OPERATOR, schedule_verbs.pause, "Pause a schedule", schedule_verbs.PauseForm),
+    form("/schedules/{id}/resume", OPERATOR, schedule_verbs.resume, "Resume a schedule"),
+    form("/schedules/{id}/run", OPERATOR, schedule_verbs.run, "Run a schedule's job once, now"),
+    form("/schedules/{id}/skip", OPERATOR, schedule_verbs.skip, "Leave out the next fires", schedule_verbs.SkipForm),
+    form("/schedules/{id}/skip-none", OPERATOR, schedule_verbs.skip_none, "Leave out none of the fires to come"),
+    form("/schedules/{id}/delete", OPERATOR, schedule_verbs.delete, "Delete a schedule"),
+    form("/schedules/{id}/undelete", OPERATOR, schedule_verbs.undelete, "Make a deleted schedule again"),
+    form(
+        "/schedules/{id}/restore",
+        OPERATOR,
+        schedule_verbs.restore,
+        "Bring an old version back",
+        schedule_verbs.RestoreForm,
+    ),
+    form(
+        "/schedules/{id}/backfill", OPERATOR, schedule_verbs.backfill, "Run a past range", schedule_verbs.BackfillForm
+    ),
+    form("/backfills/{id}/cancel", OPERATOR, schedule_verbs.cancel_backfill, "Create no more executions of a backfill"),
+    # --- schedules: making and changing one ---
+    page("/schedules/new", OPERATOR, schedule_editor.new, "The form of a new schedule", schedule_editor.NewQuery),
+    form("/schedules/new", OPERATOR, schedule_editor.create, "Make a schedule", AnyForm),
+    page("/schedules/{id}/edit", OPERATOR, schedule_editor.edit, "The form of a schedule"),
+    form("/schedules/{id}/edit", OPERATOR, schedule_editor.save, "Change a schedule", AnyForm),
+    draft("/schedules/draft", OPERATOR, schedule_editor.draft, "What a schedule's form comes to"),
+    # --- running a job now ---
+    page("/handlers/{id}/run", OPERATOR, run_now.show, "The form of one run", run_now.RunQuery),
+    form("/handlers/{id}/run", OPERATOR, run_now.run, "Run a job", AnyForm),
+    draft("/handlers/{id}/run/draft", OPERATOR, run_now.draft, "What a run's form comes to"),
+    page("/executions/{id}/retry-edit", OPERATOR, run_now.show_retry, "The form of a retry"),
+    form("/executions/{id}/retry-edit", OPERATOR, run_now.retry, "Retry with other parameters", AnyForm),
+    draft("/executions/{id}/retry-edit/draft", OPERATOR, run_now.draft_retry, "What a retry's form comes to"),
 )
