@@ -208,6 +208,29 @@ async def test_many_who_look_at_once_cost_one_set_of_reads(server, api):
     assert len(set(texts)) == 1
 
 
+async def test_the_whole_page_is_at_most_three_reads_and_a_second_later_look_is_none(server, api, monkeypatch):
+    await shown(api, "/?range=7d")
+    await anew(server)
+    reads: list[str] = []
+    real = server.store.read
+
+    async def counted(query: Any) -> Any:
+        # The timer and the chores read, too.
+        task = asyncio.current_task()
+        assert task is not None
+        if task.get_name().startswith("overview"):
+            reads.append(task.get_name())
+        return await real(query)
+
+    monkeypatch.setattr(server.store, "read", counted)
+    await shown(api, "/?range=7d")
+    first = sorted(reads)
+    await shown(api, "/?range=7d")
+
+    assert first == ["overview chart 604800", "overview failures", "overview standing"]
+    assert reads.count("overview failures") == 1
+
+
 async def test_a_part_is_rendered_once_for_the_same_facts_role_and_zone(server, api, monkeypatch):
     rendered = []
     real = page.page

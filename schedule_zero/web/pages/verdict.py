@@ -147,7 +147,7 @@ def _server(standing: Standing) -> list[Problem]:
             short, level = [text("the server is stopping")], Level.WAIT
         else:
             short, level = [text("the loop "), code(name.removeprefix("loop.")), text(" is down")], Level.BAD
-        found.append(_problem(level, short, [code(message)], "Health", "/settings?tab=health"))
+        found.append(_problem(level, short, [code(message)], "Health", "/settings"))
     if standing.stored is None:
         found.append(
             _problem(
@@ -155,7 +155,7 @@ def _server(standing: Standing) -> list[Problem]:
                 [text("the store can't be read")],
                 [text("Nothing is known of schedules and executions.")],
                 "Health",
-                "/settings?tab=health",
+                "/settings",
             )
         )
     return found
