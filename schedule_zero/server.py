@@ -54,6 +54,7 @@ from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.finding import FindingService
+from schedule_zero.service.foreseen import ForeseenService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.groups import GroupService
@@ -61,6 +62,7 @@ from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
 from schedule_zero.service.metrics import server_metrics
+from schedule_zero.service.overview import OverviewService
 from schedule_zero.service.schedule_bulk import ScheduleBulk
 from schedule_zero.service.schedule_views import ScheduleViews
 from schedule_zero.service.schedules import ScheduleService
@@ -165,6 +167,19 @@ class Server:
             limits=config.limits,
             timing=config.timing,
         )
+        series = SeriesService(store=self.store, series=self.dispatcher.series, clock=clock)
+        foresight = ForesightService(store=self.store, timer=self.timer, clock=clock)
+        freezes = FreezeService(store=self.store, timer=self.timer, clock=clock)
+        system = SystemService(
+            store=self.store,
+            dispatcher=self.dispatcher,
+            hub=self.hub,
+            hints=self.hints,
+            supervisor=self.supervisor,
+            clock=clock,
+            config=config,
+            render_metrics=self._render_metrics,
+        )
         self.service = Service(
             executions=executions,
             search=search,
@@ -189,11 +204,23 @@ class Server:
             audits=audits,
             explain=ExplainService(store=self.store, timer=self.timer, clock=clock, timing=config.timing),
             versions=VersionService(store=self.store, schedules=schedules),
-            freezes=FreezeService(store=self.store, timer=self.timer, clock=clock),
+            freezes=freezes,
             backfills=BackfillService(store=self.store, timer=self.timer, clock=clock),
-            foresight=ForesightService(store=self.store, timer=self.timer, clock=clock),
             finding=FindingService(store=self.store, dispatcher=self.dispatcher),
-            series=SeriesService(store=self.store, series=self.dispatcher.series, clock=clock),
+            foresight=foresight,
+            foreseen=ForeseenService(foresight=foresight, store=self.store, clock=clock),
+            series=series,
+            overview=OverviewService(
+                store=self.store,
+                dispatcher=self.dispatcher,
+                system=system,
+                series=series,
+                foresight=foresight,
+                freezes=freezes,
+                dead_letters=dead_letters,
+                audit=self.audit_rounds.stats,
+                clock=clock,
+            ),
             calendars=CalendarService(
                 store=self.store,
                 book=self.calendars,
@@ -203,16 +230,7 @@ class Server:
             ),
             access=access,
             sessions=SessionService(store=self.store, access=access, clock=clock, lifetime_s=config.http.session_s),
-            system=SystemService(
-                store=self.store,
-                dispatcher=self.dispatcher,
-                hub=self.hub,
-                hints=self.hints,
-                supervisor=self.supervisor,
-                clock=clock,
-                config=config,
-                render_metrics=self._render_metrics,
-            ),
+            system=system,
         )
         self.retention = Retention(store=self.store, clock=clock, config=config.retention)
         self.http = HttpServer(self.service, config)

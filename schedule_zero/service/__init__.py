@@ -17,12 +17,14 @@ from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.finding import FindingService
+from schedule_zero.service.foreseen import ForeseenService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.groups import GroupService
 from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
+from schedule_zero.service.overview import OverviewService
 from schedule_zero.service.schedule_bulk import ScheduleBulk
 from schedule_zero.service.schedule_views import ScheduleViews
 from schedule_zero.service.schedules import ScheduleService
@@ -80,7 +82,9 @@ class Service(Struct, frozen=True, kw_only=True):
     backfills: BackfillService
     foresight: ForesightService
     finding: FindingService
+    foreseen: ForeseenService
     series: SeriesService
+    overview: OverviewService
     calendars: CalendarService
     access: AccessService
     sessions: SessionService

@@ -8,6 +8,7 @@ from schedule_zero.web.api.routing import Access, AnyForm, Endpoint, NoBody, NoQ
 from schedule_zero.web.pages import (
     dead_letters,
     find,
+    forecast,
     groups,
     handlers,
     live,
@@ -52,7 +53,8 @@ ROUTES: tuple[Route, ...] = (
     page("/login", PUBLIC, login.form, "Sign in", query=login.LoginQuery),
     form("/login", PUBLIC, login.sign_in, "Sign in", login.LoginForm),
     form("/logout", VIEWER, login.sign_out, "Sign out"),
-    page("/", VIEWER, overview.index, "How everything is"),
+    page("/", VIEWER, overview.index, "How everything is", overview.OverviewQuery),
+    page("/forecast", VIEWER, forecast.index, "What comes", forecast.ForecastQuery),
     # --- nodes ---
     page("/nodes", VIEWER, nodes.index, "All nodes", nodes.NodesQuery),
     page("/nodes/{id}", VIEWER, nodes.show, "One node"),
