@@ -51,11 +51,11 @@ soak: setup var ## a long run on a fast clock, under churn and kills: does memor
 mutants: setup debian var ## put each seeded bug into a scratch copy, and see that a test notices
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
-# strace kills a process at a chosen system call, faketime sets its clock. Root gets them installed; for others the
-# tests that need one say so and skip.
+# strace kills a process at a chosen system call, faketime sets its clock, chromium looks at pages. Root gets them
+# installed; for others the tests that need one say so and skip.
 .PHONY: debian
 debian:
-	@sh tools/debian.sh strace faketime
+	@sh tools/debian.sh strace faketime chromium
 
 .PHONY: lint
 lint: setup ## style, format, types, layers, generated pages

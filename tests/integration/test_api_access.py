@@ -5,7 +5,9 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from schedule_zero.web.api.routes import ROUTES
+from schedule_zero.model import Role
+from schedule_zero.service.specs import Principal
+from schedule_zero.web.routes import TABLE
 from schedule_zero.web.api.routing import Access, Route
 from tests.integration.conftest import api_client
 
@@ -29,10 +31,12 @@ async def tokens(api: httpx.AsyncClient) -> dict[str, str]:
 async def status(client: httpx.AsyncClient, route: Route, token: str | None, **headers: str) -> int:
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
-    path = route.path.replace("{id}", ULID)
-    body = b"{}" if route.body is not None else None
-    if body is not None:
-        headers["Content-Type"] = "application/json"
+    path = route.path.replace("{id}", ULID).replace("*", "none")
+    body = None
+    if route.unsafe and route.page:
+        body, headers["Content-Type"] = b"_xsrf=x", "application/x-www-form-urlencoded"
+    elif route.body is not None:
+        body, headers["Content-Type"] = b"{}", "application/json"
     # Only the head: an event stream has no end.
     async with client.stream(route.method, path, content=body, headers=headers) as answer:
         return answer.status_code
@@ -40,7 +44,7 @@ async def status(client: httpx.AsyncClient, route: Route, token: str | None, **h
 
 async def test_every_route_lets_in_the_roles_that_its_row_names_and_nobody_else(server, tokens):
     async with httpx.AsyncClient(base_url=server.addresses.http, timeout=10) as client:
-        for route in ROUTES:
+        for route in TABLE.routes:
             # A worker's routes: operators and admins as well, viewers not.
             needed = {Access.PUBLIC: -1, Access.PROBE: -1, Access.WORKER: LADDER.index("operator")}.get(route.access)
             level = LADDER.index(route.access) if needed is None else needed
@@ -49,13 +53,50 @@ async def test_every_route_lets_in_the_roles_that_its_row_names_and_nobody_else(
                 assert (got == 403) == (rank < level), (route.name, role, got)
                 assert got not in (401, 405, 500), (route.name, role, got)
             if route.access is not Access.PUBLIC:
-                assert await status(client, route, "nonsense") == 401, route.name
-            assert (await status(client, route, None) == 401) == (level >= 0), route.name
+                assert await status(client, route, "nonsense") == refused(route), route.name
+                assert (await status(client, route, None) == refused(route)) == (level >= 0), route.name
+            else:
+                assert await status(client, route, None) not in (403, 405, 500), route.name
+
+
+def refused(route: Route) -> int:
+    """Who looks at a page is sent to sign in; others are told."""
+    return 303 if route.page and not route.unsafe else 401
+
+
+async def test_every_route_lets_in_the_sessions_of_the_roles_that_its_row_names_and_nobody_else(server):
+    admin = server.service.access.authenticate((server.state_dir / "admin.token").read_text().strip())
+    async with httpx.AsyncClient(base_url=server.addresses.http, timeout=10) as client:
+        for rank, role in enumerate(LADDER):
+            cookie = await signed_in(server, admin, Role(role))
+            for route in TABLE.routes:
+                level = 0 if route.access is Access.PROBE else -1
+                if route.access in LADDER:
+                    level = LADDER.index(route.access)
+                elif route.access is Access.WORKER:
+                    level = LADDER.index("operator")
+                got = await status(client, route, None, Cookie=f"{client_cookie(server)}={cookie}")
+                if level > rank:
+                    assert got == 403, (route.name, role, got)
+                elif route.unsafe and level >= 0:
+                    # It may, but this form is not one of ours.
+                    assert got == 403, (route.name, role, got)
+                else:
+                    assert got not in (401, 403, 405, 500), (route.name, role, got)
+
+
+def client_cookie(server) -> str:
+    return f"sz_session_{httpx.URL(server.addresses.http).port}"
+
+
+async def signed_in(server, principal: Principal, role: Role) -> str:
+    sessions = server.service.sessions
+    return await sessions.sign_in_by_link(sessions.link(principal, role), agent="test", address="127.0.0.1")
 
 
 async def test_probes_want_a_token_from_those_behind_a_proxy(server, tokens):
     async with httpx.AsyncClient(base_url=server.addresses.http) as client:
-        for route in ROUTES:
+        for route in TABLE.routes:
             if route.access is Access.PROBE:
                 assert await status(client, route, None, **{"X-Forwarded-For": "203.0.113.9"}) == 401
                 assert await status(client, route, tokens["viewer"], **{"X-Forwarded-For": "203.0.113.9"}) == 200

@@ -180,7 +180,11 @@ async def serving(max_depth: int = 16) -> AsyncIterator[Site]:
         return Principal(name=token, role=Role(token), token_id=token)
 
     endpoints = Endpoints()
-    service = SimpleNamespace(access=SimpleNamespace(authenticate=authenticate), system=SimpleNamespace(draining=False))
+    service = SimpleNamespace(
+        access=SimpleNamespace(authenticate=authenticate),
+        sessions=SimpleNamespace(find=lambda _: None),
+        system=SimpleNamespace(draining=False),
+    )
     config = ServerConfig(http=HttpConfig(port=0, max_body_bytes=MAX_BODY, max_depth=max_depth))
     server = HttpServer(service, config, table=endpoints.table())
     port = server.listen()

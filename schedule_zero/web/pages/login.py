@@ -40,6 +40,8 @@ async def form(request: ApiRequest) -> Response:
 async def sign_in(request: ApiRequest) -> Response:
     """Take a link or a token; a cookie comes back."""
     body: LoginForm = request.body
+    if not body.link and not body.token.strip():
+        return _shown(request, "", body.next, problem="Expected an API token.", status=400)
     sessions, agent = request.service.sessions, request.headers.get("User-Agent", "")
     try:
         if body.link:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from schedule_zero.web.api.routing import Access, Endpoint, NoBody, NoQuery, Route
-from schedule_zero.web.pages import live, login, nodes, static
+from schedule_zero.web.pages import live, login, nodes, overview, static
 
 PUBLIC, VIEWER, OPERATOR, ADMIN = Access.PUBLIC, Access.VIEWER, Access.OPERATOR, Access.ADMIN
 HTML = "text/html"
@@ -29,6 +29,7 @@ ROUTES: tuple[Route, ...] = (
     page("/login", PUBLIC, login.form, "Sign in", query=login.LoginQuery),
     form("/login", PUBLIC, login.sign_in, "Sign in", login.LoginForm),
     form("/logout", VIEWER, login.sign_out, "Sign out"),
+    page("/", VIEWER, overview.index, "How everything is"),
     # --- nodes ---
     page("/nodes", VIEWER, nodes.index, "All nodes"),
     page("/nodes/{id}", VIEWER, nodes.show, "One node"),
