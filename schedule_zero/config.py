@@ -119,6 +119,11 @@ class AuditConfig(_Section, frozen=True):
     every_s: Seconds = 3600.0
 
 
+class BedConfig(_Section, frozen=True):
+    # In this folder are the folders of the test bed's runs, as `schedule-zero-testbed run` leaves them.
+    reports: str = "testbed-results"
+
+
 class LogConfig(_Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
@@ -146,6 +151,7 @@ class ServerConfig(_Section, frozen=True):
     timing: TimingConfig = TimingConfig()
     retention: RetentionConfig = RetentionConfig()
     audit: AuditConfig = AuditConfig()
+    testbed: BedConfig = BedConfig()
     log: LogConfig = LogConfig()
 
 

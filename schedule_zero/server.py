@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -53,6 +53,7 @@ from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.groups import GroupService
+from schedule_zero.service.installation import InstallationService
 from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
@@ -60,7 +61,9 @@ from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.system import SystemService
+from schedule_zero.service.bed_runs import BedRunService
 from schedule_zero.service.versions import VersionService
+from schedule_zero.settings import Said
 from schedule_zero.state_dir import REGISTRY, SERVER_JSON, write_private
 from schedule_zero.store import Store
 from schedule_zero.store import calendars as store_calendars
@@ -100,7 +103,15 @@ class Addresses(Struct, frozen=True, kw_only=True):
 class Server:
     """All parts of one server, built but not started."""
 
-    def __init__(self, config: ServerConfig, state_dir: Path, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        state_dir: Path,
+        *,
+        clock: Clock | None = None,
+        origins: Mapping[str, Said] | None = None,
+    ) -> None:
+        """``origins``: who said each of the settings, for those who look at them."""
         clock = clock or SystemClock()
         self.config = config
         self.state_dir = state_dir
@@ -190,6 +201,15 @@ class Server:
                 config=config,
                 render_metrics=self._render_metrics,
             ),
+            installation=InstallationService(
+                config=config,
+                origins=origins,
+                state_dir=state_dir,
+                store=self.store,
+                supervisor=self.supervisor,
+                clock=clock,
+            ),
+            bed_runs=BedRunService(Path(config.testbed.reports)),
         )
         self.retention = Retention(store=self.store, clock=clock, config=config.retention)
         self.http = HttpServer(self.service, config)
@@ -367,9 +387,10 @@ async def serve(
     *,
     stop: asyncio.Event,
     ready: Callable[[Addresses, Server], object] | None = None,
+    origins: Mapping[str, Said] | None = None,
 ) -> None:
     """Run a server until ``stop`` is set. Start-up errors are raised; nothing is left running."""
-    server = Server(config, state_dir)
+    server = Server(config, state_dir, origins=origins)
     try:
         addresses = await server.start()
     except BaseException as error:

@@ -18,6 +18,7 @@ from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.groups import GroupService
+from schedule_zero.service.installation import InstallationService
 from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
@@ -35,6 +36,7 @@ from schedule_zero.service.specs import (
     Submitted,
 )
 from schedule_zero.service.system import SystemService
+from schedule_zero.service.bed_runs import BedRunService
 from schedule_zero.service.versions import VersionService
 
 __all__ = [
@@ -71,3 +73,5 @@ class Service(Struct, frozen=True, kw_only=True):
     access: AccessService
     sessions: SessionService
     system: SystemService
+    installation: InstallationService
+    bed_runs: BedRunService

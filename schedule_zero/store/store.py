@@ -75,6 +75,15 @@ class Store:
         return self._backend.unreadable(failures.driver_error(error)) if failures.is_unreadable(error) else None
 
     @property
+    def where(self) -> str:
+        """Which database it is, without a password."""
+        return self._backend.where
+
+    async def size_bytes(self) -> int:
+        """How much the database takes on its disk, its log included."""
+        return await self.read(self._backend.size_bytes)
+
+    @property
     def healthy(self) -> bool:
         """Whether the last attempt to write succeeded."""
         return self._writer.healthy

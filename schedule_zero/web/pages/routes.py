@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from schedule_zero.web.api.routing import Access, Endpoint, NoBody, NoQuery, Route
-from schedule_zero.web.pages import live, login, nodes, overview, static
+from schedule_zero.web.pages import docs, live, login, nodes, overview, static
 
 PUBLIC, VIEWER, OPERATOR, ADMIN = Access.PUBLIC, Access.VIEWER, Access.OPERATOR, Access.ADMIN
 HTML = "text/html"
@@ -36,4 +36,8 @@ ROUTES: tuple[Route, ...] = (
     form("/nodes/{id}/cordon", OPERATOR, nodes.cordon, "Give a node no new work", nodes.NoteForm),
     form("/nodes/{id}/drain", OPERATOR, nodes.drain, "Empty a node", nodes.NoteForm),
     form("/nodes/{id}/release", OPERATOR, nodes.release, "Give a node work again", nodes.NoteForm),
+    # --- API and docs ---
+    page("/docs", VIEWER, docs.index, "The API and the documentation", query=docs.SearchQuery),
+    page("/docs/api/*", VIEWER, docs.chapter, "A chapter of the API's reference", query=docs.ChapterQuery),
+    page("/docs/*", VIEWER, docs.show, "A page of the documentation"),
 )
