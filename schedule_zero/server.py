@@ -46,6 +46,7 @@ from schedule_zero.service.access import AccessService
 from schedule_zero.service.audit import AuditService
 from schedule_zero.service.audit_rounds import AuditRounds
 from schedule_zero.service.backfills import BackfillService
+from schedule_zero.service.bed_runs import BedRunService
 from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
@@ -61,7 +62,6 @@ from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.system import SystemService
-from schedule_zero.service.bed_runs import BedRunService
 from schedule_zero.service.versions import VersionService
 from schedule_zero.settings import Said
 from schedule_zero.state_dir import REGISTRY, SERVER_JSON, write_private

@@ -11,6 +11,7 @@ from msgspec import Struct
 from schedule_zero.service.access import AccessService
 from schedule_zero.service.audit import AuditService
 from schedule_zero.service.backfills import BackfillService
+from schedule_zero.service.bed_runs import BedRunService
 from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
@@ -36,7 +37,6 @@ from schedule_zero.service.specs import (
     Submitted,
 )
 from schedule_zero.service.system import SystemService
-from schedule_zero.service.bed_runs import BedRunService
 from schedule_zero.service.versions import VersionService
 
 __all__ = [

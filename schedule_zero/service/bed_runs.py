@@ -133,4 +133,3 @@ def verdict(report: RunReport) -> str:
     if report.interrupted:
         return "interrupted"
     return "kept" if report.ok else "broken"
-

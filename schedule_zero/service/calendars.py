@@ -16,6 +16,7 @@ from msgspec import Struct
 from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.errors import InUse, InvalidField, NotFound
 from schedule_zero.model import Calendar, CalendarVersion
+from schedule_zero.service.calendar_days import CalendarDay, days_of
 from schedule_zero.service.idempotency import idempotency_record
 from schedule_zero.service.specs import IdemKey, Principal
 from schedule_zero.store import IdempotentReplay, Page, Store
@@ -250,6 +251,19 @@ class CalendarService:
             raise _too_late("at", at)
         calendar = await self._calendar(name)
         return await asyncio.to_thread(_check, calendar, at)
+
+    async def days(self, name: str, first: date, count: int) -> list[CalendarDay]:
+        """What a calendar says about days in its zone, one after the other. NotFound."""
+        calendar = await self._calendar(name)
+        return await asyncio.to_thread(days_of, calendar, first, count)
+
+    async def users(self, name: str) -> list[str]:
+        """The ids of the schedules whose policies name this calendar."""
+        return await self._users(name)
+
+    async def use_counts(self) -> dict[str, int]:
+        """How many schedules name each calendar."""
+        return await self._store.read(store_calendars.use_counts)
 
     async def _calendar(self, name: str) -> NamedCalendar:
         await self._book.settled()

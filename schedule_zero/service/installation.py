@@ -1,4 +1,4 @@
-"""What this server is and how it was set up: settings with their origin, its loops, its database, what it is made of."""
+"""What this server is and how it was set up: settings and who said them, its loops, its database, its parts."""
 
 from __future__ import annotations
 
@@ -116,12 +116,13 @@ class InstallationService:
 
     def versions(self) -> dict[str, str]:
         """Name → version of ScheduleZero, Python and the libraries that are here."""
-        found = {"ScheduleZero": package_version("schedule-zero"), platform.python_implementation(): platform.python_version()}
+        found = {
+            "ScheduleZero": package_version("schedule-zero"),
+            platform.python_implementation(): platform.python_version(),
+        }
         for name in LIBRARIES:
             try:
                 found[name] = package_version(name)
             except PackageNotFoundError:
                 continue
         return found
-
-

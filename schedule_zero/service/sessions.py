@@ -237,6 +237,13 @@ class SessionService:
             raise NotFound(f"there is no session {session_id!r}")
         log.info("session_ended", session_id=session_id, by=principal.name)
 
+    async def end_others(self, principal: Principal, own_id: str | None) -> int:
+        """Sign all browsers out but the one whose session is ``own_id``; how many those were."""
+        others = [session_id for session_id in self._by_id if session_id != own_id]
+        ended = [session_id for session_id in others if await self._end(session_id)]
+        log.info("sessions_ended", count=len(ended), by=principal.name)
+        return len(ended)
+
     async def prune(self) -> int:
         """Forget what is over; how many those were."""
         over = [entry.session.id for entry in self._by_id.values() if self._principal(entry.session) is None]

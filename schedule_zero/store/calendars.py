@@ -204,6 +204,15 @@ def users(conn: Connection, name: str) -> list[str]:
     return [row[0] for row in rows if name in _named(_policies(row[1]))]
 
 
+def use_counts(conn: Connection) -> dict[str, int]:
+    """How many schedules name each calendar; one look at the policies of all schedules."""
+    counts: dict[str, int] = {}
+    for row in _USERS.rows(conn, pattern="%"):
+        for name in _named(_policies(row[1])):
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
 def business_users(conn: Connection) -> list[str]:
     """The ids of the schedules that keep to the business days of any calendar."""
     rows = _USERS.rows(conn, pattern='%"business_days":{%')

@@ -7,8 +7,8 @@ import pytest
 
 from schedule_zero.model import Role
 from schedule_zero.service.specs import Principal
-from schedule_zero.web.routes import TABLE
 from schedule_zero.web.api.routing import Access, Route
+from schedule_zero.web.routes import TABLE
 from tests.integration.conftest import api_client
 
 pytestmark = pytest.mark.anyio

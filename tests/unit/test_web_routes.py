@@ -11,8 +11,8 @@ import pytest
 from schedule_zero.errors import BadRequest, InvalidField, MethodNotAllowed, NotFound
 from schedule_zero.web.api.openapi import document
 from schedule_zero.web.api.routes import ROUTES
-from schedule_zero.web.routes import TABLE
 from schedule_zero.web.api.routing import Access, OneOrMany, Route, RouteTable
+from schedule_zero.web.routes import TABLE
 
 ULID = "01jd3zq8m2x4v6t8r0p2n4m6k8"
 

@@ -21,9 +21,9 @@ from schedule_zero.web.api.wording import PATTERNS
 # Nouns with few operations stand in the chapter of what they are about; any other has one of its own.
 CHAPTER_OF = {
     "requeues": "dead-letters", "triggers": "schedules", "backfills": "schedules", "fires.ics": "fires",
-    "forecast": "fires", "freeze": "freezes", "thaw": "freezes", "schedule": "earlier-names", "run_now": "earlier-names",
-    "tokens": "access", "node-keys": "access", "login-links": "access", "sessions": "access", "health": "system",
-    "config": "system", "openapi.json": "system", "probes": "system", "jobs": "bots",
+    "forecast": "fires", "freeze": "freezes", "thaw": "freezes", "schedule": "earlier-names",
+    "run_now": "earlier-names", "tokens": "access", "node-keys": "access", "login-links": "access", "sessions": "access",
+    "health": "system", "config": "system", "openapi.json": "system", "probes": "system", "jobs": "bots",
 }  # fmt: skip
 TITLES = {"bots": "Bots: nodes that speak HTTP", "earlier-names": "Names of the earlier ScheduleZero"}
 # What stands in examples, by the field's name.
@@ -146,7 +146,10 @@ def chapters() -> dict[str, Chapter]:
         found.setdefault(CHAPTER_OF.get(noun, noun), []).append(operation)
     return {
         slug: Chapter(
-            slug, TITLES.get(slug, slug.replace("-", " ").replace("_", " ").capitalize()), operations, _types(operations)
+            slug,
+            TITLES.get(slug, slug.replace("-", " ").capitalize()),
+            operations,
+            _types(operations),
         )
         for slug, operations in found.items()
     }

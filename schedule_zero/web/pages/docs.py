@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import unquote
 
+from markupsafe import Markup
 from msgspec import Meta, Struct
 
 from schedule_zero.errors import NotFound
@@ -15,6 +16,9 @@ from schedule_zero.web.pages import api_view, static
 from schedule_zero.web.pages import docs_library as library
 from schedule_zero.web.pages.render import page
 from schedule_zero.web.pages.session_cookie import origin
+
+if TYPE_CHECKING:
+    from schedule_zero.web.pages.docs_markdown import Rendered
 
 Words = Annotated[str, Meta(max_length=200)]
 
@@ -78,13 +82,13 @@ async def chapter(request: ApiRequest) -> Response:
     )
 
 
-async def _rendered(name: str) -> object:
+async def _rendered(name: str) -> Rendered:
     from schedule_zero.web.pages import docs_markdown
 
     return await asyncio.to_thread(docs_markdown.page, name)
 
 
-def _inline(markdown: str) -> object:
+def _inline(markdown: str) -> Markup:
     from schedule_zero.web.pages import docs_markdown
 
     return docs_markdown.inline(markdown, "reference/api")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Sequence
 from functools import cache
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from markdown_it import MarkdownIt
@@ -42,7 +43,8 @@ class _Renderer(RendererHTML):
     """As the library has it, with our own elements around code and tables."""
 
     def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:  # noqa: ARG002
-        return str(environment().globals["ui"].code(tokens[idx].content.rstrip("\n")))
+        macros: Any = environment().globals["ui"]
+        return str(macros.code(tokens[idx].content.rstrip("\n")))
 
     code_block = fence
 
@@ -141,3 +143,13 @@ def target(link: str, name: str) -> str | None:
     if not path.endswith(".md") or there not in library.names():
         return None
     return f"/docs{anchor}" if there == library.HOME else f"/docs/{quote(there)}{anchor}"
+
+
+@cache
+def setting_meanings() -> dict[str, Markup]:
+    """What each setting means; empty where the documentation did not come along."""
+    return {
+        path: inline(meaning, "reference/configuration")
+        for path, meaning in library.setting_meanings().items()
+        if meaning
+    }

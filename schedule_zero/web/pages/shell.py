@@ -25,6 +25,8 @@ class Entry(Struct, frozen=True):
     access: Access = Access.VIEWER
     # On a narrow screen it stands in the bar at the bottom; others are behind "More".
     first: bool = False
+    # Other paths that belong to it.
+    also: tuple[str, ...] = ()
 
 
 NAVIGATION = (
@@ -37,7 +39,7 @@ NAVIGATION = (
     Entry("/forecast", "Forecast", "calendar-days", "f"),
     Entry("/testbed", "Test bed", "flask-conical", "t"),
     Entry("/audit", "Audit log", "history", "a", Access.OPERATOR),
-    Entry("/settings", "Settings", "settings", "c"),
+    Entry("/settings", "Settings", "settings", "c", also=("/calendars", "/new-calendar")),
     Entry("/docs", "API and docs", "book-open", "r"),
 )
 TIME_WORDS = {
@@ -82,8 +84,10 @@ def shell(view: View, title: str) -> dict[str, Any]:
 
 
 def _here(path: str) -> str:
-    return max(
-        (entry.path for entry in NAVIGATION if path == entry.path or path.startswith(f"{entry.path.rstrip('/')}/")),
-        key=len,
-        default="",
-    )
+    found = [
+        (len(prefix), entry.path)
+        for entry in NAVIGATION
+        for prefix in (entry.path, *entry.also)
+        if path == prefix or path.startswith(f"{prefix.rstrip('/')}/")
+    ]
+    return max(found, default=(0, ""))[1]
