@@ -97,6 +97,8 @@ class RetentionConfig(_Section, frozen=True):
     events_rows: Annotated[int, Meta(ge=1000, le=100_000_000)] = 1_000_000
     # How long a repeated request with the same Idempotency-Key gets the first one's answer.
     idempotency_s: Seconds = 86_400.0
+    # How far back charts go.
+    series_s: Seconds = 7 * DAY_S
     # How long executions are kept that ended in that state, and at most how many of them.
     completed_s: Age = 30 * DAY_S
     completed_rows: Rows = 0

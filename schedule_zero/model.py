@@ -589,6 +589,8 @@ class Node(Struct, kw_only=True):
     pid: int = 0
     # Hash of the secret in the node's state directory: who shows it with a greater epoch is the successor (C18).
     identity: str = ""
+    # Attempts with tokens up to this were given to earlier processes of the node than ``instance``.
+    since_token: int = 0
     first_seen_us: int = 0
     last_seen_us: int = 0
     # What it was started with, and what it tells of itself (``rules.routing``).

@@ -12,6 +12,7 @@ Stop order, and why:
    run-now answers that it goes on, a long poll that the server stops.
 4. *dispatch*: nothing new is sent; results that came are recorded and acknowledged; nodes get GOAWAY.
    Jobs that run go on: their nodes keep the results, and the next server re-attaches them (C11).
+   What was counted for the charts up to here is written down.
 5. *store*: the writer drains its queue, checkpoints and closes the file.
 """
 
@@ -39,6 +40,7 @@ from schedule_zero.ops.hints import Hints
 from schedule_zero.ops.registry_file import RegistryEntry, RegistryFile
 from schedule_zero.ops.retention import EVERY_S as RETENTION_S
 from schedule_zero.ops.retention import Retention
+from schedule_zero.ops.series import FLUSH_S
 from schedule_zero.ops.supervise import Supervisor
 from schedule_zero.ops.upkeep import Chore, repeat, until_done
 from schedule_zero.service import Service
@@ -60,6 +62,7 @@ from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
 from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedules import ScheduleService
+from schedule_zero.service.series import SeriesService
 from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.system import SystemService
 from schedule_zero.service.versions import VersionService
@@ -182,6 +185,7 @@ class Server:
             freezes=FreezeService(store=self.store, timer=self.timer, clock=clock),
             backfills=BackfillService(store=self.store, timer=self.timer, clock=clock),
             foresight=ForesightService(store=self.store, timer=self.timer, clock=clock),
+            series=SeriesService(store=self.store, series=self.dispatcher.series, clock=clock),
             calendars=CalendarService(
                 store=self.store,
                 book=self.calendars,
@@ -233,6 +237,8 @@ class Server:
         self.hub.last_seq = self.hints.last_seq = await self.store.read(store_events.latest_seq)
         await self.service.access.start(self.state_dir)
         await self.service.sessions.start()
+        # Before anything is counted anew.
+        await self.dispatcher.series.load()
         await self.dispatcher.start()
         # Before the loops: a port that is taken is said at once, and nothing was begun.
         port = self.http.listen()
@@ -282,6 +288,7 @@ class Server:
         await self.http.stop(deadline_s / 2)
         await self.dispatcher.stop(deadline_s / 2)
         await self._end("dispatch")
+        await self._write_series()
         (self.state_dir / SERVER_JSON).unlink(missing_ok=True)
         await self.store.close()
         log.info("server_stopped")
@@ -305,6 +312,13 @@ class Server:
         except StoreUnavailable as error:
             # A stop goes on without it; the next start then knows only when the server was last seen.
             log.warning("server_life_not_recorded", reason=error.message)
+
+    async def _write_series(self) -> None:
+        """What the charts have shown, the next server shows as well."""
+        try:
+            await self.dispatcher.series.flush(ends=True)
+        except StoreUnavailable as error:
+            log.warning("series_not_recorded", reason=error.message)
 
     def _render_metrics(self) -> tuple[str, bytes]:
         return self._metrics.render()
@@ -344,6 +358,9 @@ class Server:
         async def sweep_results() -> int:
             return await self.service.executions.sweep_results(SWEEP_S)
 
+        async def prune_series() -> int:
+            return await self.dispatcher.series.prune(retention.series_s)
+
         async def forget_full_buckets() -> None:
             await self.store.write(store_rate_buckets.forget_full, self.clock.wall_us())
 
@@ -358,6 +375,8 @@ class Server:
             ),
             Chore(name="sessions", every_s=SESSIONS_S, run_once=self.service.sessions.prune),
             Chore(name="results", every_s=SWEEP_S, run_once=partial(until_done, sweep_results)),
+            Chore(name="series", every_s=FLUSH_S, run_once=self.dispatcher.series.flush),
+            Chore(name="series_age", every_s=3600.0, run_once=prune_series),
             Chore(name="life", every_s=LIFE_S, run_once=self._seen),
             Chore(name="retention", every_s=RETENTION_S, run_once=self.retention.run_once),
             Chore(name="dead_letters", every_s=LETTERS_S, run_once=self.service.dead_letters.refresh),

@@ -262,15 +262,21 @@ class Demo:
         )
         yield lambda: sorted({str(Path(path).relative_to(ROOT)) for _, path in next(changes)})
 
+    def _login_link(self) -> str:
+        asked = subprocess.run(self._command("server", "login-link"), capture_output=True, text=True, check=False)
+        return asked.stdout.strip() or f"{self.url}/ ({asked.stderr.strip()})"
+
     def _banner(self) -> str:
         here = shown(self.state_dir)
-        command = shown(BIN / "schedule-zero")
+        command, server = shown(BIN / "schedule-zero"), shown(BIN / "schedule-zero-server")
         # Clients find the address and the token in the state directory, and that in its usual place.
         env = "" if self.state_dir == ROOT / "var" else f"export SCHEDULE_ZERO_STATE_DIR={here}\n  "
         logs = "" if self.reload else f"\n  logs      tail -f {here}/log/*.log"
         return f"""
 ScheduleZero runs: one server, two nodes, {SAMPLES} sample schedules.
 
+  pages     {self._login_link()}
+            (signs one browser in, once, within ten minutes; another: {server} login-link)
   HTTP API  {self.url}/api, described by {self.url}/api/openapi.json
   nodes     {" and ".join(NODES)}, at tcp://{self.zmq}
   token     {here}/admin.token (for other programs: export SCHEDULE_ZERO_TOKEN=$(cat {here}/admin.token))

@@ -23,7 +23,9 @@ no clock, no chance. Events come in as method calls with their moment; what is t
 received the last heartbeat that it acknowledged. The node counts from when it *sent* that heartbeat, so it stops
 believing first. A rerun waits ``lease_margin_s`` longer (C6, C10). Nothing is waited for where nobody can hold a
 lease: the attempt was never sent; the node gave it back; the node said BYE; a successor (same state directory, whose
-lock no dead process holds) said HELLO, and its outbox, which it inherited, is flushed (C18).
+lock no dead process holds) said HELLO, and its outbox, which it inherited, is flushed (C18). Which of a node's
+attempts are its present process's is stored with the node, as the last token of its earlier ones: after a restart of
+the server, too, an attempt is sent again to none but the process that it was given to.
 
 **What can go wrong, and what happens**
 
@@ -164,10 +166,9 @@ class Core:
         """The server starts: the nodes, what runs on them, in which lanes something waits, and slow buckets."""
         self._gates.restore(buckets, now)
         self._membership.restore(nodes, now)
-        for row in running:
-            node = self._membership.holder(row.node_id or "", now)
+        for row, node, instance in self._membership.holders(running, now):
             lane = self._placing.lane(row.handler_id, row.job_method, row.lane)
-            att = LiveAttempt(row, node, node.instance, lane, row.token, SENT, weight=weight_of(row.lane))
+            att = LiveAttempt(row, node, instance, lane, row.token, SENT, weight=weight_of(row.lane))
             node.attempts[row.token] = att
             self._endings.count(att)
             self._gates.replay(att, now)

@@ -37,6 +37,7 @@ from schedule_zero.dispatch.waiting import WaitingFor
 from schedule_zero.errors import NotFound
 from schedule_zero.model import Execution, Handler, LaneKey, Node, NodeOperation, NodeState, OperationKind, State
 from schedule_zero.ops.backlog import Backlog
+from schedule_zero.ops.series import Series
 from schedule_zero.rules.eta import eta_s
 from schedule_zero.store import Store, executions, handlers, nodes, rate_buckets
 from schedule_zero.store.executions import CancelAnswer
@@ -77,6 +78,7 @@ class Dispatcher:
         self.registry = Registry(declarations)
         self.backlog = Backlog(store.tally, limit=config.limits.backlog, rules=declarations, clock=clock)
         self.stats = DispatchStats()
+        self.series = Series(store=store, clock=clock, running=self._running)
         # Where nodes connect, once started.
         self.address = ""
         self._core = core = Core(
@@ -97,6 +99,7 @@ class Dispatcher:
             send=self._send,
             failed=self._unrecorded,
             params_bytes=config.limits.params_bytes,
+            series=self.series,
         )
         self.handover, self.run_time = recorder.handover, recorder.run_time
         self.logs = LogIntake(
@@ -275,6 +278,8 @@ class Dispatcher:
 
     def committed(self, rows: Sequence[Execution]) -> None:
         """The insert of ``rows`` is committed: they are sent, or wait for a node, or for their time."""
+        # (Before the core starts others of them.)
+        self.series.sent(rows)
         self._core.committed(rows, self._now())
         self._flush_soon()
 
@@ -317,6 +322,10 @@ class Dispatcher:
     def takers(self, key: LaneKey) -> list[str]:
         """The connected nodes that may run what is in this lane and take new work, by id."""
         return self._core.takers(key)
+
+    def _running(self) -> int:
+        """How many executions run, as the store knows them."""
+        return sum(len(node.attempts) for node in self._core.nodes.values())
 
     # --- nodes: for the API -------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from schedule_zero.rules.ending import Ending
 from schedule_zero.rules.limits import limits_of
 from schedule_zero.rules.options import options_of
 from schedule_zero.rules.signature import signature
-from schedule_zero.store.executions import EndItem, Refusal
+from schedule_zero.store.executions import EndItem, Refusal, StartedItem
 from schedule_zero.wire.messages import Cancel, LastProgress, ResultAck, ResultItem
 
 COMPLETED = AttemptOutcome.COMPLETED
@@ -129,7 +129,11 @@ class Endings:
             give_up=item.give_up,
         )
         if ending is None:
-            # Stays as it is, running on this node, and that is recorded already.
+            # Stays as it is, running on this node, and that is recorded already. That it had begun may not be: without
+            # that, a server that is started again would take it for lost on its way.
+            if started_us is not None and row.started_us is None:
+                row.started_us = started_us
+                out.marks.append(StartedItem(row.id, att.token, started_us))
             self._wait(att)
             session = att.node.session
             if session is not None:

@@ -255,7 +255,13 @@ class HttpPeers:
     def _adopt(self, bot: Bot, believed: Iterable[m.Held]) -> None:
         """A new session: what the bot may hold has a whole lease from now, or the one that it had."""
         # A bot asks for so many, whatever they weigh.
-        self._core.nodes[bot.node_id].by_count = True
+        node = self._core.nodes[bot.node_id]
+        node.by_count = True
+        # What came for an earlier process, and was taken by no claim of it, is not for this one: it is given up.
+        for token in list(bot.ready):
+            att = node.attempts.get(token)
+            if att is None or att.instance is not node.instance:
+                del bot.ready[token]
         fresh_s = self._clock.mono_s() + self._config.lease_s
         before = bot.held
         bot.held = {one.token: before.get(one.token) or Held(fresh_s) for one in believed if one.token not in bot.ready}

@@ -5,7 +5,7 @@ A part of the core (pure); the states and what can go wrong are told at the head
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from schedule_zero.config import DispatchConfig, LimitsConfig
 from schedule_zero.dispatch.effects import Collector, NodeChanged, NodeForgotten, Now
@@ -33,7 +33,7 @@ from schedule_zero.dispatch.sessions import (
     succeeds,
     superseded,
 )
-from schedule_zero.model import Node, NodeState
+from schedule_zero.model import Execution, Node, NodeState
 from schedule_zero.rules.ending import CANCELLED
 from schedule_zero.wire.messages import (
     MAX_BATCH,
@@ -98,7 +98,7 @@ class Membership:
                 one.node_id,
                 one.state if offline or one.state is NodeState.LOST else NodeState.SUSPECT,
                 now.mono_s,
-                Instance(one.instance, one.epoch, one.identity, lease_end_s, over=offline),
+                Instance(one.instance, one.epoch, one.identity, one.since_token, lease_end_s, over=offline),
                 operation=one.operation,
                 handlers=one.handlers,
                 slots=one.slots,
@@ -122,14 +122,24 @@ class Membership:
             self._awaited = away if mono_s < self._awaited_until_s else []
         return bool(self._awaited)
 
-    def holder(self, node_id: str, now: Now) -> LiveNode:
-        """The node on which the store says that an attempt runs; made up if it was forgotten."""
-        node = self.nodes.get(node_id)
-        if node is None:
-            instance = Instance("", 0, "", now.mono_s + self._config.lease_s)
-            node = self.nodes[node_id] = LiveNode(node_id, NodeState.LOST, now.mono_s, instance)
-        node.instance.over = False
-        return node
+    def holders(self, running: Iterable[Execution], now: Now) -> Iterator[tuple[Execution, LiveNode, Instance]]:
+        """Who has what the store says is running: the node (made up if it was forgotten), and which process of it."""
+        # Of those that came before, no more is known than that they are over: one stands for all of a node's.
+        earlier: dict[str, Instance] = {}
+        for row in running:
+            node_id = row.node_id or ""
+            node = self.nodes.get(node_id)
+            if node is None:
+                instance = Instance("", 0, "", 0, now.mono_s + self._config.lease_s)
+                node = self.nodes[node_id] = LiveNode(node_id, NodeState.LOST, now.mono_s, instance)
+            instance = node.instance
+            if row.token > instance.since_token:
+                instance.over = False
+            elif node_id in earlier:
+                instance = earlier[node_id]
+            else:
+                instance = earlier[node_id] = Instance("", 0, "", 0, instance.lease_end_s, over=True)
+            yield row, node, instance
 
     # --- sessions ---------------------------------------------------------------------------------
 
@@ -198,10 +208,9 @@ class Membership:
 
     def _take_over(self, peer: bytes, hello: Hello, now: Now) -> LiveNode:
         """The node of an admitted ``hello`` of ``peer``, with its instance, without a session."""
-        identity = identity_of(hello.state_key)
         node = self.nodes.get(hello.node_id)
         if node is None:
-            instance = Instance(hello.instance, hello.epoch, identity, now.mono_s)
+            instance = self._instance(hello, now)
             node = self.nodes[hello.node_id] = LiveNode(
                 hello.node_id, NodeState.ONLINE, now.mono_s, instance, first_seen_us=now.wall_us
             )
@@ -214,7 +223,7 @@ class Membership:
         if node.instance.id != hello.instance:
             if succeeds(hello, node.instance):
                 node.instance.over = True
-            node.instance = Instance(hello.instance, hello.epoch, identity, now.mono_s)
+            node.instance = self._instance(hello, now)
             node.held = 0
             node.leaving = False
             # The new one may well have what the old one lacked.
@@ -224,6 +233,11 @@ class Membership:
             node.instance.over = node.leaving = False
         node.by_count = False
         return node
+
+    def _instance(self, hello: Hello, now: Now) -> Instance:
+        """A process that is admitted now: it gets tokens from here on."""
+        identity = identity_of(hello.state_key)
+        return Instance(hello.instance, hello.epoch, identity, self._placing.last_token, now.mono_s)
 
     def session(self, peer: bytes, s: str, now: Now) -> Session | None:
         """The session that a message claims; where there is none, the peer is told to begin anew."""
@@ -287,26 +301,28 @@ class Membership:
                 unsent.append(att)
             elif phase in _UNDER_WAY:
                 pass
+            elif att.token in session.confirmed:
+                # It knows best: a server that was started again does not, if its store had taken no note of its coming.
+                att.instance = node.instance
+                self._found(att)
+                if att.row.cancel_requested:
+                    cancels.append(att.token)
             elif att.instance is not node.instance:
                 # Of an earlier process, which is dead or has lost its lease, else this one had not been admitted.
                 # Its results have come; what is left is lost.
                 if phase in HELD:
                     self._endings.lose(att, now)
-            elif att.token in session.confirmed:
-                self._found(att)
-                if att.row.cancel_requested:
-                    cancels.append(att.token)
             elif phase in (REPORTED, UNRECORDED):
                 pass
             elif att.row.cancel_requested:
                 # It doesn't hold it, and said how all others ended.
                 self._endings.decide(att, CANCELLED, now)
             elif att.row.started_us is not None:
-                # It had begun, and this process neither holds it nor said how it ended. So it was an earlier one's, of
-                # which a server that was restarted meanwhile knows no more.
+                # It had begun, and this process neither holds it nor has an end of it to tell: it handed it back, and
+                # the job's policy is to wait. (Or it began before the store knew whose attempts are whose: version 12.)
                 self._endings.lose(att, now)
             elif not att.lane.suits(node):
-                # It was sent to an earlier process, with other labels; it may not begin here.
+                # When it was sent the node had other labels or facts; it may not begin here.
                 self._endings.hand_back(att, now)
             else:
                 self._found(att)

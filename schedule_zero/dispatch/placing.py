@@ -80,6 +80,11 @@ class Placing:
         # The server stops: nothing new is started.
         self.closing = False
 
+    @property
+    def last_token(self) -> int:
+        """No attempt that was given has a greater one, each that will be given has."""
+        return self._token
+
     def set_rules(self, rules: Mapping[str, HandlerRule], now: Now) -> None:
         """What operators declare is something else now."""
         self._operator.change(rules, self.lanes.values(), self._nodes.values())

@@ -21,6 +21,7 @@ from schedule_zero.dispatch.views import DispatchStats
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.model import Reached
 from schedule_zero.ops.histogram import Histogram
+from schedule_zero.ops.series import Series
 from schedule_zero.rules.eta import Trail
 from schedule_zero.store import Store, executions, handlers, nodes, rate_buckets
 from schedule_zero.store.execution_window import fill_window
@@ -50,6 +51,7 @@ class Recorder:
         send: Callable[[bytes, ServerMessage], None],
         failed: Callable[[list[LiveAttempt]], None],
         params_bytes: int,
+        series: Series,
     ) -> None:
         self._core = core
         self._store = store
@@ -62,6 +64,7 @@ class Recorder:
         self._failed = failed
         # The largest parameters that one execution may have.
         self._params_bytes = params_bytes
+        self._series = series
         # Seconds from being handed to the wire to the method's entry, and from there to its end (on the node's clock).
         self.handover = Histogram()
         self.run_time = Histogram()
@@ -113,6 +116,8 @@ class Recorder:
                 self._failed(effect.attempts)
             else:
                 self._core.started(effect.attempts, result, self._now())
+                # (Those refused do not run any more.)
+                self._series.sent([att.row for att in effect.attempts])
             self.changed()
 
         self.submit(executions.start, effect.items, done)
@@ -127,6 +132,7 @@ class Recorder:
                 self._failed(effect.attempts)
             else:
                 self._observe(effect.items)
+                self._series.ran(effect.items)
                 self._core.recorded(effect.attempts, result, self._now())
             self.changed()
 
@@ -154,7 +160,7 @@ class Recorder:
         self._stats.results += len(items) - lost
 
     def record_started(self, effect: fx.RecordStarted) -> None:
-        # Nothing depends on it; the end of the attempt brings it again.
+        # Nobody waits for it; the end of the attempt brings it again.
         self.submit(executions.mark_started, effect.items, ignore)
 
     def record_stale(self, effect: fx.RecordStale) -> None:

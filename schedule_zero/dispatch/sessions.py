@@ -44,6 +44,9 @@ class Instance(Struct, eq=False):
     id: str
     epoch: int
     identity: str
+    # Attempts with tokens up to this were given to earlier processes of the node, all others to this one. So after a
+    # restart of the server, too, it is known whose they are.
+    since_token: int
     # Monotonic: the last moment in which this process may believe in its attempts.
     lease_end_s: float
     # Known to be dead, or to hold nothing any more: the lease needs no waiting for.
@@ -189,6 +192,7 @@ class LiveNode(Struct, eq=False):
             host=self.host,
             pid=self.pid,
             identity=self.instance.identity,
+            since_token=self.instance.since_token,
             first_seen_us=self.first_seen_us,
             last_seen_us=self.last_seen_us,
             labels=self.labels,

@@ -24,6 +24,7 @@ from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
 from schedule_zero.service.schedules import ScheduleService
+from schedule_zero.service.series import SeriesService
 from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.specs import (
     ExecutionView,
@@ -69,6 +70,7 @@ class Service(Struct, frozen=True, kw_only=True):
     freezes: FreezeService
     backfills: BackfillService
     foresight: ForesightService
+    series: SeriesService
     calendars: CalendarService
     access: AccessService
     sessions: SessionService

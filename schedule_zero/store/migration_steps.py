@@ -196,6 +196,20 @@ def browser_sessions(conn: Connection) -> None:
     )
 
 
+def series_by_minute(conn: Connection) -> None:
+    """13 → 14: what charts show of the past. It begins with the upgrade."""
+    _run(
+        conn,
+        """CREATE TABLE series (
+            step_s INTEGER NOT NULL, start_us BIGINT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (step_s, start_us))""",
+    )
+
+
+def tokens_of_processes(conn: Connection) -> None:
+    """14 → 15: which attempts were given to earlier processes of a node; of those that there are, it isn't known."""
+    _run(conn, "ALTER TABLE nodes ADD COLUMN since_token BIGINT NOT NULL DEFAULT 0")
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

@@ -22,7 +22,9 @@ from schedule_zero.store.migration_steps import (
     rate_buckets,
     requeues,
     routed_and_grouped,
+    series_by_minute,
     thawed_by,
+    tokens_of_processes,
     unique_by_state,
 )
 from schedule_zero.store.tables import meta, metadata
@@ -41,6 +43,8 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     bound_tokens,
     progress_is_kept,
     browser_sessions,
+    series_by_minute,
+    tokens_of_processes,
 )
 LATEST = 1 + len(STEPS)
 # The table that says which version it is; and all tables of the newest, with their columns.

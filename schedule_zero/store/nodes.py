@@ -21,7 +21,7 @@ N = tables.nodes.c
 # Both attribute and column names; ``operation`` is changed by ``operate`` alone.
 _FIELDS = (
     "node_id", "instance", "epoch", "state", "handlers", "slots", "version", "host", "pid", "identity",
-    "first_seen_us", "last_seen_us", "labels", "facts",
+    "since_token", "first_seen_us", "last_seen_us", "labels", "facts",
 )  # fmt: skip
 _READ = (*_FIELDS, "operation")
 _ALL = Query(select(*(N[name] for name in _READ)).order_by(N.node_id))

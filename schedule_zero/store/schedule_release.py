@@ -204,7 +204,10 @@ def _skipped(fire: Fire, holder: str) -> Fire:
 
 
 def _tell_fires(tx: Tx, fires: list[Fire]) -> None:
+    """Count and emit."""
+    counted = tx.fires
     for fire in fires:
+        counted[fire.outcome] = counted.get(fire.outcome, 0) + fire.count
         if fire.execution_id is None:
             data = {"nominal_us": fire.nominal_us, "reason": fire.reason, "count": fire.count}
             tx.emit(Event(f"schedule.{fire.outcome.value}", fire.schedule_id, data))

@@ -21,7 +21,7 @@ from schedule_zero.store.postgres import PostgresBackend
 from schedule_zero.store.sqlite import SqliteBackend
 from schedule_zero.store.tally import Tally
 from schedule_zero.store.tx import Verb
-from schedule_zero.store.writer import Listener, Operation, StoreStats, Writer
+from schedule_zero.store.writer import Counted, Listener, Operation, StoreStats, Writer
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -129,6 +129,12 @@ class Store:
         event's place among those of the same seq is its index.
         """
         self._writer.listeners.append(listener)
+
+    def on_counted(self, listener: Callable[[list[Counted]], None]) -> None:
+        """Call ``listener`` on the loop with what transactions counted, each once it is committed, before the
+        completions of its writes.
+        """
+        self._writer.count_listeners.append(listener)
 
     def look_at_clock(self) -> None:
         """Notice that the wall clock was set even where nothing is written: call this every second or so."""

@@ -1,4 +1,4 @@
-"""The tables and indexes (schema version 2), the same on SQLite and PostgreSQL.
+"""The tables and indexes (as ``migrations`` counts them: the newest version), the same on SQLite and PostgreSQL.
 
 Every index is paid for by each execution, so each one stands beside the question that it answers. Predicates of
 partial indexes are literal text, and the queries repeat them word for word: neither database proves them from a
@@ -393,6 +393,15 @@ execution_counts = Table(
     sqlite_with_rowid=False,
 )
 
+# What is counted for charts by the minute, ten minutes and the hour (``step_s``): ``rules.series.Stats`` as JSON.
+series = Table(
+    "series",
+    metadata,
+    Column("step_s", Integer, primary_key=True, autoincrement=False),
+    Column("start_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", Text, nullable=False),
+)
+
 handlers = Table(
     "handlers",
     metadata,
@@ -428,6 +437,8 @@ nodes = Table(
     Column("host", Text, nullable=False),
     Column("pid", BigInteger, nullable=False),
     Column("identity", Text, nullable=False),
+    # Attempts with tokens up to this were given to earlier processes than ``instance``.
+    Column("since_token", BigInteger, nullable=False, server_default=text("0")),
     Column("first_seen_us", BigInteger, nullable=False),
     Column("last_seen_us", BigInteger, nullable=False),
     Column("labels", Text, nullable=False, server_default=text("'{}'")),

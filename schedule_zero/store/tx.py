@@ -109,6 +109,8 @@ class Tx:
         self.now_us = now_us
         self.events: list[Event] = []
         self.counts: dict[tuple[int, str, str], tuple[int, int]] = {}
+        # Nominal times decided, by outcome; for who listens to ``Store.on_counted``.
+        self.fires: dict[str, int] = {}
 
     def emit(self, event: Event) -> None:
         """Add to the journal row of this transaction (``events.extend`` for many)."""

@@ -17,7 +17,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 from msgspec import Struct
@@ -42,6 +42,13 @@ PROBE_S = 1.0
 GIVE_UP_AFTER = 3
 
 Listener = Callable[[list[tuple[int, Event]]], None]
+
+
+class Counted(NamedTuple):
+    """What a committed transaction counted: executions that came and ended (``Tx.counts``), and fires by outcome."""
+
+    counts: Counts
+    fires: dict[str, int]
 
 
 class Backend(Protocol):
@@ -92,6 +99,7 @@ class _Committed(Struct):
     results: list[Any]
     seq: int = 0
     events: list[Event] = []
+    counted: Counted | None = None
 
 
 class _CannotBegin(Exception):
@@ -110,6 +118,7 @@ class Writer:
         self.healthy = True
         self.last_error: str | None = None
         self.listeners: list[Listener] = []
+        self.count_listeners: list[Callable[[list[Counted]], None]] = []
         # Called on the loop with the microseconds by which what waits was moved: the wall clock was set.
         self.clock_listeners: list[Callable[[int], None]] = []
         self.steps = ClockSteps(clock)
@@ -225,7 +234,8 @@ class Writer:
         results = [result for one in committed for result in one.results]
         self.stats.failures += sum(isinstance(result, Exception) for result in results)
         told = [(one.seq, event) for one in committed for event in one.events]
-        self._deliver(group, results, told)
+        counted = [one.counted for one in committed if one.counted is not None]
+        self._deliver(group, results, told, counted)
 
     def _one_by_one(self, group: list[Operation]) -> list[_Committed]:
         """Each in its own transaction, in order."""
@@ -276,7 +286,8 @@ class Writer:
         self._untidy_rows += sum(operation.rows for operation in group)
         if known:
             self._tallied.append(tx.counts)
-        return _Committed(results, seq, tx.events)
+        counted = Counted(tx.counts, tx.fires) if tx.counts or tx.fires else None
+        return _Committed(results, seq, tx.events, counted)
 
     def _begin(self) -> Tx:
         try:
@@ -372,7 +383,9 @@ class Writer:
 
     # --- back to the loop ---------------------------------------------------------------------------
 
-    def _deliver(self, group: list[Operation], results: Sequence[Any], told: list[tuple[int, Event]]) -> None:
+    def _deliver(
+        self, group: list[Operation], results: Sequence[Any], told: list[tuple[int, Event]], counted: list[Counted]
+    ) -> None:
         """One call for the group. (Operations of a loop that is gone may share it with those of its successor.)"""
         newest = group[-1].loop
         tallied, self._tallied = self._tallied, []
@@ -383,9 +396,9 @@ class Writer:
             ]
             try:
                 if loop is newest:
-                    loop.call_soon_threadsafe(self._complete, mine, told, tallied, moved_us)
+                    loop.call_soon_threadsafe(self._complete, mine, told, tallied, counted, moved_us)
                 else:
-                    loop.call_soon_threadsafe(self._complete, mine, [], [], 0)
+                    loop.call_soon_threadsafe(self._complete, mine, [], [], [], 0)
             except RuntimeError:
                 # The loop is closed: nobody is left to hear it. What was committed stays committed.
                 log.debug("store_completions_dropped", operations=len(mine))
@@ -395,10 +408,13 @@ class Writer:
         outcomes: list[tuple[Operation, Any]],
         told: list[tuple[int, Event]],
         tallied: list[Open | Counts],
+        counted: list[Counted],
         moved_us: int,
     ) -> None:
         """On the loop: listeners first, so that who awaits a write finds its events told; then completions."""
         self.tally.follow(tallied)
+        if counted:
+            self._tell(self.count_listeners, counted)
         if moved_us:
             self._tell(self.clock_listeners, moved_us)
         if told:

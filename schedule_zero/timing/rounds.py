@@ -238,6 +238,7 @@ class Rounds:
             self._dispatcher.abandoned(gone)
             born = {one.id for one in executions} - {one.id for one in gone}
             executions = [execution for execution in executions if execution.id in born]
+        self._dispatcher.series.fired(executions)
         self._dispatcher.committed(executions)
         fires = 0
         for alarm, asked in zip(alarms, items, strict=True):

@@ -35,6 +35,7 @@ MORE_THAN_A_SCHEMA = {
     "logs_read", "schedules_search", "schedules_fires", "schedules_all_fires", "backfills_search",
     # … that a moment has to lie ahead, or back.
     "schedules_pause", "freezes_freeze", "backfills_begin", "foresight_forecast", "ledger_audit", "ledger_versions",
+    "series_read",
     # … that a date and time lies before the year 9999.
     "ledger_explain",
     # … that a country exists, or a text is an iCalendar file.

@@ -7,6 +7,7 @@ import os
 from functools import partial
 
 import anyio
+import httpx
 import pytest
 import structlog
 from click.testing import CliRunner
@@ -105,3 +106,23 @@ def test_a_broken_handler_registry_stops_the_start_and_is_left_as_it_is(access, 
     assert done.exit_code == 78
     assert "handler_registry.yaml:3:1: not valid YAML" in done.stderr
     assert path.read_text() == "demo:\n  allowed_methods: [hello\n"
+
+
+async def test_a_login_link_signs_a_browser_in_once(server, access):
+    run = partial(anyio.to_thread.run_sync, abandon_on_cancel=False)
+    url = httpx.URL(secret_of(await run(access, "login-link", "--role", "viewer")))
+
+    async with httpx.AsyncClient(base_url=server.addresses.http) as browser:
+        for expected in (303, 401):
+            answer = await browser.post("/login", data={"link": url.params["t"]})
+            assert answer.status_code == expected
+        assert (await browser.get("/nodes")).status_code == 200
+    (session,) = server.service.sessions.sessions()
+    assert session.role == "viewer"
+
+
+async def test_without_a_server_there_is_nothing_to_sign_in_to(tmp_path, access):
+    done = access("login-link")
+
+    assert done.exit_code == 5
+    assert "no server runs" in done.stderr

@@ -36,7 +36,9 @@ from tests.store.builders import execution
 from tests.support import ManualClock, eventually
 
 if TYPE_CHECKING:
+    from schedule_zero.clock import Clock
     from schedule_zero.dispatch.dispatcher import Dispatcher
+    from schedule_zero.store import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -46,8 +48,8 @@ EVERY_SECOND = {"type": "interval", "seconds": 1}
 class Nodes(NotingDispatcher):
     """Also says which nodes match, and whether others may be on their way back."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, store: Store, clock: Clock) -> None:
+        super().__init__(store, clock)
         self.matching = ["n1", "n2"]
         self.awaited = False
         self.asked: list[LaneKey] = []
@@ -66,7 +68,7 @@ class Nodes(NotingDispatcher):
 @pytest.fixture
 async def bed(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Bed]:
     async with bed_in(tmp_path / "state", clock) as made:
-        made.dispatcher = Nodes()
+        made.dispatcher = Nodes(made.store, clock)
         yield made
 
 

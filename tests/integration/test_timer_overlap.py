@@ -94,6 +94,7 @@ class CancellingDispatcher:
     def __init__(self, bed: Bed) -> None:
         self._bed = bed
         self.registry, self.backlog = bed.dispatcher.registry, bed.dispatcher.backlog
+        self.series = bed.dispatcher.series
         self.place, self.committed, self.abandoned = (
             bed.dispatcher.place,
             bed.dispatcher.committed,

@@ -14,6 +14,7 @@ from schedule_zero.errors import StoreUnavailable
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import Execution, Fire, Schedule, ScheduleState
 from schedule_zero.ops.backlog import Backlog
+from schedule_zero.ops.series import Series
 from schedule_zero.store import Store, executions, fires, schedules
 from schedule_zero.store.execution_reads import Filter as ExecutionFilter
 from schedule_zero.store.tally import Tally
@@ -49,11 +50,12 @@ class Methods:
 class NotingDispatcher:
     """Stands where the dispatcher stands, and remembers what it was told."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store, clock: Clock) -> None:
         self.registry = Methods()
         self.backlog = Backlog(Tally(), limit=1_000_000, rules={}, clock=SystemClock())
         self.calls: list[tuple[str, list[str]]] = []
         self.on_place: Callable[[Sequence[Execution]], None] | None = None
+        self.series = Series(store=store, clock=clock, running=lambda: 0)
 
     def place(self, rows: Sequence[Execution]) -> None:
         self.calls.append(("place", [row.id for row in rows]))
@@ -108,7 +110,7 @@ class Bed:
         self.store = store
         self.faults = FailingStore(store)
         self.clock = clock
-        self.dispatcher = NotingDispatcher()
+        self.dispatcher = NotingDispatcher(store, clock)
         self.stats = TimerStats()
         self.freezes = FreezeBook(store)
 

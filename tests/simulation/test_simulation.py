@@ -34,6 +34,8 @@ CURED = {
         62,
         QUICK,
     ),
+    "the same, of what had begun so shortly before that nobody had heard of it": (1817, QUICK),
+    "a process had come while the disk failed, and what it ran was called lost by the next server": (2421, QUICK),
     "a start on a disk that failed for a moment was told to be damaged": (93, QUICK),
     "a loss that was decided before a cancel was known was counted, and its attempt not archived": (437, QUICK),
     "a node whose predecessor its own job had ended was stopped, and the checker took the rerun for too soon": (

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 
 from schedule_zero.config import StoreConfig
 from schedule_zero.model import FireOutcome, ScheduleState
-from schedule_zero.store import Store, executions, fires, freezes, schedule_history, schedules
+from schedule_zero.store import Store, executions, fires, freezes, nodes, schedule_history, schedules
 from schedule_zero.store.migrations import STEPS
 from schedule_zero.store.store import FILE_NAME
 from tests.store.builders import T0
@@ -129,6 +129,35 @@ async def test_a_freeze_of_version_2_that_holds_goes_on_to_hold(tmp_path: Path, 
     await store.close()
 
     assert held == {"over": False, "until 2100": True, "open": True}
+
+
+async def test_nodes_of_version_12_come_back_and_all_that_runs_on_them_is_theirs(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """Which attempts were an earlier process's was not stored: what a node says that it runs must stay with it."""
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as conn:
+        conn.executescript(script("sqlite"))
+    engine = create_engine(f"sqlite:///{tmp_path / FILE_NAME}")
+    with engine.begin() as to_version_12:
+        for step in STEPS[:11]:
+            step(to_version_12)
+    engine.dispose()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as conn:
+        conn.executescript(
+            f"""
+            UPDATE meta SET value = '12' WHERE key = 'schema_version';
+            INSERT INTO nodes (node_id, instance, epoch, state, handlers, slots, version, host, pid, identity,
+                first_seen_us, last_seen_us)
+            VALUES ('n1', 'i1', 3, 'online', '["demo"]', 4, '1', 'h', 77, 'abc', {T0}, {T0 + 1});
+            """
+        )
+
+    store = Store.open(StoreConfig(durability="fast"), tmp_path, clock=clock)
+    [node] = await store.read(nodes.all)
+    await store.close()
+
+    assert (node.node_id, node.instance, node.epoch, node.identity) == ("n1", "i1", 3, "abc")
+    assert node.since_token == 0
 
 
 async def test_a_postgresql_schema_of_version_1_becomes_what_a_fresh_one_is(

@@ -38,6 +38,7 @@ def node(node_id: str = "n1", **fields: Any) -> Node:
             "host": "h",
             "pid": 77,
             "identity": "abc",
+            "since_token": 3 << 32,
             "first_seen_us": T0,
             "last_seen_us": T0,
             **fields,
@@ -124,10 +125,12 @@ def operation(kind: OperationKind = OperationKind.DRAIN, **fields: Any) -> NodeO
 
 async def test_a_node_comes_back_as_it_was_written_and_keeps_when_it_was_first_seen(store: Store) -> None:
     await store.write(nodes.upsert, node(operation=operation()))
-    await store.write(nodes.upsert, node(instance="i2", first_seen_us=T0 + 5, last_seen_us=T0 + 5))
+    await store.write(nodes.upsert, node(instance="i2", since_token=4 << 32, first_seen_us=T0 + 5, last_seen_us=T0 + 5))
 
     # What was done to it is not undone by its coming back.
-    assert await store.read(nodes.all) == [node(instance="i2", operation=operation(), last_seen_us=T0 + 5)]
+    assert await store.read(nodes.all) == [
+        node(instance="i2", since_token=4 << 32, operation=operation(), last_seen_us=T0 + 5)
+    ]
     assert await journal(store) == [("node.online", "n1"), ("node.online", "n1")]
 
 

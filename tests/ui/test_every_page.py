@@ -1,4 +1,4 @@
-"""Every page, in light and dark, wide and narrow: no barriers by axe, no complaints in the console, no sideways scroll."""
+"""Every page, light and dark, wide and narrow: no barriers by axe, no complaints in the console, no sideways scroll."""
 
 from __future__ import annotations
 

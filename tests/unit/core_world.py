@@ -430,9 +430,10 @@ class World:
             self.settle()
             self.expire()
 
-    def restart(self) -> None:
-        """The server process is killed and started again."""
-        known = [node.record() for node in self.core.nodes.values()]
+    def restart(self, known=None) -> None:
+        """The server process is killed and started again; ``known``: the nodes that the store knows of, if not all."""
+        if known is None:
+            known = [node.record() for node in self.core.nodes.values()]
         self.epoch += 1
         self.held.clear()
         self.core = self._new_core()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from schedule_zero.dispatch.membership import FORGET_S
+from schedule_zero.job_options import JobOptions, OnLost
 from schedule_zero.model import AttemptOutcome, NodeState, State
+from schedule_zero.rules.birth import outfit
+from schedule_zero.rules.options import Source
 from schedule_zero.wire import messages as m
 from tests.unit.core_world import Peer, World
 
@@ -13,6 +16,10 @@ from tests.unit.core_world import Peer, World
 @pytest.fixture
 def world():
     return World()
+
+
+def options(**fields):
+    return outfit(JobOptions(**fields), JobOptions(), Source.SUBMISSION).options
 
 
 def state(world, execution_id):
@@ -255,6 +262,160 @@ def test_what_a_dead_process_had_begun_is_lost_even_if_its_successor_came_before
     assert (again.id, again.attempt) == (execution_id, 2)
     assert world.ledger[execution_id].lost == 1
     assert world.ledger[execution_id].attempts == {item.token: AttemptOutcome.LOST}
+
+
+@pytest.mark.parametrize(
+    ("on_lost", "becomes", "given_anew"),
+    [(OnLost.RERUN, State.RUNNING, True), (OnLost.FAIL, State.FAILED, False), (OnLost.WAIT, State.RUNNING, False)],
+)
+def test_c10_what_a_dead_process_may_have_begun_is_lost_though_its_successor_came_before_the_servers_restart(
+    world, on_lost, becomes, given_anew
+):
+    """Nothing was heard of the attempt since it was sent: it may have begun, and the successor does not know it."""
+    node = world.node()
+    [execution_id] = world.run(options=options(on_lost=on_lost))
+    [item] = node.work()
+    node.start()
+    node.hello()
+    world.restart()
+
+    node.hello().credit(10)
+
+    assert state(world, execution_id) is becomes
+    assert [(again.id, again.attempt) for again in node.work()] == [(execution_id, 2)] * given_anew
+    assert node.view.held == given_anew
+    lost = on_lost is not OnLost.WAIT
+    assert world.ledger[execution_id].lost == lost
+    assert world.ledger[execution_id].attempts == ({item.token: AttemptOutcome.LOST} if lost else {})
+
+
+def test_c16_such_losses_count_each_time(world):
+    node = world.node()
+    [execution_id] = world.run()
+    for _ in range(3):
+        assert [item.id for item in node.work()] == [execution_id]
+        node.start()
+        node.hello()
+        # However often: neither a second successor nor a second restart makes it anybody else's.
+        world.restart()
+        node.start()
+        node.hello()
+        world.restart()
+        node.hello().credit(10)
+    assert state(world, execution_id) is State.DEAD
+
+
+def test_c18_after_a_restart_too_results_in_the_successors_outbox_count_before_anything_is_lost(world):
+    node = world.node()
+    finished, unfinished = world.run(2)
+    items = {item.id: item for item in node.work()}
+    node.start()
+    node.hello()
+    world.restart()
+    node.hello()
+    node.report(items[finished])
+    node.credit(10)
+    assert state(world, finished) is State.COMPLETED
+    assert [(item.id, item.attempt) for item in node.work()] == [(unfinished, 2)]
+
+
+def test_c11_what_the_successor_was_given_is_its_own_after_a_restart(world):
+    node = world.node()
+    world.run()
+    node.work()
+    node.start()
+    node.hello().credit(10)
+    [running] = node.work()
+    world.run()
+    [unheard] = node.work()
+    world.restart()
+    node.hello(running=[running]).credit(10)
+    assert node.work() == [unheard]
+    assert node.view.held == 2
+
+
+def test_c11_what_a_node_runs_is_its_own_though_the_store_failed_to_note_its_coming(world):
+    node = world.node()
+    predecessor = node.view.record()
+    node.start()
+    node.hello().credit(10)
+    [execution_id] = world.run()
+    [item] = node.work()
+    world.restart([predecessor])
+    node.hello(running=[item]).credit(10)
+    assert node.work() == []
+    assert node.view.held == 1
+    node.report(item)
+    assert (state(world, execution_id), node.view.held) == (State.COMPLETED, 0)
+    assert world.ledger[execution_id].tokens == [item.token]
+
+
+def test_c21_a_cancel_of_what_a_dead_process_may_have_begun_ends_it_when_the_successor_is_in_sync(world):
+    node = world.node()
+    [execution_id] = world.run()
+    node.work()
+    node.start()
+    node.hello()
+    world.restart()
+    node.hello()
+    assert world.cancel(execution_id) == "requested"
+    assert node.got(m.Cancel) == []
+    assert state(world, execution_id) is State.RUNNING
+    node.credit(10)
+    assert state(world, execution_id) is State.CANCELLED
+
+
+def test_c10_if_the_successor_does_not_come_back_either_all_is_lost_after_a_full_lease(world):
+    node = world.node()
+    [of_the_first] = world.run()
+    node.work()
+    node.start()
+    node.hello()
+    world.restart()
+    other = world.node("n2")
+    world.advance(15.5, alive=[other])
+    assert state(world, of_the_first) is State.RUNNING
+    world.advance(1, alive=[other])
+    assert [(item.id, item.attempt) for item in other.work()] == [(of_the_first, 2)]
+
+
+def test_c18_what_is_left_of_an_earlier_process_keeps_nobody_from_the_id_of_a_node_that_said_goodbye(world):
+    node = world.node()
+    world.run(options=options(on_lost=OnLost.WAIT))
+    node.work()
+    node.start()
+    node.hello().credit(10).bye()
+    world.restart()
+    assert Peer(world, "n1", key="another state directory").hello().got(m.Deny) == []
+
+
+def test_c10_a_stranger_that_got_the_id_is_not_given_what_the_one_before_may_have_begun(world):
+    node = world.node()
+    [execution_id] = world.run(options=options(on_lost=OnLost.FAIL))
+    node.work()
+    node.disconnect()
+    world.advance(14)
+    world.mono_s = node.view.instance.lease_end_s + world.config.lease_margin_s
+    stranger = Peer(world, "n1", key="another state directory")
+    assert stranger.hello().got(m.Deny) == []
+    assert state(world, execution_id) is State.RUNNING
+    world.restart()
+    stranger.hello().credit(10)
+    assert stranger.work() == []
+    assert state(world, execution_id) is State.FAILED
+
+
+def test_what_was_handed_back_and_waits_for_an_operator_is_not_sent_again_after_a_restart(world):
+    node = world.node()
+    [execution_id] = world.run(options=options(on_lost=OnLost.WAIT))
+    [item] = node.work()
+    node.report(item, outcome=AttemptOutcome.HANDED_BACK, started_us=world.now.wall_us)
+    assert node.acks() == {"recorded": [item.token]}
+    world.restart()
+    node.hello().credit(10)
+    assert node.work() == []
+    assert node.view.held == 0
+    assert state(world, execution_id) is State.RUNNING
 
 
 def test_after_a_restart_an_operators_drain_is_still_in_force(world):

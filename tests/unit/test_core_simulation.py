@@ -547,8 +547,8 @@ class Simulation:
         for record in self.world.ledger.records.values():
             assert sum(state in TERMINAL for state in record.history) == 1
             assert len(set(record.tokens)) == len(record.tokens)
-        begun = [(token, instance) for _, token, instance in self.began]
-        assert len(begun) == len(set(begun)), "a process began one attempt twice"
+        begun = [token for _, token, _ in self.began]
+        assert len(begun) == len(set(begun)), "an attempt began twice, in one process or in two"
         assert all(not machine.outbox for machine in self.machines), "results were never acknowledged"
         core = self.world.core
         assert all(node.held == 0 and not node.attempts for node in core.nodes.values())

@@ -26,6 +26,8 @@ from tests.unit.core_world import WALL_US, World
 
 pytestmark = pytest.mark.anyio
 
+# And those that once broke a promise: what came for a bot's earlier process was given to the next.
+SEEDS = (*range(25), 39, 65, 183, 187, 228, 279, 389)
 STEP_S = 0.25
 STORM_S = 90.0
 CALM_S = 400.0
@@ -114,6 +116,8 @@ class Bot:
         self.jobs: dict[int, tuple[str, float, float]] = {}
         self.outbox: dict[int, tuple[str, AttemptOutcome]] = {}
         self.seen: set[int] = set()
+        # What processes before this one had, where it can be told from them.
+        self.earlier: frozenset[int] = frozenset()
         self.request: asyncio.Task[None] | None = None
 
     def ask(self, want: int) -> Ask:
@@ -188,6 +192,7 @@ class Bot:
             if item.token in self.jobs or item.token in self.outbox:
                 continue
             assert item.token not in self.seen or self.exact, "delivered twice to a bot that can't know"
+            assert item.token not in self.earlier, "what an earlier process had is given to the next"
             self.seen.add(item.token)
             ends_s = self.sim.world.mono_s + rng.choice([0.0, 1.0, 8.0, 25.0])
             self.jobs[item.token] = (item.id, until_s, ends_s)
@@ -209,6 +214,8 @@ class Bot:
         if self.request is not None:
             self.request.cancel()
         self.jobs.clear()
+        if self.exact:
+            self.earlier = frozenset(self.seen)
         self.epoch += 1
 
 
@@ -291,7 +298,7 @@ class Simulation:
         assert all(node.held == 0 and not node.attempts for node in self.world.core.nodes.values())
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_whatever_happens_one_bot_believes_and_every_job_ends_once(seed):
     simulation = Simulation(seed)
     await simulation.run()

@@ -45,6 +45,7 @@ GET /api/schedules/{id}/backfills viewer
 POST /api/backfills/{id}/cancel operator
 GET /api/freezes viewer
 GET /api/forecast viewer
+GET /api/series viewer
 GET /api/fires.ics viewer
 POST /api/freeze operator
 POST /api/thaw operator

@@ -31,6 +31,8 @@ from schedule_zero.web.api import (
     schedule_records,
     schedules,
     schemas,
+    series,
+    series_records,
     system,
     system_records,
     triggers,
@@ -154,6 +156,8 @@ ROUTES: tuple[Route, ...] = (
           {200: CALENDAR}, query=schemas.FeedQuery, errors=(404,)),
     Route("GET", "/api/forecast", VIEWER, foresight.forecast, "The fires to come: in buckets, collisions, quiet times",
           {200: foresight_records.ForecastRecord}, query=schemas.ForecastQuery),
+    Route("GET", "/api/series", VIEWER, series.read, "What was counted, in buckets: ends, fires, times, open",
+          {200: series_records.SeriesRecord}, query=schemas.SeriesQuery),
     Route("POST", "/api/triggers/preview", VIEWER, triggers.preview, "A trigger in words, and its next fires",
           {200: schedule_records.PreviewRecord}, body=schemas.PreviewBody),
     # --- calendars ---

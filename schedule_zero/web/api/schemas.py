@@ -376,6 +376,25 @@ class ForecastQuery(Query, frozen=True, kw_only=True):
     ) = UNSET
 
 
+class SeriesQuery(Query, frozen=True, kw_only=True):
+    since: Annotated[Moment, Meta(description="From when on; an hour before `until` unless given.")] | UnsetType = UNSET
+    until: Annotated[Moment, Meta(description="Until when; now unless given.")] | UnsetType = UNSET
+    step_s: (
+        Annotated[
+            float,
+            Meta(
+                ge=1,
+                le=86_400,
+                description=(
+                    "Length of a bucket, in seconds; taken is the next of 60, 120, 300, 600, 3600, 7200, 14400, 21600,"
+                    " 43200, 86400. There may be 200 of them; unless given, there are up to 180."
+                ),
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
 class PageQuery(Query, frozen=True, kw_only=True):
     limit: Limit = DEFAULT_LIMIT
     cursor: Cursor | UnsetType = UNSET

@@ -1,0 +1,196 @@
+"""What every page has: live parts, the dot that says how it stands, toasts with undo, keys, switches, the palette."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.ui.site import Site, Visitor
+
+
+def live(page: Page) -> None:
+    """Wait until the page hears of changes."""
+    expect(page.locator("#live")).to_have_attribute("data-state", "live")
+
+
+def test_a_page_hears_of_what_others_do(sign_in, site: Site):
+    one, other = sign_in(), sign_in()
+    row = one.open("/nodes").locator("#node-n1")
+    live(one.page)
+
+    other.open("/nodes").locator("#node-n1").get_by_role("button", name="Cordon").click()
+
+    expect(row).to_contain_text("cordoned")
+    site.post("/api/nodes/n1/release", {})
+    expect(row).not_to_contain_text("cordoned")
+
+
+def test_what_was_done_is_said_and_can_be_undone(visitor: Visitor, site: Site):
+    page = visitor.open("/nodes")
+    row = page.locator("#node-n1")
+
+    row.get_by_role("button", name="Cordon").click()
+    toast = page.locator(".toast", has_text="n1 gets no new work")
+    expect(toast).to_be_visible()
+    expect(row).to_contain_text("cordoned")
+    toast.get_by_role("button", name="Undo").click()
+
+    expect(page.locator(".toast", has_text="n1 gets work again")).to_be_visible()
+    expect(row).not_to_contain_text("cordoned")
+
+
+def test_what_has_an_effect_on_others_is_asked_first(visitor: Visitor, site: Site):
+    page = visitor.open("/nodes")
+    drain = page.locator("#node-n1").get_by_role("button", name="Drain")
+    question = page.get_by_role("dialog", name="Please confirm")
+
+    drain.click()
+    expect(question).to_contain_text("It gets no new work")
+    question.get_by_role("button", name="Cancel").click()
+    expect(question).to_have_count(0)
+    assert site.api.get("/api/nodes/n1").json()["operation"] is None
+
+    drain.click()
+    page.keyboard.press("Enter")
+    expect(page.locator("#node-n1")).to_contain_text("draining")
+    site.post("/api/nodes/n1/release", {})
+
+
+def test_an_error_is_said_where_one_is(visitor: Visitor, site: Site):
+    page = visitor.open("/nodes")
+    page.evaluate("document.querySelector('#node-n1 form').action = '/nodes/nobody/cordon'")
+    page.evaluate(
+        "(form => { form.setAttribute('hx-post', '/nodes/nobody/cordon'); htmx.process(form, true); })"
+        "(document.querySelector('#node-n1 form'))"
+    )
+
+    page.locator("#node-n1").get_by_role("button", name="Cordon").click()
+
+    expect(page.locator(".toast.problem")).to_contain_text("nobody")
+    visitor.complaints = [text for text in visitor.complaints if "404" not in text]
+
+
+def test_pause_holds_everything_until_it_is_resumed(visitor: Visitor, site: Site):
+    page = visitor.open("/nodes")
+    live(page)
+    pause = page.locator("#pause-live")
+
+    page.keyboard.press("p")
+    expect(page.locator("#live")).to_have_attribute("data-state", "paused")
+    expect(pause).to_have_attribute("aria-pressed", "true")
+    site.post("/api/nodes/n1/cordon", {})
+    expect(page.locator(".pill")).to_be_visible()
+    expect(page.locator("#node-n1")).not_to_contain_text("cordoned")
+    page.reload()
+    expect(page.locator("#live")).to_have_attribute("data-state", "paused")
+    expect(page.locator("#node-n1")).to_contain_text("cordoned")
+
+    site.post("/api/nodes/n1/release", {})
+    expect(page.locator(".pill")).to_be_visible()
+    page.locator("#pause-live").click()
+
+    expect(page.locator("#node-n1")).not_to_contain_text("cordoned")
+    expect(page.locator(".pill")).to_have_count(0)
+
+
+def test_a_page_says_that_the_server_is_gone_and_goes_on_when_it_is_back(browser: Browser, tmp_path: Path):
+    own = Site(tmp_path)
+    try:
+        visitor = Visitor(browser, own)
+        page = visitor.open("/nodes")
+        live(page)
+
+        own.server.kill()
+        expect(page.locator("#live")).to_have_attribute("data-state", "lost")
+        expect(page.locator("#live")).to_contain_text("reconnecting")
+        own.restart()
+        live(page)
+        own.start_node("n2")
+
+        expect(page.locator("#node-n2")).to_contain_text("online")
+        visitor.close()
+    finally:
+        own.close()
+
+
+def test_a_viewer_sees_no_buttons_that_he_may_not_press(sign_in, site: Site):
+    viewer: Visitor = sign_in("viewer")
+    page = viewer.open("/nodes")
+
+    expect(page.locator("#node-n1")).to_contain_text("online")
+    expect(page.locator("#node-n1 button")).to_have_count(0)
+    expect(page.locator("#nav")).not_to_contain_text("Audit log")
+    answer = page.evaluate(
+        "fetch('/nodes/n1/cordon', {method: 'POST', headers: {'X-Xsrf-Token': document.querySelector('meta[name=xsrf]')"
+        ".content, 'Content-Type': 'application/x-www-form-urlencoded'}}).then(answer => answer.status)"
+    )
+    assert answer == 403
+    viewer.complaints = [text for text in viewer.complaints if "403" not in text]
+
+
+def test_the_palette_finds_pages_by_keyboard(page: Page, site: Site):
+    page.keyboard.press("Control+k")
+    field = page.get_by_role("combobox", name="Find")
+    expect(field).to_be_focused()
+
+    field.fill("nod")
+    expect(page.locator("#found li").first).to_contain_text("Nodes")
+    page.keyboard.press("Enter")
+
+    page.wait_for_url(site.url + "/nodes")
+
+
+def test_keys_go_to_pages_and_say_what_they_are(page: Page, site: Site):
+    page.keyboard.press("?")
+    dialog = page.get_by_role("dialog", name="Keys")
+    expect(dialog).to_contain_text("n Nodes")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+
+    page.keyboard.press("g")
+    page.keyboard.press("n")
+    page.wait_for_url(site.url + "/nodes")
+    page.keyboard.press("j")
+
+    expect(page.locator("tr.current a").first).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"/nodes/.+"))
+
+
+@pytest.mark.parametrize(("theme", "scheme"), [("light", "light"), ("dark", "dark")])
+def test_colours_are_chosen_once_and_kept(visitor: Visitor, theme: str, scheme: str):
+    page = visitor.open("/nodes")
+    page.locator("details.menu summary").click()
+
+    page.locator("#theme").select_option(theme)
+
+    for again in (False, True):
+        if again:
+            page.reload()
+        assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == scheme
+
+
+def test_the_zone_of_times_is_chosen_once_and_kept(sign_in, site: Site):
+    visitor: Visitor = sign_in(timezone_id="Europe/Berlin")
+    page = visitor.open("/nodes/n1")
+    page.reload()
+
+    page.locator("#time-in").select_option("browser")
+    page.wait_for_load_state()
+
+    expect(page.locator("#time-in")).to_have_value("browser")
+    cookies = {cookie["name"]: cookie["value"] for cookie in visitor.context.cookies()}
+    assert cookies["sz_zone"] == "Europe%2FBerlin"
+
+
+def test_reading_works_without_javascript(sign_in, site: Site):
+    # Signing in needs a click more then.
+    visitor: Visitor = sign_in(java_script_enabled=False)
+    page = visitor.open("/nodes")
+
+    expect(page.locator("#node-n1")).to_contain_text("online")
+    page.get_by_role("link", name="n1").first.click()
+    expect(page.get_by_role("heading", name="n1")).to_be_visible()
