@@ -22,8 +22,9 @@ from schedule_zero.web.api.wording import PATTERNS
 CHAPTER_OF = {
     "requeues": "dead-letters", "triggers": "schedules", "backfills": "schedules", "fires.ics": "fires",
     "forecast": "fires", "freeze": "freezes", "thaw": "freezes", "schedule": "earlier-names",
-    "run_now": "earlier-names", "tokens": "access", "node-keys": "access", "login-links": "access", "sessions": "access",
-    "health": "system", "config": "system", "openapi.json": "system", "probes": "system", "jobs": "bots",
+    "run_now": "earlier-names", "tokens": "access", "node-keys": "access", "login-links": "access",
+    "sessions": "access", "health": "system", "config": "system", "openapi.json": "system", "probes": "system",
+    "jobs": "bots",
 }  # fmt: skip
 TITLES = {"bots": "Bots: nodes that speak HTTP", "earlier-names": "Names of the earlier ScheduleZero"}
 # What stands in examples, by the field's name.
