@@ -230,4 +230,4 @@ def _yaml(text: str, name: str) -> Any:
         return yaml_document.parse(text).value
     except BadRequest as error:
         line = error.data.get("line")
-        raise click.UsageError(f"{name}{f', line {line}' if line else ''}: {error.message}") from None
+        raise click.UsageError(f"{name}: {error.message}{f' (line {line})' if line else ''}") from None
