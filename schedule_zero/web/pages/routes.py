@@ -8,6 +8,7 @@ from schedule_zero.web.api.routing import Access, Endpoint, NoBody, NoQuery, Rou
 from schedule_zero.web.pages import (
     calendars,
     docs,
+    find,
     live,
     login,
     nodes,
@@ -38,6 +39,7 @@ ROUTES: tuple[Route, ...] = (
     # --- what pages are made of ---
     page("/static/*", PUBLIC, static.send, "A file of the UI"),
     page("/live", VIEWER, live.stream, "What has changed, by topic", query=live.LiveQuery),
+    page("/find", VIEWER, find.find, "What has a text in its name", find.FindQuery),
     # --- signing in ---
     page("/login", PUBLIC, login.form, "Sign in", query=login.LoginQuery),
     form("/login", PUBLIC, login.sign_in, "Sign in", login.LoginForm),
