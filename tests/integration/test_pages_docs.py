@@ -91,7 +91,7 @@ async def test_every_page_of_the_documentation_can_be_read_and_its_links_lead_so
             if there.startswith("api/"):
                 continue
             assert there in names, (name, href)
-            if anchor and there != "README" and anchor not in ("main",):
+            if anchor and there != "README" and anchor != "main":
                 assert anchor in known[there], (name, href)
 
 
@@ -109,7 +109,8 @@ async def test_pictures_come_with_a_policy_that_lets_them_run_nothing(viewer):
 
 
 @pytest.mark.parametrize(
-    "path", ["/docs/nothing", "/docs/../pyproject", "/docs/%2e%2e/pyproject", "/docs/reference/img/x.svg", "/docs/api/x"]
+    "path",
+    ["/docs/nothing", "/docs/../pyproject", "/docs/%2e%2e/pyproject", "/docs/reference/img/x.svg", "/docs/api/x"],
 )
 async def test_what_is_not_there_is_not_found(viewer, path):
     assert (await viewer.get(path)).status_code == 404

@@ -298,7 +298,8 @@ async def test_the_licences_of_what_pages_are_made_with_are_shown(admin):
 
 
 @pytest.mark.parametrize(
-    ("path", "most"), [("/settings", 2), ("/settings/configuration", 0), ("/settings/access", 2), ("/settings/about", 0)]
+    ("path", "most"),
+    [("/settings", 2), ("/settings/configuration", 0), ("/settings/access", 2), ("/settings/about", 0)],
 )
 async def test_a_page_asks_the_store_a_bounded_number_of_times(server, admin, monkeypatch, path, most):
     await admin.get(path)
