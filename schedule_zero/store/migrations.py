@@ -13,6 +13,7 @@ from sqlalchemy import Connection, insert, inspect, select, update
 from schedule_zero.errors import ConfigError
 from schedule_zero.store.migration_steps import (
     bound_tokens,
+    change_log,
     how_jobs_are_run,
     logs_and_large_results,
     node_operations,
@@ -39,6 +40,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     unique_by_state,
     bound_tokens,
     progress_is_kept,
+    change_log,
 )
 LATEST = 1 + len(STEPS)
 # The table that says which version it is; and all tables of the newest, with their columns.
