@@ -83,7 +83,7 @@ class Deed(Struct, frozen=True, kw_only=True):
 
 
 class Actor(Struct, frozen=True, kw_only=True):
-    """Who wants a change, and with which request. What is not known is empty; ``token_id`` is also that of a session."""
+    """Who wants a change, and with which request. What is not known is empty."""
 
     name: str
     token_id: str = ""
@@ -122,7 +122,12 @@ def bounded(fields: Mapping[str, Any] | None) -> str:
 
 def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What of two documents is not the same in both; a name that only one has is not in the other."""
-    changed = [name for name in {**before, **after} if before.get(name, Ellipsis) != after.get(name, Ellipsis)]
+    # As JSON: 1 is not true.
+    changed = [
+        name
+        for name in {**before, **after}
+        if name not in before or name not in after or _encode(before[name]) != _encode(after[name])
+    ]
     return (
         {name: before[name] for name in changed if name in before},
         {name: after[name] for name in changed if name in after},

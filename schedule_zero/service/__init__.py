@@ -12,6 +12,7 @@ from schedule_zero.service.access import AccessService
 from schedule_zero.service.audit import AuditService
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.calendars import CalendarService
+from schedule_zero.service.changes import ChangeService
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
@@ -68,4 +69,5 @@ class Service(Struct, frozen=True, kw_only=True):
     foresight: ForesightService
     calendars: CalendarService
     access: AccessService
+    changes: ChangeService
     system: SystemService

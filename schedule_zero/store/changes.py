@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import ColumnElement, bindparam, select, text, update
 
 from schedule_zero.rules.change_log import MAX_NOTE, SERVER, Actor, ChangeVerb, bounded, listed
 from schedule_zero.store import tables
@@ -136,7 +136,9 @@ def record_deed(
     deed = actor.deed
     if deed.in_steps and _add_to(tx, deed.verb, deed.subject, count):
         return
-    what = {**deed.asked, **(after or {}), **({"ids": listed(ids)} if ids else {})}
+    what = {**deed.asked, **(after or {})}
+    if ids and list(ids) != [deed.subject]:
+        what["ids"] = listed(ids)
     record(tx, actor, deed.verb, deed.subject, before=before, after=what or None, count=count)
 
 
@@ -176,13 +178,16 @@ def find(conn: Connection, wanted: Filter) -> Page[Change]:
             return Page([])
         above = first - 1
     given = {name: getattr(wanted, name) for name in _CHECKS if getattr(wanted, name) is not None}
-    page, stop = _queries(tuple(given))
+    if wanted.verb is not None:
+        # There is an index for it.
+        given.setdefault("noun", wanted.verb.partition(".")[0])
+    index = "subject" if wanted.subject is not None else "noun" if given.get("noun", "schedule") != "schedule" else ""
+    page, stop = _queries(tuple(given), index)
     bounds = {"above": above, "below": _BEYOND if below is None else below}
     rows = [_change(row) for row in page.rows(conn, **given, **bounds, most=wanted.limit + 1)]
     if len(rows) > wanted.limit:
         return Page(rows[: wanted.limit], str(rows[wanted.limit - 1].seq))
-    walked = {name: given[name] for name in _walked(tuple(given))}
-    stopped = stop.one(conn, **walked, **bounds)
+    stopped = stop.one(conn, **{name: given[name] for name in given if name == index}, **bounds)
     return Page(rows, None if stopped is None else str(stopped[0]))
 
 
@@ -197,29 +202,31 @@ _CHECKS = {
 }
 
 
-def _walked(given: tuple[str, ...]) -> tuple[str, ...]:
-    """By which index the rows are walked; the other conditions are checked on the way."""
-    return next(((name,) for name in ("subject", "noun") if name in given), ())
-
-
 @cache
-def _queries(given: tuple[str, ...]) -> tuple[Query, Query]:
-    """The page, and where a walk that was cut short stopped."""
-    walked = _walked(given)
-    checked = [name for name in given if name not in walked]
+def _queries(given: tuple[str, ...], index: str) -> tuple[Query, Query]:
+    """The page, and where a walk that was cut short stopped. What the index does not answer is checked on the way."""
+    checked = [name for name in given if name != index]
     columns = {_CHECKS[name].name: _CHECKS[name] for name in checked}
     seen = select(C.seq, *columns.values()).where(C.seq > bindparam("above"), C.seq < bindparam("below"))
-    seen = seen.where(*(_CHECKS[name] == bindparam(name) for name in walked)).order_by(C.seq.desc())
+    if index:
+        seen = seen.where(_CHECKS[index] == bindparam(index))
+    if index == "noun":
+        seen = seen.where(text(tables.IS_SELDOM))
+    seen = seen.order_by(C.seq.desc())
     walk = seen.limit(SCAN_ROWS).subquery("seen")
-    conditions = []
-    for name in checked:
-        column, value = walk.c[_CHECKS[name].name], bindparam(name)
-        conditions.append(column >= value if name == "since_us" else column <= value if name == "until_us" else
-                          column == value)  # fmt: skip
+    conditions = [_holds(walk.c[_CHECKS[name].name], name) for name in checked]
     matching = select(walk.c.seq).where(*conditions).limit(bindparam("most"))
     page = select(*_COLUMNS).where(C.seq.in_(matching)).order_by(C.seq.desc())
     stop = seen.with_only_columns(C.seq).limit(1).offset(SCAN_ROWS - 1)
     return Query(page), Query(stop)
+
+
+def _holds(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    if name == "since_us":
+        return column >= bindparam(name)
+    if name == "until_us":
+        return column <= bindparam(name)
+    return column == bindparam(name)
 
 
 def _change(row: Sequence[Any]) -> Change:

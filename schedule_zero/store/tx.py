@@ -8,8 +8,8 @@ the writer roll back and run the operations one by one, so that one bad operatio
 Hot statements go to the DBAPI cursor directly: SQLAlchemy's ``exec_driver_sql`` adds 13 µs to each, and a lone
 operation has six. Everything else is SQLAlchemy Core.
 
-Who asked for each of a verb's arguments stands in ``tx.actors``, in the same order; what is recorded of it (``changes``)
-is written with the rest, as the journal is.
+Who asked for each of a verb's arguments stands in ``tx.actors``, in the same order; what is recorded of it
+(``changes.record``) is written at the end, as the journal is.
 """
 
 from __future__ import annotations

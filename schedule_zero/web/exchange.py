@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 # How long a client may take over its body, and over taking a part of an event stream.
 BODY_S = 60.0
 WRITE_S = 60.0
+# Longer than any IP address with its zone.
+MAX_ADDRESS = 64
 # So much of a refused body is read past, so that its sender gets round to reading the answer.
 READ_PAST_BYTES = 32 << 20
 # A refused body that is larger than this is answered before it is read.
@@ -166,7 +168,7 @@ class Exchange(HTTPMessageDelegate):
         route = match.route
         if route.unsafe:
             api.guard.check_origin(headers)
-        self._principal = api.guard.admit(route, headers, self._connection.context.remote_ip)  # type: ignore[attr-defined]
+        self._principal = api.guard.admit(route, headers, self._remote_address())
         if route.unsafe and api.service.system.draining:
             raise Draining
         self._prepared = prepared = api.prepared[route.method, route.path]
@@ -175,6 +177,9 @@ class Exchange(HTTPMessageDelegate):
             raise _too_large(self._max_body, length)
         if has_body:
             _check_content_type(headers, patch=route.method == "PATCH")
+
+    def _remote_address(self) -> str:
+        return str(self._connection.context.remote_ip)[:MAX_ADDRESS]  # type: ignore[attr-defined]
 
     def _local_address(self) -> str:
         stream = self._connection.stream
@@ -226,6 +231,8 @@ class Exchange(HTTPMessageDelegate):
             body=_decode(prepared, body),
             headers=self._headers,
             raw_body=body,
+            address=self._remote_address(),
+            request_id=self._request_id,
         )
         try:
             response = await match.route.endpoint(request)
@@ -241,7 +248,7 @@ class Exchange(HTTPMessageDelegate):
     async def _stream(self, stream: EventStream) -> None:
         live = stream.length is None
         headers = ("X-Accel-Buffering", "no") if live else ("Content-Length", str(stream.length))
-        self._write_head(200, stream.content_type, (headers,))
+        self._write_head(200, stream.content_type, (headers, *stream.headers))
         chunks = stream.chunks
         try:
             if self._method != "HEAD":

@@ -19,6 +19,7 @@ from schedule_zero.dispatch.views import reached
 from schedule_zero.errors import NotFound, StoreUnavailable
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import AttemptOutcome, JobMethod, NodeOperation, NodeState, OperationKind, State
+from schedule_zero.rules.change_log import Actor
 from schedule_zero.store import executions, handlers, nodes
 from schedule_zero.wire import messages as m
 from tests.integration.dispatch_bed import CONFIG, NOOP, Peer, running_bed
@@ -429,7 +430,7 @@ async def test_a_method_that_is_not_allowed_is_ignored_and_the_rest_is_served(tm
 
 async def operate(bed, kind, *, until_us=None, node_id="n1"):
     operation = kind and NodeOperation(kind=OperationKind(kind), since_us=1, until_us=until_us, note="why", by="ann")
-    return await bed.dispatcher.operate(node_id, operation, by="ann", note="why")
+    return await bed.dispatcher.operate(node_id, operation, by=Actor(name="ann"), note="why")
 
 
 async def test_drain_and_release_of_a_node(bed):

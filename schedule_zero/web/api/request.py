@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from schedule_zero.errors import InvalidField, ScheduleZeroError
 from schedule_zero.service.specs import IdemKey, Principal
@@ -37,13 +38,16 @@ class ApiRequest(Struct):
     body: Any
     headers: Mapping[str, str]
     raw_body: bytes
+    # Of the peer, and of this request: for the change log.
+    address: str = ""
+    request_id: str = ""
 
     @property
     def principal(self) -> Principal:
         """Who asks, on a route that wants a token."""
         if self.caller is None:
             raise AssertionError(f"{self.path} has no principal: it is public")
-        return self.caller
+        return replace(self.caller, address=self.address, request_id=self.request_id)
 
     def wait_s(self, wanted_s: float) -> float:
         """How long this request may wait: what the client wants, cut to the server's limit."""
@@ -80,6 +84,7 @@ class EventStream(Struct):
     content_type: str = "text/event-stream"
     # How many bytes that will be, where it is known.
     length: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def replayed(was_replayed: bool) -> tuple[tuple[str, str], ...]:
