@@ -108,7 +108,7 @@ class CurveKeys:
         elif local not in self._active:
             log.warning("local_node_key_revoked", file=str(self._directory / "local-node.secret"))
 
-    async def create(self, node_id: str, handlers: list[str], *, by: Actor) -> tuple[NodeKey, str]:
+    async def create(self, node_id: str, handlers: list[str], *, by: Actor | None = None) -> tuple[NodeKey, str]:
         """A new key for one node id (or ``*``) and its handlers (or ``*``); the secret is returned this once."""
         if not handlers:
             raise InvalidField("expected at least one handler, or *", pointer="/handlers")
@@ -124,7 +124,7 @@ class CurveKeys:
         self._active[public] = key
         return key
 
-    async def revoke(self, key_id: str, *, by: Actor) -> bool:
+    async def revoke(self, key_id: str, *, by: Actor | None = None) -> bool:
         """Refuse this key from now on and end the session that uses it; whether it was in force."""
         revoke = store_keys.Revoke(id=key_id, now_us=self._clock.wall_us())
         key = await self._store.write(store_keys.revoke, revoke, by=by)

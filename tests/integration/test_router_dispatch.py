@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 
 import msgspec
 import pytest
@@ -541,12 +542,12 @@ async def test_an_operators_word_in_the_moment_of_a_quarantine_is_the_last(tmp_p
             # The quarantine reaches the store right behind it, before its commit is told.
             real, said = bed.store.submit, []
 
-            def submit(verb, arg, done):
+            def submit(verb, arg, done, **more):
                 if verb is nodes.operate and arg.own and not said:
                     said.append(asyncio.ensure_future(operate(bed, kind)))
-                    asyncio.get_running_loop().call_soon(real, verb, arg, done)
+                    asyncio.get_running_loop().call_soon(partial(real, verb, arg, done, **more))
                 else:
-                    real(verb, arg, done)
+                    real(verb, arg, done, **more)
 
             monkeypatch.setattr(bed.store, "submit", submit)
             await quarantined(bed, one, two)
