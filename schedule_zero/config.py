@@ -95,6 +95,9 @@ class TimingConfig(_Section, frozen=True):
 class RetentionConfig(_Section, frozen=True):
     events_s: Seconds = 86_400.0
     events_rows: Annotated[int, Meta(ge=1000, le=100_000_000)] = 1_000_000
+    # How long the change log (audit log) is kept, and at most how many rows of it.
+    changes_s: Age = 365 * DAY_S
+    changes_rows: Rows = 1_000_000
     # How long a repeated request with the same Idempotency-Key gets the first one's answer.
     idempotency_s: Seconds = 86_400.0
     # How far back charts go.

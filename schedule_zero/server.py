@@ -50,6 +50,7 @@ from schedule_zero.service.audit_rounds import AuditRounds
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.bed_runs import BedRunService
 from schedule_zero.service.calendars import CalendarService
+from schedule_zero.service.changes import ChangeService
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
@@ -71,6 +72,7 @@ from schedule_zero.settings import Said
 from schedule_zero.state_dir import REGISTRY, SERVER_JSON, write_private
 from schedule_zero.store import Store
 from schedule_zero.store import calendars as store_calendars
+from schedule_zero.store import changes as store_changes
 from schedule_zero.store import events as store_events
 from schedule_zero.store import idempotency as store_idempotency
 from schedule_zero.store import rate_buckets as store_rate_buckets
@@ -197,6 +199,7 @@ class Server:
             ),
             access=access,
             sessions=SessionService(store=self.store, access=access, clock=clock, lifetime_s=config.http.session_s),
+            changes=ChangeService(store=self.store),
             system=SystemService(
                 store=self.store,
                 dispatcher=self.dispatcher,
@@ -275,6 +278,7 @@ class Server:
         except ConfigError as error:
             log.error("registry_not_reloaded", problems=error.data.get("problems", [error.message]))
             return
+        self.service.changes.registry_reloaded(self.dispatcher.registry.rules, rules)
         self.dispatcher.set_rules(rules)
         log.info("registry_reloaded", handlers=sorted(rules))
 
@@ -348,6 +352,11 @@ class Server:
                 store_events.prune, store_events.Prune(before_us=oldest_us, keep_rows=retention.events_rows)
             )
 
+        async def prune_changes() -> int:
+            oldest_us = self.clock.wall_us() - round(retention.changes_s * 1e6) if retention.changes_s else None
+            prune = store_changes.Prune(before_us=oldest_us, keep_rows=retention.changes_rows or None)
+            return await self.store.write(store_changes.prune, prune)
+
         async def mirror_registry() -> None:
             await asyncio.to_thread(self.registry_file.write, self._registry_entries())
 
@@ -369,6 +378,7 @@ class Server:
         return [
             Chore(name="rate_buckets", every_s=3600.0, run_once=forget_full_buckets),
             Chore(name="events", every_s=60.0, run_once=partial(until_done, prune_events)),
+            Chore(name="changes", every_s=60.0, run_once=partial(until_done, prune_changes)),
             Chore(name="idempotency", every_s=60.0, run_once=partial(until_done, prune_idempotency)),
             Chore(
                 name="audit",

@@ -13,6 +13,7 @@ from schedule_zero.service.audit import AuditService
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.bed_runs import BedRunService
 from schedule_zero.service.calendars import CalendarService
+from schedule_zero.service.changes import ChangeService
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
@@ -76,6 +77,7 @@ class Service(Struct, frozen=True, kw_only=True):
     calendars: CalendarService
     access: AccessService
     sessions: SessionService
+    changes: ChangeService
     system: SystemService
     installation: InstallationService
     bed_runs: BedRunService

@@ -104,7 +104,9 @@ class CalendarService:
         parsed = await self._parsed(document, name)
         record = idempotency_record(principal, idem, [name], self._clock)
         outcome: Calendar | IdempotentReplay = await self._store.write(
-            store_calendars.create, store_calendars.Create(name=name, document=parsed.encoded(), idem=record)
+            store_calendars.create,
+            store_calendars.Create(name=name, document=parsed.encoded(), idem=record),
+            by=principal.actor,
         )
         if isinstance(outcome, IdempotentReplay):
             [name] = msgspec.json.decode(outcome.response, type=list[str])
@@ -168,7 +170,8 @@ class CalendarService:
                 hint="take it out of their policies first",
                 ids=users,
             )
-        await self._store.write(store_calendars.delete, store_calendars.Delete(name=name, if_match=if_match))
+        delete = store_calendars.Delete(name=name, if_match=if_match)
+        await self._store.write(store_calendars.delete, delete, by=principal.actor)
         log.info("calendar_deleted", calendar=name, by=principal.name)
         await self._book.settled()
         await self._changed(name)
@@ -179,7 +182,7 @@ class CalendarService:
         put = store_calendars.Put(
             name=parsed.name, document=parsed.encoded(), if_match=if_match, create_only=create_only
         )
-        answer: store_calendars.PutAnswer = await self._store.write(store_calendars.put, put)
+        answer: store_calendars.PutAnswer = await self._store.write(store_calendars.put, put, by=principal.actor)
         await self._tell(principal, answer.calendar)
         return CalendarWritten(calendar=answer.calendar, created=answer.created, warnings=parsed.warnings)
 

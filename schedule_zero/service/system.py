@@ -76,7 +76,7 @@ class SystemService:
 
     async def release(self, principal: Principal, node_id: str, note: str | None = None) -> NodeView:
         """Give this node work again, whatever it was taken out of service for. Raises NotFound."""
-        return await self._dispatcher.operate(node_id, None, by=principal.name, note=note or "")
+        return await self._dispatcher.operate(node_id, None, by=principal.actor, note=note or "")
 
     async def _take_out(
         self,
@@ -94,7 +94,7 @@ class SystemService:
             note=note or "",
             by=principal.name,
         )
-        return await self._dispatcher.operate(node_id, operation, by=operation.by, note=operation.note)
+        return await self._dispatcher.operate(node_id, operation, by=principal.actor, note=operation.note)
 
     def health(self) -> dict[str, Any]:
         """``status`` is ``ok`` or ``degraded``; never a reason to restart the process."""

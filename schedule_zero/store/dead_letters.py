@@ -16,6 +16,7 @@ from sqlalchemy import BigInteger, bindparam, func, literal_column, select, text
 
 from schedule_zero.model import Event, Execution
 from schedule_zero.store import tables
+from schedule_zero.store.changes import record_deed
 from schedule_zero.store.execution_reads import PAGE_BYTES
 from schedule_zero.store.execution_rows import COLUMNS, execution
 from schedule_zero.store.statements import Query, bulk_select, bulk_update, ends
@@ -149,11 +150,12 @@ def take_letters(tx: Tx, ids: Iterable[str]) -> set[str]:
 def discard(tx: Tx, args: list[Discard]) -> list[set[str]]:
     """They are dead letters no more, and stay as executions; which of them were. Emits ``dead_letters.discarded``."""
     answers: list[set[str]] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         taken = take_letters(tx, arg.ids)
         answers.append(taken)
         if taken:
             tx.emit(Event("dead_letters.discarded", arg.id, {"count": len(taken), "by": arg.by}))
+            record_deed(tx, tx.actor(n), len(taken), ids=[id_ for id_ in arg.ids if id_ in taken])
     return answers
 
 

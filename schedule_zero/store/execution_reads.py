@@ -26,6 +26,7 @@ from sqlalchemy import (
     text,
 )
 
+from schedule_zero.clock import rfc3339
 from schedule_zero.model import Attempt, Execution, GroupState, LaneKey, Origin, State
 from schedule_zero.rules.grouping import MEMBERS
 from schedule_zero.store import groups, tables
@@ -71,6 +72,13 @@ class Filter(Struct, kw_only=True):
     group_id: str | None = None
     cursor: str | None = None
     limit: int = 50
+
+    def said(self) -> dict[str, Any]:
+        """What it asks for, as the change log shows it."""
+        names = ("handler_id", "schedule_id", "job_method", "node_id", "group_id")
+        asked: dict[str, Any] = {name: getattr(self, name) for name in names}
+        asked |= {"status": self.states or None, "since": rfc3339(self.since_us), "until": rfc3339(self.until_us)}
+        return {name: value for name, value in asked.items() if value is not None}
 
 
 class HandlerStats(Struct, kw_only=True):

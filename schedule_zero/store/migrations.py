@@ -14,6 +14,7 @@ from schedule_zero.errors import ConfigError
 from schedule_zero.store.migration_steps import (
     bound_tokens,
     browser_sessions,
+    change_log,
     how_jobs_are_run,
     logs_and_large_results,
     node_operations,
@@ -45,6 +46,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     browser_sessions,
     series_by_minute,
     tokens_of_processes,
+    change_log,
 )
 LATEST = 1 + len(STEPS)
 # The table that says which version it is; and all tables of the newest, with their columns.

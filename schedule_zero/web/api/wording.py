@@ -27,6 +27,7 @@ PATTERNS = {
     r"^([^{}\x00-\x1f]|\{([A-Za-z_][A-Za-z0-9_]*|\*)\})+(?!\n)$": "text with {parameter} in it such as user:{id}",
     r"^[1-9][0-9]{0,8}/[smhd](?!\n)$": "so many in a second, minute, hour or day, such as 10/s",
     r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]{0,127}\.[A-Za-z0-9_][A-Za-z0-9_:@/-]{0,127}(?!\n)$": "handler.method",
+    r"^[^\x00-\x1f\x7f]*(?!\n)$": "text without control characters",
     r"^[!-~]+(?!\n)$": "ASCII characters without spaces",
     r"^[A-Za-z_][A-Za-z0-9_./-]*(?!\n)$": "a label's name such as zone",
     r"^[0-9]{1,18}(-[0-9]{1,9})?(?!\n)$": "the id of an event such as 1234-5",
