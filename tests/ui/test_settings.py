@@ -40,6 +40,7 @@ def live(page: Page) -> None:
         "/calendars/ui.works/edit",
         "/new-calendar",
         "/testbed",
+        "/audit",
         "/docs",
         "/docs?q=lease",
         "/docs/how-to/calendars",
@@ -207,6 +208,23 @@ def test_an_icalendar_file_is_chosen_and_imported(visitor: Visitor):
     expect(page.locator(".toast")).to_contain_text("ui.works is version")
     page = visitor.open("/calendars/ui.works?month=2026-12")
     expect(page.locator(".days")).to_contain_text("Outing")
+
+
+# --- the audit log ----------------------------------------------------------------------------------
+
+
+def test_the_audit_log_hears_of_a_change_and_shows_what_it_was_before(visitor: Visitor, site: Site):
+    page = visitor.open("/audit?noun=calendar&subject=ui.audited")
+    live(page)
+
+    site.post("/api/calendars", {**CALENDAR, "name": "ui.audited"})
+
+    row = page.locator("#changes tr", has_text="calendar.created")
+    expect(row).to_be_visible()
+    expect(row.locator("ins").filter(has_text="img src=x")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").click()
+    assert download.value.suggested_filename == "audit-log.csv"
 
 
 # --- Try-it -----------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from schedule_zero.web.api.routing import Access, Endpoint, NoBody, NoQuery, Route
 from schedule_zero.web.pages import (
+    audit,
     calendars,
     docs,
     find,
@@ -78,6 +79,8 @@ ROUTES: tuple[Route, ...] = (
          bulk=True),
     form("/calendars/{id}/delete", OPERATOR, calendars.delete, "Delete a calendar"),
     form("/calendars/{id}/restore", OPERATOR, calendars.restore, "Bring a version back", calendars.VersionForm),
+    # --- the audit log ---
+    page("/audit", OPERATOR, audit.index, "Who changed what", query=audit.AuditQuery),
     # --- the test bed's runs ---
     page("/testbed", VIEWER, testbed.index, "Runs of the test bed", query=testbed.RunsQuery),
     page("/testbed/{id}", VIEWER, testbed.show, "One run of the test bed"),
