@@ -186,6 +186,10 @@ class Registry:
         found = None if known is None else known.methods.get(job_method)
         return None if found is None else found[0]
 
+    def usable(self, handler_id: str, job_method: str) -> JobMethod | None:
+        """The same, if an operator allows it."""
+        return self.method(handler_id, job_method) if self._allowed(handler_id, job_method) else None
+
     def changes(
         self, node_id: str, declared: Iterable[HandlerDeclaration], *, adds: frozenset[str] = frozenset()
     ) -> list[HandlerDeclaration]:

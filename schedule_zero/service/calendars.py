@@ -204,6 +204,10 @@ class CalendarService:
             raise _unknown(name)
         return found
 
+    def names(self) -> list[str]:
+        """The calendars that can be used now, by name; in memory."""
+        return self._book.names()
+
     async def find(self, *, cursor: str | None = None, limit: int = 50) -> tuple[Page[CalendarSummary], int]:
         """A page of calendars by name, and how many there are in all."""
         page, count = await self._store.read(

@@ -13,11 +13,12 @@ from schedule_zero.config import LimitsConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.dispatch.views import reached
 from schedule_zero.errors import BadRequest, Duplicate, NotFound, TooLarge, WrongState
+from schedule_zero.job_options import JobOptions
 from schedule_zero.model import Execution, Group, Origin, State, new_id
 from schedule_zero.ops.events import EventHub
 from schedule_zero.rules.birth import again, equip
 from schedule_zero.rules.change_log import Actor, ChangeVerb, Deed
-from schedule_zero.rules.options import Source
+from schedule_zero.rules.options import NO_OPTIONS, Source
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.service.cancel_many import CancelledMany, cancel_found, cancel_ids
 from schedule_zero.service.idempotency import idempotency_record, known
@@ -75,13 +76,35 @@ class ExecutionService:
         rows = self._rows([item], Origin.RUN_NOW)
         return await self._insert_and_wait(principal, rows[0], wait_s, idem)
 
-    async def retry(self, principal: Principal, execution_id: str, idem: IdemKey | None = None) -> Submitted:
-        """A new execution of the same work; the old one, which has to be over, stays, and is a dead letter no more."""
+    def check(self, item: SubmitItem) -> None:
+        """Whether ``submit`` would take it, as far as its parameters and options go: raises as that does."""
+        check_params(self._dispatcher.registry, self._limits, item.handler_id, item.job_method, bytes(item.job_params))
+        check_options(item.options)
+
+    async def retry(
+        self,
+        principal: Principal,
+        execution_id: str,
+        idem: IdemKey | None = None,
+        *,
+        params: bytes | None = None,
+        options: JobOptions = NO_OPTIONS,
+        not_before_us: int | None = None,
+    ) -> Submitted:
+        """A new execution of the same work; the old one, which has to be over, stays, and is a dead letter no more.
+
+        With other ``params`` (an encoded JSON object; None: the same), with ``options`` that are to be others than they
+        were, or later, if that is wanted.
+        """
         old = (await self.get(execution_id)).execution
         if old.state not in TERMINAL:
             raise WrongState(f"execution {execution_id} is {old.state}; only one that is over can be retried")
-        row = again(old, self._clock.wall_us())
-        check_params(self._dispatcher.registry, self._limits, row.handler_id, row.job_method, row.params)
+        now_us = self._clock.wall_us()
+        given = old.params if params is None else params
+        check_params(self._dispatcher.registry, self._limits, old.handler_id, old.job_method, given)
+        check_options(options)
+        later_us = not_before_us if not_before_us is not None and not_before_us > now_us else None
+        row = again(old, now_us, params=params, narrow=options, not_before_us=later_us)
         # Whoever runs it again has dealt with it.
         settles = (old.id,) if old.dead_letter is not None else ()
         retried = Deed(verb=ChangeVerb.EXECUTION_RETRIED, subject=old.id, asked={"state": old.state})

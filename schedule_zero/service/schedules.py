@@ -15,6 +15,7 @@ from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.config import LimitsConfig, TimingConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import (
+    AlreadyExists,
     BadRequest,
     Conflict,
     InvalidCalendar,
@@ -445,6 +446,15 @@ class ScheduleService:
             await self._store.write(store_schedules.put, put)
 
     # --- look -------------------------------------------------------------------------------------
+
+    async def check(self, principal: Principal, spec: ScheduleSpec, *, replaces: bool) -> None:
+        """Whether ``create``, or with ``replaces`` ``put``, would take it: raises as they do. Nothing is stored."""
+        id_, old = spec.id, None
+        if id_ is not None:
+            old = await self._store.read(lambda conn: store_schedules.get(conn, id_))
+        if old is not None and not replaces:
+            raise AlreadyExists(f"a schedule {id_!r} exists already", pointer="/id", id=id_)
+        self._rows.row(principal, spec, self._clock.wall_us(), old)
 
     async def get(self, schedule_id: str) -> Schedule:
         found = await self._store.read(lambda conn: store_schedules.get(conn, schedule_id))

@@ -12,7 +12,7 @@ from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.config import ServerConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher, NodeView
 from schedule_zero.dispatch.registry import HandlerView
-from schedule_zero.model import Event, NodeOperation, OperationKind
+from schedule_zero.model import Event, JobMethod, NodeOperation, OperationKind
 from schedule_zero.ops.events import EventHub
 from schedule_zero.ops.hints import Hints
 from schedule_zero.ops.supervise import Supervisor
@@ -54,6 +54,10 @@ class SystemService:
     def handlers(self) -> list[HandlerView]:
         """Every handler that was ever declared, connected or not."""
         return self._dispatcher.registry.handlers()
+
+    def method(self, handler_id: str, job_method: str) -> JobMethod | None:
+        """One job method that may be used; None: there is none of that name."""
+        return self._dispatcher.registry.usable(handler_id, job_method)
 
     def nodes(self) -> list[NodeView]:
         return self._dispatcher.nodes()

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, insert, inspect, select, update
 
 from schedule_zero.errors import ConfigError
 from schedule_zero.store.migration_steps import (
+    batches_and_views,
     bound_tokens,
     browser_sessions,
     change_log,
@@ -46,6 +47,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     browser_sessions,
     series_by_minute,
     tokens_of_processes,
+    batches_and_views,
     change_log,
 )
 LATEST = 1 + len(STEPS)

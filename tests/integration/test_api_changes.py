@@ -220,6 +220,42 @@ async def clear(world: World) -> Expected:
     return row["subject"], None, {"before": "2099-01-01T00:00:00.000000Z"}, 3
 
 
+async def retry_all(world: World) -> str:
+    """Two executions that are over are to be run again, all that a search finds; the batch's id."""
+    await world.post("/api/executions/cancel", {"ids": await world.waiting(2)})
+    return str((await world.post("/api/executions/retry", {"q": "job:demo.echo"}))["id"])
+
+
+@leaves(ChangeVerb.BATCH_CREATED)
+async def begin_batch(world: World) -> Expected:
+    return await retry_all(world), None, {"kind": "retry", "total": 2, "asked": {"q": "job:demo.echo"}}, 1
+
+
+@leaves(ChangeVerb.BATCH_CANCELLED)
+async def stop_batch(world: World) -> Expected:
+    # Its loop would end it before anybody could.
+    await world.server._end("batches")
+    batch_id = await retry_all(world)
+    await world.post(f"/api/batches/{batch_id}/cancel", {})
+    return batch_id, None, {"kind": "retry", "total": 2, "done": 0}, 1
+
+
+VIEW = {"page": "executions", "name": "failures", "query": "state:failed"}
+
+
+@leaves(ChangeVerb.VIEW_SAVED)
+async def save_view(world: World) -> Expected:
+    made = await world.post("/api/views", VIEW)
+    return made["id"], None, VIEW, 1
+
+
+@leaves(ChangeVerb.VIEW_DELETED)
+async def delete_view(world: World) -> Expected:
+    made = await world.post("/api/views", VIEW)
+    await sent(world.api, "DELETE", f"/api/views/{made['id']}")
+    return made["id"], VIEW, None, 1
+
+
 @leaves(ChangeVerb.GROUP_CANCELLED)
 async def cancel_group(world: World) -> Expected:
     made = await world.post("/api/groups", {**ECHO, "shards": 3})

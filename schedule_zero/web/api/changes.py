@@ -10,9 +10,8 @@ from msgspec import UnsetType, structs
 from schedule_zero.rules.change_csv import head
 from schedule_zero.store.changes import Change, Filter
 from schedule_zero.web.api import change_records as records
-from schedule_zero.web.api.executions import given
 from schedule_zero.web.api.request import ApiRequest, EventStream, Response
-from schedule_zero.web.api.schemas import ChangesQuery, ChangesWanted, moment_us
+from schedule_zero.web.api.schemas import ChangesQuery, ChangesWanted, given, moment_us
 
 _encode = msgspec.json.Encoder().encode
 

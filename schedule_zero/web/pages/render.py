@@ -184,6 +184,7 @@ def environment() -> Environment:
     env.filters.update({"count": words.count, "size": words.size, "json_text": words.json_text, "short": words.short})
     # Macros that every template may use: they ask the view, not the template, so they are made once.
     env.globals["ui"] = env.get_template("ui.html").module
+    env.globals["forms"] = env.get_template("form_fields.html").module
     return env
 
 

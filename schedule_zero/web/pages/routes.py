@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from schedule_zero.web.api.routing import Access, Endpoint, NoBody, NoQuery, Route
+from schedule_zero.web.api.routing import Access, AnyForm, Endpoint, NoBody, NoQuery, Route
 from schedule_zero.web.pages import (
     audit,
     calendars,
@@ -14,6 +14,8 @@ from schedule_zero.web.pages import (
     login,
     nodes,
     overview,
+    run_now,
+    schedule_editor,
     settings,
     settings_access,
     static,
@@ -36,6 +38,11 @@ def form(
     return Route("POST", path, access, endpoint, summary, {204: None, 303: None}, body=body, bulk=bulk, page=True)
 
 
+def draft(path: str, access: Access, endpoint: Endpoint, summary: str) -> Route:
+    """What a form comes to: it is sent as it is typed, and nothing is done."""
+    return Route("POST", path, access, endpoint, summary, {200: HTML}, body=AnyForm, page=True)
+
+
 ROUTES: tuple[Route, ...] = (
     # --- what pages are made of ---
     page("/static/*", PUBLIC, static.send, "A file of the UI"),
@@ -52,6 +59,19 @@ ROUTES: tuple[Route, ...] = (
     form("/nodes/{id}/cordon", OPERATOR, nodes.cordon, "Give a node no new work", nodes.NoteForm),
     form("/nodes/{id}/drain", OPERATOR, nodes.drain, "Empty a node", nodes.NoteForm),
     form("/nodes/{id}/release", OPERATOR, nodes.release, "Give a node work again", nodes.NoteForm),
+    # --- schedules: making and changing one ---
+    page("/schedules/new", OPERATOR, schedule_editor.new, "The form of a new schedule", schedule_editor.NewQuery),
+    form("/schedules/new", OPERATOR, schedule_editor.create, "Make a schedule", AnyForm),
+    page("/schedules/{id}/edit", OPERATOR, schedule_editor.edit, "The form of a schedule"),
+    form("/schedules/{id}/edit", OPERATOR, schedule_editor.save, "Change a schedule", AnyForm),
+    draft("/schedules/draft", OPERATOR, schedule_editor.draft, "What a schedule's form comes to"),
+    # --- running a job now ---
+    page("/handlers/{id}/run", OPERATOR, run_now.show, "The form of one run", run_now.RunQuery),
+    form("/handlers/{id}/run", OPERATOR, run_now.run, "Run a job", AnyForm),
+    draft("/handlers/{id}/run/draft", OPERATOR, run_now.draft, "What a run's form comes to"),
+    page("/executions/{id}/retry-edit", OPERATOR, run_now.show_retry, "The form of a retry"),
+    form("/executions/{id}/retry-edit", OPERATOR, run_now.retry, "Retry with other parameters", AnyForm),
+    draft("/executions/{id}/retry-edit/draft", OPERATOR, run_now.draft_retry, "What a retry's form comes to"),
     # --- settings ---
     page("/settings", VIEWER, settings.index, "How the server fares"),
     page("/settings/configuration", ADMIN, settings.configuration, "The settings in force",

@@ -1,20 +1,18 @@
-// Documents that are typed: to the line that is wrong, and a file's text into a field.
-import { $, toast } from "./dom.js";
+// Long forms: one that was refused shows why, and what was typed isn't left by accident.
+import { $ } from "./dom.js";
 
-document.addEventListener("click", (event) => {
-  const link = event.target.closest("a[data-line]");
-  if (!link) return;
-  event.preventDefault();
-  const field = $(link.getAttribute("href")), lines = field.value.split("\n"), line = Number(link.dataset.line) - 1;
-  const start = lines.slice(0, line).reduce((sum, text) => sum + text.length + 1, 0);
-  field.focus();
-  field.setSelectionRange(start, start + (lines[line]?.length ?? 0));
-  field.scrollTop = Math.max(0, line - 4) * (field.scrollHeight / Math.max(1, lines.length));
-});
+const form = $("#editor");
+let typed = false;
 
-document.addEventListener("change", async (event) => {
-  const file = event.target.closest("input[data-fills]")?.files[0];
-  if (!file) return;
-  if (file.size > 1 << 20) return toast(`${file.name} has ${file.size.toLocaleString("en")} bytes; at most 1 MiB is taken.`, { problem: true });
-  document.getElementById(event.target.dataset.fills).value = await file.text();
+form.addEventListener("input", () => { typed = true; });
+document.addEventListener("sz:done", () => { typed = false; });
+$("[data-leave]", form)?.addEventListener("click", () => { typed = false; });
+addEventListener("beforeunload", (event) => { if (typed) event.preventDefault(); });
+
+document.addEventListener("htmx:after:swap", ({ detail }) => {
+  if (detail.ctx?.target !== form) return;
+  // The button that was pressed is at the other end of the page.
+  const said = $(".wrong", form);
+  said?.focus({ preventScroll: true });
+  said?.scrollIntoView({ block: "center" });
 });
