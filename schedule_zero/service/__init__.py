@@ -12,7 +12,9 @@ from schedule_zero.service.access import AccessService
 from schedule_zero.service.audit import AuditService
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.batches import BatchService
+from schedule_zero.service.bed_runs import BedRunService
 from schedule_zero.service.calendars import CalendarService
+from schedule_zero.service.changes import ChangeService
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
@@ -21,6 +23,7 @@ from schedule_zero.service.foreseen import ForeseenService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.groups import GroupService
+from schedule_zero.service.installation import InstallationService
 from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
@@ -88,4 +91,7 @@ class Service(Struct, frozen=True, kw_only=True):
     calendars: CalendarService
     access: AccessService
     sessions: SessionService
+    changes: ChangeService
     system: SystemService
+    installation: InstallationService
+    bed_runs: BedRunService

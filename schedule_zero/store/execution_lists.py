@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import Struct
 from sqlalchemy import Select, bindparam, func, select, text
 
+from schedule_zero.clock import rfc3339
 from schedule_zero.model import Execution, State
-from schedule_zero.rules.search import Term
+from schedule_zero.rules.search import Search, Term, said
 from schedule_zero.store import tables
 from schedule_zero.store.execution_rows import COLUMNS, execution
 from schedule_zero.store.execution_terms import AFTER, Conditions
@@ -61,6 +62,14 @@ class Filter(Struct, kw_only=True):
     now_us: int = 0
     cursor: str | None = None
     limit: int = 50
+
+    def said(self) -> dict[str, Any]:
+        """What it asks for, as the change log shows it."""
+        names = ("handler_id", "schedule_id", "job_method", "node_id", "group_id")
+        asked: dict[str, Any] = {name: getattr(self, name) for name in names}
+        asked |= {"status": self.states or None, "since": rfc3339(self.since_us), "until": rfc3339(self.until_us)}
+        asked["q"] = said(Search(self.terms)) if self.terms else None
+        return {name: value for name, value in asked.items() if value is not None}
 
 
 class Found(Struct, kw_only=True):

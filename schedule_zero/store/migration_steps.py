@@ -238,6 +238,21 @@ def node_history(conn: Connection) -> None:
     )
 
 
+def change_log(conn: Connection) -> None:
+    """17 → 18: who changed what, from now on. (What was before, versions of schedules and calendars say.)"""
+    serial = "INTEGER" if conn.dialect.name == "sqlite" else "BIGSERIAL"
+    _run(
+        conn,
+        f"""CREATE TABLE changes (
+            seq {serial} NOT NULL, at_us BIGINT NOT NULL, noun {{name}} NOT NULL, verb {{name}} NOT NULL,
+            subject {{name}} NOT NULL, "by" {{name}} NOT NULL, token_id {{name}} NOT NULL, address TEXT NOT NULL,
+            request_id TEXT NOT NULL, count BIGINT NOT NULL, note TEXT NOT NULL, before TEXT NOT NULL,
+            after TEXT NOT NULL, PRIMARY KEY (seq))""",
+        "CREATE INDEX ix_changes_noun ON changes (noun, seq) WHERE noun <> 'schedule'",
+        "CREATE INDEX ix_changes_subject ON changes (subject, seq)",
+    )
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

@@ -15,6 +15,7 @@ from schedule_zero.store.migration_steps import (
     batches_and_views,
     bound_tokens,
     browser_sessions,
+    change_log,
     how_jobs_are_run,
     logs_and_large_results,
     node_history,
@@ -49,6 +50,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     tokens_of_processes,
     batches_and_views,
     node_history,
+    change_log,
 )
 LATEST = 1 + len(STEPS)
 # The table that says which version it is; and all tables of the newest, with their columns.

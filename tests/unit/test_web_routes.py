@@ -51,6 +51,9 @@ POST /api/freeze operator
 POST /api/thaw operator
 POST /api/schedules/delete operator
 POST /api/triggers/preview viewer
+GET /api/changes operator
+GET /api/changes.csv operator
+GET /api/changes.jsonl operator
 POST /api/calendars operator
 GET /api/calendars viewer
 GET /api/calendars/{id} viewer

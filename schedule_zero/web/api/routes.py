@@ -10,6 +10,8 @@ from schedule_zero.web.api import (
     calendar_records,
     calendar_schemas,
     calendars,
+    change_records,
+    changes,
     compat,
     dead_letter_export,
     dead_letter_records,
@@ -51,6 +53,7 @@ VIEWER, OPERATOR, ADMIN = Access.VIEWER, Access.OPERATOR, Access.ADMIN
 
 SUBMIT = OneOrMany(schemas.SubmitBody, schemas.SubmitManyBody, "executions")
 CREATE = OneOrMany(schemas.ScheduleBody, schemas.SchedulesBody, "schedules")
+CSV, JSON_LINES = "text/csv", "application/jsonl"
 TEXT, EVENTS, CALENDAR = "text/plain", "text/event-stream", "text/calendar"
 
 ROUTES: tuple[Route, ...] = (
@@ -266,6 +269,13 @@ ROUTES: tuple[Route, ...] = (
           {200: system_records.Revoked}),
     Route("POST", "/api/login-links", ADMIN, access.create_login_link, "Make a link by which a browser signs in, once",
           {201: system_records.LoginLink}, body=schemas.LoginLinkBody, body_required=False),
+    # --- the audit log ---
+    Route("GET", "/api/changes", OPERATOR, changes.search, "The audit log: who changed what, newest first",
+          {200: change_records.ChangePage}, query=schemas.ChangesQuery),
+    Route("GET", "/api/changes.csv", OPERATOR, changes.as_csv, "The audit log as CSV",
+          {200: CSV}, query=schemas.ChangesWanted),
+    Route("GET", "/api/changes.jsonl", OPERATOR, changes.as_json_lines, "The audit log as JSON lines",
+          {200: JSON_LINES}, query=schemas.ChangesWanted),
     # --- system ---
     Route("GET", "/api/health", PUBLIC, system.health, "Whether the server works", {200: system_records.Health}),
     Route("GET", "/api/config", ADMIN, system.config, "The settings in force, secrets masked", {200: dict}),
