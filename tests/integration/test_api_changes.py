@@ -278,6 +278,16 @@ async def discard(world: World) -> Expected:
     return row["subject"], None, {"dead_letter": GROUP}, 3
 
 
+@leaves(ChangeVerb.DEAD_LETTERS_RESTORED)
+async def restore(world: World) -> Expected:
+    old = await put_letters(world.server, 2)
+    await world.post("/api/dead-letters/discard", {"group": GROUP})
+    [row] = await rows(world.api, verb="dead_letters.discarded")
+    answer = await world.api.post(f"/discards/{row['subject']}/undo", data={})
+    assert answer.status_code == 303, answer.text
+    return row["subject"], None, {"ids": old}, 2
+
+
 async def begin_requeue(world: World) -> dict[str, Any]:
     await put_letters(world.server, 4)
     return dict(await world.post("/api/dead-letters/requeue", {"group": GROUP, "rate_per_s": 0.001}))
