@@ -56,9 +56,9 @@ async def index(request: ApiRequest) -> Response:
 async def show(request: ApiRequest) -> Response:
     """A page of the documentation, or a picture in it. NotFound."""
     name = unquote(request.id)
-    if name.endswith(".svg"):
+    if name.endswith(library.PICTURES):
         headers = (("Cache-Control", "private, max-age=3600"),)
-        return Response(library.picture(name), content_type=static.TYPES[".svg"], headers=headers)
+        return Response(library.picture(name), content_type=static.TYPES[name[-4:]], headers=headers)
     rendered = await _rendered(name)
     group, _, _ = name.partition("/")
     return page(request, "docs_page.html", title=rendered.title, name=name, group=group, rendered=rendered)

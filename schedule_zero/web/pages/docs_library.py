@@ -16,6 +16,7 @@ import schedule_zero
 from schedule_zero.errors import NotFound
 
 HOME = "README"
+PICTURES = (".svg", ".png")
 FENCE = re.compile(r"^(```|~~~)")
 HEADING = re.compile(r"^(#{1,4}) (.+?)\s*$")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -85,8 +86,8 @@ def text(name: str) -> str:
 def picture(name: str) -> bytes:
     """A drawing that stands in a page. NotFound."""
     root = folder()
-    pictures = set() if root is None else {path.relative_to(root).as_posix() for path in root.rglob("*.svg")}
-    if root is None or name not in pictures:
+    found = [] if root is None else [path for kind in PICTURES for path in root.rglob(f"*{kind}")]
+    if root is None or name not in {path.relative_to(root).as_posix() for path in found}:
         raise NotFound(f"the documentation has no picture {name[:200]!r}")
     return (root / name).read_bytes()
 

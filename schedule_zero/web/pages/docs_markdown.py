@@ -137,7 +137,7 @@ def target(link: str, name: str) -> str | None:
     if not parts.path:
         return anchor or None
     path = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path)))
-    if path.endswith(".svg") and not path.startswith(".."):
+    if path.endswith(library.PICTURES) and not path.startswith(".."):
         return f"/docs/{quote(path)}"
     there = path.removesuffix(".md")
     if not path.endswith(".md") or there not in library.names():
