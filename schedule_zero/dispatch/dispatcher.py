@@ -40,6 +40,7 @@ from schedule_zero.errors import NotFound
 from schedule_zero.model import Execution, Handler, LaneKey, Node, NodeOperation, NodeState, OperationKind, State
 from schedule_zero.ops.backlog import Backlog
 from schedule_zero.ops.series import Series
+from schedule_zero.rules.change_log import Actor
 from schedule_zero.rules.eta import eta_s
 from schedule_zero.store import Store, executions, handlers, nodes, rate_buckets
 from schedule_zero.store.executions import CancelAnswer
@@ -301,9 +302,13 @@ class Dispatcher:
         self._expiry.moved()
         self._flush_soon()
 
-    async def cancel(self, ids: list[str]) -> list[CancelAnswer]:
+    async def cancel(self, ids: list[str], *, by: Actor | None = None) -> list[CancelAnswer]:
         """End what waits; tell nodes to end what runs. One answer per id; StoreUnavailable: nothing was changed."""
-        return await _answer(partial(self._recorder.cancel, ids))
+        return await _answer(partial(self._recorder.cancel, ids, by=by))
+
+    def cancelled(self, answers: list[CancelAnswer]) -> None:
+        """Cancels that another verb has committed, in the order of the commits: nodes are told to end what runs."""
+        self._recorder.cancelled(answers)
 
     def progress(self, execution_id: str) -> ProgressView | None:
         """What a running execution last said of its progress."""
@@ -361,23 +366,23 @@ class Dispatcher:
             raise NotFound(f"there is no node {node_id!r}")
         return node
 
-    async def operate(self, node_id: str, operation: NodeOperation | None, *, by: str, note: str = "") -> NodeView:
+    async def operate(self, node_id: str, operation: NodeOperation | None, *, by: Actor, note: str = "") -> NodeView:
         """Cordon, drain or quarantine a node, or (None) release it from whatever it is; ``by`` and ``note`` say who did
         it and why.
 
         NotFound; StoreUnavailable: nothing was changed.
         """
         node = self._known(node_id).record()
-        wanted = nodes.Operate(node=node, operation=operation, by=by, note=note)
-        await _answer(partial(self._recorder.operate, wanted))
+        wanted = nodes.Operate(node=node, operation=operation, by=by.name, note=note)
+        await _answer(partial(self._recorder.operate, wanted, by=by))
         if operation is None:
-            log.info("node_released", node_id=node_id, by=by, note=note)
+            log.info("node_released", node_id=node_id, by=by.name, note=note)
         elif operation.kind is OperationKind.DRAIN:
-            log.info("node_drained", node_id=node_id, by=by, note=note)
+            log.info("node_drained", node_id=node_id, by=by.name, note=note)
         elif operation.kind is OperationKind.QUARANTINE:
-            log.info("node_quarantined", node_id=node_id, by=by, note=note)
+            log.info("node_quarantined", node_id=node_id, by=by.name, note=note)
         else:
-            log.info("node_cordoned", node_id=node_id, by=by, note=note)
+            log.info("node_cordoned", node_id=node_id, by=by.name, note=note)
         return self.node(node_id)
 
     def waiting(self) -> dict[LaneKey, int]:

@@ -148,6 +148,11 @@ class Registry:
         """What an operator declared about this handler (handler_registry.yaml)."""
         return self._rules.get(handler_id, _NO_RULE)
 
+    @property
+    def rules(self) -> Mapping[str, HandlerRule]:
+        """What operators declared, by handler."""
+        return self._rules
+
     def set_rules(self, rules: Mapping[str, HandlerRule]) -> None:
         """Other rules than before: for what is submitted at once, for what nodes declare from their next HELLO on."""
         self._rules = dict(rules)

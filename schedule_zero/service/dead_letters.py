@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from schedule_zero.clock import Clock
 from schedule_zero.config import LimitsConfig
@@ -17,6 +17,7 @@ from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import BadRequest, NotFound, ScheduleZeroError, TooLarge
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import Execution, Requeue, new_id
+from schedule_zero.rules.change_log import Actor, ChangeVerb, Deed
 from schedule_zero.rules.options import NO_OPTIONS
 from schedule_zero.service.idempotency import idempotency_record, known
 from schedule_zero.service.placed import write_placed
@@ -187,7 +188,16 @@ class DeadLetterService:
             backlog.refused += len(rows)
             raise refusal
         arg = store_requeues.Again(id=deed, rows=rows, by=principal.name, idem=record)
-        answer = await write_placed(self._store, self._dispatcher, store_requeues.again, arg, rows)
+        edited = [name for name in ("job_params", "patch") if getattr(edit, name) is not None]
+        edited += ["options"] if edit.options != NO_OPTIONS else []
+        requeued = Deed(
+            verb=ChangeVerb.DEAD_LETTERS_REQUEUED,
+            subject=ids[0] if len(ids) == 1 else deed,
+            # What may be in them is the job's business.
+            asked={"edited": edited, "rate_per_s": rate_per_s},
+        )
+        by = principal.doing(requeued)
+        answer = await write_placed(self._store, self._dispatcher, store_requeues.again, arg, rows, by=by)
         if isinstance(answer, IdempotentReplay):
             return msgspec.structs.replace(msgspec.json.decode(answer.response, type=Requeued), replayed=True)
         log.info("dead_letters_requeued", count=len(answer), by=principal.name)
@@ -219,7 +229,7 @@ class DeadLetterService:
         )
         record = idempotency_record(principal, idem, [row.id], self._clock)
         begun: Requeue | IdempotentReplay = await self._store.write(
-            store_requeues.create, store_requeues.Create(row=row, idem=record)
+            store_requeues.create, store_requeues.Create(row=row, idem=record), by=principal.actor
         )
         if isinstance(begun, IdempotentReplay):
             [requeue_id] = msgspec.json.decode(begun.response, type=list[str])
@@ -230,7 +240,7 @@ class DeadLetterService:
 
     async def cancel(self, principal: Principal, requeue_id: str) -> Requeue:
         """Requeue no more; what was created stays, the rest stays dead letters. NotFound, WrongState."""
-        cancelled: Requeue = await self._store.write(store_requeues.cancel, requeue_id)
+        cancelled: Requeue = await self._store.write(store_requeues.cancel, requeue_id, by=principal.actor)
         log.info("requeue_cancelled", requeue_id=requeue_id, created=cancelled.created, by=principal.name)
         return cancelled
 
@@ -256,18 +266,26 @@ class DeadLetterService:
         deed = new_id()
         taken: dict[str, str] = {}
         count = 0
+        asked = structs.asdict(which) if isinstance(which, Which) else {}
+        discard = Deed(
+            verb=ChangeVerb.DEAD_LETTERS_DISCARDED,
+            subject=which[0] if not isinstance(which, Which) and len(which) == 1 else deed,
+            in_steps=isinstance(which, Which),
+            asked={name: value for name, value in asked.items() if value is not None},
+        )
+        by = structs.replace(principal.doing(discard), note=note)
         try:
             if isinstance(which, Which):
                 at = ("", 0)
                 up_to_seq = await self._store.read(letters.newest_seq)
                 while step := await self._store.read(partial(_ids_after, which=which, at=at, up_to_seq=up_to_seq)):
                     at = step[-1][0]
-                    found = await self._discard(deed, [id_ for _, id_ in step], principal, note)
+                    found = await self._discard(deed, [id_ for _, id_ in step], by)
                     count += len(found)
                     if count <= MOST_REMEMBERED:
                         taken.update(found)
             else:
-                taken = await self._discard(deed, list(which), principal, note)
+                taken = await self._discard(deed, list(which), by)
                 count = len(taken)
         finally:
             log.info("dead_letters_discarded", count=count, by=principal.name, note=note)
@@ -278,9 +296,9 @@ class DeadLetterService:
             self._discarded.popitem(last=False)
         return Discarded(count=count, undo=deed)
 
-    async def _discard(self, deed: str, ids: list[str], principal: Principal, note: str) -> dict[str, str]:
+    async def _discard(self, deed: str, ids: list[str], by: Actor) -> dict[str, str]:
         taken: dict[str, str] | ScheduleZeroError = await self._store.write(
-            letters.discard, letters.Discard(id=deed, ids=ids, by=principal.name, note=note)
+            letters.discard, letters.Discard(id=deed, ids=ids, by=by.name, note=by.note), by=by
         )
         assert isinstance(taken, dict)
         return taken
@@ -294,8 +312,9 @@ class DeadLetterService:
                 hint=f"the newest {REMEMBERED} since the server's start can; a single execution can be retried",
             )
         try:
+            by = principal.doing(Deed(verb=ChangeVerb.DEAD_LETTERS_RESTORED, subject=deed))
             count: int = await self._store.write(
-                letters.restore, letters.Restore(id=deed, letters=taken, by=principal.name)
+                letters.restore, letters.Restore(id=deed, letters=taken, by=by.name), by=by
             )
         except ScheduleZeroError:
             self._discarded[deed] = taken

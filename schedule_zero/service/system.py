@@ -144,7 +144,7 @@ class SystemService:
 
     async def release(self, principal: Principal, node_id: str, note: str | None = None) -> NodeView:
         """Give this node work again, whatever it was taken out of service for. Raises NotFound."""
-        return await self._dispatcher.operate(node_id, None, by=principal.name, note=note or "")
+        return await self._dispatcher.operate(node_id, None, by=principal.actor, note=note or "")
 
     async def _take_out(
         self,
@@ -163,7 +163,7 @@ class SystemService:
             by=principal.name,
             times=int(kind is OperationKind.QUARANTINE),
         )
-        return await self._dispatcher.operate(node_id, operation, by=operation.by, note=operation.note)
+        return await self._dispatcher.operate(node_id, operation, by=principal.actor, note=operation.note)
 
     def health(self) -> dict[str, Any]:
         """``status`` is ``ok`` or ``degraded``; never a reason to restart the process."""

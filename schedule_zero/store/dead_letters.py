@@ -17,7 +17,8 @@ from sqlalchemy import BigInteger, bindparam, func, literal_column, select, text
 from schedule_zero.model import Event, Execution
 from schedule_zero.rules.signature import LETTER_STATES
 from schedule_zero.store import tables
-from schedule_zero.store.execution_reads import PAGE_BYTES
+from schedule_zero.store.changes import record_deed
+from schedule_zero.store.execution_lists import PAGE_BYTES
 from schedule_zero.store.execution_rows import COLUMNS, execution
 from schedule_zero.store.statements import Query, bulk_select, bulk_update, ends
 from schedule_zero.store.tx import LETTERS, STORED_NOW, Page, Tx, parse_seq
@@ -170,11 +171,12 @@ def discard(tx: Tx, args: list[Discard]) -> list[dict[str, str]]:
     Emits ``dead_letters.discarded``.
     """
     answers: list[dict[str, str]] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         taken = take_letters(tx, arg.ids)
         answers.append(taken)
         if taken:
             tx.emit(Event("dead_letters.discarded", arg.id, {"count": len(taken), "by": arg.by, "note": arg.note}))
+            record_deed(tx, tx.actor(n), len(taken), ids=[id_ for id_ in arg.ids if id_ in taken])
     return answers
 
 
@@ -184,15 +186,16 @@ def restore(tx: Tx, args: list[Restore]) -> list[int]:
     What was deleted meanwhile stays away.
     """
     answers = []
-    for arg in args:
+    for n, arg in enumerate(args):
         found = tx.lookup(_STILL_OVER, [(id_,) for id_ in arg.letters])
         free = [(id_, handler_id) for id_, handler_id, state, now in found if now is None and state in LETTER_STATES]
         tx.bulk(_GIVE_BACK, [(id_, arg.letters[id_]) for id_, _ in free])
-        for handler_id, n in Counter(handler_id for _, handler_id in free).items():
-            tx.count_letters(handler_id, n)
+        for handler_id, count in Counter(handler_id for _, handler_id in free).items():
+            tx.count_letters(handler_id, count)
         answers.append(len(free))
         if free:
             tx.emit(Event("dead_letters.restored", arg.id, {"count": len(free), "by": arg.by}))
+            record_deed(tx, tx.actor(n), len(free), ids=[id_ for id_, _ in free])
     return answers
 
 

@@ -210,8 +210,24 @@ def tokens_of_processes(conn: Connection) -> None:
     _run(conn, "ALTER TABLE nodes ADD COLUMN since_token BIGINT NOT NULL DEFAULT 0")
 
 
+def batches_and_views(conn: Connection) -> None:
+    """15 → 16: what is done to all that a search finds; searches that are kept by name."""
+    _run(
+        conn,
+        """CREATE TABLE batches (
+            id {name} NOT NULL, kind {name} NOT NULL, what TEXT NOT NULL, up_to_seq BIGINT NOT NULL,
+            at_seq BIGINT NOT NULL, total BIGINT NOT NULL, exact SMALLINT NOT NULL, done BIGINT NOT NULL,
+            skipped BIGINT NOT NULL, failed BIGINT NOT NULL, reasons TEXT NOT NULL, note TEXT, state {name} NOT NULL,
+            created_us BIGINT NOT NULL, ended_us BIGINT, "by" TEXT, PRIMARY KEY (id))""",
+        """CREATE TABLE saved_views (
+            id {name} NOT NULL, page {name} NOT NULL, name {name} NOT NULL, query TEXT NOT NULL,
+            created_us BIGINT NOT NULL, "by" TEXT, PRIMARY KEY (id))""",
+        "CREATE UNIQUE INDEX ix_saved_views_name ON saved_views (page, name)",
+    )
+
+
 def node_history(conn: Connection) -> None:
-    """15 → 16: what happened to each node, from now on."""
+    """16 → 17: what happened to each node, from now on."""
     serial = "INTEGER NOT NULL" if conn.dialect.name == "sqlite" else "BIGSERIAL NOT NULL"
     _run(
         conn,
@@ -219,6 +235,21 @@ def node_history(conn: Connection) -> None:
             seq {serial}, node_id {{name}} NOT NULL, at_us BIGINT NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL,
             PRIMARY KEY (seq))""",
         "CREATE INDEX ix_node_history_node ON node_history (node_id, seq)",
+    )
+
+
+def change_log(conn: Connection) -> None:
+    """17 → 18: who changed what, from now on. (What was before, versions of schedules and calendars say.)"""
+    serial = "INTEGER" if conn.dialect.name == "sqlite" else "BIGSERIAL"
+    _run(
+        conn,
+        f"""CREATE TABLE changes (
+            seq {serial} NOT NULL, at_us BIGINT NOT NULL, noun {{name}} NOT NULL, verb {{name}} NOT NULL,
+            subject {{name}} NOT NULL, "by" {{name}} NOT NULL, token_id {{name}} NOT NULL, address TEXT NOT NULL,
+            request_id TEXT NOT NULL, count BIGINT NOT NULL, note TEXT NOT NULL, before TEXT NOT NULL,
+            after TEXT NOT NULL, PRIMARY KEY (seq))""",
+        "CREATE INDEX ix_changes_noun ON changes (noun, seq) WHERE noun <> 'schedule'",
+        "CREATE INDEX ix_changes_subject ON changes (subject, seq)",
     )
 
 

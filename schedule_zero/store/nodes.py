@@ -8,8 +8,11 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import delete, insert, select, update
 
+from schedule_zero.clock import rfc3339
 from schedule_zero.model import Event, Node, NodeOperation, NodeState, OperationKind
+from schedule_zero.rules.change_log import ChangeVerb
 from schedule_zero.store import node_history, tables
+from schedule_zero.store.changes import record
 from schedule_zero.store.statements import Query
 from schedule_zero.store.tx import Tx
 
@@ -29,6 +32,11 @@ _DONE = {
     OperationKind.CORDON: "node.cordoned",
     OperationKind.DRAIN: "node.drained",
     OperationKind.QUARANTINE: "node.quarantined",
+}
+_RECORDED = {
+    OperationKind.CORDON: ChangeVerb.NODE_CORDONED,
+    OperationKind.DRAIN: ChangeVerb.NODE_DRAINED,
+    OperationKind.QUARANTINE: ChangeVerb.NODE_QUARANTINED,
 }
 _decode_operation = msgspec.json.Decoder(NodeOperation).decode
 
@@ -71,7 +79,7 @@ def operate(tx: Tx, args: list[Operate]) -> list[bool]:
     Emits ``node.cordoned``, ``node.drained``, ``node.quarantined`` or ``node.released`` if anything changed.
     """
     answers = []
-    for arg in args:
+    for n, arg in enumerate(args):
         node_id, operation = arg.node.node_id, arg.operation
         known = tx.execute(select(N.operation).where(N.node_id == node_id)).one_or_none()
         before = None if known is None else _decode(known.operation)
@@ -83,6 +91,9 @@ def operate(tx: Tx, args: list[Operate]) -> list[bool]:
             tx.execute(insert(tables.nodes).values(**_values(arg.node), operation=_encode(operation)))
         else:
             tx.execute(update(tables.nodes).where(N.node_id == node_id).values(operation=_encode(operation)))
+        verb = ChangeVerb.NODE_RELEASED if operation is None else _RECORDED[operation.kind]
+        why = arg.note if operation is None else operation.note
+        record(tx, tx.actor(n), verb, node_id, before=_said(before), after=_said(operation), note=why)
         if operation is None:
             data: dict[str, Any] = {"by": arg.by, "note": arg.note}
             node_history.tell(tx, Event("node.released", node_id, data))
@@ -90,6 +101,13 @@ def operate(tx: Tx, args: list[Operate]) -> list[bool]:
             data = {"by": operation.by, "note": operation.note, "until_us": operation.until_us}
             node_history.tell(tx, Event(_DONE[operation.kind], node_id, data))
     return answers
+
+
+def _said(operation: NodeOperation | None) -> dict[str, Any] | None:
+    if operation is None:
+        return None
+    since, until = rfc3339(operation.since_us), rfc3339(operation.until_us)
+    return {"kind": operation.kind, "since": since, "until": until, "note": operation.note, "by": operation.by}
 
 
 def _values(node: Node) -> dict[str, Any]:

@@ -66,6 +66,7 @@ IS_TRACKED = "tracked = 1"
 IS_DELETED = "deleted = 1"
 IS_SUMMED = "last_nominal_us IS NOT NULL"
 IS_BLOCKED = "state = 'blocked'"
+IS_SELDOM = "noun <> 'schedule'"
 IS_EXCEPTIONAL = "outcome <> 'executed'"
 
 
@@ -319,6 +320,41 @@ requeues = Table(
     Column("by", Text),
 )
 
+# Executions that are cancelled or retried all at once, step by step: which, how far, and with what result.
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("kind", Name, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("up_to_seq", BigInteger, nullable=False),
+    Column("at_seq", BigInteger, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    # 1: it is exactly so many.
+    Column("exact", SmallInteger, nullable=False),
+    Column("done", BigInteger, nullable=False),
+    Column("skipped", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("reasons", Text, nullable=False),
+    Column("note", Text),
+    Column("state", Name, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger),
+    Column("by", Text),
+)
+
+saved_views = Table(
+    "saved_views",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("page", Name, nullable=False),
+    Column("name", Name, nullable=False),
+    Column("query", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("by", Text),
+)
+Index("ix_saved_views_name", saved_views.c.page, saved_views.c.name, unique=True)
+
 freezes = Table(
     "freezes",
     metadata,
@@ -521,6 +557,32 @@ events = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
 )
+
+# The change log (users know it as the audit log): who changed what. Text that isn't there is '', not NULL, for which
+# sqlite3 takes half a microsecond. The newest row is never pruned either.
+changes = Table(
+    "changes",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("noun", Name, nullable=False),
+    Column("verb", Name, nullable=False),
+    Column("subject", Name, nullable=False),
+    Column("by", Name, nullable=False),
+    Column("token_id", Name, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    # How many things it was done to.
+    Column("count", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    # Bounded JSON.
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+)
+# "What was done to nodes?", "… to this one?"; newest first. Who did it, and when, is looked for on the way. Nearly all
+# rows are of schedules, which may come by the ten thousand: that is no index's job.
+_partial("ix_changes_noun", changes, "noun", "seq", where=IS_SELDOM)
+Index("ix_changes_subject", changes.c.subject, changes.c.seq)
 
 # Named calendars as they are now; every version, the current one too, is kept in ``calendar_versions``.
 calendars = Table(

@@ -41,12 +41,16 @@ MORE_THAN_A_SCHEMA = {
     # … that a country exists, or a text is an iCalendar file.
     "calendars_create", "calendars_put", "calendars_delete", "calendars_import_ical", "calendars_windows",
     "calendars_versions", "calendars_check", "calendars_show",
+    # … that a search is one, and a zone is known.
+    "search_histogram", "search_export", "batches_retry_many", "views_save",
     # … that of several names at least one is given, and not as null.
     "executions_cancel_many", "dead_letters_requeue", "dead_letters_discard", "dead_letters_executions",
     # … that a method is one of a handler, that a group is either broadcast or in parts.
     "dead_letters_search", "groups_create",
     # … that only the role worker is bound, that something is sent: a line, a byte.
     "access_create_token", "jobs_log", "jobs_result_part",
+    # … that a noun is one that there is.
+    "changes_search", "changes_as_csv", "changes_as_json_lines",
 }  # fmt: skip
 # A schedule may be called "delete", so that its path takes GET and the others as well.
 MORE_METHODS = {"schedules_delete_many"}

@@ -16,7 +16,7 @@ from schedule_zero.model import Execution, Fire, Schedule, ScheduleState
 from schedule_zero.ops.backlog import Backlog
 from schedule_zero.ops.series import Series
 from schedule_zero.store import Store, executions, fires, schedules
-from schedule_zero.store.execution_reads import Filter as ExecutionFilter
+from schedule_zero.store.execution_lists import Filter as ExecutionFilter
 from schedule_zero.store.tally import Tally
 from schedule_zero.timing import Timer, parse_trigger
 from schedule_zero.timing.alarm import Alarm
@@ -86,15 +86,15 @@ class FailingStore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def submit(self, verb: Any, arg: Any, on_done: Callable[[Any], None]) -> None:
+    def submit(self, verb: Any, arg: Any, on_done: Callable[[Any], None], **more: Any) -> None:
         if self.failing_writes:
             self.failing_writes -= 1
             asyncio.get_running_loop().call_soon(on_done, self.error)
         elif self.lying_writes:
             self.lying_writes -= 1
-            self._store.submit(verb, arg, lambda _: on_done(self.error))
+            self._store.submit(verb, arg, lambda _: on_done(self.error), **more)
         else:
-            self._store.submit(verb, arg, on_done)
+            self._store.submit(verb, arg, on_done, **more)
 
     async def read(self, query: Any) -> Any:
         if self.failing_reads:

@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 from schedule_zero.clock import rfc3339
 from schedule_zero.model import Execution, JobError
 from schedule_zero.service.dead_letters import DeadLetterService
-from schedule_zero.web.api.dead_letter_schemas import ExportQuery
+from schedule_zero.web.api.dead_letter_schemas import LettersExportQuery
 from schedule_zero.web.api.records import NULL, raw
 from schedule_zero.web.api.request import ApiRequest, EventStream
 
@@ -60,7 +60,7 @@ async def as_lines(request: ApiRequest) -> EventStream:
 
 
 def _stream(request: ApiRequest, content_type: str, head: bytes, lines: Callable[[list[Letter]], bytes]) -> EventStream:
-    query: ExportQuery = request.query
+    query: LettersExportQuery = request.query
     chunks = _chunks(request.service.dead_letters, query.group, head, lines)
     return EventStream(chunks, content_type=content_type)
 

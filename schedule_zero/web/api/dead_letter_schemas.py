@@ -32,7 +32,7 @@ class LettersQuery(Query, frozen=True, kw_only=True):
     cursor: Cursor | UnsetType = UNSET
 
 
-class ExportQuery(Query, frozen=True, kw_only=True):
+class LettersExportQuery(Query, frozen=True, kw_only=True):
     group: GroupId
 
 

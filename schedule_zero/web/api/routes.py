@@ -5,9 +5,13 @@ from __future__ import annotations
 from schedule_zero.web.api import (
     access,
     backfills,
+    batch_records,
+    batches,
     calendar_records,
     calendar_schemas,
     calendars,
+    change_records,
+    changes,
     compat,
     dead_letter_export,
     dead_letter_records,
@@ -32,11 +36,15 @@ from schedule_zero.web.api import (
     schedule_records,
     schedules,
     schemas,
+    search,
+    search_records,
+    search_schemas,
     series,
     series_records,
     system,
     system_records,
     triggers,
+    views,
 )
 from schedule_zero.web.api.routing import Access, OneOrMany, Route
 
@@ -45,6 +53,7 @@ VIEWER, OPERATOR, ADMIN = Access.VIEWER, Access.OPERATOR, Access.ADMIN
 
 SUBMIT = OneOrMany(schemas.SubmitBody, schemas.SubmitManyBody, "executions")
 CREATE = OneOrMany(schemas.ScheduleBody, schemas.SchedulesBody, "schedules")
+CSV, JSON_LINES = "text/csv", "application/jsonl"
 TEXT, EVENTS, CALENDAR = "text/plain", "text/event-stream", "text/calendar"
 
 ROUTES: tuple[Route, ...] = (
@@ -53,15 +62,25 @@ ROUTES: tuple[Route, ...] = (
           {202: execution_records.Submitted}, body=SUBMIT, bulk=True, idempotency=True,
           errors=(404, 409, 429)),
     Route("GET", "/api/executions", VIEWER, executions.search, "Executions, newest first",
-          {200: execution_records.ExecutionPage}, query=schemas.ExecutionsQuery),
+          {200: execution_records.ExecutionPage}, query=search_schemas.ExecutionsQuery),
     Route("GET", "/api/executions/stats", VIEWER, executions.stats, "Executions by state and by handler",
           {200: execution_records.StatsRecord}),
     Route("GET", "/api/executions/errors", VIEWER, executions.errors, "The newest executions that failed",
           {200: execution_records.ErrorPage}, query=schemas.ErrorsQuery),
+    Route("GET", "/api/executions/histogram", VIEWER, search.histogram, "When what a search finds was created",
+          {200: search_records.HistogramRecord}, query=search_schemas.HistogramQuery),
+    Route("GET", "/api/executions/export", VIEWER, search.export, "All that a search finds, as a file",
+          {200: ("text/csv", "application/json", "application/jsonl")}, query=search_schemas.ExportQuery),
+    Route("GET", "/api/executions/suggest", VIEWER, search.suggest, "What may be typed next in a search",
+          {200: search_records.SuggestionsRecord}, query=search_schemas.SuggestQuery),
     Route("POST", "/api/executions/clear", ADMIN, executions.clear, "Forget executions that are over",
           {200: execution_records.Cleared}, body=schemas.ClearBody, body_required=False),
     Route("POST", "/api/executions/cancel", OPERATOR, executions.cancel_many, "Cancel many executions",
-          {200: execution_records.CancelledMany}, body=schemas.CancelManyBody, bulk=True),
+          {200: execution_records.CancelledMany, 202: batch_records.BatchRecord}, body=search_schemas.CancelManyBody,
+          bulk=True, idempotency=True, errors=(404,)),
+    Route("POST", "/api/executions/retry", OPERATOR, batches.retry_many, "Run many executions again",
+          {200: batch_records.Matched, 202: batch_records.BatchRecord}, body=search_schemas.RetryManyBody,
+          idempotency=True, errors=(404,)),
     Route("GET", "/api/executions/{id}", VIEWER, executions.show, "One execution; waits for its end if asked to",
           {200: execution_records.ExecutionDetail}, query=schemas.WaitQuery),
     Route("GET", "/api/executions/{id}/result", VIEWER, executions.result, "What a completed execution returned",
@@ -74,6 +93,17 @@ ROUTES: tuple[Route, ...] = (
           {200: execution_records.Cancelled, 202: execution_records.Cancelled}),
     Route("POST", "/api/executions/{id}/retry", OPERATOR, executions.retry, "Run the same work again",
           {201: execution_records.Created}, idempotency=True, errors=(409, 429)),
+    # --- batches, saved views ---
+    Route("GET", "/api/batches", VIEWER, batches.search, "What is done to all that a search found",
+          {200: batch_records.BatchPage}, query=schemas.PageQuery),
+    Route("GET", "/api/batches/{id}", VIEWER, batches.show, "How far a batch is", {200: batch_records.BatchRecord}),
+    Route("POST", "/api/batches/{id}/cancel", OPERATOR, batches.cancel, "Do no more of a batch",
+          {200: batch_records.BatchRecord}, errors=(409,)),
+    Route("GET", "/api/views", VIEWER, views.search, "Saved views by page and name",
+          {200: views.Views}, query=views.ViewsQuery),
+    Route("POST", "/api/views", OPERATOR, views.save, "Keep a query by a name",
+          {201: views.ViewRecord}, body=views.ViewBody, errors=(409,)),
+    Route("DELETE", "/api/views/{id}", OPERATOR, views.delete, "Forget a saved view", {200: views.ViewRecord}),
     # --- groups ---
     Route("POST", "/api/groups", OPERATOR, groups.create, "Run a job on every matching node, or in parts",
           {202: group_records.GroupCreated}, body=schemas.GroupBody, idempotency=True, errors=(404, 409)),
@@ -89,10 +119,10 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/dead-letters/executions", VIEWER, dead_letters.executions, "The executions of a group of them",
           {200: dead_letter_records.DeadLetterPage}, query=dead_letter_schemas.LettersQuery),
     Route("GET", "/api/dead-letters/export.csv", VIEWER, dead_letter_export.as_csv, "All of a group of them, as CSV",
-          {200: "text/csv"}, query=dead_letter_schemas.ExportQuery),
+          {200: "text/csv"}, query=dead_letter_schemas.LettersExportQuery),
     Route("GET", "/api/dead-letters/export.jsonl", VIEWER, dead_letter_export.as_lines,
           "All of a group of them, as lines of JSON", {200: "application/jsonl"},
-          query=dead_letter_schemas.ExportQuery),
+          query=dead_letter_schemas.LettersExportQuery),
     Route("POST", "/api/dead-letters/requeue", OPERATOR, dead_letters.requeue, "Run dead letters again",
           {200: dead_letter_records.Counted, 201: dead_letter_records.Requeued, 202: dead_letter_records.RequeueRecord},
           body=dead_letter_schemas.RequeueBody, idempotency=True, errors=(404, 409)),
@@ -239,6 +269,13 @@ ROUTES: tuple[Route, ...] = (
           {200: system_records.Revoked}),
     Route("POST", "/api/login-links", ADMIN, access.create_login_link, "Make a link by which a browser signs in, once",
           {201: system_records.LoginLink}, body=schemas.LoginLinkBody, body_required=False),
+    # --- the audit log ---
+    Route("GET", "/api/changes", OPERATOR, changes.search, "The audit log: who changed what, newest first",
+          {200: change_records.ChangePage}, query=schemas.ChangesQuery),
+    Route("GET", "/api/changes.csv", OPERATOR, changes.as_csv, "The audit log as CSV",
+          {200: CSV}, query=schemas.ChangesWanted),
+    Route("GET", "/api/changes.jsonl", OPERATOR, changes.as_json_lines, "The audit log as JSON lines",
+          {200: JSON_LINES}, query=schemas.ChangesWanted),
     # --- system ---
     Route("GET", "/api/health", PUBLIC, system.health, "Whether the server works", {200: system_records.Health}),
     Route("GET", "/api/config", ADMIN, system.config, "The settings in force, secrets masked", {200: dict}),

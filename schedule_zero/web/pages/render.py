@@ -26,6 +26,7 @@ from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.api.routing import Access, allowed
 from schedule_zero.web.guard import XSRF_FIELD
 from schedule_zero.web.pages import static, words
+from schedule_zero.web.pages.charts import sparkline
 from schedule_zero.web.pages.preferences import Preferences, preferences
 
 # A term of a search that needs no quotes.
@@ -194,6 +195,7 @@ def environment() -> Environment:
         "plural": words.plural,
         "search": search,
         "relative": words.relative,
+        "sparkline": sparkline,
     }
     env.globals.update(shared)
     env.filters.update({"count": words.count, "size": words.size, "json_text": words.json_text, "short": words.short})

@@ -25,19 +25,21 @@ class Entry(Struct, frozen=True):
     access: Access = Access.VIEWER
     # On a narrow screen it stands in the bar at the bottom; others are behind "More".
     first: bool = False
+    # Other paths that belong to it.
+    also: tuple[str, ...] = ()
 
 
 NAVIGATION = (
     Entry("/", "Overview", "layout-dashboard", "o", first=True),
     Entry("/schedules", "Schedules", "calendar-clock", "s", first=True),
-    Entry("/executions", "Executions", "activity", "e", first=True),
+    Entry("/executions", "Executions", "activity", "e", first=True, also=("/groups",)),
     Entry("/nodes", "Nodes", "server", "n", first=True),
     Entry("/handlers", "Handlers", "code", "h"),
-    Entry("/dead-letters", "Dead letters", "skull", "d"),
+    Entry("/dead-letters", "Dead letters", "skull", "d", also=("/requeues",)),
     Entry("/forecast", "Forecast", "calendar-days", "f"),
     Entry("/testbed", "Test bed", "flask-conical", "t"),
     Entry("/audit", "Audit log", "history", "a", Access.OPERATOR),
-    Entry("/settings", "Settings", "settings", "c"),
+    Entry("/settings", "Settings", "settings", "c", also=("/calendars", "/new-calendar")),
     Entry("/docs", "API and docs", "book-open", "r"),
 )
 TIME_WORDS = {
@@ -80,14 +82,11 @@ def shell(view: View, title: str) -> dict[str, Any]:
     }
 
 
-# Pages that belong to one of the navigation.
-BELONGS = {"/requeues": "/dead-letters", "/groups": "/executions"}
-
-
 def _here(path: str) -> str:
-    path = BELONGS.get("/" + path.strip("/").partition("/")[0], path)
-    return max(
-        (entry.path for entry in NAVIGATION if path == entry.path or path.startswith(f"{entry.path.rstrip('/')}/")),
-        key=len,
-        default="",
-    )
+    found = [
+        (len(prefix), entry.path)
+        for entry in NAVIGATION
+        for prefix in (entry.path, *entry.also)
+        if path == prefix or path.startswith(f"{prefix.rstrip('/')}/")
+    ]
+    return max(found, default=(0, ""))[1]
