@@ -194,3 +194,13 @@ def test_a_viewer_finds_no_button_to_press(site: Site, sign_in, letters: str) ->
         expect(main.get_by_text("Take it out of service")).to_have_count(0)
         expect(main.get_by_text("again …")).to_have_count(0)
         expect(main.get_by_text("Run now")).to_have_count(0)
+
+
+def test_a_group_is_downloaded_as_a_sheet(visitor: Visitor, letters: str) -> None:
+    page = visitor.open(f"/dead-letters/{quote(letters, safe='')}")
+    with page.expect_download() as waited:
+        page.get_by_role("link", name="CSV").click()
+    assert waited.value.suggested_filename == "dead-letters.csv"
+    text = waited.value.path().read_text(encoding="utf-8")
+    assert text.startswith("id,handler_id,job_method,status,")
+    assert text.count("order ") >= 3

@@ -96,9 +96,8 @@ async def show(request: ApiRequest) -> Response:
         topics=["node", "handler"],
         node=node,
         row=node_view.row(node),
-        operation_words=node_view.OPERATION_WORDS,
-        # What it tells of itself, without its labels.
-        told=sorted(node.facts.items()),
+        # What it tells of itself, but for what is shown anyway.
+        told=sorted((name, value) for name, value in node.facts.items() if name not in ("host", "version")),
         **facts,
     )
 
