@@ -71,6 +71,12 @@ class InvalidCalendar(BadRequest):
     code = "invalid_calendar"
 
 
+class InvalidSearch(BadRequest):
+    """The search is invalid."""
+
+    code = "invalid_search"
+
+
 class UnknownMethod(BadRequest):
     """The handler has no such job method."""
 

@@ -518,6 +518,59 @@ class Requeue(Struct, kw_only=True):
     by: str | None = None
 
 
+class BatchKind(StrEnum):
+    """What is done to each."""
+
+    CANCEL = "cancel"
+    RETRY = "retry"
+
+
+class BatchState(StrEnum):
+    RUNNING = "running"
+    COMPLETED = "completed"
+    # Stopped: by somebody, or because something was wrong with it (``note``).
+    CANCELLED = "cancelled"
+
+
+class Batch(Struct, kw_only=True):
+    """All executions that a search found are cancelled or retried, step by step, from the newest to the oldest."""
+
+    id: str
+    kind: BatchKind
+    # ``store.batches.What`` as JSON: relative times are those of the moment it began.
+    what: bytes
+    # What came later is not meant.
+    up_to_seq: int
+    # Those from here on up are done.
+    at_seq: int
+    # How many there were when it began; not ``exact``: at least so many.
+    total: int
+    exact: bool
+    # Cancelled (or told to end), or created anew; what had changed meanwhile; what could not be.
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    # Why some were skipped or failed: how many for each reason.
+    reasons: dict[str, int] = {}
+    # The first of them, in words; or why it ended early.
+    note: str | None = None
+    state: BatchState = BatchState.RUNNING
+    created_us: int = 0
+    ended_us: int | None = None
+    by: str | None = None
+
+
+class SavedView(Struct, kw_only=True):
+    """A query of a page, by a name that is unique on that page."""
+
+    id: str
+    page: str
+    name: str
+    query: str
+    created_us: int = 0
+    by: str | None = None
+
+
 class Calendar(Struct, kw_only=True):
     """A named calendar as it is stored."""
 

@@ -48,6 +48,7 @@ from schedule_zero.service.access import AccessService
 from schedule_zero.service.audit import AuditService
 from schedule_zero.service.audit_rounds import AuditRounds
 from schedule_zero.service.backfills import BackfillService
+from schedule_zero.service.batches import BatchService
 from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
@@ -60,10 +61,12 @@ from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
 from schedule_zero.service.metrics import server_metrics
 from schedule_zero.service.schedules import ScheduleService
+from schedule_zero.service.search import SearchService
 from schedule_zero.service.series import SeriesService
 from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.system import SystemService
 from schedule_zero.service.versions import VersionService
+from schedule_zero.service.views import ViewService
 from schedule_zero.state_dir import REGISTRY, SERVER_JSON, write_private
 from schedule_zero.store import Store
 from schedule_zero.store import calendars as store_calendars
@@ -134,6 +137,7 @@ class Server:
         dead_letters = DeadLetterService(
             store=self.store, dispatcher=self.dispatcher, clock=clock, limits=config.limits
         )
+        search = SearchService(store=self.store, dispatcher=self.dispatcher, clock=clock)
         audits = AuditService(store=self.store, timer=self.timer, clock=clock)
         self.audit_rounds = AuditRounds(
             store=self.store, timer=self.timer, audits=audits, clock=clock, every_s=config.audit.every_s
@@ -160,6 +164,15 @@ class Server:
         )
         self.service = Service(
             executions=executions,
+            search=search,
+            batches=BatchService(
+                store=self.store,
+                dispatcher=self.dispatcher,
+                clock=clock,
+                search=search,
+                requeues=dead_letters.requeues,
+            ),
+            views=ViewService(store=self.store, clock=clock),
             logs=LogService(store=self.store, dispatcher=self.dispatcher),
             groups=groups,
             dead_letters=dead_letters,
@@ -233,6 +246,7 @@ class Server:
         self._keep("timer", self.timer.run)
         self._keep("backfills", self.timer.backfills.run)
         self._keep("requeues", self.service.dead_letters.requeues.run)
+        self._keep("batches", self.service.batches.run)
         for chore in self._chores():
             self._keep(f"upkeep.{chore.name}", partial(repeat, chore))
         self.addresses = addresses = Addresses(

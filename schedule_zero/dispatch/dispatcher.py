@@ -303,6 +303,10 @@ class Dispatcher:
         """End what waits; tell nodes to end what runs. One answer per id; StoreUnavailable: nothing was changed."""
         return await _answer(partial(self._recorder.cancel, ids))
 
+    def cancelled(self, answers: list[CancelAnswer]) -> None:
+        """Cancels that another verb has committed, in the order of the commits: nodes are told to end what runs."""
+        self._recorder.cancelled(answers)
+
     def progress(self, execution_id: str) -> ProgressView | None:
         """What a running execution last said of its progress."""
         trail = self._recorder.progress.get(execution_id)

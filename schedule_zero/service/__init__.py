@@ -11,6 +11,7 @@ from msgspec import Struct
 from schedule_zero.service.access import AccessService
 from schedule_zero.service.audit import AuditService
 from schedule_zero.service.backfills import BackfillService
+from schedule_zero.service.batches import BatchService
 from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
@@ -22,6 +23,7 @@ from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
 from schedule_zero.service.schedules import ScheduleService
+from schedule_zero.service.search import SearchService
 from schedule_zero.service.series import SeriesService
 from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.specs import (
@@ -37,6 +39,7 @@ from schedule_zero.service.specs import (
 )
 from schedule_zero.service.system import SystemService
 from schedule_zero.service.versions import VersionService
+from schedule_zero.service.views import ViewService
 
 __all__ = [
     "ExecutionView",
@@ -56,6 +59,9 @@ class Service(Struct, frozen=True, kw_only=True):
     """The verbs by noun."""
 
     executions: ExecutionService
+    search: SearchService
+    batches: BatchService
+    views: ViewService
     logs: LogService
     groups: GroupService
     dead_letters: DeadLetterService

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -75,7 +76,7 @@ class Requeues:
         at = (row.at_letter, row.at_seq)
         which = dead_letters.Which(dead_letter=row.dead_letter, handler_id=row.handler_id, job_method=row.job_method)
         letters = await self._store.read(lambda conn: dead_letters.onward(conn, which, at, row.up_to_seq, size))
-        found, letters = letters, self._fitting(letters)
+        found, letters = letters, letters[: self.room_for([letter for _, letter in letters])]
         if found and not letters:
             # What is waiting is enough for now.
             return
@@ -91,15 +92,15 @@ class Requeues:
         if step.done and created is not None:
             log.info("requeue_completed", requeue_id=row.id, count=row.created, refused=row.refused)
 
-    def _fitting(self, letters: list[tuple[tuple[str, int], Execution]]) -> list[tuple[tuple[str, int], Execution]]:
-        """As many as the limits on what is open leave room for."""
+    def room_for(self, rows: Sequence[Execution]) -> int:
+        """How many of them, from the first on, the limits on what is open leave room for."""
         backlog, taken = self._dispatcher.backlog, Counter[str]()
-        for place, (_, letter) in enumerate(letters):
-            taken[letter.handler_id] += 1
+        for place, row in enumerate(rows):
+            taken[row.handler_id] += 1
             # (An empty name has no limit of its own.)
-            if place >= backlog.room("") or taken[letter.handler_id] > backlog.room(letter.handler_id):
-                return letters[:place]
-        return letters
+            if place >= backlog.room("") or taken[row.handler_id] > backlog.room(row.handler_id):
+                return place
+        return len(rows)
 
     def replacement(
         self,

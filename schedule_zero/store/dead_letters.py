@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, bindparam, func, literal_column, select, text
 
 from schedule_zero.model import Event, Execution
 from schedule_zero.store import tables
-from schedule_zero.store.execution_reads import PAGE_BYTES
+from schedule_zero.store.execution_lists import PAGE_BYTES
 from schedule_zero.store.execution_rows import COLUMNS, execution
 from schedule_zero.store.statements import Query, bulk_select, bulk_update, ends
 from schedule_zero.store.tx import LETTERS, STORED_NOW, Page, Tx, parse_seq

@@ -1,21 +1,17 @@
-"""Executions: the reads. Every one is bounded: what a page costs doesn't grow with the history.
+"""Executions: the reads by id, lane or schedule, and the counts; ``execution_lists`` has the lists.
 
-Lists walk ``seq`` (the order of insertion) downwards along the index that fits the filter best. What no index answers
-is filtered while walking, ``SCAN_ROWS`` at most for one page, and a page of large documents ends at ``PAGE_BYTES``. So
-a page may be short, even empty, and still have a cursor: only a page without one is the last.
+Every one is bounded: what it costs doesn't grow with the history.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
-    Subquery,
     Text,
     bindparam,
     case,
@@ -30,8 +26,8 @@ from schedule_zero.model import Attempt, Execution, GroupState, LaneKey, Origin,
 from schedule_zero.rules.grouping import MEMBERS
 from schedule_zero.store import groups, tables
 from schedule_zero.store.execution_rows import ATTEMPT_COLUMNS, COLUMNS, attempt, execution
-from schedule_zero.store.statements import Query, Seek, ends
-from schedule_zero.store.tx import CLEARED, LETTERS, STORED_NOW, Page, parse_seq
+from schedule_zero.store.statements import Query, ends
+from schedule_zero.store.tx import CLEARED, LETTERS, STORED_NOW
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -43,34 +39,11 @@ def _encode(names: tuple[str, ...]) -> str:
     return msgspec.json.encode(names).decode()
 
 
-SCAN_ROWS = 50_000
-# A page ends early when its documents (params, result, error) are more than this: 500 results of 1 MB are no page.
-PAGE_BYTES = 8 << 20
-# ``created_us`` is read before a row is queued: neighbours in ``seq`` may be out of step by this much.
-CREATED_SLACK_US = 60_000_000
-BAD = (State.FAILED, State.TIMEOUT, State.DEAD)
-
-
 class Detail(Struct, kw_only=True):
     """One execution with its archived attempts, oldest first (the current attempt is part of ``execution``)."""
 
     execution: Execution
     attempts: list[Attempt]
-
-
-class Filter(Struct, kw_only=True):
-    """Which executions; None or empty means any. ``since_us``/``until_us`` bound ``created_us`` (both included)."""
-
-    handler_id: str | None = None
-    schedule_id: str | None = None
-    job_method: str | None = None
-    states: list[State] = []
-    since_us: int | None = None
-    until_us: int | None = None
-    node_id: str | None = None
-    group_id: str | None = None
-    cursor: str | None = None
-    limit: int = 50
 
 
 class HandlerStats(Struct, kw_only=True):
@@ -381,129 +354,3 @@ def stats(conn: Connection) -> Stats:
     by_state.update(_OPEN_COUNTS.rows(conn))  # type: ignore[arg-type]
     by_state[State.PENDING.value] = total - sum(by_state.values())
     return Stats(total=total, lifetime=total + cleared, by_state=by_state, completed_run_us=run_us, handlers=handlers)
-
-
-# --- lists ------------------------------------------------------------------------------------------
-
-_EQUAL = ("schedule_id", "handler_id", "job_method", "node_id", "group_id")
-_CREATED = Seek(tables.executions, "created_us")
-
-
-class _Walk(NamedTuple):
-    """How one list is walked: along which index, and what is filtered on the way."""
-
-    # Fixed by the index: the text that makes its predicate true, and the columns that it begins with.
-    predicate: str
-    fixed: tuple[str, ...]
-    # Filtered on the way.
-    checked: tuple[str, ...]
-    bounded_below: bool
-
-
-def errors(conn: Connection, *, limit: int = 50, cursor: str | None = None) -> Page[Execution]:
-    """``failed``, ``timeout`` and ``dead``, newest first."""
-    return find(conn, Filter(states=list(BAD), limit=limit, cursor=cursor))
-
-
-def find(conn: Connection, wanted: Filter) -> Page[Execution]:
-    """Newest first. A malformed cursor raises ``InvalidField``."""
-    below, above = parse_seq(wanted.cursor), 0
-    if wanted.until_us is not None:
-        beyond = _CREATED.first(conn, wanted.until_us + CREATED_SLACK_US)
-        below = beyond if below is None or (beyond is not None and beyond < below) else below
-    if wanted.since_us is not None:
-        first = _CREATED.first(conn, wanted.since_us - CREATED_SLACK_US)
-        if first is None:
-            return Page(rows=[])
-        above = first - 1
-    found: list[tuple[int, Execution]] = []
-    # Several states are walked one by one and merged; down to ``reached`` all of them have been seen.
-    reached = 0
-    for state in _states(wanted):
-        rows, stopped = _walk(conn, wanted, state, below, above)
-        found += rows
-        reached = max(reached, stopped)
-    found = sorted((pair for pair in found if pair[0] >= reached), key=_seq_of, reverse=True)
-    if len(found) > wanted.limit:
-        found = found[: wanted.limit]
-        reached = found[-1][0]
-    return Page(rows=[row for _, row in found], next_cursor=str(reached) if reached else None)
-
-
-def _states(wanted: Filter) -> list[State | None]:
-    states = list(dict.fromkeys(wanted.states))
-    return [None] if not states or len(states) == len(State) else [*states]
-
-
-def _walk(
-    conn: Connection, wanted: Filter, state: State | None, below: int | None, above: int
-) -> tuple[list[tuple[int, Execution]], int]:
-    """The newest matches between the bounds, one more than asked for, and how far down that is all (0: to the end)."""
-    values: dict[str, Any] = {name: getattr(wanted, name) for name in _EQUAL}
-    values.update(state=None if state is None else state.value, since=wanted.since_us, until=wanted.until_us)
-    values = {name: value for name, value in values.items() if value is not None}
-    predicate, fixed = _index_for(state, values)
-    walk = _Walk(predicate, fixed, tuple(name for name in values if name not in fixed), below is not None)
-    page, stop = _walk_queries(walk)
-    values.update(above=above, most=wanted.limit + 1)
-    if below is not None:
-        values["below"] = below
-    rows = [(row[0], execution(row[1:])) for row in page.rows(conn, **values)]
-    if len(rows) > wanted.limit or sum(_size(row) for _, row in rows) >= PAGE_BYTES:
-        return rows, rows[-1][0]
-    if not walk.checked:
-        return rows, 0
-    stopped = stop.one(conn, **{name: value for name, value in values.items() if name not in (*walk.checked, "most")})
-    return rows, 0 if stopped is None else stopped[0]
-
-
-def _index_for(state: State | None, values: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """The predicate and the leading columns of the index to walk along."""
-    if "group_id" in values:
-        return tables.IS_GROUPED, ("group_id",)
-    key = next((name for name in ("schedule_id", "handler_id") if name in values), None)
-    keys = () if key is None else (key,)
-    if state is None or state is State.COMPLETED:
-        return ("schedule_id IS NOT NULL" if key == "schedule_id" else ""), keys
-    return tables.NOT_COMPLETED, ("state",)
-
-
-@cache
-def _walk_queries(walk: _Walk) -> tuple[Query, Query]:
-    """The page, and where a walk that was cut short stopped."""
-    # Only what is checked: so that an index alone may answer, and no row is read before it matches.
-    small = {"since": "created_us", "until": "created_us"}
-    seen = select(E.seq, *(E[name] for name in dict.fromkeys(small.get(name, name) for name in walk.checked)))
-    seen = seen.where(E.seq > bindparam("above"), *([text(walk.predicate)] if walk.predicate else []))
-    seen = seen.where(*(E[name] == bindparam(name) for name in walk.fixed))
-    if walk.bounded_below:
-        seen = seen.where(E.seq < bindparam("below"))
-    seen = seen.order_by(E.seq.desc())
-    if walk.checked:
-        seen = seen.limit(SCAN_ROWS)
-    s = seen.subquery("seen")
-    # In the order of the walk, so that it ends with the page; an ORDER BY here would be a sort of all that was seen.
-    matching = select(s.c.seq).where(*(_check(s, name) for name in walk.checked)).limit(bindparam("most"))
-    size = func.length(E.params) + func.coalesce(func.length(E.result), 0) + func.coalesce(func.length(E.error), 0)
-    before = func.sum(size).over(order_by=E.seq.desc()) - size
-    sized = select(E.seq, before.label("before")).where(E.seq.in_(matching)).subquery("sized")
-    fits = select(sized.c.seq).where(sized.c.before < PAGE_BYTES)
-    page = select(E.seq, *COLUMNS).where(E.seq.in_(fits)).order_by(E.seq.desc())
-    stop = seen.with_only_columns(E.seq).limit(1).offset(SCAN_ROWS - 1)
-    return Query(page), Query(stop)
-
-
-def _size(row: Execution) -> int:
-    return len(row.params) + len(row.result or b"") + len(row.error or b"")
-
-
-def _check(seen: Subquery, name: str) -> ColumnElement[bool]:
-    if name == "since":
-        return seen.c.created_us >= bindparam("since")
-    if name == "until":
-        return seen.c.created_us <= bindparam("until")
-    return seen.c[name] == bindparam(name)
-
-
-def _seq_of(pair: tuple[int, Execution]) -> int:
-    return pair[0]

@@ -21,16 +21,14 @@ from schedule_zero.store import groups, tables
 from schedule_zero.store.dead_letters import take_letters
 from schedule_zero.store.execution_clearing import Clear, Cleared, clear, clear_all
 from schedule_zero.store.execution_ends import LOOK, EndItem, Refusal, classify, end, record_stale
+from schedule_zero.store.execution_lists import Filter, FoundPage, errors, find
 from schedule_zero.store.execution_reads import (
     Detail,
-    Filter,
     HandlerStats,
     Stats,
     due_rows,
     ended_of_schedule,
     ended_runs_of_schedule,
-    errors,
-    find,
     get,
     handler_of,
     next_due_us,
@@ -54,6 +52,7 @@ __all__ = [
     "Detail",
     "EndItem",
     "Filter",
+    "FoundPage",
     "HandlerStats",
     "Insert",
     "Joined",

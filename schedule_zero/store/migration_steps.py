@@ -210,6 +210,22 @@ def tokens_of_processes(conn: Connection) -> None:
     _run(conn, "ALTER TABLE nodes ADD COLUMN since_token BIGINT NOT NULL DEFAULT 0")
 
 
+def batches_and_views(conn: Connection) -> None:
+    """15 → 16: what is done to all that a search finds; searches that are kept by name."""
+    _run(
+        conn,
+        """CREATE TABLE batches (
+            id {name} NOT NULL, kind {name} NOT NULL, what TEXT NOT NULL, up_to_seq BIGINT NOT NULL,
+            at_seq BIGINT NOT NULL, total BIGINT NOT NULL, exact SMALLINT NOT NULL, done BIGINT NOT NULL,
+            skipped BIGINT NOT NULL, failed BIGINT NOT NULL, reasons TEXT NOT NULL, note TEXT, state {name} NOT NULL,
+            created_us BIGINT NOT NULL, ended_us BIGINT, "by" TEXT, PRIMARY KEY (id))""",
+        """CREATE TABLE saved_views (
+            id {name} NOT NULL, page {name} NOT NULL, name {name} NOT NULL, query TEXT NOT NULL,
+            created_us BIGINT NOT NULL, "by" TEXT, PRIMARY KEY (id))""",
+        "CREATE UNIQUE INDEX ix_saved_views_name ON saved_views (page, name)",
+    )
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, insert, inspect, select, update
 
 from schedule_zero.errors import ConfigError
 from schedule_zero.store.migration_steps import (
+    batches_and_views,
     bound_tokens,
     browser_sessions,
     how_jobs_are_run,
@@ -45,6 +46,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     browser_sessions,
     series_by_minute,
     tokens_of_processes,
+    batches_and_views,
 )
 LATEST = 1 + len(STEPS)
 # The table that says which version it is; and all tables of the newest, with their columns.

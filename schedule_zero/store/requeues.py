@@ -110,7 +110,7 @@ def again(tx: Tx, args: list[Again]) -> list[set[str] | IdempotentReplay | Sched
     for arg in args:
         answer: set[str] | IdempotentReplay | ScheduleZeroError | None = keys.answer(arg.idem)
         if answer is None:
-            free, holder = _free(tx, arg.rows)
+            free, holder = free_of(tx, arg.rows)
             born = _replace(tx, free)
             answer = {row.id for row in born} or (
                 WrongState(_dealt_with(arg.rows))
@@ -133,8 +133,8 @@ def _dealt_with(rows: list[Execution]) -> str:
     return f"{named} no dead letter any more: it was requeued or discarded, or never was one"
 
 
-def _free(tx: Tx, rows: list[Execution]) -> tuple[list[Execution], str | None]:
-    """Those whose unique keys nobody has, and who has one of the others: its letter stays a letter."""
+def free_of(tx: Tx, rows: list[Execution]) -> tuple[list[Execution], str | None]:
+    """For what is to take the place of others: those whose unique keys nobody has, and who has one of the rest."""
     if all(row.unique_key is None for row in rows):
         return rows, None
     claims = Claims(tx, rows)
@@ -189,7 +189,7 @@ def advance(tx: Tx, args: list[Advance]) -> list[set[str] | None]:
         if not tx.bulk(_ADVANCE, [(arg.id, *arg.at, *arg.next, arg.refused, arg.note, state.value)]):
             answers.append(None)
             continue
-        free, holder = _free(tx, arg.rows)
+        free, holder = free_of(tx, arg.rows)
         born = _replace(tx, free)
         # (A letter that somebody else has dealt with meanwhile is neither.)
         taken = None if holder is None else f"execution {holder} has the unique key of a dead letter"

@@ -405,6 +405,16 @@ def find(
     return Page(found[:limit], _cursor(found[limit - 1].id))
 
 
+_IDS_FROM = Query(
+    select(_S.id).where(_S.id >= bindparam("low"), _S.id < bindparam("high")).order_by(_S.id).limit(bindparam("most"))
+)
+
+
+def ids_from(conn: Connection, prefix: str, *, limit: int) -> list[str]:
+    """The first ids that begin like that."""
+    return [row[0] for row in _IDS_FROM.rows(conn, low=prefix, high=prefix + "~", most=limit)]
+
+
 def _cursor(id_: str) -> str:
     return urlsafe_b64encode(id_.encode()).decode().rstrip("=")
 

@@ -319,6 +319,41 @@ requeues = Table(
     Column("by", Text),
 )
 
+# Executions that are cancelled or retried all at once, step by step: which, how far, and with what result.
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("kind", Name, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("up_to_seq", BigInteger, nullable=False),
+    Column("at_seq", BigInteger, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    # 1: it is exactly so many.
+    Column("exact", SmallInteger, nullable=False),
+    Column("done", BigInteger, nullable=False),
+    Column("skipped", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("reasons", Text, nullable=False),
+    Column("note", Text),
+    Column("state", Name, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger),
+    Column("by", Text),
+)
+
+saved_views = Table(
+    "saved_views",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("page", Name, nullable=False),
+    Column("name", Name, nullable=False),
+    Column("query", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("by", Text),
+)
+Index("ix_saved_views_name", saved_views.c.page, saved_views.c.name, unique=True)
+
 freezes = Table(
     "freezes",
     metadata,

@@ -292,7 +292,7 @@ class Exchange(HTTPMessageDelegate):
     async def _stream(self, stream: EventStream) -> None:
         live = stream.length is None
         headers = ("X-Accel-Buffering", "no") if live else ("Content-Length", str(stream.length))
-        self._write_head(200, stream.content_type, (headers,))
+        self._write_head(200, stream.content_type, (headers, *stream.headers))
         chunks = stream.chunks
         try:
             if self._method != "HEAD":

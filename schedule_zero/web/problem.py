@@ -46,6 +46,8 @@ class Problem(Struct, omit_defaults=True):
     execution_id: str | UnsetType = UNSET
     # With ``result_incomplete``: so many bytes of the result are stored.
     upto: int | UnsetType = UNSET
+    # With ``invalid_search``: the character of the search, from 0, that is wrong.
+    position: int | UnsetType = UNSET
 
 
 def problem_of(error: ScheduleZeroError, request_id: str, instance: str) -> Problem:
@@ -73,6 +75,8 @@ def problem_of(error: ScheduleZeroError, request_id: str, instance: str) -> Prob
         problem.execution_id = error.data["execution_id"]
     if "upto" in error.data:
         problem.upto = int(error.data["upto"])
+    if "position" in error.data:
+        problem.position = int(error.data["position"])
     if error.hint:
         problem.hint = error.hint[:MAX_TEXT]
     return problem

@@ -23,7 +23,7 @@ from schedule_zero.model import (
 from schedule_zero.server import Server
 from schedule_zero.service import Principal, ScheduleSpec
 from schedule_zero.store import executions, fires, schedules
-from schedule_zero.store.execution_reads import Filter
+from schedule_zero.store.execution_lists import Filter
 from tests.integration.conftest import know_demo, running_server, with_config
 from tests.store.builders import end_item, start_item
 from tests.support import ManualClock, eventually

@@ -16,7 +16,7 @@ from schedule_zero.model import Execution, Fire, Schedule, ScheduleState
 from schedule_zero.ops.backlog import Backlog
 from schedule_zero.ops.series import Series
 from schedule_zero.store import Store, executions, fires, schedules
-from schedule_zero.store.execution_reads import Filter as ExecutionFilter
+from schedule_zero.store.execution_lists import Filter as ExecutionFilter
 from schedule_zero.store.tally import Tally
 from schedule_zero.timing import Timer, parse_trigger
 from schedule_zero.timing.alarm import Alarm

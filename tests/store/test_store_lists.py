@@ -11,7 +11,7 @@ import pytest
 
 from schedule_zero.errors import InvalidField
 from schedule_zero.model import Execution, State
-from schedule_zero.store import Store, execution_reads, executions
+from schedule_zero.store import Store, execution_lists, execution_walks, executions
 from schedule_zero.store.executions import Filter
 from tests.store.builders import T0, execution, insert
 
@@ -91,18 +91,16 @@ def filters() -> Iterator[dict[str, Any]]:
 
 
 async def every_filter_finds_what_it_says(store: Store, scan_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution_reads, "SCAN_ROWS", scan_rows)
-    execution_reads._walk_queries.cache_clear()
+    monkeypatch.setattr(execution_lists, "SCAN_ROWS", scan_rows)
+    # As if there were many, so that states are walked along as well.
+    monkeypatch.setattr(execution_walks, "FEW_ROWS", 5)
     rows = many(150)
     await insert(store, *rows)
 
-    try:
-        for fields in filters():
-            wanted = Filter(**fields, limit=17)
-            expected = [row.id for row in reversed(rows) if matches(row, wanted)]
-            assert await walk(store, wanted) == expected, fields
-    finally:
-        execution_reads._walk_queries.cache_clear()
+    for fields in filters():
+        wanted = Filter(**fields, limit=17)
+        expected = [row.id for row in reversed(rows) if matches(row, wanted)]
+        assert await walk(store, wanted) == expected, fields
 
 
 async def test_every_filter_finds_what_it_says_newest_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,20 +143,16 @@ async def test_a_cursor_that_no_page_came_with_is_refused(store: Store, cursor: 
 async def test_a_page_of_large_documents_ends_early_and_nothing_is_left_out(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execution_reads, "PAGE_BYTES", 1000)
-    execution_reads._walk_queries.cache_clear()
+    monkeypatch.setattr(execution_lists, "PAGE_BYTES", 1000)
     document = b'"' + b"x" * 398 + b'"'
     rows = [execution(f"e{n}", params=document, result=document if n == 5 else None) for n in range(8)]
     rows.append(execution("huge", error=b'"' + b"x" * 5000 + b'"'))
     await insert(store, *rows)
 
-    try:
-        first = await store.read(lambda conn: executions.find(conn, Filter(limit=5)))
-        assert [row.id for row in first.rows] == ["huge"]
-        for wanted in (Filter(limit=5), Filter(limit=5, states=[State.PENDING, State.FAILED])):
-            assert await walk(store, wanted) == [row.id for row in reversed(rows)]
-    finally:
-        execution_reads._walk_queries.cache_clear()
+    first = await store.read(lambda conn: executions.find(conn, Filter(limit=5)))
+    assert [row.id for row in first.rows] == ["huge"]
+    for wanted in (Filter(limit=5), Filter(limit=5, states=[State.PENDING, State.FAILED])):
+        assert await walk(store, wanted) == [row.id for row in reversed(rows)]
 
 
 async def test_an_empty_store_has_empty_lists(store: Store) -> None:
@@ -173,6 +167,7 @@ PLANS = [
     ({}, "SCAN executions"),
     ({"handler_id": "h1"}, "ix_executions_handler"),
     ({"schedule_id": "s1"}, "ix_executions_schedule"),
+    ({"group_id": "g1"}, "ix_executions_group"),
     ({"states": [State.RUNNING]}, "ix_executions_state"),
     ({"states": [State.FAILED]}, "ix_executions_state"),
     ({"states": [State.FAILED], "handler_id": "h1"}, "COVERING INDEX ix_executions_state"),
@@ -183,21 +178,18 @@ PLANS = [
 
 @pytest.mark.parametrize(("fields", "index"), PLANS)
 async def test_a_list_walks_along_its_index_and_never_sorts_the_history(
-    sqlite_store: Store, fields: dict[str, Any], index: str
+    sqlite_store: Store, fields: dict[str, Any], index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The promise behind W7: a page doesn't get slower with the history."""
+    # As if there were many of everything.
+    monkeypatch.setattr(execution_walks, "FEW_ROWS", -1)
     wanted = Filter(**fields)
 
     def plan(conn: Any) -> str:
-        state = wanted.states[0] if wanted.states else None
-        values = {name: getattr(wanted, name) for name in ("schedule_id", "handler_id") if getattr(wanted, name)}
-        if state is not None:
-            values["state"] = state.value
-        predicate, fixed = execution_reads._index_for(state, values)
-        walked = execution_reads._Walk(predicate, fixed, tuple(n for n in values if n not in fixed), True)
-        query, _ = execution_reads._walk_queries(walked)
-        sql, order, constants = query._compile(conn)
-        given = {**constants, **values, "above": 0, "below": 10**9, "most": 51}
+        [walked] = execution_walks.walks(conn, wanted)
+        way = execution_lists.Way(conn, wanted, walked, execution_lists.Span(10**9, 0), scan=1000)
+        sql, order, constants = execution_lists._page_query(way.shape)._compile(conn)
+        given = {**constants, **way._values, "most": 51, "page_bytes": 1 << 20, "scan": 1000}
         rows = conn.exec_driver_sql("EXPLAIN QUERY PLAN " + sql, tuple(given[name] for name in order)).fetchall()
         return "\n".join(row[3] for row in rows)
 

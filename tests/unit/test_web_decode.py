@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schedule_zero.errors import BadRequest, InvalidField, MalformedJson, TooDeep
-from schedule_zero.web.api import calendar_schemas, schemas, wording
+from schedule_zero.web.api import calendar_schemas, schemas, search_schemas, wording
 from schedule_zero.web.api.decode import BodyDecoder, QueryDecoder, check_depth, check_keys
 from schedule_zero.web.api.routes import CREATE, ROUTES, SUBMIT
 from schedule_zero.web.api.routing import OneOrMany
@@ -332,7 +332,7 @@ def test_no_bytes_whatever_raise_anything_but_a_refusal(body):
 
 # --- query strings --------------------------------------------------------------------------------
 
-executions = QueryDecoder(schemas.ExecutionsQuery)
+executions = QueryDecoder(search_schemas.ExecutionsQuery)
 
 
 def test_a_query_is_decoded_to_its_types():

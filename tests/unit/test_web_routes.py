@@ -95,6 +95,16 @@ POST /api/nodes/{id}/drain operator
 POST /api/nodes/{id}/release operator
 POST /api/nodes/{id}/resume operator
 GET /api/events viewer
+GET /api/executions/histogram viewer
+GET /api/executions/export viewer
+GET /api/executions/suggest viewer
+POST /api/executions/retry operator
+GET /api/batches viewer
+GET /api/batches/{id} viewer
+POST /api/batches/{id}/cancel operator
+GET /api/views viewer
+POST /api/views operator
+DELETE /api/views/{id} operator
 GET /api/config admin
 GET /api/openapi.json viewer
 GET /api/tokens admin

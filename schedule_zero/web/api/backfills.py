@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from schedule_zero.web.api import schedule_records as records
-from schedule_zero.web.api.executions import given
 from schedule_zero.web.api.request import ApiRequest, Response, replayed
-from schedule_zero.web.api.schemas import BackfillBody, PageQuery, bounded_us
+from schedule_zero.web.api.schemas import BackfillBody, PageQuery, bounded_us, given
 
 
 async def begin(request: ApiRequest) -> Response:

@@ -21,9 +21,8 @@ from schedule_zero.web.api.calendar_schemas import (
     ImportBody,
     WindowsQuery,
 )
-from schedule_zero.web.api.executions import given
 from schedule_zero.web.api.request import ApiRequest, Response, replayed
-from schedule_zero.web.api.schemas import bounded_us
+from schedule_zero.web.api.schemas import bounded_us, given
 
 
 async def create(request: ApiRequest) -> Response:

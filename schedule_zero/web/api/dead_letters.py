@@ -13,9 +13,8 @@ from schedule_zero.web.api.dead_letter_schemas import (
     RequeueBody,
 )
 from schedule_zero.web.api.execution_records import execution_record
-from schedule_zero.web.api.executions import given
 from schedule_zero.web.api.request import ApiRequest, Response, replayed
-from schedule_zero.web.api.schemas import PageQuery
+from schedule_zero.web.api.schemas import PageQuery, given
 
 
 async def search(request: ApiRequest) -> Response:

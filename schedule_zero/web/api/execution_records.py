@@ -65,6 +65,12 @@ class ExecutionRecord(Record, kw_only=True):
     omitted: list[str]
 
 
+class ExportRecord(ExecutionRecord, kw_only=True):
+    """One execution in a file: whole, but for a result that is stored aside."""
+
+    job_params: Raw
+
+
 class AttemptRecord(Record, kw_only=True):
     """One delivery to a node; ``outcome`` is null while it runs."""
 
@@ -114,6 +120,10 @@ class ExecutionPage(Record, kw_only=True):
     limit: int
     records: list[ExecutionRecord]
     next_cursor: str | None
+    # The page is short because enough was looked at, back to this moment; `next_cursor` goes on from there.
+    searched_back_to: Moment | None
+    # The search as it was understood.
+    q: str
 
 
 class ErrorPage(Record, kw_only=True):
@@ -170,6 +180,8 @@ class CancelledMany(Record, kw_only=True):
     left: Count
     dry_run: bool
     next_cursor: str | None
+    # Of ``matched``: no more than that.
+    exact: bool = True
 
 
 class Ran(Record, kw_only=True):
@@ -222,6 +234,10 @@ def execution_record(execution: Execution) -> ExecutionRecord:
             fields[name] = NULL
             fields["omitted"].append(name)
     return ExecutionRecord(**fields)
+
+
+def export_record(execution: Execution) -> ExportRecord:
+    return ExportRecord(**_execution_fields(execution), job_params=Raw(execution.params))
 
 
 def execution_detail(view: ExecutionView) -> ExecutionDetail:

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import TypeVar
 
-from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 from tornado.iostream import StreamClosedError
 
+from schedule_zero.clock import rfc3339
 from schedule_zero.errors import InvalidField, WrongState
-from schedule_zero.model import State
-from schedule_zero.store.execution_reads import Filter
+from schedule_zero.model import BatchKind, State
+from schedule_zero.service.search import Asked
 from schedule_zero.store.executions import CancelOutcome
+from schedule_zero.web.api import batches
 from schedule_zero.web.api import execution_records as records
 from schedule_zero.web.api.request import JSON, ApiRequest, EventStream, Response, pointing_into, replayed
 from schedule_zero.web.api.schemas import (
-    CancelManyBody,
     ClearBody,
     ErrorsQuery,
-    ExecutionsQuery,
     SubmitBody,
     SubmitManyBody,
     WaitQuery,
+    given,
     moment_us,
 )
-
-T = TypeVar("T")
-
-
-def given(value: T | UnsetType) -> T | None:
-    """A query parameter, None where it was not given."""
-    return None if isinstance(value, UnsetType) else value
+from schedule_zero.web.api.search_schemas import CancelManyBody, ExecutionsQuery, FoundQuery
 
 
 async def submit(request: ApiRequest) -> Response:
@@ -47,31 +41,24 @@ async def submit(request: ApiRequest) -> Response:
 async def search(request: ApiRequest) -> Response:
     """Executions, newest first."""
     query: ExecutionsQuery = request.query
-    schedule_id, job_id = given(query.schedule_id), given(query.job_id)
-    if schedule_id is not None and job_id is not None and schedule_id != job_id:
-        raise InvalidField("job_id is the earlier name of schedule_id: give one of them", parameter="job_id")
-    page = await request.service.executions.find(
-        Filter(
-            handler_id=given(query.handler_id),
-            schedule_id=job_id if schedule_id is None else schedule_id,
-            job_method=given(query.job_method),
-            node_id=given(query.node_id),
-            group_id=given(query.group_id),
-            states=[] if query.status is UNSET else query.status,
-            since_us=moment_us(query.since),
-            until_us=moment_us(query.until),
-            cursor=given(query.cursor),
-            limit=query.limit,
-        )
-    )
+    asked = ask(request, query, cursor=given(query.cursor), limit=query.limit)
+    page = await request.service.search.find(asked)
     return Response(
         records.ExecutionPage(
             count=len(page.rows),
             limit=query.limit,
             records=[records.execution_record(execution) for execution in page.rows],
             next_cursor=page.next_cursor,
+            searched_back_to=rfc3339(page.searched_us),
+            q=asked.said,
         )
     )
+
+
+def ask(request: ApiRequest, query: FoundQuery, *, cursor: str | None = None, limit: int = 50) -> Asked:
+    """What a query string asks for."""
+    also = replace(query.filter(), cursor=cursor, limit=limit)
+    return request.service.search.ask(query.q, given(query.timezone), also)
 
 
 async def show(request: ApiRequest) -> Response:
@@ -137,25 +124,9 @@ async def cancel(request: ApiRequest) -> Response:
 async def cancel_many(request: ApiRequest) -> Response:
     """End many: by their ids, or all that is open and fits."""
     body: CancelManyBody = request.body
-    filters = ("handler_id", "job_method", "schedule_id", "group_id", "node_id", "status", "since", "until")
-    named = [name for name in filters if getattr(body, name) is not None]
-    if body.ids is not None and (named or body.cursor is not None):
-        raise InvalidField(f"give ids, or {' and '.join(named) or 'a filter'}, not both", pointer="/ids")
-    if body.ids is None and not named:
-        raise InvalidField(f"expected ids, or at least one of {', '.join(filters)}", pointer="")
-    if body.ids is not None and body.dry_run:
-        raise InvalidField("dry_run counts what a filter finds; ids are counted already", pointer="/dry_run")
-    wanted = Filter(
-        handler_id=body.handler_id,
-        job_method=body.job_method,
-        schedule_id=body.schedule_id,
-        group_id=body.group_id,
-        node_id=body.node_id,
-        states=body.status or [],
-        since_us=moment_us(body.since),
-        until_us=moment_us(body.until),
-        cursor=body.cursor,
-    )
+    wanted = replace(body.filter(), cursor=body.cursor)
+    if body.q is not None:
+        return await _cancel_found(request, body)
     done = await request.service.executions.cancel_many(request.principal, body.ids, wanted, dry_run=body.dry_run)
     return Response(
         records.CancelledMany(
@@ -165,6 +136,27 @@ async def cancel_many(request: ApiRequest) -> Response:
             left=done.left,
             dry_run=body.dry_run,
             next_cursor=done.next_cursor,
+        )
+    )
+
+
+async def _cancel_found(request: ApiRequest, body: CancelManyBody) -> Response:
+    """By a search: counted, or done by the server from now on."""
+    if body.cursor is not None:
+        raise InvalidField("with q all is done by one request: there is no next page", pointer="/cursor")
+    asked = batches.asked_for(request, body)
+    if not body.dry_run:
+        return await batches.begin(request, BatchKind.CANCEL, asked)
+    counted = await request.service.batches.count(BatchKind.CANCEL, asked)
+    return Response(
+        records.CancelledMany(
+            matched=counted.matched,
+            cancelled=0,
+            requested=0,
+            left=0,
+            dry_run=True,
+            next_cursor=None,
+            exact=counted.exact,
         )
     )
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from schedule_zero.errors import InvalidField
 from schedule_zero.model import GroupState
 from schedule_zero.web.api import group_records as records
-from schedule_zero.web.api.executions import given
 from schedule_zero.web.api.request import ApiRequest, Response, replayed
-from schedule_zero.web.api.schemas import GroupBody, PageQuery, WaitQuery
+from schedule_zero.web.api.schemas import GroupBody, PageQuery, WaitQuery, given
 
 
 async def create(request: ApiRequest) -> Response:

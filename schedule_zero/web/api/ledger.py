@@ -6,9 +6,8 @@ from msgspec import UnsetType
 
 from schedule_zero.errors import InvalidField
 from schedule_zero.web.api import ledger_records as records
-from schedule_zero.web.api.executions import given
 from schedule_zero.web.api.request import ApiRequest, Response
-from schedule_zero.web.api.schemas import AuditQuery, DiffQuery, ExplainQuery, VersionsQuery, at_of, moment_us
+from schedule_zero.web.api.schemas import AuditQuery, DiffQuery, ExplainQuery, VersionsQuery, at_of, given, moment_us
 
 
 async def audit(request: ApiRequest) -> Response:

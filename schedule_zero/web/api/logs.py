@@ -18,9 +18,9 @@ from schedule_zero.dispatch.views import ProgressView
 from schedule_zero.errors import InvalidField
 from schedule_zero.service.logs import LogService, LogView
 from schedule_zero.store.logs import Wanted
-from schedule_zero.web.api.executions import given
 from schedule_zero.web.api.log_records import FollowQuery, LogsQuery, end_data, line_record, log_page
 from schedule_zero.web.api.request import ApiRequest, EventStream, Response
+from schedule_zero.web.api.schemas import given
 
 RETRY_MS = 2000
 KEEPALIVE_S = 15.0

@@ -79,7 +79,9 @@ def _shapes() -> list[Any]:
             shapes += [route.body.one, route.body.many]
         elif route.body is not None:
             shapes.append(route.body)
-        shapes += [shape for shape in route.returns.values() if shape is not None and not isinstance(shape, str)]
+        shapes += [
+            shape for shape in route.returns.values() if shape is not None and not isinstance(shape, str | tuple)
+        ]
         shapes.append(route.query)
     return list({id(shape): shape for shape in shapes}.values())
 
@@ -149,6 +151,8 @@ def _responses(route: Route, by_shape: dict[int, Any]) -> dict[str, Any]:
         response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         if isinstance(shape, str):
             response["content"] = {shape: {"schema": {"type": "string"}}}
+        elif isinstance(shape, tuple):
+            response["content"] = {kind: {"schema": {} if kind == JSON else {"type": "string"}} for kind in shape}
         elif shape is not None:
             response["content"] = {JSON: {"schema": by_shape[id(shape)]}}
         responses[str(status)] = response

@@ -89,6 +89,7 @@ class EventStream(Struct):
     content_type: str = "text/event-stream"
     # How many bytes that will be, where it is known.
     length: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def replayed(was_replayed: bool) -> tuple[tuple[str, str], ...]:

@@ -87,7 +87,7 @@ class Route(Struct, frozen=True):
     access: Access
     endpoint: Endpoint
     summary: str
-    # Success status → shape of the body: a Struct, a content type ("text/plain"), or None for an empty one.
+    # Success status → shape of the body: a Struct, a content type ("text/plain") or several, or None for an empty one.
     returns: dict[int, Any]
     body: Any = None
     body_required: bool = True

@@ -15,7 +15,6 @@ from schedule_zero.web.api import etags
 from schedule_zero.web.api import schedule_records as records
 from schedule_zero.web.api.decode import explain
 from schedule_zero.web.api.execution_records import Created
-from schedule_zero.web.api.executions import given
 from schedule_zero.web.api.request import ApiRequest, Response, pointing_into, replayed
 from schedule_zero.web.api.schemas import (
     DeleteBody,
@@ -27,6 +26,7 @@ from schedule_zero.web.api.schemas import (
     SchedulesQuery,
     SkipBody,
     bounded_us,
+    given,
     moment_us,
 )
 

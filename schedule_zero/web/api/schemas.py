@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from schedule_zero.clock import rfc3339, to_us
 from schedule_zero.errors import InvalidField
 from schedule_zero.job_options import JobOptions
-from schedule_zero.model import MAX_SKIPS, NO_POLICIES, CatchUp, FireOutcome, Policies, Role, ScheduleState, State
+from schedule_zero.model import MAX_SKIPS, NO_POLICIES, CatchUp, FireOutcome, Policies, Role, ScheduleState
 from schedule_zero.service.specs import EMPTY_PARAMS, ScheduleSpec, SubmitItem
 from schedule_zero.timing.trigger import LATEST_US, LATEST_WORDS
 from schedule_zero.wire.messages import Name
+
+T = TypeVar("T")
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 500
@@ -99,6 +101,11 @@ class Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Query(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A query string that refuses unknown parameters."""
+
+
+def given(value: T | UnsetType) -> T | None:
+    """A query parameter, None where it was not given."""
+    return None if isinstance(value, UnsetType) else value
 
 
 def moment_us(moment: datetime | float | UnsetType | None) -> int | None:
@@ -191,40 +198,6 @@ class ClearBody(Body, frozen=True, kw_only=True):
     """Which finished executions to forget."""
 
     before: Annotated[Moment | None, Meta(description="Only those created before this moment.")] = None
-
-
-class CancelManyBody(Body, frozen=True, kw_only=True):
-    """Which executions to cancel: `ids`, or everything open that all the other fields say; at least one of them."""
-
-    ids: Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(min_length=1)] | None = None
-    handler_id: Name | None = None
-    job_method: Name | None = None
-    schedule_id: Name | None = None
-    group_id: Annotated[Name | None, Meta(description="What was made together: a backfill's id.")] = None
-    node_id: Name | None = None
-    status: Annotated[
-        list[State] | None,
-        Meta(description="Only in these states. Without `running`, nothing that has started is touched."),
-    ] = None
-    since: Annotated[Moment | None, Meta(description="Created at this moment or later.")] = None
-    until: Annotated[Moment | None, Meta(description="Created at this moment or earlier.")] = None
-    cursor: Annotated[Cursor | None, Meta(description="`next_cursor` of the answer before.")] = None
-    dry_run: Annotated[bool, Meta(description="Only count.")] = False
-
-
-class ExecutionsQuery(Query, frozen=True, kw_only=True):
-    limit: Limit = DEFAULT_LIMIT
-    cursor: Cursor | UnsetType = UNSET
-    handler_id: Name | UnsetType = UNSET
-    job_method: Name | UnsetType = UNSET
-    # The same thing by its name and by the earlier one.
-    schedule_id: Name | UnsetType = UNSET
-    job_id: Name | UnsetType = UNSET
-    node_id: Name | UnsetType = UNSET
-    group_id: Annotated[Name, Meta(description="Of this group or backfill.")] | UnsetType = UNSET
-    status: Annotated[list[State], Meta(description="One or more, by comma or repeated.")] | UnsetType = UNSET
-    since: Annotated[Moment, Meta(description="Created at this moment or later.")] | UnsetType = UNSET
-    until: Annotated[Moment, Meta(description="Created before this moment.")] | UnsetType = UNSET
 
 
 class WaitQuery(Query, frozen=True, kw_only=True):

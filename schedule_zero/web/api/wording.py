@@ -30,6 +30,10 @@ PATTERNS = {
     r"^[!-~]+(?!\n)$": "ASCII characters without spaces",
     r"^[A-Za-z_][A-Za-z0-9_./-]*(?!\n)$": "a label's name such as zone",
     r"^[0-9]{1,18}(-[0-9]{1,9})?(?!\n)$": "the id of an event such as 1234-5",
+    r"^[0-9a-hjkmnp-tv-z]{26}(?!\n)$": "an execution's id: 26 digits and lower-case letters, without i, l, o and u",
+    r"^[^\x00-\x1f\x7f]*(?!\n)$": "text in one line",
+    r"^[a-z][a-z-]*(?!\n)$": "the name of a page such as executions",
+    r"^[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?(?!\n)$": "a name in one line, without spaces around it",
 }
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}")
 _KINDS = re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<got>[^`]+)`")

@@ -1,0 +1,47 @@
+"""Verbs on saved views: queries of a page that are kept by name, for everybody."""
+
+from __future__ import annotations
+
+import structlog
+
+from schedule_zero.clock import Clock
+from schedule_zero.model import SavedView, new_id
+from schedule_zero.rules.search import said
+from schedule_zero.rules.search_parse import parse
+from schedule_zero.service.specs import Principal
+from schedule_zero.store import Store
+from schedule_zero.store import saved_views as store_views
+
+log = structlog.get_logger(__name__)
+
+# The page whose queries are searches.
+EXECUTIONS = "executions"
+
+
+class ViewService:
+    """List, save, delete."""
+
+    def __init__(self, *, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def find(self, page: str | None = None) -> list[SavedView]:
+        """Those of a page, or of all, by name."""
+        return await self._store.read(lambda conn: store_views.find(conn, page))
+
+    async def save(self, principal: Principal, page: str, name: str, query: str) -> SavedView:
+        """Keep a query by a name; one that has it on that page is replaced. InvalidSearch, Conflict: too many."""
+        if page == EXECUTIONS:
+            query = said(parse(query))
+        view = SavedView(
+            id=new_id(), page=page, name=name, query=query, created_us=self._clock.wall_us(), by=principal.name
+        )
+        saved: SavedView = await self._store.write(store_views.save, view)
+        log.info("view_saved", view_id=saved.id, page=page, by=principal.name)
+        return saved
+
+    async def delete(self, principal: Principal, view_id: str) -> SavedView:
+        """Forget one; it as it was. NotFound."""
+        deleted: SavedView = await self._store.write(store_views.remove, view_id)
+        log.info("view_deleted", view_id=view_id, page=deleted.page, by=principal.name)
+        return deleted
