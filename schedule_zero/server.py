@@ -53,6 +53,7 @@ from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
+from schedule_zero.service.finding import FindingService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.groups import GroupService
@@ -187,6 +188,7 @@ class Server:
             freezes=FreezeService(store=self.store, timer=self.timer, clock=clock),
             backfills=BackfillService(store=self.store, timer=self.timer, clock=clock),
             foresight=ForesightService(store=self.store, timer=self.timer, clock=clock),
+            finding=FindingService(store=self.store, dispatcher=self.dispatcher),
             series=SeriesService(store=self.store, series=self.dispatcher.series, clock=clock),
             calendars=CalendarService(
                 store=self.store,

@@ -16,6 +16,7 @@ from schedule_zero.service.calendars import CalendarService
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
+from schedule_zero.service.finding import FindingService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.groups import GroupService
@@ -74,6 +75,7 @@ class Service(Struct, frozen=True, kw_only=True):
     freezes: FreezeService
     backfills: BackfillService
     foresight: ForesightService
+    finding: FindingService
     series: SeriesService
     calendars: CalendarService
     access: AccessService

@@ -25,8 +25,9 @@ AFTER_OK = UNTOLD | {"completed"}
 AFTER_ERROR = UNTOLD | {"failed"}
 # An attempt after which its body may go on, since nobody can stop it.
 LET_GO = frozenset({"timeout", "cancelled", "handed_back"})
-# Why a job that ended well has failed: its result could not be taken, or it was lost, or stopped by its node.
-NOT_TAKEN = frozenset({"ResultTooLarge", "InvalidResult", "NodeLost", "Interrupted"})
+# Why a job that ended well has failed: its result could not be taken, or it was lost, or stopped by its node; and given
+# back by it, when it was too late to begin anew.
+NOT_TAKEN = frozenset({"ResultTooLarge", "InvalidResult", "NodeLost", "Interrupted", "HandedBack"})
 
 
 def check_attempts(m: Matched, report: Report) -> None:
@@ -300,8 +301,13 @@ def drained(m: Matched, report: Report) -> None:
         return
     slack_us = max(m.margin_us, round(m.terms.heartbeat_s * 1e6))
     for fault in drains:
+        heard_us = fault.begin_us
+        # One that is stopped, or hardly gets a turn, hears of it later.
+        for other in m.trouble.touching(fault.begin_us, fault.begin_us, fault.target):
+            if other.fault in (FaultKind.STOP, FaultKind.LOAD):
+                heard_us = max(heard_us, m.until_us if other.end_us is None else other.end_us)
         for run in m.by_node.get(fault.target.partition(":")[2], ()):
             report.look("C22")
-            if fault.begin_us + slack_us < run.start_us < (fault.end_us or m.until_us):
+            if heard_us + slack_us < run.start_us < (fault.end_us or m.until_us):
                 said = "it was begun on a node that was draining"
                 report.found("C22", Verdict.LATE, f"execution {run.execution_id}", said, node=run.node_id)

@@ -14,6 +14,10 @@ from schedule_zero.testbed.matching import DEADLY, ONLINE, Matched, node
 OUTAGES = frozenset({FaultKind.KILL, FaultKind.STOP, FaultKind.DRAIN})
 # Those of a node after which it can't be heard, at once.
 SILENT = frozenset({FaultKind.KILL, FaultKind.STOP})
+# What a partition is called in which the node is still heard.
+TO_NODE = "cut_down"
+# A connection of which one end does not know that it is gone.
+HALF_OPEN = "half_open"
 
 
 def explained(m: Matched, node_id: str | None, from_us: int, to_us: int) -> bool:
@@ -63,8 +67,10 @@ def too_soon(m: Matched, node_id: str | None, from_us: int, next_us: int) -> flo
     Known where the node was killed or stopped: it can't have been heard later, and was heard a heartbeat before.
     Whoever takes its place proves its death, and nothing is waited for then.
     """
-    faults = [fault for fault in m.trouble.touching(from_us, next_us, node(node_id)) if fault.fault in SILENT]
-    silences = [fault for fault in faults if fault.end_us is None or fault.end_us > next_us]
+    faults = [fault for fault in m.trouble.touching(from_us, next_us, node(node_id)) if _silences(fault)]
+    silences = [
+        fault for fault in faults if fault.fault in SILENT and (fault.end_us is None or fault.end_us > next_us)
+    ]
     # It may have been replaced before; what is done to its successor is another matter.
     replaced = any(_replaced(m, node_id, fault, next_us) for fault in faults if fault.fault is FaultKind.KILL)
     if not silences or replaced or _by_itself(m, node_id, from_us, min(fault.begin_us for fault in silences)):
@@ -73,6 +79,13 @@ def too_soon(m: Matched, node_id: str | None, from_us: int, next_us: int) -> flo
     waited_us = max(end_us - begin_us for begin_us, end_us in _unheard(m, faults, next_us))
     needed_us = round((m.terms.lease_s + m.terms.lease_margin_s) * 1e6) - 2 * m.margin_us
     return waited_us / 1e6 if waited_us < needed_us else None
+
+
+def _silences(fault: Fault) -> bool:
+    """Whether the node may not be heard while it lasts: nor can one that is cut off, before it is killed."""
+    if fault.fault is FaultKind.PARTITION:
+        return fault.detail != TO_NODE
+    return fault.fault in SILENT or fault.detail == HALF_OPEN
 
 
 def _replaced(m: Matched, node_id: str | None, kill: Fault, by_us: int) -> bool:

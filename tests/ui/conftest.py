@@ -23,7 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(f"ui-{item.path.stem}"))
 
 
-@pytest.fixture(scope="session")
+# (A file's, not the session's: Playwright keeps a loop running in this thread, beside which no other test's could run.)
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium. Root gets it installed by ``make test``, so that there its absence is no excuse."""
     found = shutil.which("chromium") or CHROMIUM

@@ -194,3 +194,25 @@ def test_reading_works_without_javascript(sign_in, site: Site):
     expect(page.locator("#node-n1")).to_contain_text("online")
     page.get_by_role("link", name="n1").first.click()
     expect(page.get_by_role("heading", name="n1")).to_be_visible()
+
+
+def test_the_palette_finds_what_the_server_knows(page: Page, site: Site):
+    site.post(
+        "/api/schedules",
+        {
+            "id": "Palette_x.100",
+            "handler_id": "chaos",
+            "job_method": "ok",
+            "trigger": {"type": "cron", "expression": "0 0 1 1 *"},
+        },
+    )
+    execution = site.run("ok", {})
+    options = page.locator("#found li")
+
+    page.keyboard.press("Control+k")
+    for typed, shown in (("E_X.1", "Palette_x.100"), (execution[:20], execution), ("chaos.segf", "Run chaos.segfault")):
+        page.get_by_role("combobox", name="Find").fill(typed)
+        expect(options.filter(has_text=shown).first).to_be_visible()
+    page.get_by_role("combobox", name="Find").fill("<script>")
+
+    expect(options).to_have_count(0)

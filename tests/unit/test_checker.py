@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from schedule_zero.testbed import final as f
 from schedule_zero.testbed.checker import check
 from schedule_zero.testbed.history import Fault, FaultKind, Op, Phase
-from tests.unit.checker_world import DEADLY, INTERVAL_US, KILLED, OUTAGE, STOPPED, T0, Model, S, ns, options
+from tests.unit.checker_world import DEADLY, DRAINED, INTERVAL_US, KILLED, OUTAGE, STOPPED, T0, Model, S, ns, options
 
 Tamper = Callable[[Model], None]
 TAMPERINGS: dict[str, tuple[str, Tamper]] = {}
@@ -816,3 +816,37 @@ def test_many_violations_are_counted_and_only_the_first_are_told() -> None:
     assert report.counts == {"C15 damaged": 1500}
     assert len(report.violations) == 1000
     assert "1480 more" in report.text()
+
+
+def test_a_node_that_was_cut_off_before_it_was_killed_was_not_heard_meanwhile() -> None:
+    model = Model(9)
+    lost = model.run_of(model.one["lost"])
+    lost.start_us = KILLED[0] + 10 * S
+    lost.start_ns = ns(lost.start_us)
+    report = check(model.evidence(), model.final)
+    assert report.counts == {"C10 early": 1}, report.text()
+
+    cut = Fault(fault=FaultKind.PARTITION, target="node:n2", begin_us=KILLED[0] - 6 * S, end_us=KILLED[0] + S)
+    model.faults.append(msgspec.structs.replace(cut, detail="cut_up"))
+    report = check(model.evidence(), model.final)
+    assert report.ok, report.text()
+
+    # It heard nothing, but was heard.
+    model.faults[-1] = msgspec.structs.replace(cut, detail="cut_down")
+    report = check(model.evidence(), model.final)
+    assert report.counts == {"C10 early": 1}, report.text()
+
+
+def test_a_node_that_hardly_gets_a_turn_hears_later_that_it_is_to_drain() -> None:
+    model = Model(9)
+    row = model.row(DRAINED[0] + 4 * S)
+    model.run(row, DRAINED[0] + 4 * S, DRAINED[0] + 5 * S, node="n1")
+    model.completes(row, DRAINED[0] + 6 * S)
+    report = check(model.evidence(), model.final)
+    assert report.counts.get("C22 late") == 1, report.text()
+
+    model.faults.append(
+        Fault(fault=FaultKind.LOAD, target="node:n1", begin_us=DRAINED[0] - S, end_us=DRAINED[0] + 3 * S, detail="slow")
+    )
+    report = check(model.evidence(), model.final)
+    assert "C22 late" not in report.counts, report.text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from schedule_zero.web.api.routing import Access, Endpoint, NoBody, NoQuery, Route
-from schedule_zero.web.pages import live, login, nodes, overview, static
+from schedule_zero.web.pages import find, live, login, nodes, overview, static
 
 PUBLIC, VIEWER, OPERATOR, ADMIN = Access.PUBLIC, Access.VIEWER, Access.OPERATOR, Access.ADMIN
 HTML = "text/html"
@@ -25,6 +25,7 @@ ROUTES: tuple[Route, ...] = (
     # --- what pages are made of ---
     page("/static/*", PUBLIC, static.send, "A file of the UI"),
     page("/live", VIEWER, live.stream, "What has changed, by topic", query=live.LiveQuery),
+    page("/find", VIEWER, find.find, "What has a text in its name", find.FindQuery),
     # --- signing in ---
     page("/login", PUBLIC, login.form, "Sign in", query=login.LoginQuery),
     form("/login", PUBLIC, login.sign_in, "Sign in", login.LoginForm),
