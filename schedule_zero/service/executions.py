@@ -30,6 +30,9 @@ from schedule_zero.store.tx import Page
 
 log = structlog.get_logger(__name__)
 
+# Of the executions that took the place of one, the newest are shown.
+MAX_KIN = 10
+
 
 class _Told(msgspec.Struct):
     """What a repetition is told where a submission was joined to others' executions."""
@@ -248,6 +251,14 @@ class ExecutionService:
             progress=progress,
             waiting_for=self._dispatcher.waiting_for(found.execution),
         )
+
+    async def family(self, execution: Execution) -> store_executions.Family:
+        """What it took the place of, and what took its place."""
+        return await self._store.read(lambda conn: store_executions.family(conn, execution, limit=MAX_KIN))
+
+    async def oldest_us(self) -> int | None:
+        """When the oldest one that is stored was created; what is older was cleared."""
+        return await self._store.read(store_executions.oldest_us)
 
     async def result_part(self, execution: Execution, first: int) -> bytes:
         """From byte ``first`` on, the next part of a result that is stored aside; empty: it isn't there any more."""

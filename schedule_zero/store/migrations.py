@@ -22,6 +22,7 @@ from schedule_zero.store.migration_steps import (
     progress_is_kept,
     rate_buckets,
     requeues,
+    retries_by_parent,
     routed_and_grouped,
     series_by_minute,
     thawed_by,
@@ -47,6 +48,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     series_by_minute,
     tokens_of_processes,
     batches_and_views,
+    retries_by_parent,
 )
 LATEST = 1 + len(STEPS)
 # The table that says which version it is; and all tables of the newest, with their columns.

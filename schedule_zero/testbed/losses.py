@@ -68,9 +68,7 @@ def too_soon(m: Matched, node_id: str | None, from_us: int, next_us: int) -> flo
     Whoever takes its place proves its death, and nothing is waited for then.
     """
     faults = [fault for fault in m.trouble.touching(from_us, next_us, node(node_id)) if _silences(fault)]
-    silences = [
-        fault for fault in faults if fault.fault in SILENT and (fault.end_us is None or fault.end_us > next_us)
-    ]
+    silences = [fault for fault in faults if fault.fault in SILENT and (fault.end_us is None or fault.end_us > next_us)]
     # It may have been replaced before; what is done to its successor is another matter.
     replaced = any(_replaced(m, node_id, fault, next_us) for fault in faults if fault.fault is FaultKind.KILL)
     if not silences or replaced or _by_itself(m, node_id, from_us, min(fault.begin_us for fault in silences)):
