@@ -11,7 +11,8 @@ import structlog
 from schedule_zero.clock import Clock
 from schedule_zero.config import LimitsConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
-from schedule_zero.dispatch.views import reached
+from schedule_zero.dispatch.views import ProgressView, reached
+from schedule_zero.dispatch.waiting import WaitingFor
 from schedule_zero.errors import BadRequest, Duplicate, NotFound, TooLarge, WrongState
 from schedule_zero.model import Execution, Group, Origin, State, new_id
 from schedule_zero.ops.events import EventHub
@@ -251,6 +252,14 @@ class ExecutionService:
             progress=progress,
             waiting_for=self._dispatcher.waiting_for(found.execution),
         )
+
+    def waits_for(self, execution: Execution) -> WaitingFor | None:
+        """What is in the way of one that is pending; None: it is not."""
+        return self._dispatcher.waiting_for(execution)
+
+    def progress(self, execution_id: str) -> ProgressView | None:
+        """How far one that runs is, by what it said last."""
+        return self._dispatcher.progress(execution_id)
 
     async def family(self, execution: Execution) -> store_executions.Family:
         """What it took the place of, and what took its place."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from schedule_zero.web.api import series_records as records
-from schedule_zero.web.api.executions import given
 from schedule_zero.web.api.request import ApiRequest, Response
-from schedule_zero.web.api.schemas import SeriesQuery, bounded_us
+from schedule_zero.web.api.schemas import SeriesQuery, bounded_us, given
 
 
 async def read(request: ApiRequest) -> Response:

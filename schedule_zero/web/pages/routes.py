@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from schedule_zero.web.api.routing import Access, Endpoint, NoBody, NoQuery, Route
-from schedule_zero.web.pages import find, live, login, nodes, overview, static
+from schedule_zero.web.pages import executions, find, live, login, nodes, overview, static
 
 PUBLIC, VIEWER, OPERATOR, ADMIN = Access.PUBLIC, Access.VIEWER, Access.OPERATOR, Access.ADMIN
 HTML = "text/html"
@@ -31,6 +31,13 @@ ROUTES: tuple[Route, ...] = (
     form("/login", PUBLIC, login.sign_in, "Sign in", login.LoginForm),
     form("/logout", VIEWER, login.sign_out, "Sign out"),
     page("/", VIEWER, overview.index, "How everything is"),
+    # --- executions ---
+    page("/executions", VIEWER, executions.index, "Executions, by a search", executions.ListQuery),
+    page("/executions/bulk", OPERATOR, executions.bulk, "Before many are cancelled or retried", executions.BulkQuery),
+    form("/executions/bulk", OPERATOR, executions.begin, "Cancel or retry many", executions.BulkQuery),
+    form("/executions/views", OPERATOR, executions.save_view, "Keep a search by a name", executions.ViewForm),
+    form("/views/{id}/delete", OPERATOR, executions.delete_view, "Forget a search that was kept"),
+    form("/batches/{id}/stop", OPERATOR, executions.stop, "Do no more of a batch"),
     # --- nodes ---
     page("/nodes", VIEWER, nodes.index, "All nodes"),
     page("/nodes/{id}", VIEWER, nodes.show, "One node"),
