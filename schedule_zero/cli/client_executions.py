@@ -77,6 +77,8 @@ def _mib(size: int | None) -> str | None:
 
 @main.command()
 @click.argument("id", required=False)
+@click.option("--search", "q", metavar="TEXT", help="Only what fits: 'state:failed job:etl.* arg.customer:42'.")
+@click.option("--zone", "timezone", help="Whose days and local times --search means, such as Europe/Berlin. [UTC]")
 @click.option("--handler", "handler_id", help="Only of this handler.")
 @click.option("--method", "job_method", help="Only of this method.")
 @click.option("--schedule", "schedule_id", help="Only of this schedule.")
@@ -96,6 +98,7 @@ def executions(caller: Caller, id: str | None, wait: bool, wait_s: float | None,
     \b
     Examples:
       schedule-zero executions --status failed,dead --since -1h
+      schedule-zero executions --search 'state:failed job:etl.* error:"no route"'
       schedule-zero executions 01k8…           # one
       schedule-zero executions 01k8… --wait    # ends with 1 unless it completed
     """
@@ -122,6 +125,8 @@ def _list(caller: Caller, filters: dict[str, Any]) -> None:
         show_json(page)
         return
     show_table(page["records"], COLUMNS, none="no executions")
+    if page.get("searched_back_to"):
+        say(f"searched back to {page['searched_back_to']}", err=True)
     if page.get("next_cursor"):
         say(f"more: --cursor {page['next_cursor']}", err=True)
 

@@ -124,6 +124,8 @@ class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, LogVerbs, 
     def executions(
         self,
         *,
+        search: str | None = None,
+        timezone: str | None = None,
         handler_id: str | None = None,
         job_method: str | None = None,
         schedule_id: str | None = None,
@@ -135,8 +137,12 @@ class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, LogVerbs, 
         limit: int = 100,
         cursor: str | None = None,
     ) -> Flow[Page[ExecutionRecord]]:
-        """Executions, newest first."""
+        """Executions, newest first. ``search`` is a search (``state:failed job:etl.* arg.customer:42``), with days and
+        local times of ``timezone``. A page may be short, even empty: only one without a ``next_cursor`` is the last.
+        """
         query = {
+            "q": search,
+            "timezone": timezone,
             "handler_id": handler_id,
             "job_method": job_method,
             "schedule_id": schedule_id,

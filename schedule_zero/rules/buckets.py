@@ -29,14 +29,16 @@ class Buckets(Struct, frozen=True):
     slot_us: int
 
 
-def buckets(first_us: int, last_us: int, zone: tzinfo) -> Buckets:
-    """At most ``MOST`` that hold both moments, as short as can be; they begin at round times of the zone."""
+def buckets(first_us: int, last_us: int, zone: tzinfo, *, at_least_us: int = 0) -> Buckets:
+    """At most ``MOST`` that hold both moments, as short as can be (and as said); they begin at round times of the
+    zone.
+    """
     last_us = max(first_us, last_us)
     local = from_us(first_us).astimezone(zone)
     offset_us = round((local.utcoffset() or timedelta()).total_seconds()) * _S
     for width in _WIDTHS:
         start = (first_us + offset_us) // width * width - offset_us
-        if last_us < start + MOST * width:
+        if width >= at_least_us and last_us < start + MOST * width:
             count = (last_us - start) // width + 1
             return Buckets(tuple(start + n * width for n in range(count + 1)), width)
     for days in _DAYS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from schedule_zero.clock import Clock
+from schedule_zero.errors import InvalidSearch
 from schedule_zero.model import SavedView, new_id
 from schedule_zero.rules.search import said
 from schedule_zero.rules.search_parse import parse
@@ -32,7 +33,11 @@ class ViewService:
     async def save(self, principal: Principal, page: str, name: str, query: str) -> SavedView:
         """Keep a query by a name; one that has it on that page is replaced. InvalidSearch, Conflict: too many."""
         if page == EXECUTIONS:
-            query = said(parse(query))
+            try:
+                query = said(parse(query))
+            except InvalidSearch as error:
+                error.pointer = "/query"
+                raise
         view = SavedView(
             id=new_id(), page=page, name=name, query=query, created_us=self._clock.wall_us(), by=principal.name
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
-from sqlalchemy import Integer, bindparam, case, cast, func, select, text
+from sqlalchemy import BigInteger, ColumnElement, bindparam, cast, func, literal_column, select, text
 
 from schedule_zero.model import State
 from schedule_zero.rules.buckets import HOUR_US, Buckets
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 E, C = tables.executions.c, tables.execution_counts.c
 # Hourly counts that are read for one histogram.
 COUNT_ROWS = 100_000
+# Of less time than that hours say nothing.
+FEW_HOURS = 6
+
+
+class Divide(Protocol):
+    """Makes buckets between two moments (``rules.buckets``)."""
+
+    def __call__(self, first_us: int, last_us: int, *, at_least_us: int = 0) -> Buckets: ...
 
 
 class Basis(StrEnum):
@@ -67,8 +75,8 @@ def count(conn: Connection, wanted: Filter) -> tuple[int, int]:
     return total, reached
 
 
-def histogram(conn: Connection, wanted: Filter, divide: Callable[[int, int], Buckets]) -> Histogram:
-    """When what is wanted was created. ``divide`` makes buckets between two moments."""
+def histogram(conn: Connection, wanted: Filter, divide: Divide) -> Histogram:
+    """When what is wanted was created."""
     oldest = _OLDEST.one(conn)
     span, plan, reached = _reach(conn, wanted, _SLOT_COLUMNS)
     if span is None or oldest is None or not plan:
@@ -77,7 +85,7 @@ def histogram(conn: Connection, wanted: Filter, divide: Callable[[int, int], Buc
     last_us = min(wanted.now_us, wanted.now_us if wanted.until_us is None else wanted.until_us)
     first_us = max(oldest[0], wanted.since_us or 0)
     if reached_us is not None:
-        found = _from_counters(conn, wanted, divide(first_us, last_us))
+        found = _from_counters(conn, wanted, divide(first_us, last_us, at_least_us=HOUR_US))
         if found is not None:
             return found
         if wanted.since_us is None:
@@ -135,10 +143,10 @@ def _count_query(shape: Shape) -> Query:
 @lru_cache(maxsize=256)
 def _slots_query(shape: Shape) -> Query:
     s = seen_of(shape, *_SLOT_COLUMNS).limit(bindparam("scan")).subquery("seen")
-    # (Both are whole numbers, and so is what comes out.)
-    slot = ((s.c.created_us - cast(bindparam("first"), s.c.created_us.type)).op("/")(bindparam("slot"))).label("slot")
-    bad = func.sum(case((s.c.state.in_([state.value for state in BAD]), 1), else_=0))
-    columns: list[Any] = [slot, func.count(s.c.seq), cast(bad, Integer)]
+    slot = (s.c.created_us - cast(bindparam("first"), BigInteger)) // cast(bindparam("slot"), BigInteger)
+    words = ", ".join(f"'{state.value}'" for state in BAD)
+    bad: ColumnElement[Any] = literal_column(f"CASE WHEN seen.state IN ({words}) THEN 1 ELSE 0 END")
+    columns: list[Any] = [slot.label("slot"), func.count(s.c.seq), cast(func.sum(bad), BigInteger)]
     return Query(select(*columns).where(*map(text, shape.checks)).group_by(text("slot")))
 
 
@@ -148,7 +156,7 @@ def _slots_query(shape: Shape) -> Query:
 def _from_counters(conn: Connection, wanted: Filter, divided: Buckets) -> Histogram | None:
     """Where handlers and states are all that is asked for, and hours are fine enough; None: they do not say."""
     asked = _counted(wanted)
-    if asked is None or divided.edges[1] - divided.edges[0] < HOUR_US:
+    if asked is None or len(divided.edges) <= FEW_HOURS:
         return None
     handlers, states = asked
     rows = _COUNTERS.rows(conn, since=divided.edges[0], until=divided.edges[-1], most=COUNT_ROWS)
@@ -200,7 +208,7 @@ def _counted(wanted: Filter) -> tuple[set[str] | None, frozenset[State] | None] 
 # --- parts ------------------------------------------------------------------------------------------
 
 
-def _empty(wanted: Filter, divide: Callable[[int, int], Buckets]) -> Histogram:
+def _empty(wanted: Filter, divide: Divide) -> Histogram:
     last_us = min(wanted.now_us, wanted.now_us if wanted.until_us is None else wanted.until_us)
     divided = divide(min(last_us, wanted.since_us or last_us), last_us)
     counts = _empty_counts(divided)

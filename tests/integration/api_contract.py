@@ -41,6 +41,8 @@ MORE_THAN_A_SCHEMA = {
     # … that a country exists, or a text is an iCalendar file.
     "calendars_create", "calendars_put", "calendars_delete", "calendars_import_ical", "calendars_windows",
     "calendars_versions", "calendars_check", "calendars_show",
+    # … that a search is one, and a zone is known.
+    "search_histogram", "search_export", "batches_retry_many", "views_save",
     # … that of several names at least one is given, and not as null.
     "executions_cancel_many", "dead_letters_requeue", "dead_letters_discard", "dead_letters_executions",
     # … that a method is one of a handler, that a group is either broadcast or in parts.
