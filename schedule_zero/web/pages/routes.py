@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from schedule_zero.web.api.routing import Access, Endpoint, NoBody, NoQuery, Route
-from schedule_zero.web.pages import executions, find, live, login, nodes, overview, static
+from schedule_zero.web.pages import execution, execution_log, executions, find, live, login, nodes, overview, static
 
 PUBLIC, VIEWER, OPERATOR, ADMIN = Access.PUBLIC, Access.VIEWER, Access.OPERATOR, Access.ADMIN
 HTML = "text/html"
@@ -35,6 +35,21 @@ ROUTES: tuple[Route, ...] = (
     page("/executions", VIEWER, executions.index, "Executions, by a search", executions.ListQuery),
     page("/executions/bulk", OPERATOR, executions.bulk, "Before many are cancelled or retried", executions.BulkQuery),
     form("/executions/bulk", OPERATOR, executions.begin, "Cancel or retry many", executions.BulkQuery),
+    page("/executions/{id}", VIEWER, execution.show, "One execution", execution_log.LogQuery),
+    page("/executions/{id}/log", VIEWER, execution_log.show, "The log of an execution", execution_log.LogQuery),
+    Route(
+        "GET",
+        "/executions/{id}/log.txt",
+        VIEWER,
+        execution_log.download,
+        "The log of an execution, as a file",
+        {200: "text/plain"},
+        query=execution_log.DownloadQuery,
+        page=True,
+    ),
+    form("/executions/{id}/cancel", OPERATOR, execution.cancel, "End an execution"),
+    form("/executions/{id}/retry", OPERATOR, execution.retry, "Run the same work again"),
+    form("/executions/{id}/requeue", OPERATOR, execution.requeue, "Run a dead letter again"),
     form("/executions/views", OPERATOR, executions.save_view, "Keep a search by a name", executions.ViewForm),
     form("/views/{id}/delete", OPERATOR, executions.delete_view, "Forget a search that was kept"),
     form("/batches/{id}/stop", OPERATOR, executions.stop, "Do no more of a batch"),
