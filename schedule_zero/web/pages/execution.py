@@ -33,13 +33,12 @@ async def show(request: ApiRequest) -> Response:
     it = known.execution
     facts: dict[str, Any] = _facts(request, known)
     if query.tab == "log" and part(request) is None:
-        _, log = await execution_log.read(request, query)
+        log = await execution_log.read(request, query)
         log.attempts = [one.it.attempt for one in reversed(facts["tries"])]
         facts["log"] = log
     elif query.tab != "log":
         facts |= await _overview(request, it)
-    title = f"{it.handler_id}.{it.job_method} {it.state.value.replace('_', ' ')}"
-    return page(request, "execution.html", title=title, topics=TOPICS, tab=query.tab, **facts)
+    return page(request, "execution.html", title=execution_log.title_of(it), topics=TOPICS, tab=query.tab, **facts)
 
 
 def _facts(request: ApiRequest, known: ExecutionView) -> dict[str, Any]:
@@ -65,7 +64,7 @@ async def _overview(request: ApiRequest, it: Execution) -> dict[str, Any]:
     family: Family = await request.service.executions.family(it)
     said, defaults = execution_view.options(it)
     return {
-        "times": execution_view.times(it, CLOCK.wall_us()),
+        "moments": execution_view.times(it, CLOCK.wall_us()),
         "params": execution_view.payload(it.params),
         "result": None if it.result_bytes else execution_view.payload(it.result),
         "error": execution_view.error_of(it.error),
@@ -98,7 +97,7 @@ async def _gone(request: ApiRequest) -> Response:
         execution_id=request.id,
         made_us=made_us,
         oldest_us=oldest_us,
-        cleared=oldest_us is None or made_us <= oldest_us,
+        cleared=made_us is not None and oldest_us is not None and made_us <= oldest_us,
     )
 
 
@@ -125,10 +124,9 @@ async def retry(request: ApiRequest) -> Response:
 async def requeue(request: ApiRequest) -> Response:
     """A dead letter: the same work as a new execution that takes its place."""
     made = await request.service.dead_letters.requeue(request.principal, [request.id], Edit())
+    # (One that waits no more was refused.)
     [new] = made.ids
-    if new is None:
-        return done(request, "Somebody has dealt with it already", to=url(PATH, request.id))
-    return _went(request, new, "Requeued, as this execution")
+    return _went(request, new or request.id, "Requeued, as this execution")
 
 
 def _went(request: ApiRequest, new: str, text: str) -> Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from datetime import tzinfo
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from markupsafe import Markup
 from msgspec import Meta, Struct
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from tornado.iostream import StreamClosedError
 
 from schedule_zero.errors import NotFound, ScheduleZeroError
+from schedule_zero.model import Execution
 from schedule_zero.service.deliveries import deliveries
 from schedule_zero.service.logs import LogView
 from schedule_zero.store.logs import Wanted
@@ -90,16 +91,18 @@ async def show(request: ApiRequest) -> Response:
     query: LogQuery = request.query
     if query.error:
         return await to_first_error(request, query)
-    view, log = await read(request, query)
-    facts: dict[str, Any] = {"log": log, "state": view.state}
-    if part(request) is None:
-        known = await request.service.executions.get(request.id)
-        log.attempts = [one.attempt for one in deliveries(known)]
-        log.full_page = True
-        facts["it"] = known.execution
-    else:
-        facts["it"] = None
-    return page(request, "execution_log.html", title=f"Log of {request.id}", topics=["execution"], **facts)
+    known = await request.service.executions.get(request.id)
+    log = await read(request, query)
+    log.attempts = [one.attempt for one in deliveries(known)]
+    log.full_page = True
+    it = known.execution
+    facts = {"log": log, "it": it, "is_part": part(request) is not None}
+    return page(request, "execution_log.html", title=title_of(it), topics=["execution"], **facts)
+
+
+def title_of(it: Execution) -> str:
+    """What the tab of one execution is called."""
+    return f"{it.handler_id}.{it.job_method} {it.state.value.replace('_', ' ')}"
 
 
 async def to_first_error(request: ApiRequest, query: LogQuery) -> Response:
@@ -113,7 +116,7 @@ async def to_first_error(request: ApiRequest, query: LogQuery) -> Response:
     return Response(status=303, headers=(("Location", to),), content_type=HTML)
 
 
-async def read(request: ApiRequest, query: LogQuery) -> tuple[LogView, LogPage]:
+async def read(request: ApiRequest, query: LogQuery) -> LogPage:
     """The lines that a query asks for. NotFound."""
     wanted = _wanted(query)
     view = await request.service.logs.read(request.id, wanted, attempt=query.attempt)
@@ -133,7 +136,7 @@ async def read(request: ApiRequest, query: LogQuery) -> tuple[LogView, LogPage]:
         on = max(after, found.total + 1) if query.filtered else after
         on = on if found.following is None else found.following + 1
         later = address(request.id, query, attempt=pinned, first=on, n=there, idle=idle)
-    return view, LogPage(
+    return LogPage(
         execution_id=request.id,
         attempt=view.attempt,
         attempts=[],

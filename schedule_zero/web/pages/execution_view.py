@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from schedule_zero.model import Execution, JobError, State
 from schedule_zero.rules.options import NAMES, shown
+from schedule_zero.rules.search_values import MAX_US
 from schedule_zero.service.deliveries import Delivery, deliveries
 from schedule_zero.service.specs import ExecutionView
 from schedule_zero.web.pages.executions_view import ready_us
@@ -158,9 +159,9 @@ def _text(value: object) -> str:
 _DIGITS = {digit: value for value, digit in enumerate("0123456789abcdefghjkmnpqrstvwxyz")}
 
 
-def made_us(execution_id: str) -> int:
-    """When an id was made, as it says itself: its first ten digits are milliseconds."""
+def made_us(execution_id: str) -> int | None:
+    """When an id was made, as it says itself: its first ten digits are milliseconds. None: no clock has said that."""
     ms = 0
     for digit in execution_id[:10]:
         ms = ms * 32 + _DIGITS[digit]
-    return ms * 1000
+    return ms * 1000 if ms * 1000 <= MAX_US else None

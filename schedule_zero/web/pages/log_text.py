@@ -13,35 +13,23 @@ from datetime import tzinfo
 from markupsafe import Markup, escape
 
 from schedule_zero.clock import from_us
+from schedule_zero.web.pages.words import visible
 from schedule_zero.wire.log_lines import Line
 
 CHUNK = 500
 # Of one line; the rest is in the file.
 MOST_CHARACTERS = 20_000
 
-# Colours, cursor moves, titles of windows: said to a terminal, not to a reader.
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^_`-~])")
-# What would be invisible, or turn the text around.
-_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _CLASSES = {"warning": "w", "error": "e", "critical": "e", "debug": "d"}
 _STREAMS = {"stderr": "s", "node": "n"}
 
 
 def plain(text: str) -> str:
-    """The text that a line shows: without what terminals obey, and what can't be seen as a code or a symbol."""
+    """The text that a line shows, as much of it as a page can have."""
     if len(text) > MOST_CHARACTERS:
         text = f"{text[:MOST_CHARACTERS]} … ({len(text):,} characters; the file has all)"
-    if "\x1b" in text:
-        text = _ANSI.sub("", text)
     # (The end of a line that was written for Windows.)
-    return _HIDDEN.sub(_seen, text.removesuffix("\r"))
-
-
-def _seen(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    return visible(text.removesuffix("\r"))
 
 
 def markup(
@@ -66,7 +54,7 @@ def markup(
     def one(number: int, line: Line) -> str:
         name = f"{_CLASSES.get(line.level or '', '')}{_STREAMS.get(line.stream, '')}"
         if number == marked:
-            name += " mark"
+            name = f"{name} mark".lstrip()
         text = plain(line.text)
         if looked_for is None:
             text = str(escape(text))

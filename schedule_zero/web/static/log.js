@@ -11,10 +11,14 @@ class Log extends HTMLElement {
     if (this.box) return;
     this.box = this.querySelector(".log");
     this.addEventListener("click", (event) => this.click(event));
+    this.work();
+  }
+
+  /** Go to the line that was asked for, or to the end. */
+  begin() {
     const at = this.dataset.at || (location.hash.startsWith("#L") ? location.hash.slice(1) : "");
     if (at) document.getElementById(at)?.scrollIntoView({ block: "center" });
-    else if (!document.querySelector(".logbar [name=grep]")?.value) this.toEnd();
-    this.work();
+    else if (!$(".logbar [name=grep]")?.value) this.toEnd();
   }
 
   get atEnd() {
@@ -27,6 +31,10 @@ class Log extends HTMLElement {
 
   /** Ask for what comes before or after, until the page is left. */
   async work() {
+    this.begin();
+    // This module runs before htmx, which stands behind it; and the browser goes to where the address says at the end.
+    if (document.readyState !== "complete") await new Promise((loaded) => addEventListener("load", loaded, { once: true }));
+    this.begin();
     while (this.isConnected) {
       const earlier = $("#earlier[data-goes-on]", this), later = $("#later[data-goes-on]", this);
       const next = later ?? earlier;
@@ -43,7 +51,7 @@ class Log extends HTMLElement {
 
   /** Put the part in the place of what led to it, and let nothing else move. */
   async load(link, url) {
-    const before = link.id, follow = this.atEnd && !this.leaving;
+    const before = link.id, follow = this.atEnd;
     const seen = this.firstSeen();
     const top = seen?.getBoundingClientRect().top;
     await htmx.ajax("GET", url, { source: link, target: link, swap: "outerHTML" });
