@@ -96,8 +96,10 @@ async def show(request: ApiRequest) -> Response:
     log.attempts = [one.attempt for one in deliveries(known)]
     log.full_page = True
     it = known.execution
-    facts = {"log": log, "it": it, "is_part": part(request) is not None}
-    return page(request, "execution_log.html", title=title_of(it), topics=["execution"], **facts)
+    is_part = part(request) is not None
+    return page(
+        request, "execution_log.html", title=title_of(it), topics=["execution"], log=log, it=it, is_part=is_part
+    )
 
 
 def title_of(it: Execution) -> str:
