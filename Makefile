@@ -57,6 +57,10 @@ mutants: setup debian var ## put each seeded bug into a scratch copy, and see th
 debian:
 	@sh tools/debian.sh strace faketime chromium
 
+.PHONY: screenshots
+screenshots: setup debian ## take the documents' pictures of the pages anew (two minutes)
+	@$(BIN)/python tools/screenshots.py $(ARGS)
+
 .PHONY: lint
 lint: setup ## style, format, types, layers, generated pages
 	@echo "== ruff check"

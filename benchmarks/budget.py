@@ -82,10 +82,10 @@ def _within(key: str, work: str, what: str, must_s: float, aim_s: float) -> Line
     )
 
 
-def _memory(key: str, what: str, must_mb: float, aim_mb: float) -> Line:
+def _memory(key: str, what: str, must_mb: float, aim_mb: float, *, work: str = "W5") -> Line:
     return Line(
         key=key,
-        work="W5",
+        work=work,
         what=what,
         unit="MB",
         higher_is_better=False,
@@ -153,6 +153,9 @@ BUDGET: tuple[Line, ...] = (
     _memory("w5_node_idle_mb", "node, idle", 45, 30),
     _within("w6_first_job_s", "W6", "cold start: command → first job completed", 3.0, 1.5),
     _within("w7_read_p95_s", "W7", "API list and detail reads with 1 M executions, p95", 0.15, 0.05),
+    _within("w7_page_p95_s", "W7", "pages with 1 M executions and 10,000 schedules, p95", 0.15, 0.05),
+    _memory("w7_page_first_load_mb", "a page's first load with all its files, compressed", 0.2, 0.1, work="W7"),
+    _share("w7_dashboards_share", "W7", "W1 with 50 open overviews: more CPU than without", 0.15, 0.05),
     _within("w8_start_s", "W8", "100,000 schedules: server's command → /readyz 200", 5.0, 1.5),
     _within("wiso_overhead_s", "Wiso", "isolated job in a warm worker, more than W2's p50", 0.002, 0.001),
     _share("w8_idle_cpu_share", "W8", "100,000 schedules: CPU of the server, idle", 0.02, 0.01),

@@ -29,9 +29,9 @@ class Target(Struct, frozen=True, kw_only=True):
     port: int
     token: str = ""
 
-    def encode(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """One request, ready for the socket."""
-        head = f"{method} {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
+    def encode(self, method: str, path: str, body: bytes | None = None, *, headers: str = "") -> bytes:
+        """One request, ready for the socket. ``headers``: more of them, each with its line end."""
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n{headers}"
         if self.token:
             head += f"Authorization: Bearer {self.token}\r\n"
         if body is None:

@@ -33,6 +33,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     history_rows: int = 1_000_000
     history_rounds: int = 3
     read_repeats: int = 40
+    page_schedules: int = 10_000
+    dashboards: int = 50
+    dashboard_rounds: int = 5
     stored_schedules: int = 100_000
     stored_rounds: int = 3
     cancelled_jobs: int = 400
@@ -60,6 +63,7 @@ QUICK = Plan(
     history_rows=100_000,
     history_rounds=1,
     read_repeats=20,
+    dashboard_rounds=3,
     stored_schedules=20_000,
     stored_rounds=1,
     cancelled_jobs=200,

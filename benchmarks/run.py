@@ -22,7 +22,7 @@ from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.procs import Deployment, deployment
 from benchmarks.report import Measured, document, judge_all, missed, print_report
 from benchmarks.stats import paired_ratios
-from benchmarks.workloads import cancels, fires, history, jobs, logs, policies, schedules, stored
+from benchmarks.workloads import cancels, fires, history, jobs, logs, pages, policies, schedules, stored
 
 # More than this share of the machine used by others spoils the run.
 BUSY = 0.1
@@ -158,9 +158,20 @@ class Run:
             self.step("fill", lambda: history.fill(deployed, rows=plan.history_rows))
             if plan.history_rows < FULL.history_rows:
                 measured.note(f"W5 and W7 with a history of {plan.history_rows:,} executions only")
+            if "W7" in self.works:
+                deployed.start()
+                self.step("W7 fill", lambda: pages.fill(deployed, schedules=plan.page_schedules))
+                self.step(
+                    "W7 dashboards",
+                    lambda: pages.dashboards(
+                        deployed, measured, count=plan.dashboards, bulk=plan.bulk_jobs, rounds=plan.dashboard_rounds
+                    ),
+                )
+                deployed.stop()
             for _ in range(plan.history_rounds):
                 measured.add("w6_with_history_s", deployed.start())
                 self.step("W7", lambda: history.browse(deployed, measured, repeats=plan.read_repeats))
+                self.step("W7 pages", lambda: pages.browse(deployed, measured, repeats=plan.read_repeats))
                 deployed.stop()
 
     def _stored(self, folder: Path) -> None:

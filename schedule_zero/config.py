@@ -95,6 +95,9 @@ class TimingConfig(_Section, frozen=True):
 class RetentionConfig(_Section, frozen=True):
     events_s: Seconds = 86_400.0
     events_rows: Annotated[int, Meta(ge=1000, le=100_000_000)] = 1_000_000
+    # How long the change log (audit log) is kept, and at most how many rows of it.
+    changes_s: Age = 365 * DAY_S
+    changes_rows: Rows = 1_000_000
     # How long a repeated request with the same Idempotency-Key gets the first one's answer.
     idempotency_s: Seconds = 86_400.0
     # How far back charts go.
@@ -119,6 +122,11 @@ class RetentionConfig(_Section, frozen=True):
 class AuditConfig(_Section, frozen=True):
     # How often all schedules are audited: is there a ledger row for each nominal time since the last audit?
     every_s: Seconds = 3600.0
+
+
+class BedConfig(_Section, frozen=True):
+    # In this folder are the folders of the test bed's runs, as `schedule-zero-testbed run` leaves them.
+    reports: str = "testbed-results"
 
 
 class LogConfig(_Section, frozen=True):
@@ -148,6 +156,7 @@ class ServerConfig(_Section, frozen=True):
     timing: TimingConfig = TimingConfig()
     retention: RetentionConfig = RetentionConfig()
     audit: AuditConfig = AuditConfig()
+    testbed: BedConfig = BedConfig()
     log: LogConfig = LogConfig()
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -49,18 +49,25 @@ from schedule_zero.service.audit import AuditService
 from schedule_zero.service.audit_rounds import AuditRounds
 from schedule_zero.service.backfills import BackfillService
 from schedule_zero.service.batches import BatchService
+from schedule_zero.service.bed_runs import BedRunService
 from schedule_zero.service.calendars import CalendarService
+from schedule_zero.service.changes import ChangeService
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.finding import FindingService
+from schedule_zero.service.foreseen import ForeseenService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.groups import GroupService
+from schedule_zero.service.installation import InstallationService
 from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
 from schedule_zero.service.metrics import server_metrics
+from schedule_zero.service.overview import OverviewService
+from schedule_zero.service.schedule_bulk import ScheduleBulk
+from schedule_zero.service.schedule_views import ScheduleViews
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.search import SearchService
 from schedule_zero.service.series import SeriesService
@@ -68,9 +75,11 @@ from schedule_zero.service.sessions import SessionService
 from schedule_zero.service.system import SystemService
 from schedule_zero.service.versions import VersionService
 from schedule_zero.service.views import ViewService
+from schedule_zero.settings import Said
 from schedule_zero.state_dir import REGISTRY, SERVER_JSON, write_private
 from schedule_zero.store import Store
 from schedule_zero.store import calendars as store_calendars
+from schedule_zero.store import changes as store_changes
 from schedule_zero.store import events as store_events
 from schedule_zero.store import idempotency as store_idempotency
 from schedule_zero.store import rate_buckets as store_rate_buckets
@@ -107,7 +116,15 @@ class Addresses(Struct, frozen=True, kw_only=True):
 class Server:
     """All parts of one server, built but not started."""
 
-    def __init__(self, config: ServerConfig, state_dir: Path, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        state_dir: Path,
+        *,
+        clock: Clock | None = None,
+        origins: Mapping[str, Said] | None = None,
+    ) -> None:
+        """``origins``: who said each of the settings, for those who look at them."""
         clock = clock or SystemClock()
         self.config = config
         self.state_dir = state_dir
@@ -163,6 +180,19 @@ class Server:
             limits=config.limits,
             timing=config.timing,
         )
+        series = SeriesService(store=self.store, series=self.dispatcher.series, clock=clock)
+        foresight = ForesightService(store=self.store, timer=self.timer, clock=clock)
+        freezes = FreezeService(store=self.store, timer=self.timer, clock=clock)
+        system = SystemService(
+            store=self.store,
+            dispatcher=self.dispatcher,
+            hub=self.hub,
+            hints=self.hints,
+            supervisor=self.supervisor,
+            clock=clock,
+            config=config,
+            render_metrics=self._render_metrics,
+        )
         self.service = Service(
             executions=executions,
             search=search,
@@ -181,15 +211,29 @@ class Server:
                 store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.dispatch, access=access
             ),
             schedules=schedules,
+            schedule_views=ScheduleViews(store=self.store, dispatcher=self.dispatcher, timer=self.timer, clock=clock),
+            schedule_bulk=ScheduleBulk(store=self.store, schedules=schedules),
             ledger=LedgerService(store=self.store),
             audits=audits,
             explain=ExplainService(store=self.store, timer=self.timer, clock=clock, timing=config.timing),
             versions=VersionService(store=self.store, schedules=schedules),
-            freezes=FreezeService(store=self.store, timer=self.timer, clock=clock),
+            freezes=freezes,
             backfills=BackfillService(store=self.store, timer=self.timer, clock=clock),
-            foresight=ForesightService(store=self.store, timer=self.timer, clock=clock),
             finding=FindingService(store=self.store, dispatcher=self.dispatcher),
-            series=SeriesService(store=self.store, series=self.dispatcher.series, clock=clock),
+            foresight=foresight,
+            foreseen=ForeseenService(foresight=foresight, store=self.store, clock=clock),
+            series=series,
+            overview=OverviewService(
+                store=self.store,
+                dispatcher=self.dispatcher,
+                system=system,
+                series=series,
+                foresight=foresight,
+                freezes=freezes,
+                dead_letters=dead_letters,
+                audit=self.audit_rounds.stats,
+                clock=clock,
+            ),
             calendars=CalendarService(
                 store=self.store,
                 book=self.calendars,
@@ -199,16 +243,17 @@ class Server:
             ),
             access=access,
             sessions=SessionService(store=self.store, access=access, clock=clock, lifetime_s=config.http.session_s),
-            system=SystemService(
+            changes=ChangeService(store=self.store),
+            system=system,
+            installation=InstallationService(
+                config=config,
+                origins=origins,
+                state_dir=state_dir,
                 store=self.store,
-                dispatcher=self.dispatcher,
-                hub=self.hub,
-                hints=self.hints,
                 supervisor=self.supervisor,
                 clock=clock,
-                config=config,
-                render_metrics=self._render_metrics,
             ),
+            bed_runs=BedRunService(Path(config.testbed.reports)),
         )
         self.retention = Retention(store=self.store, clock=clock, config=config.retention)
         self.http = HttpServer(self.service, config)
@@ -269,6 +314,7 @@ class Server:
         except ConfigError as error:
             log.error("registry_not_reloaded", problems=error.data.get("problems", [error.message]))
             return
+        self.service.changes.registry_reloaded(self.dispatcher.registry.rules, rules)
         self.dispatcher.set_rules(rules)
         log.info("registry_reloaded", handlers=sorted(rules))
 
@@ -342,6 +388,11 @@ class Server:
                 store_events.prune, store_events.Prune(before_us=oldest_us, keep_rows=retention.events_rows)
             )
 
+        async def prune_changes() -> int:
+            oldest_us = self.clock.wall_us() - round(retention.changes_s * 1e6) if retention.changes_s else None
+            prune = store_changes.Prune(before_us=oldest_us, keep_rows=retention.changes_rows or None)
+            return await self.store.write(store_changes.prune, prune)
+
         async def mirror_registry() -> None:
             await asyncio.to_thread(self.registry_file.write, self._registry_entries())
 
@@ -363,6 +414,7 @@ class Server:
         return [
             Chore(name="rate_buckets", every_s=3600.0, run_once=forget_full_buckets),
             Chore(name="events", every_s=60.0, run_once=partial(until_done, prune_events)),
+            Chore(name="changes", every_s=60.0, run_once=partial(until_done, prune_changes)),
             Chore(name="idempotency", every_s=60.0, run_once=partial(until_done, prune_idempotency)),
             Chore(
                 name="audit",
@@ -402,9 +454,10 @@ async def serve(
     *,
     stop: asyncio.Event,
     ready: Callable[[Addresses, Server], object] | None = None,
+    origins: Mapping[str, Said] | None = None,
 ) -> None:
     """Run a server until ``stop`` is set. Start-up errors are raised; nothing is left running."""
-    server = Server(config, state_dir)
+    server = Server(config, state_dir, origins=origins)
     try:
         addresses = await server.start()
     except BaseException as error:

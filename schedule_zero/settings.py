@@ -33,7 +33,7 @@ ALIASES = {"LOG_LEVEL": "log.level", "LOG_FORMAT": "log.format", "LOG_FILE": "lo
 _KUBERNETES = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)")
 
 # Settings that are paths: a relative one in the file is relative to the file, elsewhere to the working directory.
-_PATHS = ("state_dir", "handler_registry", "log.file")
+_PATHS = ("state_dir", "handler_registry", "testbed.reports", "log.file")
 
 
 class Source(StrEnum):
@@ -213,6 +213,7 @@ class _Reader:
         if not values["state_dir"]:
             values["state_dir"] = str(state_dir.default(self._cwd, {}))
         values.setdefault("handler_registry", self._default_registry())
+        values.setdefault("testbed.reports", str(self._cwd / ServerConfig().testbed.reports))
         nested: dict[str, Any] = {}
         for path, value in values.items():
             *sections, leaf = path.split(".")

@@ -166,7 +166,7 @@ def testbed_scenarios() -> str:
 
 
 def testbed_thresholds() -> str:
-    from schedule_zero.testbed.compare import THRESHOLDS, UNITS
+    from schedule_zero.reports.compare import THRESHOLDS, UNITS
 
     named = {f"`{name}`": one for name, one in THRESHOLDS.items()}
     named |= {f"{which} is worse, `…{unit}`": one for which, units in UNITS.items() for unit, one in units.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from schedule_zero.cli import (
     client_calendars,
+    client_changes,
     client_dead_letters,
     client_executions,
     client_foresight,
@@ -19,6 +20,7 @@ from schedule_zero.cli.api import main
 
 __all__ = [
     "client_calendars",
+    "client_changes",
     "client_dead_letters",
     "client_executions",
     "client_foresight",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -225,39 +223,11 @@ def _document(file: Path) -> dict[str, Any]:
 
 
 def _yaml(text: str, name: str) -> Any:
-    """YAML as YAML 1.2 reads it: 22:00 is no number of seconds, 2026-12-24 a text, and NO is Norway."""
-    import yaml
+    from schedule_zero import yaml_document
+    from schedule_zero.errors import BadRequest
 
-    from schedule_zero import yaml_file
-
-    class Loader(yaml_file.Loader):
-        yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # as PyYAML has it
-
-    class Constructor(yaml_file.Constructor):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            keys: set[Any] = set()
-            # A scalar may be tagged as a mapping (its value is a text then); that it is none is said below.
-            for key, _ in node.value if isinstance(node.value, list) else ():
-                if key.value in keys:
-                    raise yaml_file.refused(f"the key {yaml_file.shown(key.value)} stands twice", key)
-                if isinstance(key, yaml.ScalarNode):
-                    keys.add(key.value)
-            return super().construct_mapping(node, deep)
-
-    for tag, pattern, first in (
-        ("null", r"^(~|null|)$", ["~", "n", ""]),
-        ("bool", r"^(true|false)$", list("tf")),
-        ("int", r"^[-+]?[0-9]+$", list("-+0123456789")),
-        ("float", r"^[-+]?[0-9]+\.[0-9]+$", list("-+0123456789")),
-        ("merge", r"^<<$", ["<"]),
-    ):
-        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), first)
     try:
-        node = yaml_file.compose(text, Loader)
-        document = None if node is None else Constructor().construct_document(node)
-        json.dumps(document)
-    except yaml.YAMLError as error:
-        raise click.UsageError(f"{name}: not valid YAML: {error}") from None
-    except TypeError as error:
-        raise click.UsageError(f"{name}: expected what JSON has as well: {error}") from None
-    return document
+        return yaml_document.parse(text).value
+    except BadRequest as error:
+        line = error.data.get("line")
+        raise click.UsageError(f"{name}: {error.message}{f' (line {line})' if line else ''}") from None

@@ -44,7 +44,7 @@ async def _serve(loaded: Settings, folder: Path, *, demo: bool) -> None:
             samples.append(asyncio.create_task(load_samples(server), name="sample schedules"))
 
     try:
-        await serve(loaded.config, folder, stop=stop, ready=ready)
+        await serve(loaded.config, folder, stop=stop, ready=ready, origins=loaded.origins)
     finally:
         for task in samples:
             task.cancel()

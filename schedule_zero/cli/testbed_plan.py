@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from schedule_zero.clock import Clock, SystemClock, from_us
 from schedule_zero.errors import BadRequest
+from schedule_zero.reports.record import REPORT
 from schedule_zero.testbed import config
 from schedule_zero.testbed.catalogue import chosen, params_of
 from schedule_zero.testbed.config import FileConfig, ScenarioSaid
 from schedule_zero.testbed.pages import JUNIT, PAGE
-from schedule_zero.testbed.record import REPORT
 from schedule_zero.testbed.runner import Limits, Planned
 from schedule_zero.testbed.session import EVIDENCE, PLAN, Plan, subjects
 

@@ -11,9 +11,9 @@ from schedule_zero.cli.app import EXIT_FAILURE, EXIT_INTERRUPTED, run_async
 from schedule_zero.cli.terminal import Styled, say
 from schedule_zero.cli.testbed_plan import Planning
 from schedule_zero.cli.testbed_progress import progress
+from schedule_zero.reports.record import RunReport, write
 from schedule_zero.testbed.bare.order import DATABASE
 from schedule_zero.testbed.pages import PAGE, verdict, write_pages
-from schedule_zero.testbed.record import RunReport, write
 from schedule_zero.testbed.session import Session
 
 PREFIX = "SCHEDULE_ZERO_"

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from schedule_zero.cli.terminal import Styled, clean, say
+from schedule_zero.reports.record import Finding, Outcome, ScenarioReport, Verdict
 from schedule_zero.testbed.answers import first_line, number
-from schedule_zero.testbed.record import Finding, Outcome, ScenarioReport, Verdict
 from schedule_zero.testbed.runner import Planned, Watcher
 
 _COLOURS = {Outcome.KEPT: "green", Outcome.SKIPPED: "yellow", Outcome.BROKEN: "red", Outcome.FAILED: "red"}

@@ -15,8 +15,8 @@ from schedule_zero.cli.terminal import Styled, say
 from schedule_zero.cli.testbed_root import FOLDER, as_json, main
 
 if TYPE_CHECKING:
-    from schedule_zero.testbed.compare import Comparison, Row, Threshold
-    from schedule_zero.testbed.record import RunReport
+    from schedule_zero.reports.compare import Comparison, Row, Threshold
+    from schedule_zero.reports.record import RunReport
 
 # What is shown of a parameter; -o json has all of it.
 LONGEST = 60
@@ -66,7 +66,7 @@ def _short(value: Any) -> str:
 def report(folder: Path) -> None:
     """Make the pages of a run anew from its report.json: report.html and junit.xml."""
     from schedule_zero.errors import BadRequest
-    from schedule_zero.testbed import record
+    from schedule_zero.reports import record
     from schedule_zero.testbed.pages import verdict, write_pages
 
     found = record.read(folder)
@@ -134,8 +134,8 @@ def compare(
     A threshold is for a figure (lateness_p99_s, executions_per_s, memory_peak_mib, …), a scenario's own measure, or
     either for one scenario only: churn.lateness_p99_s=3.
     """
-    from schedule_zero.testbed import compare as comparing
-    from schedule_zero.testbed import record
+    from schedule_zero.reports import compare as comparing
+    from schedule_zero.reports import record
 
     before, now = record.read(old), record.read(new)
     found = comparing.compare(before, now, _thresholds(factors, before, now), only=only)
@@ -149,7 +149,7 @@ def compare(
 
 
 def _thresholds(factors: tuple[tuple[str, float], ...], *reports: RunReport) -> dict[str, Threshold]:
-    from schedule_zero.testbed.compare import names, threshold_of
+    from schedule_zero.reports.compare import names, threshold_of
 
     known = names(*reports)
     return {name: threshold_of(name, factor, known) for name, factor in factors}

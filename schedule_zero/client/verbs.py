@@ -12,6 +12,7 @@ from typing import Any, Unpack
 from schedule_zero.client import answers, records
 from schedule_zero.client.asking import ANYTHING, POLL_S, Json, Moment, bulks, job, match, segment
 from schedule_zero.client.calendar_verbs import CalendarVerbs
+from schedule_zero.client.change_verbs import ChangeVerbs
 from schedule_zero.client.dead_letter_verbs import DeadLetterVerbs
 from schedule_zero.client.flow import Flow
 from schedule_zero.client.group_verbs import GroupVerbs
@@ -26,7 +27,7 @@ from schedule_zero.job_options import Options
 from schedule_zero.model import new_id
 
 
-class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, LogVerbs, NodeVerbs, GroupVerbs):
+class Verbs(DeadLetterVerbs, PolicyVerbs, CalendarVerbs, LedgerVerbs, LogVerbs, NodeVerbs, GroupVerbs, ChangeVerbs):
     """The methods of both clients. What each returns here, ``Client`` returns; ``AsyncClient`` returns a coroutine."""
 
     # --- jobs -------------------------------------------------------------------------------------

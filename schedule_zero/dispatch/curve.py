@@ -25,6 +25,7 @@ from schedule_zero.config import ZmqConfig
 from schedule_zero.dispatch.router import readable
 from schedule_zero.errors import ConfigError, InvalidField, StoreUnavailable
 from schedule_zero.model import new_id
+from schedule_zero.rules.change_log import Actor
 from schedule_zero.state_dir import write_private
 from schedule_zero.store import Store
 from schedule_zero.store import node_keys as store_keys
@@ -107,25 +108,26 @@ class CurveKeys:
         elif local not in self._active:
             log.warning("local_node_key_revoked", file=str(self._directory / "local-node.secret"))
 
-    async def create(self, node_id: str, handlers: list[str]) -> tuple[NodeKey, str]:
+    async def create(self, node_id: str, handlers: list[str], *, by: Actor | None = None) -> tuple[NodeKey, str]:
         """A new key for one node id (or ``*``) and its handlers (or ``*``); the secret is returned this once."""
         if not handlers:
             raise InvalidField("expected at least one handler, or *", pointer="/handlers")
         public, secret = zmq.curve_keypair()
-        key = await self._add(public.decode(), node_id, handlers)
+        key = await self._add(public.decode(), node_id, handlers, by)
         return key, secret.decode()
 
-    async def _add(self, public: str, node_id: str, handlers: list[str]) -> NodeKey:
+    async def _add(self, public: str, node_id: str, handlers: list[str], by: Actor | None = None) -> NodeKey:
         key = NodeKey(
             id=new_id(), public_key=public, node_id=node_id, handlers=handlers, created_us=self._clock.wall_us()
         )
-        await self._store.write(store_keys.create, key)
+        await self._store.write(store_keys.create, key, by=by)
         self._active[public] = key
         return key
 
-    async def revoke(self, key_id: str) -> bool:
+    async def revoke(self, key_id: str, *, by: Actor | None = None) -> bool:
         """Refuse this key from now on and end the session that uses it; whether it was in force."""
-        key = await self._store.write(store_keys.revoke, store_keys.Revoke(id=key_id, now_us=self._clock.wall_us()))
+        revoke = store_keys.Revoke(id=key_id, now_us=self._clock.wall_us())
+        key = await self._store.write(store_keys.revoke, revoke, by=by)
         if key is None:
             return False
         self._active.pop(key.public_key, None)

@@ -22,6 +22,7 @@ from schedule_zero.errors import StoreUnavailable
 from schedule_zero.model import Reached
 from schedule_zero.ops.histogram import Histogram
 from schedule_zero.ops.series import Series
+from schedule_zero.rules.change_log import Actor
 from schedule_zero.rules.eta import Trail
 from schedule_zero.store import Store, executions, handlers, nodes, rate_buckets
 from schedule_zero.store.execution_window import fill_window
@@ -91,7 +92,9 @@ class Recorder:
         for task in self._reads:
             task.cancel()
 
-    def submit(self, verb: Verb[Any, Any], arg: Any, on_done: Callable[[Any], None]) -> None:
+    def submit(
+        self, verb: Verb[Any, Any], arg: Any, on_done: Callable[[Any], None], *, by: Actor | None = None
+    ) -> None:
         """Queue a write; ``on_done`` gets its result or its error, exactly once."""
         self._in_flight += 1
 
@@ -105,7 +108,7 @@ class Recorder:
             on_done(result)
 
         try:
-            self._store.submit(verb, arg, done)
+            self._store.submit(verb, arg, done, by=by)
         except Exception as error:  # noqa: BLE001 - closed, or a bug: the outcome has to be told in any case
             done(error)
 
@@ -223,7 +226,9 @@ class Recorder:
         if not self._closing:
             self.submit(executions.cancel, effect.ids, done)
 
-    def cancel(self, ids: list[str], on_done: Callable[[list[CancelAnswer] | Exception], None]) -> None:
+    def cancel(
+        self, ids: list[str], on_done: Callable[[list[CancelAnswer] | Exception], None], *, by: Actor | None = None
+    ) -> None:
         """End what waits, tell nodes to end what runs. The core hears of it in the order of the commits."""
 
         def done(answers: list[CancelAnswer] | Exception) -> None:
@@ -231,7 +236,7 @@ class Recorder:
                 self.cancelled(answers)
             on_done(answers)
 
-        self.submit(executions.cancel, ids, done)
+        self.submit(executions.cancel, ids, done, by=by)
 
     def cancelled(self, answers: list[CancelAnswer]) -> None:
         now = self._now()
@@ -247,7 +252,7 @@ class Recorder:
         # Submitted before the starts: committed before them, or with them.
         self.submit(rate_buckets.keep, effect.rows, ignore)
 
-    def operate(self, operation: nodes.Operate, on_done: Callable[[bool | Exception], None]) -> None:
+    def operate(self, operation: nodes.Operate, on_done: Callable[[bool | Exception], None], *, by: Actor) -> None:
         """Take a node out of service, or back, for an operator. The core hears of it in the order of the commits."""
 
         def done(result: bool | Exception) -> None:
@@ -256,7 +261,7 @@ class Recorder:
                 self.changed()
             on_done(result)
 
-        self.submit(nodes.operate, operation, done)
+        self.submit(nodes.operate, operation, done, by=by)
 
     def node_operated(self, node_id: str, why: str) -> None:
         """Store what the server itself did to a node: what holds in memory by now, until the two agree.

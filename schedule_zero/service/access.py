@@ -16,6 +16,7 @@ from schedule_zero.clock import Clock
 from schedule_zero.dispatch.curve import CurveKeys
 from schedule_zero.errors import Conflict, Forbidden, InvalidField, NotFound, Unauthenticated
 from schedule_zero.model import Role, new_id
+from schedule_zero.rules.change_log import Actor
 from schedule_zero.service.specs import Principal
 from schedule_zero.state_dir import ADMIN_TOKEN, write_private
 from schedule_zero.store import Store
@@ -105,7 +106,7 @@ class AccessService:
                         f"only a token with the role worker is bound; this one would be {role}", pointer=f"/{field}"
                     )
         secret = _new_secret()
-        token = await self._add(name, role, secret, expires_s, bot_id, handlers)
+        token = await self._add(name, role, secret, expires_s, bot_id, handlers, by=principal.actor)
         log.info("token_created", token_id=token.id, name=name, role=role, by=principal.name)
         return token, secret
 
@@ -117,6 +118,8 @@ class AccessService:
         expires_s: float | None = None,
         bot_id: str = ANY,
         handlers: Sequence[str] = (ANY,),
+        *,
+        by: Actor | None = None,
     ) -> store_tokens.ApiToken:
         now_us = self._clock.wall_us()
         token = store_tokens.ApiToken(
@@ -129,7 +132,7 @@ class AccessService:
             created_us=now_us,
             expires_us=None if expires_s is None else now_us + round(expires_s * 1e6),
         )
-        await self._store.write(store_tokens.create, token)
+        await self._store.write(store_tokens.create, token, by=by)
         self._principals[token.hash] = _principal(token)
         return token
 
@@ -141,9 +144,8 @@ class AccessService:
         """Refuse this token from now on."""
         if token_id == principal.token_id:
             raise Conflict("this is the token that you are using; revoke it with another one")
-        if not await self._store.write(
-            store_tokens.revoke, store_tokens.Revoke(id=token_id, now_us=self._clock.wall_us())
-        ):
+        revoke = store_tokens.Revoke(id=token_id, now_us=self._clock.wall_us())
+        if not await self._store.write(store_tokens.revoke, revoke, by=principal.actor):
             raise NotFound(f"there is no living token with the id {token_id!r}", hint="schedule-zero-server token list")
         self._principals = {key: value for key, value in self._principals.items() if value.token_id != token_id}
         log.info("token_revoked", token_id=token_id, by=principal.name)
@@ -154,7 +156,7 @@ class AccessService:
         self, principal: Principal, node_id: str, handlers: list[str]
     ) -> tuple[store_node_keys.NodeKey, str]:
         """A CURVE key pair for one node (or ``*``) and its handlers; the secret half is returned this once."""
-        key, secret = await self._curve.create(node_id, handlers)
+        key, secret = await self._curve.create(node_id, handlers, by=principal.actor)
         log.info("node_key_created", key_id=key.id, node_id=node_id, by=principal.name)
         return key, secret
 
@@ -164,7 +166,7 @@ class AccessService:
 
     async def revoke_node_key(self, principal: Principal, key_id: str) -> None:
         """Refuse this key from now on, and end the session that uses it."""
-        if not await self._curve.revoke(key_id):
+        if not await self._curve.revoke(key_id, by=principal.actor):
             raise NotFound(f"there is no living node key {key_id!r}")
         log.info("node_key_revoked", key_id=key_id, by=principal.name)
 

@@ -85,7 +85,7 @@ class BackfillService:
         )
         record = idempotency_record(principal, idem, [row.id], self._clock)
         begun: Backfill | IdempotentReplay = await self._store.write(
-            store_backfills.create, store_backfills.Create(row=row, idem=record)
+            store_backfills.create, store_backfills.Create(row=row, idem=record), by=principal.actor
         )
         if isinstance(begun, IdempotentReplay):
             [backfill_id] = msgspec.json.decode(begun.response, type=list[str])
@@ -98,7 +98,7 @@ class BackfillService:
 
     async def cancel(self, principal: Principal, backfill_id: str) -> Backfill:
         """Create no more; what was created stays. NotFound, WrongState."""
-        cancelled: Backfill = await self._store.write(store_backfills.cancel, backfill_id)
+        cancelled: Backfill = await self._store.write(store_backfills.cancel, backfill_id, by=principal.actor)
         log.info("backfill_cancelled", backfill_id=backfill_id, created=cancelled.created, by=principal.name)
         return cancelled
 

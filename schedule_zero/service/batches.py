@@ -90,7 +90,7 @@ class BatchService:
         )
         record = idempotency_record(principal, idem, [row.id], self._clock)
         begun: Batch | IdempotentReplay = await self._store.write(
-            store_batches.create, store_batches.Create(row=row, idem=record)
+            store_batches.create, store_batches.Create(row=row, idem=record), by=principal.actor
         )
         if isinstance(begun, IdempotentReplay):
             [batch_id] = msgspec.json.decode(begun.response, type=list[str])
@@ -101,7 +101,7 @@ class BatchService:
 
     async def stop(self, principal: Principal, batch_id: str) -> Batch:
         """Do no more of it; what was done stays. NotFound, WrongState."""
-        stopped: Batch = await self._store.write(store_batches.stop, store_batches.Stop(batch_id))
+        stopped: Batch = await self._store.write(store_batches.stop, store_batches.Stop(batch_id), by=principal.actor)
         log.info("batch_stopped", batch_id=batch_id, done=stopped.done, by=principal.name)
         return stopped
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.errors import InUse, InvalidField, NotFound
 from schedule_zero.model import Calendar, CalendarVersion
+from schedule_zero.service.calendar_days import CalendarDay, days_of
 from schedule_zero.service.idempotency import idempotency_record
 from schedule_zero.service.specs import IdemKey, Principal
 from schedule_zero.store import IdempotentReplay, Page, Store
@@ -103,7 +104,9 @@ class CalendarService:
         parsed = await self._parsed(document, name)
         record = idempotency_record(principal, idem, [name], self._clock)
         outcome: Calendar | IdempotentReplay = await self._store.write(
-            store_calendars.create, store_calendars.Create(name=name, document=parsed.encoded(), idem=record)
+            store_calendars.create,
+            store_calendars.Create(name=name, document=parsed.encoded(), idem=record),
+            by=principal.actor,
         )
         if isinstance(outcome, IdempotentReplay):
             [name] = msgspec.json.decode(outcome.response, type=list[str])
@@ -167,7 +170,8 @@ class CalendarService:
                 hint="take it out of their policies first",
                 ids=users,
             )
-        await self._store.write(store_calendars.delete, store_calendars.Delete(name=name, if_match=if_match))
+        delete = store_calendars.Delete(name=name, if_match=if_match)
+        await self._store.write(store_calendars.delete, delete, by=principal.actor)
         log.info("calendar_deleted", calendar=name, by=principal.name)
         await self._book.settled()
         await self._changed(name)
@@ -178,7 +182,7 @@ class CalendarService:
         put = store_calendars.Put(
             name=parsed.name, document=parsed.encoded(), if_match=if_match, create_only=create_only
         )
-        answer: store_calendars.PutAnswer = await self._store.write(store_calendars.put, put)
+        answer: store_calendars.PutAnswer = await self._store.write(store_calendars.put, put, by=principal.actor)
         await self._tell(principal, answer.calendar)
         return CalendarWritten(calendar=answer.calendar, created=answer.created, warnings=parsed.warnings)
 
@@ -199,6 +203,10 @@ class CalendarService:
         if found is None:
             raise _unknown(name)
         return found
+
+    def names(self) -> list[str]:
+        """The calendars that can be used now, by name; in memory."""
+        return self._book.names()
 
     async def find(self, *, cursor: str | None = None, limit: int = 50) -> tuple[Page[CalendarSummary], int]:
         """A page of calendars by name, and how many there are in all."""
@@ -250,6 +258,19 @@ class CalendarService:
             raise _too_late("at", at)
         calendar = await self._calendar(name)
         return await asyncio.to_thread(_check, calendar, at)
+
+    async def days(self, name: str, first: date, count: int) -> list[CalendarDay]:
+        """What a calendar says about days in its zone, one after the other. NotFound."""
+        calendar = await self._calendar(name)
+        return await asyncio.to_thread(days_of, calendar, first, count)
+
+    async def users(self, name: str) -> list[str]:
+        """The ids of the schedules whose policies name this calendar."""
+        return await self._users(name)
+
+    async def use_counts(self) -> dict[str, int]:
+        """How many schedules name each calendar."""
+        return await self._store.read(store_calendars.use_counts)
 
     async def _calendar(self, name: str) -> NamedCalendar:
         await self._book.settled()

@@ -8,6 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from schedule_zero.model import State
+from schedule_zero.rules.change_log import Actor
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.store import Store
 from schedule_zero.store import executions as store_executions
@@ -36,9 +37,9 @@ class CancelledMany(Struct, kw_only=True):
 
 
 async def cancel_found(
-    store: Store, dispatcher: Dispatcher, wanted: Filter, *, now_us: int, dry_run: bool
+    store: Store, dispatcher: Dispatcher, wanted: Filter, *, now_us: int, dry_run: bool, by: Actor
 ) -> CancelledMany:
-    """Cancel what ``wanted`` finds of what is open now; with ``dry_run`` only count it."""
+    """Cancel what ``wanted`` finds of what is open now; with ``dry_run`` only count it. ``by`` has a deed of steps."""
     states = [state for state in wanted.states if state not in TERMINAL] or OPEN
     until_us = now_us if wanted.until_us is None else min(wanted.until_us, now_us)
     wanted = replace(wanted, states=states, until_us=until_us, limit=STEP)
@@ -49,26 +50,28 @@ async def cancel_found(
         ids = [row.id for row in page.rows]
         done.matched += len(ids)
         if ids and not dry_run:
-            _count(done, await _cancel(store, dispatcher, ids, running=State.RUNNING in states))
+            _count(done, await _cancel(store, dispatcher, ids, running=State.RUNNING in states, by=by))
         done.next_cursor = page.next_cursor
         if page.next_cursor is None:
             break
     return done
 
 
-async def cancel_ids(dispatcher: Dispatcher, ids: list[str]) -> CancelledMany:
+async def cancel_ids(dispatcher: Dispatcher, ids: list[str], *, by: Actor) -> CancelledMany:
     """Cancel these."""
     done = CancelledMany(matched=len(ids))
     for at in range(0, len(ids), STEP):
-        _count(done, await dispatcher.cancel(ids[at : at + STEP]))
+        _count(done, await dispatcher.cancel(ids[at : at + STEP], by=by))
     return done
 
 
-async def _cancel(store: Store, dispatcher: Dispatcher, ids: list[str], *, running: bool) -> list[CancelAnswer]:
+async def _cancel(
+    store: Store, dispatcher: Dispatcher, ids: list[str], *, running: bool, by: Actor
+) -> list[CancelAnswer]:
     if running:
-        return await dispatcher.cancel(ids)
+        return await dispatcher.cancel(ids, by=by)
     # One that was started since it was found is not among those that were meant.
-    return await store.write(store_executions.cancel_unstarted, ids)
+    return await store.write(store_executions.cancel_unstarted, ids, by=by)
 
 
 def _count(done: CancelledMany, answers: list[CancelAnswer]) -> None:

@@ -8,16 +8,18 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
-from schedule_zero.clock import Clock
+from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.config import LimitsConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.dispatch.views import ProgressView, reached
 from schedule_zero.dispatch.waiting import WaitingFor
 from schedule_zero.errors import BadRequest, Duplicate, NotFound, TooLarge, WrongState
+from schedule_zero.job_options import JobOptions
 from schedule_zero.model import Execution, Group, Origin, State, new_id
 from schedule_zero.ops.events import EventHub
 from schedule_zero.rules.birth import again, equip
-from schedule_zero.rules.options import Source
+from schedule_zero.rules.change_log import Actor, ChangeVerb, Deed
+from schedule_zero.rules.options import NO_OPTIONS, Source
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.service.cancel_many import CancelledMany, cancel_found, cancel_ids
 from schedule_zero.service.idempotency import idempotency_record, known
@@ -78,29 +80,58 @@ class ExecutionService:
         rows = self._rows([item], Origin.RUN_NOW)
         return await self._insert_and_wait(principal, rows[0], wait_s, idem)
 
-    async def retry(self, principal: Principal, execution_id: str, idem: IdemKey | None = None) -> Submitted:
-        """A new execution of the same work; the old one, which has to be over, stays, and is a dead letter no more."""
+    def check(self, item: SubmitItem) -> None:
+        """Whether ``submit`` would take it, as far as its parameters and options go: raises as that does."""
+        check_params(self._dispatcher.registry, self._limits, item.handler_id, item.job_method, bytes(item.job_params))
+        check_options(item.options)
+
+    async def retry(
+        self,
+        principal: Principal,
+        execution_id: str,
+        idem: IdemKey | None = None,
+        *,
+        params: bytes | None = None,
+        options: JobOptions = NO_OPTIONS,
+        not_before_us: int | None = None,
+    ) -> Submitted:
+        """A new execution of the same work; the old one, which has to be over, stays, and is a dead letter no more.
+
+        With other ``params`` (an encoded JSON object; None: the same), with ``options`` that are to be others than they
+        were, or later, if that is wanted.
+        """
         old = (await self.get(execution_id)).execution
         if old.state not in TERMINAL:
             raise WrongState(f"execution {execution_id} is {old.state}; only one that is over can be retried")
-        row = again(old, self._clock.wall_us())
-        check_params(self._dispatcher.registry, self._limits, row.handler_id, row.job_method, row.params)
+        now_us = self._clock.wall_us()
+        given = old.params if params is None else params
+        check_params(self._dispatcher.registry, self._limits, old.handler_id, old.job_method, given)
+        check_options(options)
+        later_us = not_before_us if not_before_us is not None and not_before_us > now_us else None
+        row = again(old, now_us, params=params, narrow=options, not_before_us=later_us)
         # Whoever runs it again has dealt with it.
         settles = (old.id,) if old.dead_letter is not None else ()
-        return await self._submit_rows(principal, [row], idem, settles)
+        retried = Deed(verb=ChangeVerb.EXECUTION_RETRIED, subject=old.id, asked={"state": old.state})
+        return await self._submit_rows(principal, [row], idem, settles, retried)
 
     async def submit_for(
         self, principal: Principal, schedule_id: str, item: SubmitItem, idem: IdemKey | None = None
     ) -> Submitted:
         """One execution of a schedule's job, outside its fires."""
-        return await self._submit_rows(principal, self.rows([item], schedule_id), idem)
+        return await self._submit_rows(principal, self.rows([item], schedule_id), idem, deed=_run_of(schedule_id))
 
     async def _submit_rows(
-        self, principal: Principal, rows: list[Execution], idem: IdemKey | None, settles: tuple[str, ...] = ()
+        self,
+        principal: Principal,
+        rows: list[Execution],
+        idem: IdemKey | None,
+        settles: tuple[str, ...] = (),
+        deed: Deed | None = None,
     ) -> Submitted:
+        """``deed``: what it is in the change log, in which a submission has no row."""
         record = idempotency_record(principal, idem, [row.id for row in rows], self._clock)
         try:
-            return await self._insert(rows, record, settles)
+            return await self._insert(rows, record, settles, by=None if deed is None else principal.doing(deed))
         except Duplicate as error:
             if len(rows) > 1:
                 error.pointer = f"/executions/{error.data['index']}"
@@ -157,7 +188,9 @@ class ExecutionService:
         self, principal: Principal, group: Group, rows: list[Execution], idem: IdemKey | None
     ) -> str | None:
         """Store a group with its members; returns the id of the first time if this is a replay, else None."""
-        made = await self._insert(rows, idempotency_record(principal, idem, [group.id], self._clock), group=group)
+        record = idempotency_record(principal, idem, [group.id], self._clock)
+        by = None if group.schedule_id is None else principal.doing(_run_of(group.schedule_id))
+        made = await self._insert(rows, record, group=group, by=by)
         return made.ids[0] if made.replayed else None
 
     async def _insert(
@@ -166,6 +199,7 @@ class ExecutionService:
         idem: IdempotencyRecord | None,
         settles: tuple[str, ...] = (),
         group: Group | None = None,
+        by: Actor | None = None,
     ) -> Submitted:
         """Insert ``rows`` in one transaction, or find out that they need not be. BacklogFull, Duplicate."""
         dispatcher, backlog = self._dispatcher, self._dispatcher.backlog
@@ -203,6 +237,7 @@ class ExecutionService:
             store_executions.insert,
             store_executions.Insert(rows=rows, idem=idem, settles=settles, group=group),
             settled,
+            by=by,
         )
         return await done
 
@@ -295,7 +330,8 @@ class ExecutionService:
 
     async def cancel(self, principal: Principal, execution_id: str) -> store_executions.CancelAnswer:
         """End it without a result: at once where it waits; where it runs, the node is told and confirms."""
-        [answer] = await self._dispatcher.cancel([execution_id])
+        deed = Deed(verb=ChangeVerb.EXECUTION_CANCELLED, subject=execution_id)
+        [answer] = await self._dispatcher.cancel([execution_id], by=principal.doing(deed))
         if answer.outcome is store_executions.CancelOutcome.UNKNOWN:
             raise NotFound(f"there is no execution {execution_id!r}")
         log.info("execution_cancel", execution_id=execution_id, outcome=answer.outcome, by=principal.name)
@@ -308,19 +344,34 @@ class ExecutionService:
         if ids is not None:
             if len(ids) > self._limits.bulk:
                 raise TooLarge(f"at most {self._limits.bulk} ids in one request, got {len(ids)}", pointer="/ids")
-            done = await cancel_ids(self._dispatcher, list(dict.fromkeys(ids)))
+            deed = Deed(verb=ChangeVerb.EXECUTION_CANCELLED, subject=new_id(), in_steps=True)
+            done = await cancel_ids(self._dispatcher, list(dict.fromkeys(ids)), by=principal.doing(deed))
         else:
-            now_us = self._clock.wall_us()
-            done = await cancel_found(self._store, self._dispatcher, wanted, now_us=now_us, dry_run=dry_run)
+            asked = {"filter": wanted.said()}
+            deed = Deed(verb=ChangeVerb.EXECUTION_CANCELLED, subject=new_id(), in_steps=True, asked=asked)
+            done = await cancel_found(
+                self._store,
+                self._dispatcher,
+                wanted,
+                now_us=self._clock.wall_us(),
+                dry_run=dry_run,
+                by=principal.doing(deed),
+            )
         if not dry_run:
             log.info("executions_cancel", matched=done.matched, cancelled=done.cancelled, by=principal.name)
         return done
 
     async def clear(self, principal: Principal, before_us: int | None = None) -> int:
         """Forget executions that are over (stored before ``before_us``), in small steps; returns how many."""
-        cleared = await store_executions.clear_all(self._store, before_us)
+        asked = {} if before_us is None else {"before": rfc3339(before_us)}
+        deed = Deed(verb=ChangeVerb.EXECUTION_CLEARED, subject=new_id(), in_steps=True, asked=asked)
+        cleared = await store_executions.clear_all(self._store, before_us, by=principal.doing(deed))
         log.info("executions_cleared", count=cleared, by=principal.name)
         return cleared
+
+
+def _run_of(schedule_id: str) -> Deed:
+    return Deed(verb=ChangeVerb.SCHEDULE_RUN_NOW, subject=schedule_id)
 
 
 def _replay(outcome: IdempotentReplay) -> Submitted:

@@ -39,20 +39,23 @@ class FreezeService:
         if until_us is not None and until_us <= now_us:
             raise InvalidField(f"expected a moment to come, got {rfc3339(until_us)}", pointer="/until")
         row = Freeze(id=new_id(), from_us=now_us, to_us=until_us, note=note, by=principal.name, catch_up=catch_up)
-        frozen: Freeze = await self._store.write(store_freezes.freeze, row)
+        frozen: Freeze = await self._store.write(store_freezes.freeze, row, by=principal.actor)
         await self._timer.freezes.load()
         log.warning("schedules_frozen", by=principal.name, until_us=until_us)
         return frozen
 
     async def thaw(self, principal: Principal, catch_up: CatchUp | None) -> Freeze:
         """Go on. ``None``: each schedule's own policy decides about what was due. WrongState: nothing is frozen."""
-        thawed: Freeze = await self._store.write(
-            store_freezes.thaw, store_freezes.Thaw(now_us=self._clock.wall_us(), catch_up=catch_up, by=principal.name)
-        )
+        thaw = store_freezes.Thaw(now_us=self._clock.wall_us(), catch_up=catch_up, by=principal.name)
+        thawed: Freeze = await self._store.write(store_freezes.thaw, thaw, by=principal.actor)
         await self._timer.freezes.load()
         self._timer.changed()
         log.warning("schedules_thawed", by=principal.name, catch_up=catch_up)
         return thawed
+
+    def current(self) -> Freeze | None:
+        """The one in force, from memory."""
+        return self._timer.freezes.at(self._clock.wall_us())
 
     async def all(self) -> tuple[Freeze | None, list[Freeze]]:
         """The one in force, and all that there were, the newest first."""

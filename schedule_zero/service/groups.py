@@ -21,9 +21,10 @@ from schedule_zero.clock import Clock
 from schedule_zero.config import LimitsConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import InvalidField, NoMatchingNode, NotFound, TooLarge
-from schedule_zero.model import Execution, Group, GroupKind, GroupState
+from schedule_zero.model import Execution, Group, GroupKind, GroupState, State
 from schedule_zero.ops.events import EventHub
 from schedule_zero.rules.birth import pinned
+from schedule_zero.rules.change_log import ChangeVerb, Deed
 from schedule_zero.rules.grouping import ALL_AWAY, BROADCAST_QUEUE_S, group_of, shard_text
 from schedule_zero.rules.options import options_of
 from schedule_zero.service.executions import ExecutionService
@@ -161,6 +162,10 @@ class GroupService:
         """Newest first."""
         return await self._store.read(lambda conn: store_groups.find(conn, cursor=cursor, limit=limit))
 
+    async def states(self, group_id: str) -> dict[State, int]:
+        """How many of its members are in each state; of those that are still kept."""
+        return await self._store.read(lambda conn: store_groups.states(conn, group_id))
+
     # --- change -----------------------------------------------------------------------------------
 
     async def cancel(self, principal: Principal, group_id: str) -> Group:
@@ -168,7 +173,8 @@ class GroupService:
         await self._read(group_id)
         ids = await self._store.read(lambda conn: store_groups.open_members(conn, group_id))
         if ids:
-            await self._dispatcher.cancel(ids)
+            deed = Deed(verb=ChangeVerb.GROUP_CANCELLED, subject=group_id)
+            await self._dispatcher.cancel(ids, by=principal.doing(deed))
         log.info("group_cancel", group_id=group_id, count=len(ids), by=principal.name)
         return await self._read(group_id)
 

@@ -8,10 +8,13 @@ from typing import Any
 
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.model import Execution
+from schedule_zero.rules.change_log import Actor
 from schedule_zero.store import Store
 
 
-async def write_placed(store: Store, dispatcher: Dispatcher, verb: Any, arg: Any, rows: Sequence[Execution]) -> Any:
+async def write_placed(
+    store: Store, dispatcher: Dispatcher, verb: Any, arg: Any, rows: Sequence[Execution], *, by: Actor | None = None
+) -> Any:
     """The verb's answer; a set is that of the ids it created, anything else says that it created none."""
     dispatcher.backlog.take(rows)
     dispatcher.place(rows)
@@ -31,5 +34,5 @@ async def write_placed(store: Store, dispatcher: Dispatcher, verb: Any, arg: Any
         else:
             done.set_result(outcome)
 
-    store.submit(verb, arg, settled)
+    store.submit(verb, arg, settled, by=by)
     return await done

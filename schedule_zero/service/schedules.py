@@ -15,6 +15,7 @@ from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.config import LimitsConfig, TimingConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import (
+    AlreadyExists,
     BadRequest,
     Conflict,
     InvalidCalendar,
@@ -26,6 +27,7 @@ from schedule_zero.errors import (
     WrongState,
 )
 from schedule_zero.model import MAX_SKIPS, Schedule, ScheduleState
+from schedule_zero.rules.change_log import Actor
 from schedule_zero.rules.options import options_said
 from schedule_zero.rules.policies import policies_of, skips_of, stored_policies, stored_skips
 from schedule_zero.service.executions import ExecutionService
@@ -121,7 +123,7 @@ class ScheduleService:
                 raise
         record = idempotency_record(principal, idem, [row.id for row in rows], self._clock)
         outcome: list[Schedule] | IdempotentReplay = await self._store.write(
-            store_schedules.create, store_schedules.Create(rows=rows, idem=record)
+            store_schedules.create, store_schedules.Create(rows=rows, idem=record), by=principal.actor
         )
         if isinstance(outcome, IdempotentReplay):
             ids = msgspec.json.decode(outcome.response, type=list[str])
@@ -140,16 +142,22 @@ class ScheduleService:
     ) -> tuple[Schedule, bool]:
         """Replace or create in one transaction; returns the schedule and whether it was created."""
         row = await self._row_of(principal, schedule_id, spec)
-        written = await self._put(row, if_match, create_only=create_only)
+        written = await self._put(row, if_match, principal.actor, create_only=create_only)
         return written.schedule, written.created
 
     async def restore(
-        self, principal: Principal, schedule_id: str, spec: ScheduleSpec, if_match: str | None, resume_us: int | None
+        self,
+        principal: Principal,
+        schedule_id: str,
+        spec: ScheduleSpec,
+        if_match: str | None,
+        resume_us: int | None,
+        note: str,
     ) -> tuple[Schedule, bool]:
-        """As ``put``; and a paused one goes on by itself at ``resume_us``, or not at all."""
+        """As ``put``; and a paused one goes on by itself at ``resume_us``, or not at all. ``note``: which it was."""
         row = await self._row_of(principal, schedule_id, spec)
         row.resume_us = resume_us
-        written = await self._put(row, if_match, keep_snooze=False)
+        written = await self._put(row, if_match, principal.doing(None, note=note), keep_snooze=False)
         return written.schedule, written.created
 
     async def _row_of(self, principal: Principal, schedule_id: str, spec: ScheduleSpec) -> Schedule:
@@ -171,7 +179,7 @@ class ScheduleService:
             # What was read is what has to be there still: a patch never loses another's change.
             return self._as_put(self._patched(principal, old, patch), if_match or etag(old))
 
-        written = await self._change(schedule_id, store_schedules.put, change, once=if_match is not None)
+        written = await self._change(principal, schedule_id, store_schedules.put, change, once=if_match is not None)
         assert isinstance(written, PutAnswer)  # no Idempotency-Key was given: PATCH needs none
         return written.schedule
 
@@ -195,10 +203,10 @@ class ScheduleService:
             raise
 
     async def _put(
-        self, row: Schedule, if_match: str | None, *, create_only: bool = False, keep_snooze: bool = True
+        self, row: Schedule, if_match: str | None, by: Actor, *, create_only: bool = False, keep_snooze: bool = True
     ) -> PutAnswer:
         put = self._as_put(row, if_match, create_only=create_only, keep_snooze=keep_snooze)
-        written: PutAnswer | IdempotentReplay = await self._store.write(store_schedules.put, put)
+        written: PutAnswer | IdempotentReplay = await self._store.write(store_schedules.put, put, by=by)
         self._timer.changed()
         assert isinstance(written, PutAnswer)  # no Idempotency-Key was given: PUT needs none
         return written
@@ -215,6 +223,7 @@ class ScheduleService:
         deleted = await self._store.write(
             store_schedules.delete,
             store_schedules.Delete(ids=[schedule_id], handover=self._handover, if_match=if_match, by=principal.name),
+            by=principal.actor,
         )
         if not deleted:
             raise _unknown(schedule_id)
@@ -227,6 +236,7 @@ class ScheduleService:
         deleted = await self._store.write(
             store_schedules.delete,
             store_schedules.Delete(ids=list(ids), handover=self._handover, by=principal.name),
+            by=principal.actor,
         )
         self._timer.changed()
         return deleted
@@ -253,7 +263,7 @@ class ScheduleService:
                 by=principal.name,
             )
 
-        return await self._change(schedule_id, store_schedules.set_state, change)
+        return await self._change(principal, schedule_id, store_schedules.set_state, change)
 
     async def resume(self, principal: Principal, schedule_id: str) -> Schedule:
         """Execute again from the next nominal time on; also releases a quarantined schedule.
@@ -264,7 +274,7 @@ class ScheduleService:
         async def change(old: Schedule) -> store_schedules.SetState:
             return await self._resumption(old, principal.name)
 
-        return await self._change(schedule_id, store_schedules.set_state, change)
+        return await self._change(principal, schedule_id, store_schedules.set_state, change)
 
     async def wake(self) -> int:
         """Resume those whose snooze is over; how many."""
@@ -321,7 +331,13 @@ class ScheduleService:
         return change
 
     async def _change(
-        self, schedule_id: str, verb: Verb[C, A], change: Callable[[Schedule], Awaitable[C]], *, once: bool = False
+        self,
+        principal: Principal,
+        schedule_id: str,
+        verb: Verb[C, A],
+        change: Callable[[Schedule], Awaitable[C]],
+        *,
+        once: bool = False,
     ) -> A:
         """Write what follows from the schedule as it is; decided anew if somebody else changes it meanwhile.
 
@@ -330,7 +346,7 @@ class ScheduleService:
         for _ in range(CHANGE_ATTEMPTS):
             old = await self.get(schedule_id)
             try:
-                changed = await self._store.write(verb, await change(old))
+                changed = await self._store.write(verb, await change(old), by=principal.actor)
             except PreconditionFailed:
                 if once:
                     raise
@@ -348,7 +364,7 @@ class ScheduleService:
                 id=schedule_id, changes={"skips": stored_skips(skips)}, if_match=etag(old), by=principal.name
             )
 
-        return await self._change(schedule_id, store_schedules.update, change)
+        return await self._change(principal, schedule_id, store_schedules.update, change)
 
     def _skips(self, old: Schedule, count: int) -> list[int]:
         """What is left out after ``count`` more. WrongState: there are not so many to come."""
@@ -430,6 +446,15 @@ class ScheduleService:
             await self._store.write(store_schedules.put, put)
 
     # --- look -------------------------------------------------------------------------------------
+
+    async def check(self, principal: Principal, spec: ScheduleSpec, *, replaces: bool) -> None:
+        """Whether ``create``, or with ``replaces`` ``put``, would take it: raises as they do. Nothing is stored."""
+        id_, old = spec.id, None
+        if id_ is not None:
+            old = await self._store.read(lambda conn: store_schedules.get(conn, id_))
+        if old is not None and not replaces:
+            raise AlreadyExists(f"a schedule {id_!r} exists already", pointer="/id", id=id_)
+        self._rows.row(principal, spec, self._clock.wall_us(), old)
 
     async def get(self, schedule_id: str) -> Schedule:
         found = await self._store.read(lambda conn: store_schedules.get(conn, schedule_id))

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from schedule_zero.clock import Clock
 from schedule_zero.errors import InvalidField, NotFound, StoreUnavailable, Unauthenticated
 from schedule_zero.model import Role, new_id
+from schedule_zero.rules.change_log import Actor
 from schedule_zero.service.access import AccessService, hash_token
 from schedule_zero.service.specs import Principal
 from schedule_zero.store import Store
@@ -98,7 +99,7 @@ class SessionService:
         log.info("login_link_created", role=role, by=principal.name)
         return secret
 
-    async def sign_in_by_link(self, secret: str, *, agent: str, address: str) -> str:
+    async def sign_in_by_link(self, secret: str, *, agent: str, address: str, request_id: str = "") -> str:
         """The cookie of a new session. Raises Unauthenticated if the link was used, is too old, or never was."""
         link = self._links.pop(hash_token(secret), None)
         if link is None or link.until_s <= self._clock.mono_s():
@@ -109,16 +110,18 @@ class SessionService:
         principal = self._access.principal(link.token_id)
         if principal is None:
             raise Unauthenticated("the token that this link was made with was revoked, or has expired")
-        return await self._begin(principal, _lesser(link.role, principal.role), agent, address)
+        principal = replace(principal, address=address, request_id=request_id)
+        return await self._begin(principal, _lesser(link.role, principal.role), agent)
 
-    async def sign_in_by_token(self, token: str, *, agent: str, address: str) -> str:
+    async def sign_in_by_token(self, token: str, *, agent: str, address: str, request_id: str = "") -> str:
         """The cookie of a new session. Raises Unauthenticated for what is no living token, or a worker's."""
         principal = self._access.authenticate(token)
         if principal.role not in _LADDER:
             raise Unauthenticated("this is a worker's token: it runs jobs, and sees nothing else")
-        return await self._begin(principal, principal.role, agent, address)
+        principal = replace(principal, address=address, request_id=request_id)
+        return await self._begin(principal, principal.role, agent)
 
-    async def _begin(self, principal: Principal, role: Role, agent: str, address: str) -> str:
+    async def _begin(self, principal: Principal, role: Role, agent: str) -> str:
         now_us = self._clock.wall_us()
         cookie = secrets.token_urlsafe(32)
         session = BrowserSession(
@@ -132,11 +135,11 @@ class SessionService:
             seen_us=now_us,
             expires_us=now_us + round(self._lifetime_s * 1e6),
             agent=_printable(agent),
-            address=address,
+            address=principal.address,
         )
-        await self._store.write(store_sessions.create, session)
+        await self._store.write(store_sessions.create, session, by=principal.actor)
         self._hold(session)
-        log.info("session_created", session_id=session.id, role=role, by=principal.name, address=address)
+        log.info("session_created", session_id=session.id, role=role, by=principal.name, address=principal.address)
         if len(self._by_id) > MOST_SESSIONS:
             await self._end(min(self._by_id.values(), key=_used).session.id)
         return cookie
@@ -233,9 +236,16 @@ class SessionService:
 
     async def end(self, principal: Principal, session_id: str) -> None:
         """Sign this browser out. Raises NotFound."""
-        if not await self._end(session_id):
+        if not await self._end(session_id, by=principal.actor):
             raise NotFound(f"there is no session {session_id!r}")
         log.info("session_ended", session_id=session_id, by=principal.name)
+
+    async def end_others(self, principal: Principal, own_id: str | None) -> int:
+        """Sign all browsers out but the one whose session is ``own_id``; how many those were."""
+        others = [session_id for session_id in self._by_id if session_id != own_id]
+        ended = [session_id for session_id in others if await self._end(session_id, by=principal.actor)]
+        log.info("sessions_ended", count=len(ended), by=principal.name)
+        return len(ended)
 
     async def prune(self) -> int:
         """Forget what is over; how many those were."""
@@ -244,8 +254,9 @@ class SessionService:
             await self._end(session_id)
         return len(over)
 
-    async def _end(self, session_id: str) -> bool:
-        found = await self._store.write(store_sessions.end, session_id)
+    async def _end(self, session_id: str, *, by: Actor | None = None) -> bool:
+        """``by`` None: it was over by itself."""
+        found = await self._store.write(store_sessions.end, session_id, by=by)
         entry = self._by_id.pop(session_id, None)
         if entry is not None:
             self._by_hash = {digest: one for digest, one in self._by_hash.items() if one is not entry}

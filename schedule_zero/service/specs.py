@@ -10,13 +10,14 @@ from schedule_zero.dispatch.views import ProgressView
 from schedule_zero.dispatch.waiting import WaitingFor
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import NO_POLICIES, Attempt, Execution, Policies, Role, Schedule
+from schedule_zero.rules.change_log import Actor, Deed
 from schedule_zero.store.node_keys import ANY
 
 EMPTY_PARAMS = Raw(b"{}")
 
 
 class Principal(Struct, frozen=True, kw_only=True):
-    """Who asks: the token's name and role."""
+    """Who asks: the token's name and role; and from where, and with which request, as far as that is known."""
 
     name: str
     role: Role
@@ -26,6 +27,24 @@ class Principal(Struct, frozen=True, kw_only=True):
     # As a worker it is this bot, and runs jobs of these handlers. ``*``: any.
     bot_id: str = ANY
     handlers: tuple[str, ...] = (ANY,)
+    address: str = ""
+    request_id: str = ""
+
+    @property
+    def actor(self) -> Actor:
+        """For the change log."""
+        return self.doing(None)
+
+    def doing(self, deed: Deed | None, *, note: str = "") -> Actor:
+        """For the change log: ``deed`` is what a verb of the store that serves several ends is recorded as."""
+        return Actor(
+            name=self.name,
+            token_id=self.token_id,
+            address=self.address,
+            request_id=self.request_id,
+            note=note,
+            deed=deed,
+        )
 
 
 class IdemKey(Struct, frozen=True, kw_only=True):

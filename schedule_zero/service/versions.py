@@ -107,7 +107,8 @@ class VersionService:
             # It was to go on by itself, and that time has come.
             spec, resume_us = replace(spec, paused=False, note=None), None
         try:
-            written, created = await self._schedules.restore(principal, schedule_id, spec, if_match, resume_us)
+            note = f"restored from version {version} of generation {row.generation}"
+            written, created = await self._schedules.restore(principal, schedule_id, spec, if_match, resume_us, note)
         except (BadRequest, NotFound, TooLarge) as error:
             # What is wrong with it stands in that version, not in the request.
             error.pointer = "/version"

@@ -41,12 +41,12 @@ class ViewService:
         view = SavedView(
             id=new_id(), page=page, name=name, query=query, created_us=self._clock.wall_us(), by=principal.name
         )
-        saved: SavedView = await self._store.write(store_views.save, view)
+        saved: SavedView = await self._store.write(store_views.save, view, by=principal.actor)
         log.info("view_saved", view_id=saved.id, page=page, by=principal.name)
         return saved
 
     async def delete(self, principal: Principal, view_id: str) -> SavedView:
         """Forget one; it as it was. NotFound."""
-        deleted: SavedView = await self._store.write(store_views.remove, view_id)
+        deleted: SavedView = await self._store.write(store_views.remove, view_id, by=principal.actor)
         log.info("view_deleted", view_id=view_id, page=deleted.page, by=principal.name)
         return deleted

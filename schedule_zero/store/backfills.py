@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from sqlalchemy import bindparam, insert, select, text
 
+from schedule_zero.clock import rfc3339
 from schedule_zero.errors import Conflict, NotFound, ScheduleZeroError, WrongState
 from schedule_zero.model import Backfill, BackfillState, Event, Execution
+from schedule_zero.rules.change_log import ChangeVerb
 from schedule_zero.store import executions, tables
+from schedule_zero.store.changes import record
 from schedule_zero.store.idempotency import Keys
 from schedule_zero.store.statements import Query, bulk_select, bulk_update
 from schedule_zero.store.tx import IdempotencyRecord, IdempotentReplay, Page, Tx
@@ -76,7 +79,7 @@ def create(tx: Tx, args: list[Create]) -> list[Backfill | IdempotentReplay | Sch
     """Begin backfills. ``IdempotencyMismatch``; ``Conflict``: one runs over that range. Emits ``backfill.created``."""
     keys = Keys(tx, (arg.idem for arg in args))
     answers: list[Backfill | IdempotentReplay | ScheduleZeroError] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         row = arg.row
         answer: IdempotentReplay | ScheduleZeroError | None = keys.answer(arg.idem)
         if answer is None:
@@ -86,6 +89,7 @@ def create(tx: Tx, args: list[Create]) -> list[Backfill | IdempotentReplay | Sch
             tx.execute(insert(tables.backfills).values({name: getattr(row, name) for name in _FIELDS}))
             told = {"schedule_id": row.schedule_id, "total": row.total, "by": row.by}
             tx.emit(Event("backfill.created", row.id, told))
+            record(tx, tx.actor(n), ChangeVerb.SCHEDULE_BACKFILLED, row.schedule_id, after=_said(row), count=row.total)
             keys.accept(arg.idem)
     keys.write()
     return answers
@@ -128,14 +132,18 @@ def cancel(tx: Tx, args: list[str]) -> list[Backfill | ScheduleZeroError]:
     """Create no more executions; those that exist stay. ``NotFound``, ``WrongState`` if it is over."""
     found = {row[0]: _backfill(row) for row in tx.lookup(_LOAD, [(id_,) for id_ in dict.fromkeys(args)])}
     answers: list[Backfill | ScheduleZeroError] = []
-    for id_ in args:
+    for n, id_ in enumerate(args):
         row = found.get(id_)
         if row is None:
             answers.append(NotFound(f"there is no backfill {id_!r}", id=id_))
         elif row.state is not BackfillState.RUNNING:
             answers.append(WrongState(f"backfill {id_} is {row.state} already", id=id_))
         else:
+            before = {"state": row.state, "created": row.created}
             row.state = BackfillState.CANCELLED
+            after = {**_said(row), "state": row.state}
+            cancelled = ChangeVerb.SCHEDULE_BACKFILL_CANCELLED
+            record(tx, tx.actor(n), cancelled, row.schedule_id, before=before, after=after)
             tx.bulk(_STATE, [(id_, row.state.value)])
             tx.emit(Event("backfill.cancelled", id_, {"schedule_id": row.schedule_id, "created": row.created}))
             answers.append(row)
@@ -161,6 +169,16 @@ def find(conn: Connection, schedule_id: str, *, cursor: str | None = None, limit
         rows = _FIND_BELOW.rows(conn, schedule=schedule_id, below=cursor, most=limit + 1)
     page = [_backfill(row) for row in rows[:limit]]
     return Page(page, page[-1].id if len(rows) > limit else None)
+
+
+def _said(row: Backfill) -> dict[str, Any]:
+    return {
+        "backfill_id": row.id,
+        "from": rfc3339(row.from_us),
+        "to": rfc3339(row.to_us),
+        "total": row.total,
+        "rate_per_s": row.rate_per_s,
+    }
 
 
 def _backfill(row: Sequence[Any]) -> Backfill:

@@ -15,9 +15,11 @@ from sqlalchemy import bindparam, insert, select, text, update
 
 from schedule_zero.errors import NotFound, ScheduleZeroError, WrongState
 from schedule_zero.model import Batch, BatchKind, BatchState, Event, Execution, State
+from schedule_zero.rules.change_log import ChangeVerb, embedded
 from schedule_zero.rules.search import Q, Term, states_of
 from schedule_zero.rules.search_parse import parse
 from schedule_zero.store import executions, tables
+from schedule_zero.store.changes import record
 from schedule_zero.store.dead_letters import take_letters
 from schedule_zero.store.execution_lists import Filter
 from schedule_zero.store.executions import CancelAnswer, CancelOutcome
@@ -119,7 +121,7 @@ def create(tx: Tx, args: list[Create]) -> list[Batch | IdempotentReplay | Schedu
     """Begin batches. ``IdempotencyMismatch``; ``NotFound``: there is nothing to do. Emits ``batch.created``."""
     keys = Keys(tx, (arg.idem for arg in args))
     answers: list[Batch | IdempotentReplay | ScheduleZeroError] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         row = arg.row
         answer: IdempotentReplay | ScheduleZeroError | None = keys.answer(arg.idem)
         if answer is None and row.exact and not row.total:
@@ -129,6 +131,8 @@ def create(tx: Tx, args: list[Create]) -> list[Batch | IdempotentReplay | Schedu
         if answer is None:
             tx.execute(insert(tables.batches).values(_values(row)))
             tx.emit(Event("batch.created", row.id, {"kind": row.kind, "total": row.total, "by": row.by}))
+            asked = {"kind": row.kind, "total": row.total, "asked": embedded(row.what)}
+            record(tx, tx.actor(n), ChangeVerb.BATCH_CREATED, row.id, after=asked)
             keys.accept(arg.idem)
     keys.write()
     return answers
@@ -203,7 +207,7 @@ def _advance(tx: Tx, batch: Batch, arg: Step, *, done: int, skipped: dict[str, i
 def stop(tx: Tx, args: list[Stop]) -> list[Batch | ScheduleZeroError]:
     """Do no more of them; what was done stays. ``NotFound``, ``WrongState``. Emits ``batch.cancelled``."""
     answers: list[Batch | ScheduleZeroError] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         batch = get(tx.conn, arg.id)
         if batch is None:
             answers.append(NotFound(f"there is no batch {arg.id!r}", id=arg.id))
@@ -215,6 +219,8 @@ def stop(tx: Tx, args: list[Stop]) -> list[Batch | ScheduleZeroError]:
         batch.note = arg.note[:MAX_NOTE] if arg.note else batch.note
         _write(tx, batch)
         tx.emit(Event("batch.cancelled", batch.id, {"kind": batch.kind, "done": batch.done}))
+        told = {"kind": batch.kind, "total": batch.total, "done": batch.done}
+        record(tx, tx.actor(n), ChangeVerb.BATCH_CANCELLED, batch.id, after=told, note=arg.note)
         answers.append(batch)
     return answers
 

@@ -12,7 +12,9 @@ from sqlalchemy import delete as delete_rows
 
 from schedule_zero.errors import AlreadyExists, NotFound, PreconditionFailed, ScheduleZeroError
 from schedule_zero.model import Calendar, CalendarVersion, Event, Policies
+from schedule_zero.rules.change_log import Actor, ChangeVerb, differing
 from schedule_zero.store import tables
+from schedule_zero.store.changes import record
 from schedule_zero.store.idempotency import Keys
 from schedule_zero.store.statements import Query
 from schedule_zero.store.tx import IdempotencyRecord, IdempotentReplay, Page, Tx, parse_seq
@@ -62,14 +64,14 @@ def create(tx: Tx, args: list[Create]) -> list[Calendar | IdempotentReplay | Sch
     """Write new calendars. ``AlreadyExists``. Emits ``calendar.created``."""
     keys = Keys(tx, (arg.idem for arg in args))
     answers: list[Calendar | IdempotentReplay | ScheduleZeroError] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         answer = keys.answer(arg.idem)
         if answer is not None:
             answers.append(answer)
         elif _current(tx, arg.name) is not None:
             answers.append(_taken(arg.name))
         else:
-            answers.append(_write(tx, None, arg.name, arg.document))
+            answers.append(_write(tx, tx.actor(n), None, arg.name, arg.document))
             keys.accept(arg.idem)
     keys.write()
     return answers
@@ -81,7 +83,7 @@ def put(tx: Tx, args: list[Put]) -> list[PutAnswer | ScheduleZeroError]:
     Emits ``calendar.created`` or ``calendar.updated``.
     """
     answers: list[PutAnswer | ScheduleZeroError] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         there = _current(tx, arg.name)
         refusal = _mismatch(arg.name, there, arg.if_match)
         if refusal is not None:
@@ -91,7 +93,7 @@ def put(tx: Tx, args: list[Put]) -> list[PutAnswer | ScheduleZeroError]:
         elif there is not None and there.document == arg.document:
             answers.append(PutAnswer(calendar=there, created=False, changed=False))
         else:
-            written = _write(tx, there, arg.name, arg.document)
+            written = _write(tx, tx.actor(n), there, arg.name, arg.document)
             answers.append(PutAnswer(calendar=written, created=there is None, changed=True))
     return answers
 
@@ -99,7 +101,7 @@ def put(tx: Tx, args: list[Put]) -> list[PutAnswer | ScheduleZeroError]:
 def delete(tx: Tx, args: list[Delete]) -> list[Calendar | ScheduleZeroError]:
     """Delete a calendar; its versions stay. ``NotFound``, ``PreconditionFailed``. Emits ``calendar.deleted``."""
     answers: list[Calendar | ScheduleZeroError] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         there = _current(tx, arg.name)
         refusal = _mismatch(arg.name, there, arg.if_match)
         if there is None or refusal is not None:
@@ -108,11 +110,13 @@ def delete(tx: Tx, args: list[Delete]) -> list[Calendar | ScheduleZeroError]:
         tx.execute(delete_rows(tables.calendars).where(C.name == arg.name))
         _keep(tx, arg.name, there.version + 1, there.document, deleted=True)
         tx.emit(Event("calendar.deleted", arg.name, {"version": there.version + 1}))
+        before = {"version": there.version, **msgspec.json.decode(there.document)}
+        record(tx, tx.actor(n), ChangeVerb.CALENDAR_DELETED, arg.name, before=before)
         answers.append(there)
     return answers
 
 
-def _write(tx: Tx, there: Calendar | None, name: str, document: bytes) -> Calendar:
+def _write(tx: Tx, actor: Actor | None, there: Calendar | None, name: str, document: bytes) -> Calendar:
     if there is not None:
         version, created_us = there.version + 1, there.created_us
     else:
@@ -126,7 +130,18 @@ def _write(tx: Tx, there: Calendar | None, name: str, document: bytes) -> Calend
         tx.execute(update(tables.calendars).where(C.name == name).values(values))
     _keep(tx, name, version, document)
     tx.emit(Event("calendar.created" if there is None else "calendar.updated", name, {"version": version}))
+    _record(tx, actor, there, row)
     return row
+
+
+def _record(tx: Tx, actor: Actor | None, old: Calendar | None, new: Calendar) -> None:
+    after: dict[str, Any] = msgspec.json.decode(new.document)
+    if old is None:
+        record(tx, actor, ChangeVerb.CALENDAR_CREATED, new.name, after={"version": new.version, **after})
+        return
+    before, after = differing(msgspec.json.decode(old.document), after)
+    before, after = {"version": old.version, **before}, {"version": new.version, **after}
+    record(tx, actor, ChangeVerb.CALENDAR_UPDATED, new.name, before=before, after=after)
 
 
 def _keep(tx: Tx, name: str, version: int, document: bytes, *, deleted: bool = False) -> None:
@@ -202,6 +217,15 @@ def users(conn: Connection, name: str) -> list[str]:
     # The pattern finds whatever has the name between quotes; what it means is looked at here.
     rows = _USERS.rows(conn, pattern=f'%"{name}"%')
     return [row[0] for row in rows if name in _named(_policies(row[1]))]
+
+
+def use_counts(conn: Connection) -> dict[str, int]:
+    """How many schedules name each calendar; one look at the policies of all schedules."""
+    counts: dict[str, int] = {}
+    for row in _USERS.rows(conn, pattern="%"):
+        for name in _named(_policies(row[1])):
+            counts[name] = counts.get(name, 0) + 1
+    return counts
 
 
 def business_users(conn: Connection) -> list[str]:

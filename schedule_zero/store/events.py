@@ -5,30 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import Struct
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, select
 
 from schedule_zero.model import Event
 from schedule_zero.store import tables
-from schedule_zero.store.statements import Query, Seek, ends
+from schedule_zero.store.oldest import Oldest, Prune
+from schedule_zero.store.statements import Query
 from schedule_zero.store.tx import Tx
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+__all__ = ["Prune", "latest_seq", "oldest_seq", "prune", "read_after"]
+
 V = tables.events.c
 _AFTER = Query(select(V.seq, V.body).where(V.seq > bindparam("after")).order_by(V.seq).limit(bindparam("most")))
-_ENDS = ends(tables.events)
-_CREATED = Seek(tables.events, "created_us")
+_OLDEST = Oldest(tables.events, "created_us")
 _decode = msgspec.json.Decoder(list[Event]).decode
-
-
-class Prune(Struct, kw_only=True):
-    """Delete rows older than ``before_us`` or beyond the newest ``keep_rows``; the newest row always stays."""
-
-    before_us: int
-    keep_rows: int
-    limit: int = 1000
 
 
 def read_after(conn: Connection, seq: int, limit: int) -> list[tuple[int, list[Event]]]:
@@ -48,18 +41,9 @@ def oldest_seq(conn: Connection) -> int:
 
 def prune(tx: Tx, args: list[Prune]) -> list[int]:
     """How many rows were deleted. Repeat until it is 0."""
-    return [_prune(tx, arg) for arg in args]
-
-
-def _prune(tx: Tx, arg: Prune) -> int:
-    oldest, latest = _ends(tx.conn)
-    young = _CREATED.first(tx.conn, arg.before_us)
-    # The first row to stay.
-    keep = max(latest - arg.keep_rows + 1, latest if young is None else young)
-    upto = min(keep, latest, oldest + arg.limit)
-    return tx.execute(delete(tables.events).where(V.seq < upto)).rowcount
+    return [_OLDEST.prune(tx, arg) for arg in args]
 
 
 def _ends(conn: Connection) -> tuple[int, int]:
-    row = _ENDS.one(conn) or (None, None)
+    row = _OLDEST.ends.one(conn) or (None, None)
     return int(row[0] or 0), int(row[1] or 0)

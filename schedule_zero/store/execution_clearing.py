@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from sqlalchemy import bindparam, select
 
+from schedule_zero.rules.change_log import Actor
 from schedule_zero.store import tables
 from schedule_zero.store.belongings import FIELDS, IS_OVER, Doomed, forget
+from schedule_zero.store.changes import record_deed
 from schedule_zero.store.statements import Query
 from schedule_zero.store.tx import Tx
 
@@ -42,7 +44,10 @@ class Cleared(Struct):
 
 def clear(tx: Tx, args: list[Clear]) -> list[Cleared]:
     """One step of deleting terminal executions, their attempts and their logs. See ``clear_all``."""
-    return [_clear_step(tx, arg) for arg in args]
+    answers = [_clear_step(tx, arg) for arg in args]
+    for n, answer in enumerate(answers):
+        record_deed(tx, tx.actor(n), answer.deleted)
+    return answers
 
 
 def _clear_step(tx: Tx, arg: Clear) -> Cleared:
@@ -60,12 +65,12 @@ def _clear_step(tx: Tx, arg: Clear) -> Cleared:
     return Cleared(deleted, None if len(window) < arg.limit or young else window[-1][2])
 
 
-async def clear_all(store: Store, before_us: int | None = None) -> int:
+async def clear_all(store: Store, before_us: int | None = None, *, by: Actor | None = None) -> int:
     """Delete terminal executions stored before ``before_us`` (None: all), in steps so that nobody waits; how many."""
     deleted = 0
     after: int | None = 0
     while after is not None:
-        step = await store.write(clear, Clear(before_us, after))
+        step = await store.write(clear, Clear(before_us, after), by=by)
         deleted += step.deleted
         after = step.after
     return deleted

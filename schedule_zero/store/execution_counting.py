@@ -16,7 +16,7 @@ from schedule_zero.rules.buckets import HOUR_US, Buckets
 from schedule_zero.rules.search import Q, states_of
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.store import execution_lists, tables
-from schedule_zero.store.execution_lists import BAD, Filter, Shape, Span, Way, created_us, seen_of, span_of
+from schedule_zero.store.execution_lists import BAD, SHAPES, Filter, Shape, Span, Way, created_us, seen_of, span_of
 from schedule_zero.store.execution_walks import EVERY, Walk, walks
 from schedule_zero.store.statements import Query
 
@@ -134,13 +134,13 @@ def _below(span: Span, reached: int) -> Span:
     return Span(span.below, reached - 1) if reached else span
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=SHAPES)
 def _count_query(shape: Shape) -> Query:
     s = seen_of(shape).limit(bindparam("scan")).subquery("seen")
     return Query(select(func.count(s.c.seq)).where(*map(text, shape.checks)))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=SHAPES)
 def _slots_query(shape: Shape) -> Query:
     s = seen_of(shape, *_SLOT_COLUMNS).limit(bindparam("scan")).subquery("seen")
     slot = (s.c.created_us - cast(bindparam("first"), BigInteger)) // cast(bindparam("slot"), BigInteger)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import Struct
 from sqlalchemy import Select, bindparam, func, select, text
 
+from schedule_zero.clock import rfc3339
 from schedule_zero.model import Execution, State
-from schedule_zero.rules.search import Term
+from schedule_zero.rules.search import Search, Term, said
 from schedule_zero.store import tables
 from schedule_zero.store.execution_rows import COLUMNS, execution
 from schedule_zero.store.execution_terms import AFTER, Conditions
@@ -35,6 +36,8 @@ SCATTERED = 3
 DOCUMENTS = 2
 # A page ends early when its documents (params, result, error) are more than this: 500 results of 1 MB are no page.
 PAGE_BYTES = 8 << 20
+# Statements that are kept compiled: searches may have any shape, and each holds some 30 kB.
+SHAPES = 64
 # ``created_us`` is read before a row is queued: neighbours in ``seq`` may be out of step by this much.
 CREATED_SLACK_US = 60_000_000
 BAD = (State.FAILED, State.TIMEOUT, State.DEAD)
@@ -59,6 +62,14 @@ class Filter(Struct, kw_only=True):
     now_us: int = 0
     cursor: str | None = None
     limit: int = 50
+
+    def said(self) -> dict[str, Any]:
+        """What it asks for, as the change log shows it."""
+        names = ("handler_id", "schedule_id", "job_method", "node_id", "group_id")
+        asked: dict[str, Any] = {name: getattr(self, name) for name in names}
+        asked |= {"status": self.states or None, "since": rfc3339(self.since_us), "until": rfc3339(self.until_us)}
+        asked["q"] = said(Search(self.terms)) if self.terms else None
+        return {name: value for name, value in asked.items() if value is not None}
 
 
 class Found(Struct, kw_only=True):
@@ -282,7 +293,7 @@ def seen_of(shape: Shape, *columns: str) -> Select[Any]:
     return select(E.seq, *(E[name] for name in names)).where(*map(text, shape.where)).order_by(down)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=SHAPES)
 def _page_query(shape: Shape) -> Query:
     seen = seen_of(shape)
     if shape.checks:
@@ -297,7 +308,7 @@ def _page_query(shape: Shape) -> Query:
     return Query(select(E.seq, *COLUMNS).where(E.seq.in_(fits)).order_by(E.seq.desc()))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=SHAPES)
 def _stop_query(shape: Shape) -> Query:
     s = seen_of(shape).limit(bindparam("scan")).subquery("seen")
     looked_at: list[Any] = [func.count(), func.min(s.c.seq)]

@@ -18,6 +18,7 @@ from schedule_zero.rules.birth import start_by_us
 from schedule_zero.rules.grouping import unit_of
 from schedule_zero.store import execution_rows as rows
 from schedule_zero.store import groups, tables
+from schedule_zero.store.changes import record_deed
 from schedule_zero.store.dead_letters import take_letters
 from schedule_zero.store.execution_clearing import Clear, Cleared, clear, clear_all
 from schedule_zero.store.execution_ends import LOOK, EndItem, Refusal, classify, end, record_stale
@@ -74,6 +75,7 @@ __all__ = [
     "clear",
     "clear_all",
     "end",
+    "end_unstarted",
     "ended_of_schedule",
     "ended_runs_of_schedule",
     "errors",
@@ -217,10 +219,23 @@ def insert(tx: Tx, args: list[Insert]) -> list[IdempotentReplay | Joined | Sched
             born += [row for row in arg.rows if row.id not in answer.instead]
             keys.accept(_with_ids(arg.idem, answer))
     insert_born(tx, born)
+    if any(tx.actors):
+        _record_births(tx, args, answers)
     if claims is not None and claims.replaced:
-        cancel_unstarted(tx, [claims.replaced])
+        end_unstarted(tx, claims.replaced)
     keys.write()
     return answers
+
+
+def _record_births(
+    tx: Tx, args: list[Insert], answers: list[IdempotentReplay | Joined | ScheduleZeroError | None]
+) -> None:
+    """What is more than a submission: a retry, a run of a schedule."""
+    for n, (arg, answer) in enumerate(zip(args, answers, strict=True)):
+        if answer is None:
+            group = arg.group
+            made = {"execution_id": arg.rows[0].id} if group is None else {"group_id": group.id}
+            record_deed(tx, tx.actor(n), len(arg.rows), after=made)
 
 
 def _with_ids(idem: IdempotencyRecord | None, joined: Joined) -> IdempotencyRecord | None:
@@ -280,7 +295,12 @@ def mark_started(tx: Tx, args: list[list[StartedItem]]) -> list[None]:
 
 def cancel_unstarted(tx: Tx, args: list[list[str]]) -> list[list[CancelAnswer]]:
     """End what waits, leave what runs alone (``CancelOutcome.RUNNING``); one answer per id, in order."""
-    return _cancel(tx, args, flag=False)
+    return _cancel_and_record(tx, args, flag=False)
+
+
+def end_unstarted(tx: Tx, ids: list[str]) -> None:
+    """The same for other verbs, in whose wake it happens."""
+    _cancel(tx, [ids], flag=False)
 
 
 def cancel_unstarted_runs(tx: Tx, args: list[list[str]]) -> list[None]:
@@ -294,7 +314,7 @@ def cancel_unstarted_runs(tx: Tx, args: list[list[str]]) -> list[None]:
             if members is not None:
                 # No members: it is no group.
                 ids += members or [unit]
-        _cancel(tx, [ids], flag=False)
+        end_unstarted(tx, ids)
     return [None] * len(args)
 
 
@@ -303,17 +323,30 @@ def cancel(tx: Tx, args: list[list[str]]) -> list[list[CancelAnswer]]:
 
     Emits ``execution.finished`` or ``execution.cancel_requested``.
     """
-    return _cancel(tx, args, flag=True)
+    return _cancel_and_record(tx, args, flag=True)
 
 
-def _cancel(tx: Tx, args: list[list[str]], *, flag: bool) -> list[list[CancelAnswer]]:
+def _cancel_and_record(tx: Tx, args: list[list[str]], *, flag: bool) -> list[list[CancelAnswer]]:
+    answers, touched = _cancel(tx, args, flag=flag)
+    for n, states in enumerate(touched):
+        one = next(iter(states.values())) if len(states) == 1 else None
+        before = None if one is None else {"state": one}
+        after = {"cancel_requested": True} if one is State.RUNNING else None if one is None else {"state": "cancelled"}
+        record_deed(tx, tx.actor(n), len(states), ids=list(states), before=before, after=after)
+    return answers
+
+
+def _cancel(tx: Tx, args: list[list[str]], *, flag: bool) -> tuple[list[list[CancelAnswer]], list[dict[str, State]]]:
+    """The answers, and for each argument what it changed, with the states before."""
     found = {row[0]: row for row in tx.lookup(LOOK, list(dict.fromkeys((id_,) for arg in args for id_ in arg)))}
     states = {id_: State(row[1]) for id_, row in found.items()}
     waiting: list[tuple[Any, ...]] = []
-    flagged: list[tuple[Any, ...]] = []
+    flagged: dict[tuple[Any, ...], None] = {}
     answers: list[list[CancelAnswer]] = []
+    touched: list[dict[str, State]] = []
     for arg in args:
         answers.append([])
+        touched.append({})
         for id_ in arg:
             row = found.get(id_)
             if row is None:
@@ -324,9 +357,11 @@ def _cancel(tx: Tx, args: list[list[str]], *, flag: bool) -> list[list[CancelAns
                 answer = CancelAnswer(
                     id=id_, outcome=CancelOutcome.REQUESTED, state=State.RUNNING, node_id=row[4], token=row[2]
                 )
-                if not row[3]:
-                    flagged.append((id_, 1))
+                if not row[3] and (id_, 1) not in flagged:
+                    flagged[id_, 1] = None
+                    touched[-1][id_] = State.RUNNING
             elif states[id_] in tables.WAITING:
+                touched[-1][id_] = states[id_]
                 states[id_] = State.CANCELLED
                 answer = CancelAnswer(id=id_, outcome=CancelOutcome.CANCELLED, state=State.CANCELLED)
                 waiting.append((id_, tx.now_us))
@@ -334,9 +369,9 @@ def _cancel(tx: Tx, args: list[list[str]], *, flag: bool) -> list[list[CancelAns
                 answer = CancelAnswer(id=id_, outcome=CancelOutcome.TERMINAL, state=states[id_])
             answers[-1].append(answer)
     tx.bulk(_CANCEL, waiting)
-    tx.bulk(_FLAG, list(dict.fromkeys(flagged)))
-    _tell_cancels(tx, [found[id_] for id_, _ in waiting], [found[id_] for id_, _ in dict.fromkeys(flagged)])
-    return answers
+    tx.bulk(_FLAG, list(flagged))
+    _tell_cancels(tx, [found[id_] for id_, _ in waiting], [found[id_] for id_, _ in flagged])
+    return answers, touched
 
 
 def _tell_cancels(tx: Tx, ended: list[tuple[Any, ...]], flagged: list[tuple[Any, ...]]) -> None:

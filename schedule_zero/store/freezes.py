@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from sqlalchemy import insert, select, update
 
+from schedule_zero.clock import rfc3339
 from schedule_zero.errors import ScheduleZeroError, WrongState
 from schedule_zero.model import CatchUp, Event, Freeze
+from schedule_zero.rules.change_log import ChangeVerb
 from schedule_zero.store import tables
+from schedule_zero.store.changes import record
 from schedule_zero.store.statements import Query
 from schedule_zero.store.tx import Tx
 
@@ -33,13 +36,14 @@ class Thaw(Struct, kw_only=True):
 def freeze(tx: Tx, args: list[Freeze]) -> list[Freeze | ScheduleZeroError]:
     """Begin a freeze. ``WrongState`` if there is one. Emits ``schedules.frozen``."""
     answers: list[Freeze | ScheduleZeroError] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         in_force = _in_force(tx, arg.from_us)
         if in_force:
             answers.append(WrongState("all schedules are frozen already", id=in_force[-1].id))
             continue
         tx.execute(insert(tables.freezes).values({name: getattr(arg, name) for name in _FIELDS}))
         tx.emit(Event("schedules.frozen", arg.id, {"by": arg.by, "note": arg.note, "to_us": arg.to_us}))
+        record(tx, tx.actor(n), ChangeVerb.SCHEDULES_FROZEN, arg.id, after=_said(arg), note=arg.note)
         answers.append(arg)
     return answers
 
@@ -47,18 +51,20 @@ def freeze(tx: Tx, args: list[Freeze]) -> list[Freeze | ScheduleZeroError]:
 def thaw(tx: Tx, args: list[Thaw]) -> list[Freeze | ScheduleZeroError]:
     """End it now. ``WrongState`` if there is none. Emits ``schedules.thawed``."""
     answers: list[Freeze | ScheduleZeroError] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         in_force = _in_force(tx, arg.now_us)
         if not in_force:
             answers.append(WrongState("no schedule is frozen"))
             continue
         # More than one: the clock was set back to before the end of an earlier one.
         for row in in_force:
+            before = _said(row)
             # It can't end before it began, and is over all the same.
             row.to_us, row.catch_up, row.thawed_by = max(arg.now_us, row.from_us), arg.catch_up, arg.by
             ended = {"to_us": row.to_us, "catch_up": row.catch_up, "thawed_by": row.thawed_by}
             tx.execute(update(tables.freezes).where(Z.id == row.id).values(ended))
             tx.emit(Event("schedules.thawed", row.id, {"to_us": row.to_us, "catch_up": row.catch_up, "by": arg.by}))
+            record(tx, tx.actor(n), ChangeVerb.SCHEDULES_THAWED, row.id, before=before, after=_said(row))
         answers.append(in_force[-1])
     return answers
 
@@ -70,6 +76,10 @@ def all_freezes(conn: Connection) -> list[Freeze]:
 
 def _in_force(tx: Tx, now_us: int) -> list[Freeze]:
     return [freeze for freeze in all_freezes(tx.conn) if freeze.in_force(now_us)]
+
+
+def _said(row: Freeze) -> dict[str, Any]:
+    return {"from": rfc3339(row.from_us), "to": rfc3339(row.to_us), "catch_up": row.catch_up, "by": row.by}
 
 
 def _freeze(row: Sequence[Any]) -> Freeze:

@@ -226,8 +226,35 @@ def batches_and_views(conn: Connection) -> None:
     )
 
 
+def node_history(conn: Connection) -> None:
+    """16 → 17: what happened to each node, from now on."""
+    serial = "INTEGER NOT NULL" if conn.dialect.name == "sqlite" else "BIGSERIAL NOT NULL"
+    _run(
+        conn,
+        f"""CREATE TABLE node_history (
+            seq {serial}, node_id {{name}} NOT NULL, at_us BIGINT NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL,
+            PRIMARY KEY (seq))""",
+        "CREATE INDEX ix_node_history_node ON node_history (node_id, seq)",
+    )
+
+
+def change_log(conn: Connection) -> None:
+    """17 → 18: who changed what, from now on. (What was before, versions of schedules and calendars say.)"""
+    serial = "INTEGER" if conn.dialect.name == "sqlite" else "BIGSERIAL"
+    _run(
+        conn,
+        f"""CREATE TABLE changes (
+            seq {serial} NOT NULL, at_us BIGINT NOT NULL, noun {{name}} NOT NULL, verb {{name}} NOT NULL,
+            subject {{name}} NOT NULL, "by" {{name}} NOT NULL, token_id {{name}} NOT NULL, address TEXT NOT NULL,
+            request_id TEXT NOT NULL, count BIGINT NOT NULL, note TEXT NOT NULL, before TEXT NOT NULL,
+            after TEXT NOT NULL, PRIMARY KEY (seq))""",
+        "CREATE INDEX ix_changes_noun ON changes (noun, seq) WHERE noun <> 'schedule'",
+        "CREATE INDEX ix_changes_subject ON changes (subject, seq)",
+    )
+
+
 def retries_by_parent(conn: Connection) -> None:
-    """16 → 17: what took the place of an execution is found by it."""
+    """18 → 19: what took the place of an execution is found by it."""
     _run(conn, "CREATE INDEX ix_executions_parent ON executions (parent_id, seq) WHERE parent_id IS NOT NULL")
 
 

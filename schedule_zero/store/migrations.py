@@ -15,8 +15,10 @@ from schedule_zero.store.migration_steps import (
     batches_and_views,
     bound_tokens,
     browser_sessions,
+    change_log,
     how_jobs_are_run,
     logs_and_large_results,
+    node_history,
     node_operations,
     policies_and_history,
     progress_is_kept,
@@ -48,6 +50,8 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     series_by_minute,
     tokens_of_processes,
     batches_and_views,
+    node_history,
+    change_log,
     retries_by_parent,
 )
 LATEST = 1 + len(STEPS)

@@ -11,7 +11,9 @@ from sqlalchemy import insert, or_, select, update
 
 from schedule_zero.errors import AlreadyExists, ScheduleZeroError
 from schedule_zero.model import Event
+from schedule_zero.rules.change_log import ChangeVerb, listed
 from schedule_zero.store import tables
+from schedule_zero.store.changes import record
 from schedule_zero.store.statements import Query
 from schedule_zero.store.tx import Tx
 
@@ -44,7 +46,7 @@ class Revoke(Struct):
 def create(tx: Tx, args: list[NodeKey]) -> list[ScheduleZeroError | None]:
     """``AlreadyExists`` if the id or the public key is known (a revoked key never comes back)."""
     answers: list[ScheduleZeroError | None] = []
-    for key in args:
+    for n, key in enumerate(args):
         taken = or_(K.id == key.id, K.public_key == key.public_key)
         if tx.execute(select(K.id).where(taken)).first() is not None:
             answers.append(AlreadyExists(f"the node key {key.id!r}, or its public key, is known already"))
@@ -53,6 +55,7 @@ def create(tx: Tx, args: list[NodeKey]) -> list[ScheduleZeroError | None]:
         values["handlers"] = msgspec.json.encode(key.handlers).decode()
         tx.execute(insert(tables.node_keys).values(**values))
         tx.emit(Event("node_key.created", key.id, {"node_id": key.node_id, "handlers": key.handlers}))
+        record(tx, tx.actor(n), ChangeVerb.NODE_KEY_CREATED, key.id, after=_said(key))
         answers.append(None)
     return answers
 
@@ -60,7 +63,7 @@ def create(tx: Tx, args: list[NodeKey]) -> list[ScheduleZeroError | None]:
 def revoke(tx: Tx, args: list[Revoke]) -> list[NodeKey | None]:
     """The key, if it was in force until now. Emits ``node_key.revoked``."""
     answers: list[NodeKey | None] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         query = select(*(K[name] for name in _FIELDS)).where(K.id == arg.id, K.revoked_us.is_(None))
         row = tx.execute(query).one_or_none()
         if row is None:
@@ -70,6 +73,7 @@ def revoke(tx: Tx, args: list[Revoke]) -> list[NodeKey | None]:
         key = _key(row)
         key.revoked_us = arg.now_us
         tx.emit(Event("node_key.revoked", arg.id, {"node_id": key.node_id}))
+        record(tx, tx.actor(n), ChangeVerb.NODE_KEY_REVOKED, arg.id, before=_said(key))
         answers.append(key)
     return answers
 
@@ -82,6 +86,11 @@ def all(conn: Connection) -> list[NodeKey]:  # noqa: A001 - read as node_keys.al
 def active(conn: Connection) -> dict[str, NodeKey]:
     """Those in force, by public key."""
     return {key.public_key: key for key in all(conn) if key.revoked_us is None}
+
+
+def _said(key: NodeKey) -> dict[str, Any]:
+    """For the change log: what it is for."""
+    return {"node_id": key.node_id, "handlers": listed(key.handlers)}
 
 
 def _key(row: Sequence[Any]) -> NodeKey:

@@ -8,8 +8,11 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import delete, insert, select, update
 
+from schedule_zero.clock import rfc3339
 from schedule_zero.model import Event, Node, NodeOperation, NodeState, OperationKind
-from schedule_zero.store import tables
+from schedule_zero.rules.change_log import ChangeVerb
+from schedule_zero.store import node_history, tables
+from schedule_zero.store.changes import record
 from schedule_zero.store.statements import Query
 from schedule_zero.store.tx import Tx
 
@@ -29,6 +32,11 @@ _DONE = {
     OperationKind.CORDON: "node.cordoned",
     OperationKind.DRAIN: "node.drained",
     OperationKind.QUARANTINE: "node.quarantined",
+}
+_RECORDED = {
+    OperationKind.CORDON: ChangeVerb.NODE_CORDONED,
+    OperationKind.DRAIN: ChangeVerb.NODE_DRAINED,
+    OperationKind.QUARANTINE: ChangeVerb.NODE_QUARANTINED,
 }
 _decode_operation = msgspec.json.Decoder(NodeOperation).decode
 
@@ -60,7 +68,8 @@ def upsert(tx: Tx, args: list[Node]) -> list[None]:
             values["first_seen_us"] = known.first_seen_us
             tx.execute(update(tables.nodes).where(N.node_id == node.node_id).values(**values))
         if known is None or (known.state, known.instance) != (node.state.value, node.instance):
-            tx.emit(Event(f"node.{node.state.value}", node.node_id, {"instance": node.instance, "host": node.host}))
+            data = {"instance": node.instance, "host": node.host}
+            node_history.tell(tx, Event(f"node.{node.state.value}", node.node_id, data))
     return [None] * len(args)
 
 
@@ -70,7 +79,7 @@ def operate(tx: Tx, args: list[Operate]) -> list[bool]:
     Emits ``node.cordoned``, ``node.drained``, ``node.quarantined`` or ``node.released`` if anything changed.
     """
     answers = []
-    for arg in args:
+    for n, arg in enumerate(args):
         node_id, operation = arg.node.node_id, arg.operation
         known = tx.execute(select(N.operation).where(N.node_id == node_id)).one_or_none()
         before = None if known is None else _decode(known.operation)
@@ -82,13 +91,23 @@ def operate(tx: Tx, args: list[Operate]) -> list[bool]:
             tx.execute(insert(tables.nodes).values(**_values(arg.node), operation=_encode(operation)))
         else:
             tx.execute(update(tables.nodes).where(N.node_id == node_id).values(operation=_encode(operation)))
+        verb = ChangeVerb.NODE_RELEASED if operation is None else _RECORDED[operation.kind]
+        why = arg.note if operation is None else operation.note
+        record(tx, tx.actor(n), verb, node_id, before=_said(before), after=_said(operation), note=why)
         if operation is None:
             data: dict[str, Any] = {"by": arg.by, "note": arg.note}
-            tx.emit(Event("node.released", node_id, data))
+            node_history.tell(tx, Event("node.released", node_id, data))
         else:
             data = {"by": operation.by, "note": operation.note, "until_us": operation.until_us}
-            tx.emit(Event(_DONE[operation.kind], node_id, data))
+            node_history.tell(tx, Event(_DONE[operation.kind], node_id, data))
     return answers
+
+
+def _said(operation: NodeOperation | None) -> dict[str, Any] | None:
+    if operation is None:
+        return None
+    since, until = rfc3339(operation.since_us), rfc3339(operation.until_us)
+    return {"kind": operation.kind, "since": since, "until": until, "note": operation.note, "by": operation.by}
 
 
 def _values(node: Node) -> dict[str, Any]:
@@ -114,6 +133,7 @@ def forget(tx: Tx, args: list[str]) -> list[bool]:
         found = tx.execute(delete(tables.nodes).where(N.node_id == node_id)).rowcount > 0
         answers.append(found)
         if found:
+            node_history.forget(tx, node_id)
             tx.emit(Event("node.forgotten", node_id))
     return answers
 

@@ -58,6 +58,10 @@ class PostgresBackend:
         """A connection that writes."""
         return self._engine(NullPool).connect()
 
+    def size_bytes(self, conn: Connection) -> int:
+        """All of the database, whatever else is in it."""
+        return int(conn.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+
     def readers(self, size: int) -> Engine:
         return self._engine(QueuePool, pool_size=size, max_overflow=0, pool_pre_ping=True)
 

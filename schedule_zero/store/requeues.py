@@ -16,7 +16,9 @@ from sqlalchemy import bindparam, insert, select, text
 
 from schedule_zero.errors import Duplicate, NotFound, ScheduleZeroError, WrongState
 from schedule_zero.model import Event, Execution, Requeue, RequeueState
+from schedule_zero.rules.change_log import ChangeVerb, listed
 from schedule_zero.store import executions, tables
+from schedule_zero.store.changes import record, record_deed
 from schedule_zero.store.dead_letters import take_letters
 from schedule_zero.store.execution_rows import document
 from schedule_zero.store.execution_rows import text as document_text
@@ -107,7 +109,7 @@ def again(tx: Tx, args: list[Again]) -> list[set[str] | IdempotentReplay | Sched
     """
     keys = Keys(tx, (arg.idem for arg in args))
     answers: list[set[str] | IdempotentReplay | ScheduleZeroError] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         answer: set[str] | IdempotentReplay | ScheduleZeroError | None = keys.answer(arg.idem)
         if answer is None:
             free, holder = free_of(tx, arg.rows)
@@ -119,6 +121,8 @@ def again(tx: Tx, args: list[Again]) -> list[set[str] | IdempotentReplay | Sched
             )
             if born:
                 tx.emit(Event("dead_letters.requeued", arg.id, {"count": len(born), "by": arg.by}))
+                after = {"executions": listed([row.id for row in born])}
+                record_deed(tx, tx.actor(n), len(born), ids=[row.parent_id or "" for row in born], after=after)
                 if arg.idem is not None:
                     ids = [row.id if row.id in answer else None for row in arg.rows]  # type: ignore[operator]
                     arg.idem.response = msgspec.json.encode({"id": arg.id, "ids": ids})
@@ -158,7 +162,7 @@ def create(tx: Tx, args: list[Create]) -> list[Requeue | IdempotentReplay | Sche
     """Begin requeues. ``IdempotencyMismatch``; ``NotFound``: there is nothing to requeue. Emits ``requeue.created``."""
     keys = Keys(tx, (arg.idem for arg in args))
     answers: list[Requeue | IdempotentReplay | ScheduleZeroError] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         row = arg.row
         answer: IdempotentReplay | ScheduleZeroError | None = keys.answer(arg.idem)
         if answer is None and not row.total:
@@ -171,6 +175,7 @@ def create(tx: Tx, args: list[Create]) -> list[Requeue | IdempotentReplay | Sche
             told = {"dead_letter": row.dead_letter, "handler_id": row.handler_id, "total": row.total, "by": row.by}
             told = {name: value for name, value in told.items() if value is not None}
             tx.emit(Event("requeue.created", row.id, told))
+            record(tx, tx.actor(n), ChangeVerb.REQUEUE_CREATED, row.id, after=_said(row), count=row.total)
             keys.accept(arg.idem)
     keys.write()
     return answers
@@ -204,14 +209,16 @@ def cancel(tx: Tx, args: list[str]) -> list[Requeue | ScheduleZeroError]:
     """Requeue no more; what was created stays, the rest stays dead letters. ``NotFound``, ``WrongState``."""
     found = {row[0]: _requeue(row) for row in tx.lookup(_LOAD, [(id_,) for id_ in dict.fromkeys(args)])}
     answers: list[Requeue | ScheduleZeroError] = []
-    for id_ in args:
+    for n, id_ in enumerate(args):
         row = found.get(id_)
         if row is None:
             answers.append(NotFound(f"there is no requeue {id_!r}", id=id_))
         elif row.state is not RequeueState.RUNNING:
             answers.append(WrongState(f"requeue {id_} is {row.state} already", id=id_))
         else:
+            before = {"state": row.state, "created": row.created}
             row.state = RequeueState.CANCELLED
+            record(tx, tx.actor(n), ChangeVerb.REQUEUE_CANCELLED, id_, before=before, after={"state": row.state})
             tx.bulk(_STATE, [(id_, row.state.value)])
             tx.emit(Event("requeue.cancelled", id_, {"created": row.created}))
             answers.append(row)
@@ -233,6 +240,17 @@ def find(conn: Connection, *, cursor: str | None = None, limit: int = 50) -> Pag
     """The newest first."""
     rows = [_requeue(row) for row in _FIND.rows(conn, below=cursor or _TOP, most=limit + 1)]
     return Page(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
+
+
+def _said(row: Requeue) -> dict[str, Any]:
+    which = {"dead_letter": row.dead_letter, "handler_id": row.handler_id, "job_method": row.job_method}
+    return {
+        **{name: value for name, value in which.items() if value is not None},
+        "total": row.total,
+        "rate_per_s": row.rate_per_s,
+        # What may be in them is the job's business.
+        "edited": [name for name in ("patch", "options") if getattr(row, name) is not None],
+    }
 
 
 def _requeue(row: Sequence[Any]) -> Requeue:

@@ -9,7 +9,9 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from schedule_zero.errors import Conflict, NotFound, ScheduleZeroError
 from schedule_zero.model import Event, SavedView
+from schedule_zero.rules.change_log import ChangeVerb
 from schedule_zero.store import tables
+from schedule_zero.store.changes import record
 from schedule_zero.store.statements import Query
 from schedule_zero.store.tx import Tx
 
@@ -28,7 +30,7 @@ MAX_VIEWS = 200
 def save(tx: Tx, args: list[SavedView]) -> list[SavedView | ScheduleZeroError]:
     """Keep them; one that has the name on that page gets the new query and keeps its id. Emits ``view.saved``."""
     answers: list[SavedView | ScheduleZeroError] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         query = select(V.id).where(V.page == arg.page, V.name == arg.name)
         known = tx.execute(query).scalar_one_or_none()
         values: dict[str, Any] = {name: getattr(arg, name) for name in _FIELDS}
@@ -41,6 +43,7 @@ def save(tx: Tx, args: list[SavedView]) -> list[SavedView | ScheduleZeroError]:
         else:
             tx.execute(insert(tables.saved_views).values(values))
         tx.emit(Event("view.saved", arg.id, {"page": arg.page, "name": arg.name, "by": arg.by}))
+        record(tx, tx.actor(n), ChangeVerb.VIEW_SAVED, arg.id, after=_said(arg))
         answers.append(arg)
     return answers
 
@@ -48,7 +51,7 @@ def save(tx: Tx, args: list[SavedView]) -> list[SavedView | ScheduleZeroError]:
 def remove(tx: Tx, args: list[str]) -> list[SavedView | ScheduleZeroError]:
     """Forget them. ``NotFound``. Emits ``view.deleted``."""
     answers: list[SavedView | ScheduleZeroError] = []
-    for id_ in args:
+    for n, id_ in enumerate(args):
         row = tx.execute(select(*_COLUMNS).where(V.id == id_)).one_or_none()
         if row is None:
             answers.append(NotFound(f"there is no saved view {id_!r}", id=id_))
@@ -56,8 +59,14 @@ def remove(tx: Tx, args: list[str]) -> list[SavedView | ScheduleZeroError]:
         view = _view(row)
         tx.execute(delete(tables.saved_views).where(V.id == id_))
         tx.emit(Event("view.deleted", id_, {"page": view.page, "name": view.name}))
+        record(tx, tx.actor(n), ChangeVerb.VIEW_DELETED, id_, before=_said(view))
         answers.append(view)
     return answers
+
+
+def _said(view: SavedView) -> dict[str, Any]:
+    """For the change log."""
+    return {"page": view.page, "name": view.name, "query": view.query}
 
 
 def find(conn: Connection, page: str | None = None) -> list[SavedView]:

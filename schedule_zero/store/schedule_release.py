@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from schedule_zero.model import Event, Execution, Fire, FireOutcome, Group, ScheduleState, SkipReason
 from schedule_zero.rules.grouping import unit_of
-from schedule_zero.store import executions, groups, tables
+from schedule_zero.store import executions, groups, schedule_changes, tables
 from schedule_zero.store import schedule_rows as rows
 from schedule_zero.store.statements import bulk_insert, bulk_select, bulk_update
 from schedule_zero.store.tx import Tx, Undo
@@ -148,7 +148,7 @@ def release(tx: Tx, args: list[list[ReleaseItem]]) -> list[dict[str, ReleaseRefu
         groups.insert(tx, made)
     executions.insert_born(tx, [execution for item in items for execution in item.executions])
     if replaced:
-        executions.cancel_unstarted(tx, [replaced])
+        executions.end_unstarted(tx, replaced)
     if items is not asked:
         written = {id(before): after for before, after in zip(asked, items, strict=True) if before is not after}
         for arg, answer in zip(args, answers, strict=True):
@@ -156,6 +156,8 @@ def release(tx: Tx, args: list[list[ReleaseItem]]) -> list[dict[str, ReleaseRefu
     for item in items:
         if item.state in rows.ENDED:
             tx.emit(Event(rows.STATE_EVENT[item.state], item.id, {"note": item.note}))
+            if item.state is ScheduleState.QUARANTINED:
+                schedule_changes.quarantined(tx, item.id, item.note)
         _tell_fires(tx, item.fires)
     return answers
 

@@ -15,7 +15,8 @@ from sqlalchemy import bindparam, func, select, text
 
 from schedule_zero.errors import AlreadyExists, InvalidField, NotFound, PreconditionFailed, ScheduleZeroError
 from schedule_zero.model import Event, Fire, Schedule, ScheduleState
-from schedule_zero.store import fire_audit, tables
+from schedule_zero.rules.change_log import Actor
+from schedule_zero.store import fire_audit, schedule_changes, tables
 from schedule_zero.store import schedule_history as history
 from schedule_zero.store import schedule_rows as rows
 from schedule_zero.store.idempotency import Keys
@@ -180,7 +181,8 @@ def create(tx: Tx, args: list[Create]) -> list[list[Schedule] | IdempotentReplay
     taken = {row[0] for row in tx.lookup(rows.LOAD_FENCE, rows.unique(row.id for arg in args for row in arg.rows))}
     answers: list[list[Schedule] | IdempotentReplay | ScheduleZeroError] = []
     new: list[Schedule] = []
-    for arg in args:
+    makers: list[Actor | None] = []
+    for n, arg in enumerate(args):
         answer = keys.answer(arg.idem)
         clash = None if answer is not None else _first_taken(arg.rows, taken)
         if answer is not None:
@@ -190,6 +192,7 @@ def create(tx: Tx, args: list[Create]) -> list[list[Schedule] | IdempotentReplay
         else:
             answers.append(arg.rows)
             new += arg.rows
+            makers += [tx.actor(n)] * len(arg.rows)
             taken.update(row.id for row in arg.rows)
             keys.accept(arg.idem)
     if new:
@@ -198,6 +201,8 @@ def create(tx: Tx, args: list[Create]) -> list[list[Schedule] | IdempotentReplay
             row.generation, row.version = generation, 1
         rows.insert(tx, new)
         tx.events.extend([_told("schedule.created", row) for row in new])
+        for row, actor in zip(new, makers, strict=True):
+            schedule_changes.created(tx, actor, row)
     keys.write()
     return answers
 
@@ -214,7 +219,7 @@ def put(tx: Tx, args: list[Put]) -> list[PutAnswer | IdempotentReplay | Schedule
     over: list[history.Over] = []
     owed: list[Fire] = []
     generation = 0
-    for arg in args:
+    for n, arg in enumerate(args):
         row, there = arg.row, stored.get(arg.row.id)
         answer = keys.answer(arg.idem)
         refusal = _mismatch(row.id, there, arg.if_match)
@@ -243,6 +248,7 @@ def put(tx: Tx, args: list[Put]) -> list[PutAnswer | IdempotentReplay | Schedule
                 continue
             owed += left
             over.append((there, row.updated_us, row.updated_by))
+        schedule_changes.put(tx, tx.actor(n), there, row)
         # A copy: the caller may go on changing what it handed in.
         stored[row.id] = changed[row.id] = copy(row)
         answers.append(PutAnswer(schedule=row, created=there is None))
@@ -264,7 +270,7 @@ def update(tx: Tx, args: list[Update]) -> list[Schedule | ScheduleZeroError]:
     answers: list[Schedule | ScheduleZeroError] = []
     changed: dict[str, Schedule] = {}
     over: list[history.Over] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         row = stored.get(arg.id)
         refusal = _mismatch(arg.id, row, arg.if_match)
         if row is None or refusal is not None:
@@ -278,7 +284,9 @@ def update(tx: Tx, args: list[Update]) -> list[Schedule | ScheduleZeroError]:
             continue
         now_us = _ended_us(tx, row)
         over.append((row, now_us, arg.by))
+        old = row
         row = replace(row, **arg.changes, updated_us=now_us, updated_by=arg.by, version=row.version + 1)
+        schedule_changes.updated(tx, tx.actor(n), old, row)
         stored[arg.id] = changed[arg.id] = row
         answers.append(copy(row))
         tx.emit(_told("schedule.updated", row))
@@ -294,7 +302,7 @@ def set_state(tx: Tx, args: list[SetState]) -> list[Schedule | ScheduleZeroError
     changed: dict[str, Schedule] = {}
     over: list[history.Over] = []
     owed: list[Fire] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         row = stored.get(arg.id)
         refusal = _mismatch(arg.id, row, arg.if_match)
         if row is None or refusal is not None:
@@ -310,10 +318,12 @@ def set_state(tx: Tx, args: list[SetState]) -> list[Schedule | ScheduleZeroError
         if (row.state, row.note, row.resume_us, row.next_fire_us) != (state, arg.note, arg.resume_us, next_fire_us):
             now_us = _ended_us(tx, row)
             over.append((row, now_us, arg.by))
+            old = row
             row = replace(
                 row, state=state, note=arg.note, resume_us=arg.resume_us, next_fire_us=next_fire_us,
                 updated_us=now_us, updated_by=arg.by, version=row.version + 1,
             )  # fmt: skip
+            schedule_changes.state_set(tx, tx.actor(n), old, row)
             stored[arg.id] = changed[arg.id] = row
             tx.emit(_told(rows.STATE_EVENT[state], row))
         answers.append(copy(row))
@@ -329,7 +339,7 @@ def delete(tx: Tx, args: list[Delete]) -> list[list[str] | ScheduleZeroError]:
     answers: list[list[str] | ScheduleZeroError] = []
     over: list[history.Over] = []
     owed: list[Fire] = []
-    for arg in args:
+    for n, arg in enumerate(args):
         there = [stored[id_] for id_ in dict.fromkeys(arg.ids) if id_ in stored]
         if arg.if_match is not None and any(etag(row) != arg.if_match for row in there):
             answers.append(PreconditionFailed(f"it was changed meanwhile: its version is {etag(there[0])} now"))
@@ -343,6 +353,7 @@ def delete(tx: Tx, args: list[Delete]) -> list[list[str] | ScheduleZeroError]:
             recorded_us = max((fire.last_nominal_us or fire.nominal_us for fire in left), default=0)
             over.append((row, max(_ended_us(tx, row), recorded_us), arg.by))
             tx.emit(Event("schedule.deleted", row.id, {"by": arg.by}))
+            schedule_changes.deleted(tx, tx.actor(n), row)
     history.keep(tx, over, deleted=True)
     tx.bulk(_DELETE, [(row.id,) for row, _, _ in over])
     write_owed(tx, owed)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from sqlalchemy import delete, insert, select, update
 
 from schedule_zero.model import Event, Role
+from schedule_zero.rules.change_log import ChangeVerb
 from schedule_zero.store import tables
+from schedule_zero.store.changes import record
 from schedule_zero.store.statements import Query
 from schedule_zero.store.tx import Tx
 
@@ -57,11 +59,12 @@ class Seen(Struct):
 
 def create(tx: Tx, args: list[BrowserSession]) -> list[None]:
     """Emits ``session.created``."""
-    for session in args:
+    for n, session in enumerate(args):
         values = {name: getattr(session, name) for name in _FIELDS}
         values["role"] = session.role.value
         tx.execute(insert(tables.browser_sessions).values(**values))
         tx.emit(Event("session.created", session.id, {"role": session.role, "token_id": session.token_id}))
+        record(tx, tx.actor(n), ChangeVerb.SESSION_CREATED, session.id, after=_said(session.role.value, session.agent))
     return [None] * len(args)
 
 
@@ -77,14 +80,22 @@ def seen(tx: Tx, args: list[Seen]) -> list[None]:
 
 
 def end(tx: Tx, args: list[str]) -> list[bool]:
-    """Whether there was such a session. Emits ``session.ended``."""
+    """Whether there was such a session. Emits ``session.ended``. What nobody asked for (it is over) isn't recorded."""
     answers = []
-    for session_id in args:
-        found = tx.execute(delete(tables.browser_sessions).where(S.id == session_id)).rowcount > 0
-        answers.append(found)
-        if found:
+    for n, session_id in enumerate(args):
+        gone = delete(tables.browser_sessions).where(S.id == session_id).returning(S.role, S.agent)
+        row = tx.execute(gone).one_or_none()
+        answers.append(row is not None)
+        if row is not None:
             tx.emit(Event("session.ended", session_id))
+            if (actor := tx.actor(n)) is not None:
+                record(tx, actor, ChangeVerb.SESSION_ENDED, session_id, before=_said(*row))
     return answers
+
+
+def _said(role: str, agent: str) -> dict[str, Any]:
+    """For the change log."""
+    return {"role": role, "agent": agent}
 
 
 def all(conn: Connection) -> list[BrowserSession]:  # noqa: A001 - read as sessions.all(conn)

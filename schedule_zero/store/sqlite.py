@@ -87,6 +87,11 @@ class SqliteBackend:
 
         return create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=size, max_overflow=0)
 
+    def size_bytes(self, conn: Connection) -> int:  # noqa: ARG002 - PostgreSQL has to be asked
+        """The file and its log."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
     def reconnected(self, conn: Connection, epoch: int) -> None:
         """Nothing to verify: the lock on the file outlives a connection."""
 

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from schedule_zero.clock import Clock
 from schedule_zero.config import StoreConfig
 from schedule_zero.errors import ConfigError, StoreCorrupt, StoreUnavailable
+from schedule_zero.rules.change_log import Actor
 from schedule_zero.store import clock_steps, failures, migrations
 from schedule_zero.store.postgres import PostgresBackend
 from schedule_zero.store.sqlite import SqliteBackend
@@ -75,6 +76,15 @@ class Store:
         return self._backend.unreadable(failures.driver_error(error)) if failures.is_unreadable(error) else None
 
     @property
+    def where(self) -> str:
+        """Which database it is, without a password."""
+        return self._backend.where
+
+    async def size_bytes(self) -> int:
+        """How much the database takes on its disk, its log included."""
+        return await self.read(self._backend.size_bytes)
+
+    @property
     def healthy(self) -> bool:
         """Whether the last attempt to write succeeded."""
         return self._writer.healthy
@@ -94,19 +104,22 @@ class Store:
         """How many executions are not over, as of the last commit."""
         return self._writer.tally
 
-    async def write(self, verb: Verb[A, R], arg: A) -> R:
+    async def write(self, verb: Verb[A, R], arg: A, *, by: Actor | None = None) -> R:
         """Run one operation; returns after its COMMIT. ``StoreUnavailable``: nothing was changed.
 
-        Cancelling the caller does not take the operation back.
+        ``by``: who wants it, for the change log; None: the server itself, or nobody has to know. Cancelling the caller
+        does not take the operation back.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        self._put(Operation(verb, arg, partial(_settle, future), loop))
+        self._put(Operation(verb, arg, partial(_settle, future), loop, by))
         return await future
 
-    def submit(self, verb: Verb[A, R], arg: A, on_done: Callable[[R | Exception], None]) -> None:
+    def submit(
+        self, verb: Verb[A, R], arg: A, on_done: Callable[[R | Exception], None], *, by: Actor | None = None
+    ) -> None:
         """``write`` without a future or task: ``on_done`` is called on the loop with the result or the error."""
-        self._put(Operation(verb, arg, on_done, asyncio.get_running_loop()))
+        self._put(Operation(verb, arg, on_done, asyncio.get_running_loop(), by))
 
     async def read(self, query: Callable[[Connection], R]) -> R:
         """Run ``query`` on a reader thread, in one read-only snapshot."""

@@ -66,6 +66,7 @@ IS_TRACKED = "tracked = 1"
 IS_DELETED = "deleted = 1"
 IS_SUMMED = "last_nominal_us IS NOT NULL"
 IS_BLOCKED = "state = 'blocked'"
+IS_SELDOM = "noun <> 'schedule'"
 IS_EXCEPTIONAL = "outcome <> 'executed'"
 
 
@@ -484,6 +485,18 @@ nodes = Table(
     Column("operation", Text),
 )
 
+# The newest events of each node; the journal keeps its own for a time only, and isn't asked by subject.
+node_history = Table(
+    "node_history",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=True),
+    Column("node_id", Name, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("data", Text, nullable=False),
+)
+Index("ix_node_history_node", node_history.c.node_id, node_history.c.seq)
+
 api_tokens = Table(
     "api_tokens",
     metadata,
@@ -546,6 +559,32 @@ events = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
 )
+
+# The change log (users know it as the audit log): who changed what. Text that isn't there is '', not NULL, for which
+# sqlite3 takes half a microsecond. The newest row is never pruned either.
+changes = Table(
+    "changes",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("noun", Name, nullable=False),
+    Column("verb", Name, nullable=False),
+    Column("subject", Name, nullable=False),
+    Column("by", Name, nullable=False),
+    Column("token_id", Name, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    # How many things it was done to.
+    Column("count", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    # Bounded JSON.
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+)
+# "What was done to nodes?", "… to this one?"; newest first. Who did it, and when, is looked for on the way. Nearly all
+# rows are of schedules, which may come by the ten thousand: that is no index's job.
+_partial("ix_changes_noun", changes, "noun", "seq", where=IS_SELDOM)
+Index("ix_changes_subject", changes.c.subject, changes.c.seq)
 
 # Named calendars as they are now; every version, the current one too, is kept in ``calendar_versions``.
 calendars = Table(

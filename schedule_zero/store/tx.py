@@ -7,6 +7,9 @@ the writer roll back and run the operations one by one, so that one bad operatio
 
 Hot statements go to the DBAPI cursor directly: SQLAlchemy's ``exec_driver_sql`` adds 13 µs to each, and a lone
 operation has six. Everything else is SQLAlchemy Core.
+
+Who asked for each of a verb's arguments stands in ``tx.actors``, in the same order; what is recorded of it
+(``changes.record``) is written at the end, as the journal is.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from msgspec import Struct
 
 from schedule_zero.errors import InvalidField, ScheduleZeroError
 from schedule_zero.model import Event
+from schedule_zero.rules.change_log import Actor
 from schedule_zero.store import tables
 from schedule_zero.store.statements import CHUNKS, Bulk, bulk_insert
 
@@ -91,6 +95,10 @@ _COUNT = bulk_insert(
     "(bucket_us, handler_id, state) DO UPDATE SET "
     "n = execution_counts.n + excluded.n, run_us = execution_counts.run_us + excluded.run_us",
 )
+_KEEP_CHANGES = bulk_insert(
+    tables.changes,
+    ("at_us", "noun", "verb", "subject", "by", "token_id", "address", "request_id", "count", "note", "before", "after"),
+)
 _encode_events = msgspec.json.Encoder().encode
 
 
@@ -108,6 +116,10 @@ class Tx:
         self.dialect = conn.dialect.name
         self.now_us = now_us
         self.events: list[Event] = []
+        # Rows of the change log, to be written at the end (``changes.record``).
+        self.changes: list[tuple[Any, ...]] = []
+        # Of the verb that runs now: who asked for each argument. None: the server, or it is not recorded who.
+        self.actors: Sequence[Actor | None] = ()
         self.counts: dict[tuple[int, str, str], tuple[int, int]] = {}
         # Nominal times decided, by outcome; for who listens to ``Store.on_counted``.
         self.fires: dict[str, int] = {}
@@ -115,6 +127,10 @@ class Tx:
     def emit(self, event: Event) -> None:
         """Add to the journal row of this transaction (``events.extend`` for many)."""
         self.events.append(event)
+
+    def actor(self, n: int) -> Actor | None:
+        """Who asked for the ``n``-th argument of the verb that runs now."""
+        return self.actors[n] if self.actors else None
 
     def bulk(self, statement: Bulk, rows: Sequence[tuple[Any, ...]]) -> int:
         """Run a statement over rows, a few hundred to a step; how many rows of the table it touched."""
@@ -180,9 +196,11 @@ class Tx:
         self.counts[key] = (had[0] + n, had[1] + run_us)
 
     def finish(self) -> int:
-        """For the writer, before COMMIT: write counters and journal. The journal row's seq, 0 if there is nothing to
-        tell.
+        """For the writer, before COMMIT: write counters, change log and journal. The journal row's seq, 0 if there is
+        nothing to tell.
         """
+        if self.changes:
+            self.bulk(_KEEP_CHANGES, self.changes)
         if self.counts:
             self.bulk(_COUNT, [(*key, *value) for key, value in self.counts.items()])
         if not self.events:

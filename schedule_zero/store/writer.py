@@ -26,6 +26,7 @@ from sqlalchemy import Connection
 from schedule_zero.clock import Clock
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.model import Event
+from schedule_zero.rules.change_log import Actor
 from schedule_zero.store import failures, migrations
 from schedule_zero.store.clock_steps import ClockSteps
 from schedule_zero.store.tally import Counts, Open, Tally
@@ -82,13 +83,21 @@ class StoreStats(Struct):
 class Operation:
     """One queued call of a verb, and who wants to hear of it."""
 
-    __slots__ = ("arg", "done", "loop", "rows", "verb")
+    __slots__ = ("actor", "arg", "done", "loop", "rows", "verb")
 
-    def __init__(self, verb: Any, arg: Any, done: Callable[[Any], None], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        verb: Any,
+        arg: Any,
+        done: Callable[[Any], None],
+        loop: asyncio.AbstractEventLoop,
+        actor: Actor | None = None,
+    ) -> None:
         self.verb = verb
         self.arg = arg
         self.done = done
         self.loop = loop
+        self.actor = actor
         # Only lists and the verbs' own bulk arguments count; the length of a string means nothing here.
         self.rows = len(arg) if hasattr(arg, "__len__") and not isinstance(arg, str) else 1
 
@@ -266,8 +275,10 @@ class Writer:
         results: list[Any] = []
         try:
             self.steps.follow(tx)
-            for verb, operations in groupby(group, key=_verb_of):
+            for verb, same in groupby(group, key=_verb_of):
+                operations = list(same)
                 args = [operation.arg for operation in operations]
+                tx.actors = [operation.actor for operation in operations]
                 answers = verb(tx, args)
                 if len(answers) != len(args):
                     raise AssertionError(f"{verb.__name__} gave {len(answers)} results for {len(args)} operations")

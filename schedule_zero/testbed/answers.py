@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from schedule_zero.testbed.record import OURS, Answer, Outcome, RunReport, ScenarioReport
+from schedule_zero.reports.record import OURS, Answer, Outcome, RunReport, ScenarioReport, Series
 from schedule_zero.testbed.runner import MEMORY
-from schedule_zero.testbed.scenario import Series
 
 NOT_MEASURED = "not measured"
 NONE_KEPT = "none of those that were tried"

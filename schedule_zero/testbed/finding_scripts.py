@@ -12,8 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from schedule_zero.reports.record import Finding, Verdict
 from schedule_zero.testbed.guard import Guard
-from schedule_zero.testbed.record import Finding, Verdict
 
 FOLDER = Path(__file__).with_name("findings")
 # They sleep more than they work.

@@ -4,34 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from msgspec import Struct
-
+from schedule_zero.reports.record import Edge, Graph, Step
 from schedule_zero.testbed.history import Run
-
-# (What comes first, what waits for it.)
-Edge = tuple[str, str]
-
-
-class Step(Struct, frozen=True):
-    """One run of a step, or a step that did not run (``start_s`` None). Seconds since the scenario began."""
-
-    name: str
-    start_s: float | None = None
-    # None: nothing tells of its end.
-    end_s: float | None = None
-    node: str = ""
-    # ``ok`` or ``error``; empty where there is no end.
-    outcome: str = ""
-
-
-class Graph(Struct, frozen=True):
-    """Steps by name, each name once, and what they waited for."""
-
-    name: str
-    steps: list[Step]
-    edges: list[Edge]
-    # What waits may begin once the other has begun, as children that a running parent makes; False: once it has ended.
-    overlap: bool = False
 
 
 def graph_of(

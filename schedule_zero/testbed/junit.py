@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
+from schedule_zero.reports.record import Finding, Outcome, RunReport, ScenarioReport, Verdict
 from schedule_zero.testbed.html import clean
-from schedule_zero.testbed.record import Finding, Outcome, RunReport, ScenarioReport, Verdict
 
 
 def junit(report: RunReport) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from schedule_zero.reports.record import FaultWindow, Figures, Held, Outcome, ProcessFigures, ScenarioReport, Series
 from schedule_zero.testbed import plot_graph, plots
 from schedule_zero.testbed.answers import duration, number
 from schedule_zero.testbed.html import Html, el, join
-from schedule_zero.testbed.record import FaultWindow, Figures, Outcome, ProcessFigures, ScenarioReport
 from schedule_zero.testbed.runner import LATENESS, MACHINE_S
-from schedule_zero.testbed.scenario import Held, Series
 
 # In three groups, side by side.
 FIGURES = (

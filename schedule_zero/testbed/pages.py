@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from schedule_zero.reports.record import OURS, Finding, Outcome, RunReport, ScenarioReport, Verdict
 from schedule_zero.testbed.answers import duration, first_line, number
 from schedule_zero.testbed.html import Html, el, join
 from schedule_zero.testbed.junit import junit
 from schedule_zero.testbed.page_scenario import scenario_section
-from schedule_zero.testbed.record import OURS, Finding, Outcome, RunReport, ScenarioReport, Verdict
 
 PAGE, JUNIT = "report.html", "junit.xml"
 CSS = Path(__file__).with_name("page.css")

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from schedule_zero.reports.record import Edge, Graph, Step
 from schedule_zero.testbed.answers import duration, number
-from schedule_zero.testbed.graph import Edge, Graph, Step, violated
+from schedule_zero.testbed.graph import violated
 from schedule_zero.testbed.html import Html, el, join
 from schedule_zero.testbed.plots import Axis, Window, axis, bands, label, svg
 

@@ -24,13 +24,22 @@ import psutil
 from msgspec import Struct
 
 from schedule_zero.errors import ScheduleZeroError
-from schedule_zero.testbed import record
+from schedule_zero.reports import record
+from schedule_zero.reports.record import (
+    FaultWindow,
+    Figures,
+    Finding,
+    Machine,
+    Measure,
+    Outcome,
+    ScenarioReport,
+    Series,
+)
 from schedule_zero.testbed.catalogue import target
 from schedule_zero.testbed.history import Fault, Run
 from schedule_zero.testbed.installation import Installation
-from schedule_zero.testbed.record import FaultWindow, Figures, Finding, Machine, Outcome, ScenarioReport
 from schedule_zero.testbed.sampling import Sampler, TooLarge
-from schedule_zero.testbed.scenario import Measure, Scenario, ScenarioParams, Seen, Series, quantile, schedule_ids
+from schedule_zero.testbed.scenario import Scenario, ScenarioParams, Seen, quantile, schedule_ids
 from schedule_zero.testbed.stage import Hung, Stage
 
 SETTLE_S = 60.0

@@ -10,7 +10,7 @@ from statistics import median
 
 import psutil
 
-from schedule_zero.testbed.record import ProcessFigures
+from schedule_zero.reports.record import ProcessFigures
 
 EVERY_S = 0.25
 # In less time nothing can be said of growth per hour.

@@ -36,7 +36,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 # Most of what a client loads when it is made. In the first job that acts it would hold up the node's loop, for a second
 # on a busy machine; so it is done as the node starts.
@@ -45,10 +45,10 @@ from msgspec import Struct, field
 
 from schedule_zero import AsyncClient, BaseHandler
 from schedule_zero.clock import SystemClock
-from schedule_zero.testbed.graph import Edge, Graph, graph_of
+from schedule_zero.reports.record import Edge, Graph, Held, Series, Worse
+from schedule_zero.testbed.graph import graph_of
 from schedule_zero.testbed.history import Run
 
-Worse = Literal["more", "less"]
 # Set by a subject that is no node.
 CLIENT: ContextVar[Any] = ContextVar("client")
 _clients: dict[int, AsyncClient] = {}
@@ -191,37 +191,6 @@ async def gone_or_quiet(ground: Ground, scenario: type[Scenario], *, since_us: i
     if ground.now_us() - newest_us > quiet_s * 1e6:
         return True
     return not (await ground.client.schedules(handler_id=scenario.handler_id)).schedules
-
-
-class Held(Struct):
-    """An invariant and what became of it. ``ok`` None: nothing was seen by which it could be judged."""
-
-    name: str
-    means: str
-    ok: bool | None = None
-    # How many things were looked at.
-    checked: int = 0
-    broken: int = 0
-    evidence: list[str] = []
-
-
-class Measure(Struct, frozen=True):
-    """A figure. ``value`` None: there is none, or no end of it (JSON knows no infinity)."""
-
-    name: str
-    means: str
-    value: float | None
-    # What of it is worse; None: neither.
-    worse: Worse | None = None
-
-
-class Series(Struct, frozen=True):
-    """Something to draw. ``points``: x (seconds since the scenario began, unless it says otherwise) and y."""
-
-    name: str
-    x: str
-    y: str
-    points: list[tuple[float, float]]
 
 
 class Seen(Struct, kw_only=True):

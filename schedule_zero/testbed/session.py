@@ -17,12 +17,12 @@ from msgspec import Struct
 
 from schedule_zero.clock import Clock, SystemClock, from_us
 from schedule_zero.errors import BadRequest, ScheduleZeroError
+from schedule_zero.reports.record import OURS, Finding, Outcome, RunReport, ScenarioReport
 from schedule_zero.testbed.answers import answers
 from schedule_zero.testbed.bare.run import NOT_FOR_BARE, BareRun, stores
 from schedule_zero.testbed.finding_scripts import FindingScripts, scripts
 from schedule_zero.testbed.history import BadEvidence
 from schedule_zero.testbed.installation import Installation
-from schedule_zero.testbed.record import OURS, Finding, Outcome, RunReport, ScenarioReport
 from schedule_zero.testbed.runner import Limits, Planned, Watcher, blank, report_of, run_on, targets
 from schedule_zero.testbed.scenario import schedule_ids
 

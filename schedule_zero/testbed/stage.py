@@ -14,9 +14,10 @@ import msgspec
 from schedule_zero.client.records import OVER
 from schedule_zero.clock import from_us
 from schedule_zero.errors import BadRequest
+from schedule_zero.reports.record import Held
 from schedule_zero.testbed.history import BadEvidence, JobLine, Run, Side
 from schedule_zero.testbed.installation import Installation
-from schedule_zero.testbed.scenario import Held, Scenario, ScenarioParams, Seen
+from schedule_zero.testbed.scenario import Scenario, ScenarioParams, Seen
 
 PAGE = 500
 POLL_S = 0.02

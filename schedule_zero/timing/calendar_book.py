@@ -85,6 +85,10 @@ class CalendarBook:
                     self._stale.add(name)
                     raise
 
+    def names(self) -> list[str]:
+        """Those that can be used, in order."""
+        return sorted(self._current)
+
     def get(self, name: str) -> NamedCalendar | None:
         """The calendar in force; ``None``: there is none of that name. InvalidCalendar: it can't be used any more."""
         error = self._broken.get(name)

@@ -43,6 +43,8 @@ log = structlog.get_logger(__name__)
 # How long a client may take over its body, and over taking a part of an event stream.
 BODY_S = 60.0
 WRITE_S = 60.0
+# Longer than any IP address with its zone.
+MAX_ADDRESS = 64
 # So much of a refused body is read past, so that its sender gets round to reading the answer.
 READ_PAST_BYTES = 32 << 20
 # A refused body that is larger than this is answered before it is read.
@@ -201,7 +203,7 @@ class Exchange(HTTPMessageDelegate):
 
     @property
     def _remote_address(self) -> str:
-        return str(self._connection.context.remote_ip)  # type: ignore[attr-defined]
+        return str(self._connection.context.remote_ip)[:MAX_ADDRESS]  # type: ignore[attr-defined]
 
     def _local_address(self) -> str:
         stream = self._connection.stream
@@ -257,6 +259,7 @@ class Exchange(HTTPMessageDelegate):
             live=self._caller.live,
             address=self._remote_address,
             cookie_name=self._api.guard.cookie,
+            request_id=self._request_id,
         )
         if page and request.live is not None and not self._unsafe:
             await self._go_on(request.live)

@@ -13,11 +13,11 @@ import pytest
 from schedule_zero import errors
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import FireOutcome, JobError, JobMethod, NodeState, SkipReason
+from schedule_zero.reports import record
+from schedule_zero.reports.record import Held, Measure, Series
 from schedule_zero.settings import LEAVES, variable
-from schedule_zero.testbed import record
 from schedule_zero.testbed.config import EARLIER, KINDS
 from schedule_zero.testbed.history import Fault, FaultKind, HistoryLine, JobLine, Op, Terms
-from schedule_zero.testbed.scenario import Held, Measure, Series
 from schedule_zero.testbed.verdicts import Verdict
 from schedule_zero.web.api.execution_records import ExecutionRecord
 from schedule_zero.web.api.routes import ROUTES

@@ -49,6 +49,8 @@ MORE_THAN_A_SCHEMA = {
     "dead_letters_search", "groups_create",
     # … that only the role worker is bound, that something is sent: a line, a byte.
     "access_create_token", "jobs_log", "jobs_result_part",
+    # … that a noun is one that there is.
+    "changes_search", "changes_as_csv", "changes_as_json_lines",
 }  # fmt: skip
 # A schedule may be called "delete", so that its path takes GET and the others as well.
 MORE_METHODS = {"schedules_delete_many"}

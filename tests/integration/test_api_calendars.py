@@ -10,6 +10,8 @@ import pytest
 from schedule_zero.client import AsyncClient
 from schedule_zero.clock import from_us
 from schedule_zero.errors import Forbidden
+from schedule_zero.model import Role
+from schedule_zero.service.specs import Principal
 from tests.integration.conftest import running_server
 from tests.unit.test_calendar_parse import BAD
 
@@ -466,6 +468,4 @@ async def test_calendars_are_there_after_a_restart(tmp_path):
         assert server.calendars.get("nothing") is None
 
 
-class NOBODY:
-    name = "nobody"
-    token_id = ""
+NOBODY = Principal(name="nobody", role=Role.ADMIN, token_id="")

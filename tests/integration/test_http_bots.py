@@ -636,7 +636,7 @@ async def test_while_the_store_fails_nothing_is_acknowledged_and_the_bot_is_told
     [job] = await bot.claim()
     real = server.store.submit
 
-    def full(verb, arg, on_done):
+    def full(verb, arg, on_done, **_):
         on_done(StoreUnavailable("disk full"))
 
     monkeypatch.setattr(server.store, "submit", full)
@@ -656,7 +656,7 @@ async def test_a_claim_whose_start_can_not_be_stored_is_told_so(bot, api, server
     [id_] = await submit(api)
     real = server.store.submit
 
-    def full(verb, arg, on_done):
+    def full(verb, arg, on_done, **_):
         on_done(StoreUnavailable("disk full"))
 
     monkeypatch.setattr(server.store, "submit", full)

@@ -145,12 +145,12 @@ async def test_a_result_behind_a_flood_of_logs_does_not_wait_for_them(bed, monke
     order: list[str] = []
     real = bed.store.submit
 
-    def noted(verb, arg, on_done):
+    def noted(verb, arg, on_done, **more):
         def done(result):
             order.append(verb.__name__)
             on_done(result)
 
-        real(verb, arg, done)
+        real(verb, arg, done, **more)
 
     monkeypatch.setattr(bed.store, "submit", noted)
     with Peer(bed) as peer:

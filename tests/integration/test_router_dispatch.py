@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from schedule_zero.dispatch.views import reached
 from schedule_zero.errors import NotFound, StoreUnavailable
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import AttemptOutcome, JobMethod, NodeOperation, NodeState, OperationKind, State
+from schedule_zero.rules.change_log import Actor
 from schedule_zero.store import executions, handlers, nodes
 from schedule_zero.wire import messages as m
 from tests.integration.dispatch_bed import CONFIG, NOOP, Peer, running_bed
@@ -429,7 +431,7 @@ async def test_a_method_that_is_not_allowed_is_ignored_and_the_rest_is_served(tm
 
 async def operate(bed, kind, *, until_us=None, node_id="n1"):
     operation = kind and NodeOperation(kind=OperationKind(kind), since_us=1, until_us=until_us, note="why", by="ann")
-    return await bed.dispatcher.operate(node_id, operation, by="ann", note="why")
+    return await bed.dispatcher.operate(node_id, operation, by=Actor(name="ann"), note="why")
 
 
 async def test_drain_and_release_of_a_node(bed):
@@ -540,12 +542,12 @@ async def test_an_operators_word_in_the_moment_of_a_quarantine_is_the_last(tmp_p
             # The quarantine reaches the store right behind it, before its commit is told.
             real, said = bed.store.submit, []
 
-            def submit(verb, arg, done):
+            def submit(verb, arg, done, **more):
                 if verb is nodes.operate and arg.own and not said:
                     said.append(asyncio.ensure_future(operate(bed, kind)))
-                    asyncio.get_running_loop().call_soon(real, verb, arg, done)
+                    asyncio.get_running_loop().call_soon(partial(real, verb, arg, done, **more))
                 else:
-                    real(verb, arg, done)
+                    real(verb, arg, done, **more)
 
             monkeypatch.setattr(bed.store, "submit", submit)
             await quarantined(bed, one, two)

@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from schedule_zero.reports.record import Outcome, Verdict
 from schedule_zero.testbed.bare.order import ORDER, REPORT, STORES, Order
 from schedule_zero.testbed.bare.run import COMMAND, BareRun
 from schedule_zero.testbed.catalogue import chosen, params_of
 from schedule_zero.testbed.finding_scripts import NAMED, FindingScripts, scripts
-from schedule_zero.testbed.record import Outcome, Verdict
 from schedule_zero.testbed.runner import Limits, Planned, Watcher
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("testbed-bare")]

@@ -86,15 +86,15 @@ class FailingStore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def submit(self, verb: Any, arg: Any, on_done: Callable[[Any], None]) -> None:
+    def submit(self, verb: Any, arg: Any, on_done: Callable[[Any], None], **more: Any) -> None:
         if self.failing_writes:
             self.failing_writes -= 1
             asyncio.get_running_loop().call_soon(on_done, self.error)
         elif self.lying_writes:
             self.lying_writes -= 1
-            self._store.submit(verb, arg, lambda _: on_done(self.error))
+            self._store.submit(verb, arg, lambda _: on_done(self.error), **more)
         else:
-            self._store.submit(verb, arg, on_done)
+            self._store.submit(verb, arg, on_done, **more)
 
     async def read(self, query: Any) -> Any:
         if self.failing_reads:

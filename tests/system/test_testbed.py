@@ -9,8 +9,8 @@ from xml.etree import ElementTree as ET
 import psutil
 import pytest
 
-from schedule_zero.testbed import record
-from schedule_zero.testbed.record import Outcome
+from schedule_zero.reports import record
+from schedule_zero.reports.record import Outcome
 from tests.support import eventually_sync
 from tests.system.processes import BIN, Process
 

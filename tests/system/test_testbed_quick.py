@@ -6,9 +6,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from schedule_zero.testbed import record
+from schedule_zero.reports import record
+from schedule_zero.reports.record import Outcome
 from schedule_zero.testbed.catalogue import scenarios
-from schedule_zero.testbed.record import Outcome
 from tests.system.processes import BIN, Process
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("testbed_quick"), pytest.mark.timeout(400)]

@@ -77,7 +77,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_wheel_carries_the_package_and_its_handlers_and_nothing_beside_it(wheel: Path):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"schedule_zero", f"{wheel.name.split('-py3')[0]}.dist-info"}
-    for needed in ("py.typed", "handlers/__init__.py", "handlers/demo.py", "testbed/chaos.py"):
+    for needed in ("py.typed", "handlers/__init__.py", "handlers/demo.py", "testbed/chaos.py", "docs/README.md"):
         assert f"schedule_zero/{needed}" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if "__pycache__" in name]
@@ -91,6 +91,17 @@ def test_the_wheel_carries_the_vendored_files_unchanged_with_their_licences(whee
     (licences,) = tmp_path.glob("*.dist-info/licenses")
     for package in vendor.read(folder):
         assert (licences / folder.relative_to(tmp_path) / package.folder / "LICENSE").is_file()
+
+
+def test_the_documentation_comes_along_and_is_found(venv_bin: Path, elsewhere: Path):
+    code = (
+        "from schedule_zero.web.pages import docs_library, docs_markdown\n"
+        "assert docs_library.folder().parent.name == 'schedule_zero', docs_library.folder()\n"
+        "print(len(docs_library.names()), docs_markdown.page('reference/api').title)"
+    )
+    done = subprocess.run([str(venv_bin / "python"), "-c", code], capture_output=True, text=True, timeout=60)
+    pages = len(list((ROOT / "docs").rglob("*.md")))
+    assert (done.stdout, done.stderr) == (f"{pages} HTTP API\n", "")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -13,9 +13,10 @@ import msgspec
 from schedule_zero.client.records import ExecutionRecord, FireRecord
 from schedule_zero.clock import from_us
 from schedule_zero.model import FireOutcome, State
+from schedule_zero.reports.record import Held
 from schedule_zero.testbed.catalogue import params_of
 from schedule_zero.testbed.history import Run
-from schedule_zero.testbed.scenario import Held, Scenario, Seen
+from schedule_zero.testbed.scenario import Scenario, Seen
 
 BEGAN_US = 1_800_000_000_000_000
 

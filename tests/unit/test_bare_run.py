@@ -11,11 +11,11 @@ import psutil
 import pytest
 
 from schedule_zero.errors import BadRequest
+from schedule_zero.reports.record import Outcome
 from schedule_zero.testbed.bare import run as bare_run
 from schedule_zero.testbed.bare.order import DATABASE, Order
 from schedule_zero.testbed.bare.run import BareRun, stores
 from schedule_zero.testbed.catalogue import chosen, params_of
-from schedule_zero.testbed.record import Outcome
 from schedule_zero.testbed.runner import Limits, Planned, Watcher
 
 MEMORY = "apscheduler (memory)"

@@ -9,9 +9,9 @@ from schedule_zero.cli import testbed_plan
 from schedule_zero.cli.testbed import main
 from schedule_zero.cli.testbed_progress import outcome_line
 from schedule_zero.errors import BadRequest
-from schedule_zero.testbed import record
+from schedule_zero.reports import record
+from schedule_zero.reports.record import Outcome
 from schedule_zero.testbed.catalogue import scenarios
-from schedule_zero.testbed.record import Outcome
 from tests.unit.testbed_reports import HOSTILE, figures, run, scenario
 
 FLAGS = ("config", "nodes", "mode", "speedup", "seed", "subject", "quick", "url", "token")

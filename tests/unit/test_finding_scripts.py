@@ -5,8 +5,8 @@ import asyncio
 import psutil
 import pytest
 
+from schedule_zero.reports.record import Verdict
 from schedule_zero.testbed.finding_scripts import FOLDER, NAMED, SLOW, FindingScripts, scripts
-from schedule_zero.testbed.record import Verdict
 
 SAYS = "print('expected: a'); print('seen: b');"
 

@@ -7,16 +7,16 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from schedule_zero.reports.compare import compare
+from schedule_zero.reports.record import Finding, Held, Measure, Outcome, Verdict
 from schedule_zero.testbed.answers import answers
 from schedule_zero.testbed.bare.bare import Bare
 from schedule_zero.testbed.bare.order import Order
 from schedule_zero.testbed.catalogue import params_of
-from schedule_zero.testbed.compare import compare
 from schedule_zero.testbed.junit import junit
 from schedule_zero.testbed.pages import page, verdict
-from schedule_zero.testbed.record import Finding, Outcome, Verdict
 from schedule_zero.testbed.runner import Limits, Planned, Watcher, judged, run_on
-from schedule_zero.testbed.scenario import Held, Measure, Seen
+from schedule_zero.testbed.scenario import Seen
 from schedule_zero.testbed.session import Plan, Session, subjects
 from tests.unit import testbed_fakes as fakes
 from tests.unit.testbed_reports import HOSTILE, run, scenario

@@ -4,11 +4,10 @@ import msgspec
 import pytest
 
 from schedule_zero.errors import BadRequest
+from schedule_zero.reports.compare import THRESHOLDS, Threshold, Trend, compare, names, threshold_of, trend
+from schedule_zero.reports.compare import figures as figures_of
+from schedule_zero.reports.record import Measure, Outcome
 from schedule_zero.testbed.catalogue import scenarios
-from schedule_zero.testbed.compare import THRESHOLDS, Threshold, Trend, compare, names, threshold_of, trend
-from schedule_zero.testbed.compare import figures as figures_of
-from schedule_zero.testbed.record import Outcome
-from schedule_zero.testbed.scenario import Measure
 from tests.unit.testbed_reports import figures, run, scenario
 
 

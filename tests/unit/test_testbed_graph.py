@@ -4,8 +4,10 @@ import re
 
 import pytest
 
-from schedule_zero.testbed import plot_graph, record
-from schedule_zero.testbed.graph import Graph, Step, graph_of, violated
+from schedule_zero.reports import record
+from schedule_zero.reports.record import Graph, Step
+from schedule_zero.testbed import plot_graph
+from schedule_zero.testbed.graph import graph_of, violated
 from schedule_zero.testbed.pages import page
 from schedule_zero.testbed.plots import Window
 from tests.unit.scenario_bed import run as ran

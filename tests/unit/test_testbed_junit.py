@@ -4,9 +4,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from schedule_zero.reports.record import Held, Outcome
 from schedule_zero.testbed.junit import junit
-from schedule_zero.testbed.record import Outcome
-from schedule_zero.testbed.scenario import Held
 from tests.unit.testbed_reports import HOSTILE, run, scenario
 
 

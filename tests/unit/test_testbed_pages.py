@@ -6,11 +6,10 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
+from schedule_zero.reports.record import Held, Measure, Outcome, Series
 from schedule_zero.testbed import plots
 from schedule_zero.testbed.answers import NOT_MEASURED, answers, duration, number
 from schedule_zero.testbed.pages import moment, page, verdict, write_pages
-from schedule_zero.testbed.record import Outcome
-from schedule_zero.testbed.scenario import Held, Measure, Series
 from tests.unit.testbed_reports import HOSTILE, figures, run, scenario
 
 VOID = {"meta", "br", "rect", "line", "circle", "path", "polyline"}

@@ -7,10 +7,10 @@ import psutil
 import pytest
 
 from schedule_zero.errors import BadRequest, Unavailable
-from schedule_zero.testbed import record
+from schedule_zero.reports import record
+from schedule_zero.reports.record import Outcome
 from schedule_zero.testbed.catalogue import params_of
 from schedule_zero.testbed.matching import Run
-from schedule_zero.testbed.record import Outcome
 from schedule_zero.testbed.runner import Limits, Planned, Watcher, own_series, run_on
 from schedule_zero.testbed.session import INTERRUPTED, Plan, Session
 from tests.unit import testbed_fakes as fakes

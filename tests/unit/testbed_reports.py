@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from schedule_zero.testbed.answers import answers
-from schedule_zero.testbed.record import (
+from schedule_zero.reports.record import (
     FaultWindow,
     Figures,
+    Held,
     Machine,
+    Measure,
     Outcome,
     ProcessFigures,
     RunReport,
     ScenarioReport,
+    Series,
 )
-from schedule_zero.testbed.scenario import Held, Measure, Series
+from schedule_zero.testbed.answers import answers
 
 HOSTILE = "<script>alert('x')</script>\"&amp; ]]> \x00\x1b[31m\u202e\ud800"
 

@@ -14,12 +14,12 @@ from threading import Thread
 
 import msgspec
 
+from schedule_zero.reports.record import Outcome, ScenarioReport
 from schedule_zero.testbed.bare.bare import Bare, in_a_line
 from schedule_zero.testbed.bare.order import ORDER, REPORT, Order, Told
 from schedule_zero.testbed.catalogue import chosen, params_of
 from schedule_zero.testbed.history import LEDGER
 from schedule_zero.testbed.job_ledger import LEDGER as LEDGER_VARIABLE
-from schedule_zero.testbed.record import Outcome, ScenarioReport
 from schedule_zero.testbed.runner import Planned, Watcher, blank, run_on
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import msgspec
 
 from schedule_zero.errors import BadRequest
+from schedule_zero.reports.record import Outcome, ScenarioReport
 from schedule_zero.testbed.bare.order import DATABASE, ORDER, REPORT, STORES, Order, Told
 from schedule_zero.testbed.fast_clock import FastClock
 from schedule_zero.testbed.installation import fast_clock
-from schedule_zero.testbed.record import Outcome, ScenarioReport
 from schedule_zero.testbed.runner import Limits, Planned, Watcher, blank
 from schedule_zero.testbed.sampling import Sampler, TooLarge
 

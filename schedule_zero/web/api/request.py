@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from schedule_zero.errors import InvalidField, ScheduleZeroError
 from schedule_zero.service.sessions import Live
@@ -40,8 +41,9 @@ class ApiRequest(Struct):
     raw_body: bytes
     # The browser's session, if it is one that asks.
     live: Live | None = None
-    # Where it came from.
+    # Of the peer, and of this request: for the change log.
     address: str = ""
+    request_id: str = ""
     # What the cookie of sessions is called here.
     cookie_name: str = ""
 
@@ -50,7 +52,7 @@ class ApiRequest(Struct):
         """Who asks, on a route that wants a token."""
         if self.caller is None:
             raise AssertionError(f"{self.path} has no principal: it is public")
-        return self.caller
+        return replace(self.caller, address=self.address, request_id=self.request_id)
 
     def wait_s(self, wanted_s: float) -> float:
         """How long this request may wait: what the client wants, cut to the server's limit."""

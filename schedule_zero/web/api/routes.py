@@ -10,7 +10,10 @@ from schedule_zero.web.api import (
     calendar_records,
     calendar_schemas,
     calendars,
+    change_records,
+    changes,
     compat,
+    dead_letter_export,
     dead_letter_records,
     dead_letter_schemas,
     dead_letters,
@@ -50,6 +53,7 @@ VIEWER, OPERATOR, ADMIN = Access.VIEWER, Access.OPERATOR, Access.ADMIN
 
 SUBMIT = OneOrMany(schemas.SubmitBody, schemas.SubmitManyBody, "executions")
 CREATE = OneOrMany(schemas.ScheduleBody, schemas.SchedulesBody, "schedules")
+CSV, JSON_LINES = "text/csv", "application/jsonl"
 TEXT, EVENTS, CALENDAR = "text/plain", "text/event-stream", "text/calendar"
 
 ROUTES: tuple[Route, ...] = (
@@ -114,6 +118,11 @@ ROUTES: tuple[Route, ...] = (
           {200: dead_letter_records.DeadLetterGroups}, query=dead_letter_schemas.GroupsQuery),
     Route("GET", "/api/dead-letters/executions", VIEWER, dead_letters.executions, "The executions of a group of them",
           {200: dead_letter_records.DeadLetterPage}, query=dead_letter_schemas.LettersQuery),
+    Route("GET", "/api/dead-letters/export.csv", VIEWER, dead_letter_export.as_csv, "All of a group of them, as CSV",
+          {200: "text/csv"}, query=dead_letter_schemas.LettersExportQuery),
+    Route("GET", "/api/dead-letters/export.jsonl", VIEWER, dead_letter_export.as_lines,
+          "All of a group of them, as lines of JSON", {200: "application/jsonl"},
+          query=dead_letter_schemas.LettersExportQuery),
     Route("POST", "/api/dead-letters/requeue", OPERATOR, dead_letters.requeue, "Run dead letters again",
           {200: dead_letter_records.Counted, 201: dead_letter_records.Requeued, 202: dead_letter_records.RequeueRecord},
           body=dead_letter_schemas.RequeueBody, idempotency=True, errors=(404, 409)),
@@ -219,6 +228,8 @@ ROUTES: tuple[Route, ...] = (
           {200: system_records.NodeRecord}, body=schemas.NodeBody, body_required=False),
     Route("POST", "/api/nodes/{id}/drain", OPERATOR, nodes.drain, "Empty a node, and give it no new work",
           {200: system_records.NodeRecord}, body=schemas.DrainBody, body_required=False),
+    Route("POST", "/api/nodes/{id}/quarantine", OPERATOR, nodes.quarantine, "Give a node no work, then a little",
+          {200: system_records.NodeRecord}, body=schemas.NodeBody, body_required=False),
     Route("POST", "/api/nodes/{id}/release", OPERATOR, nodes.release, "Give a node work again",
           {200: system_records.NodeRecord}, body=schemas.NodeBody, body_required=False),
     Route("POST", "/api/nodes/{id}/resume", OPERATOR, nodes.resume, "The same as release, by its earlier name",
@@ -258,6 +269,13 @@ ROUTES: tuple[Route, ...] = (
           {200: system_records.Revoked}),
     Route("POST", "/api/login-links", ADMIN, access.create_login_link, "Make a link by which a browser signs in, once",
           {201: system_records.LoginLink}, body=schemas.LoginLinkBody, body_required=False),
+    # --- the audit log ---
+    Route("GET", "/api/changes", OPERATOR, changes.search, "The audit log: who changed what, newest first",
+          {200: change_records.ChangePage}, query=schemas.ChangesQuery),
+    Route("GET", "/api/changes.csv", OPERATOR, changes.as_csv, "The audit log as CSV",
+          {200: CSV}, query=schemas.ChangesWanted),
+    Route("GET", "/api/changes.jsonl", OPERATOR, changes.as_json_lines, "The audit log as JSON lines",
+          {200: JSON_LINES}, query=schemas.ChangesWanted),
     # --- system ---
     Route("GET", "/api/health", PUBLIC, system.health, "Whether the server works", {200: system_records.Health}),
     Route("GET", "/api/config", ADMIN, system.config, "The settings in force, secrets masked", {200: dict}),

@@ -11,6 +11,7 @@ from schedule_zero.clock import rfc3339, to_us
 from schedule_zero.errors import InvalidField
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import MAX_SKIPS, NO_POLICIES, CatchUp, FireOutcome, Policies, Role, ScheduleState
+from schedule_zero.rules.change_log import NOUNS, ChangeVerb
 from schedule_zero.service.specs import EMPTY_PARAMS, ScheduleSpec, SubmitItem
 from schedule_zero.timing.trigger import LATEST_US, LATEST_WORDS
 from schedule_zero.wire.messages import Name
@@ -27,6 +28,7 @@ Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="At most so many rec
 Cursor = Annotated[str, Meta(min_length=1, max_length=400, description="`next_cursor` of the page before.")]
 Wait = Annotated[float, Meta(ge=0, le=86_400, description="Seconds; cut to the server's `http.max_wait_s`.")]
 NameOrAny = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^(\*|[A-Za-z0-9_][A-Za-z0-9_.:@/-]*)(?!\n)$")]
+Printable = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*(?!\n)$")]
 Moment = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=0, le=MAX_UNIX_S)]
 # Of what is reckoned with; ``bounded_us`` holds to it, for dates as well.
 BoundedUnix = Annotated[
@@ -369,6 +371,29 @@ class SeriesQuery(Query, frozen=True, kw_only=True):
 
 
 class PageQuery(Query, frozen=True, kw_only=True):
+    limit: Limit = DEFAULT_LIMIT
+    cursor: Cursor | UnsetType = UNSET
+
+
+class ChangesWanted(Query, frozen=True, kw_only=True):
+    noun: Annotated[str, Meta(max_length=20, description=f"Of one kind of thing: {', '.join(NOUNS)}.")] | UnsetType = (
+        UNSET
+    )
+    verb: ChangeVerb | UnsetType = UNSET
+    subject: (
+        Annotated[Printable, Meta(min_length=1, max_length=200, description="The id of what was changed.")] | UnsetType
+    ) = UNSET
+    by: (
+        Annotated[
+            Printable, Meta(min_length=1, max_length=100, description="The name of who did it; `server`: itself.")
+        ]
+        | UnsetType
+    ) = UNSET
+    since: Annotated[Moment, Meta(description="At this moment or later.")] | UnsetType = UNSET
+    until: Annotated[Moment, Meta(description="At this moment or earlier.")] | UnsetType = UNSET
+
+
+class ChangesQuery(ChangesWanted, frozen=True, kw_only=True):
     limit: Limit = DEFAULT_LIMIT
     cursor: Cursor | UnsetType = UNSET
 

@@ -27,11 +27,11 @@ PATTERNS = {
     r"^([^{}\x00-\x1f]|\{([A-Za-z_][A-Za-z0-9_]*|\*)\})+(?!\n)$": "text with {parameter} in it such as user:{id}",
     r"^[1-9][0-9]{0,8}/[smhd](?!\n)$": "so many in a second, minute, hour or day, such as 10/s",
     r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]{0,127}\.[A-Za-z0-9_][A-Za-z0-9_:@/-]{0,127}(?!\n)$": "handler.method",
+    r"^[^\x00-\x1f\x7f]*(?!\n)$": "text without control characters",
     r"^[!-~]+(?!\n)$": "ASCII characters without spaces",
     r"^[A-Za-z_][A-Za-z0-9_./-]*(?!\n)$": "a label's name such as zone",
     r"^[0-9]{1,18}(-[0-9]{1,9})?(?!\n)$": "the id of an event such as 1234-5",
     r"^[0-9a-hjkmnp-tv-z]{26}(?!\n)$": "an execution's id: 26 digits and lower-case letters, without i, l, o and u",
-    r"^[^\x00-\x1f\x7f]*(?!\n)$": "text in one line",
     r"^[a-z][a-z-]*(?!\n)$": "the name of a page such as executions",
     r"^[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?(?!\n)$": "a name in one line, without spaces around it",
 }

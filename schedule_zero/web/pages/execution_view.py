@@ -51,12 +51,12 @@ class Times(Struct, frozen=True, kw_only=True):
 def times(it: Execution, now_us: int) -> Times:
     """From when it was due to when its end was stored; of its last attempt. What runs, runs until now."""
     moments = [
-        ("due", it.nominal_us, "late", "late"),
+        ("due", it.nominal_us, "late", "bad"),
         ("created", it.created_us, "waited", "wait"),
         ("could start", it.not_before_us if ready_us(it) > it.created_us else None, "waited", "wait"),
-        ("dispatched", it.dispatched_us, "on its way", "way"),
+        ("dispatched", it.dispatched_us, "on its way", ""),
         ("started", it.started_us, "ran", "run"),
-        ("finished", it.finished_us, "reported", "way"),
+        ("finished", it.finished_us, "reported", ""),
         ("stored", it.stored_us, "", ""),
     ]
     known = [(label, us, then, kind) for label, us, then, kind in moments if us is not None]

@@ -42,12 +42,17 @@ async def sign_in(request: ApiRequest) -> Response:
     body: LoginForm = request.body
     if not body.link and not body.token.strip():
         return _shown(request, "", body.next, problem="Expected an API token.", status=400)
-    sessions, agent = request.service.sessions, request.headers.get("User-Agent", "")
+    sessions = request.service.sessions
+    who = {
+        "agent": request.headers.get("User-Agent", ""),
+        "address": request.address,
+        "request_id": request.request_id,
+    }
     try:
         if body.link:
-            cookie = await sessions.sign_in_by_link(body.link, agent=agent, address=request.address)
+            cookie = await sessions.sign_in_by_link(body.link, **who)
         else:
-            cookie = await sessions.sign_in_by_token(body.token.strip(), agent=agent, address=request.address)
+            cookie = await sessions.sign_in_by_token(body.token.strip(), **who)
     except Unauthenticated as error:
         return _shown(request, "", body.next, problem=message_of(error), status=401)
     age_s = round(request.config.http.session_s)

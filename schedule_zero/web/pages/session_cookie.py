@@ -1,4 +1,4 @@
-"""The cookie of a browser's session."""
+"""The cookie of a browser's session, and what else a browser says of how it came here."""
 
 from __future__ import annotations
 
@@ -17,3 +17,9 @@ def set_cookie(cookie: str, value: str, max_age_s: int, headers: Mapping[str, st
     if headers.get("X-Forwarded-Proto", "").lower() == "https":
         attributes += "; Secure"
     return "Set-Cookie", attributes
+
+
+def origin(headers: Mapping[str, str]) -> str:
+    """The address of this server as the browser has it: ``http://name:port``."""
+    scheme = "https" if headers.get("X-Forwarded-Proto", "").lower() == "https" else "http"
+    return f"{scheme}://{headers.get('Host', '')}"

@@ -25,19 +25,21 @@ class Entry(Struct, frozen=True):
     access: Access = Access.VIEWER
     # On a narrow screen it stands in the bar at the bottom; others are behind "More".
     first: bool = False
+    # Other paths that belong to it.
+    also: tuple[str, ...] = ()
 
 
 NAVIGATION = (
     Entry("/", "Overview", "layout-dashboard", "o", first=True),
     Entry("/schedules", "Schedules", "calendar-clock", "s", first=True),
-    Entry("/executions", "Executions", "activity", "e", first=True),
+    Entry("/executions", "Executions", "activity", "e", first=True, also=("/groups",)),
     Entry("/nodes", "Nodes", "server", "n", first=True),
     Entry("/handlers", "Handlers", "code", "h"),
-    Entry("/dead-letters", "Dead letters", "skull", "d"),
+    Entry("/dead-letters", "Dead letters", "skull", "d", also=("/requeues",)),
     Entry("/forecast", "Forecast", "calendar-days", "f"),
     Entry("/testbed", "Test bed", "flask-conical", "t"),
     Entry("/audit", "Audit log", "history", "a", Access.OPERATOR),
-    Entry("/settings", "Settings", "settings", "c"),
+    Entry("/settings", "Settings", "settings", "c", also=("/calendars", "/new-calendar")),
     Entry("/docs", "API and docs", "book-open", "r"),
 )
 TIME_WORDS = {
@@ -54,13 +56,12 @@ def shell(view: View, title: str) -> dict[str, Any]:
     request = view.request
     caller = request.principal
     service = request.service
-    nodes = service.system.nodes()
-    online = sum(node.state is NodeState.ONLINE for node in nodes)
-    lost = sum(node.state in (NodeState.LOST, NodeState.SUSPECT) for node in nodes)
+    nodes = service.system.node_states()
+    online, lost = nodes[NodeState.ONLINE], nodes[NodeState.LOST] + nodes[NodeState.SUSPECT]
     letters = sum(service.dead_letters.waiting.values())
     problems = [f"{letters:,} dead" if letters else "", f"{lost:,} lost" if lost else ""]
     trouble = ", ".join(filter(None, problems))
-    counts = {"/nodes": f"{online}/{len(nodes)}", "/dead-letters": f"{letters:,}" if letters else ""}
+    counts = {"/nodes": f"{online}/{nodes.total()}", "/dead-letters": f"{letters:,}" if letters else ""}
     name = request.config.instance_name
     return {
         "title": title,
@@ -82,8 +83,10 @@ def shell(view: View, title: str) -> dict[str, Any]:
 
 
 def _here(path: str) -> str:
-    return max(
-        (entry.path for entry in NAVIGATION if path == entry.path or path.startswith(f"{entry.path.rstrip('/')}/")),
-        key=len,
-        default="",
-    )
+    found = [
+        (len(prefix), entry.path)
+        for entry in NAVIGATION
+        for prefix in (entry.path, *entry.also)
+        if path == prefix or path.startswith(f"{prefix.rstrip('/')}/")
+    ]
+    return max(found, default=(0, ""))[1]

@@ -4,18 +4,73 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct, field
 
 from schedule_zero.errors import BadRequest
-from schedule_zero.testbed.graph import Graph
-from schedule_zero.testbed.scenario import Held, Measure, Series
 
 SCHEMA = 1
 OURS = "schedulezero"
 REPORT = "report.json"
+
+Worse = Literal["more", "less"]
+# (What comes first, what waits for it.)
+Edge = tuple[str, str]
+
+
+class Held(Struct):
+    """An invariant and what became of it. ``ok`` None: nothing was seen by which it could be judged."""
+
+    name: str
+    means: str
+    ok: bool | None = None
+    # How many things were looked at.
+    checked: int = 0
+    broken: int = 0
+    evidence: list[str] = []
+
+
+class Measure(Struct, frozen=True):
+    """A figure. ``value`` None: there is none, or no end of it (JSON knows no infinity)."""
+
+    name: str
+    means: str
+    value: float | None
+    # What of it is worse; None: neither.
+    worse: Worse | None = None
+
+
+class Series(Struct, frozen=True):
+    """Something to draw. ``points``: x (seconds since the scenario began, unless it says otherwise) and y."""
+
+    name: str
+    x: str
+    y: str
+    points: list[tuple[float, float]]
+
+
+class Step(Struct, frozen=True):
+    """One run of a step, or a step that did not run (``start_s`` None). Seconds since the scenario began."""
+
+    name: str
+    start_s: float | None = None
+    # None: nothing tells of its end.
+    end_s: float | None = None
+    node: str = ""
+    # ``ok`` or ``error``; empty where there is no end.
+    outcome: str = ""
+
+
+class Graph(Struct, frozen=True):
+    """Steps by name, each name once, and what they waited for."""
+
+    name: str
+    steps: list[Step]
+    edges: list[Edge]
+    # What waits may begin once the other has begun, as children that a running parent makes; False: once it has ended.
+    overlap: bool = False
 
 
 class Outcome(StrEnum):

@@ -14,8 +14,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from schedule_zero.errors import BadRequest
-from schedule_zero.testbed.record import OURS, Outcome, RunReport, ScenarioReport
-from schedule_zero.testbed.scenario import Worse
+from schedule_zero.reports.record import OURS, Outcome, RunReport, ScenarioReport, Worse
 from schedule_zero.yaml_file import suggest
 
 
