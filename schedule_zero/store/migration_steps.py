@@ -253,6 +253,11 @@ def change_log(conn: Connection) -> None:
     )
 
 
+def retries_by_parent(conn: Connection) -> None:
+    """18 → 19: what took the place of an execution is found by it."""
+    _run(conn, "CREATE INDEX ix_executions_parent ON executions (parent_id, seq) WHERE parent_id IS NOT NULL")
+
+
 def _run(conn: Connection, *statements: str) -> None:
     name = "TEXT" if conn.dialect.name == "sqlite" else 'TEXT COLLATE "C"'
     for statement in statements:

@@ -24,6 +24,7 @@ from schedule_zero.store.migration_steps import (
     progress_is_kept,
     rate_buckets,
     requeues,
+    retries_by_parent,
     routed_and_grouped,
     series_by_minute,
     thawed_by,
@@ -51,6 +52,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     batches_and_views,
     node_history,
     change_log,
+    retries_by_parent,
 )
 LATEST = 1 + len(STEPS)
 # The table that says which version it is; and all tables of the newest, with their columns.

@@ -143,6 +143,8 @@ Index("ix_executions_handler", executions.c.handler_id, executions.c.seq)
 _partial("ix_executions_schedule", executions, "schedule_id", "seq", where="schedule_id IS NOT NULL")
 # "… of this group."
 _partial("ix_executions_group", executions, "group_id", "seq", where=IS_GROUPED)
+# "What took the place of this one?"
+_partial("ix_executions_parent", executions, "parent_id", "seq", where="parent_id IS NOT NULL")
 # "… in this state", and what runs when the server starts; only completed rows are many for long. With handler and
 # schedule in it, "the failed ones of this handler" is read from the index alone: an index of its own for that, with a
 # predicate of five states, cost every execution 4 µs.

@@ -198,7 +198,14 @@ def environment() -> Environment:
         "sparkline": sparkline,
     }
     env.globals.update(shared)
-    env.filters.update({"count": words.count, "size": words.size, "json_text": words.json_text, "short": words.short})
+    filters: dict[str, Callable[..., Any]] = {
+        "count": words.count,
+        "size": words.size,
+        "json_text": words.json_text,
+        "short": words.short,
+        "visible": words.visible,
+    }
+    env.filters.update(filters)
     # Macros that every template may use: they ask the view, not the template, so they are made once.
     env.globals["ui"] = env.get_template("ui.html").module
     env.globals["forms"] = env.get_template("form_fields.html").module
