@@ -56,6 +56,7 @@ from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.finding import FindingService
+from schedule_zero.service.foreseen import ForeseenService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.groups import GroupService
@@ -64,6 +65,9 @@ from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
 from schedule_zero.service.metrics import server_metrics
+from schedule_zero.service.overview import OverviewService
+from schedule_zero.service.schedule_bulk import ScheduleBulk
+from schedule_zero.service.schedule_views import ScheduleViews
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.search import SearchService
 from schedule_zero.service.series import SeriesService
@@ -176,6 +180,19 @@ class Server:
             limits=config.limits,
             timing=config.timing,
         )
+        series = SeriesService(store=self.store, series=self.dispatcher.series, clock=clock)
+        foresight = ForesightService(store=self.store, timer=self.timer, clock=clock)
+        freezes = FreezeService(store=self.store, timer=self.timer, clock=clock)
+        system = SystemService(
+            store=self.store,
+            dispatcher=self.dispatcher,
+            hub=self.hub,
+            hints=self.hints,
+            supervisor=self.supervisor,
+            clock=clock,
+            config=config,
+            render_metrics=self._render_metrics,
+        )
         self.service = Service(
             executions=executions,
             search=search,
@@ -194,15 +211,29 @@ class Server:
                 store=self.store, dispatcher=self.dispatcher, clock=clock, config=config.dispatch, access=access
             ),
             schedules=schedules,
+            schedule_views=ScheduleViews(store=self.store, dispatcher=self.dispatcher, timer=self.timer, clock=clock),
+            schedule_bulk=ScheduleBulk(store=self.store, schedules=schedules),
             ledger=LedgerService(store=self.store),
             audits=audits,
             explain=ExplainService(store=self.store, timer=self.timer, clock=clock, timing=config.timing),
             versions=VersionService(store=self.store, schedules=schedules),
-            freezes=FreezeService(store=self.store, timer=self.timer, clock=clock),
+            freezes=freezes,
             backfills=BackfillService(store=self.store, timer=self.timer, clock=clock),
-            foresight=ForesightService(store=self.store, timer=self.timer, clock=clock),
             finding=FindingService(store=self.store, dispatcher=self.dispatcher),
-            series=SeriesService(store=self.store, series=self.dispatcher.series, clock=clock),
+            foresight=foresight,
+            foreseen=ForeseenService(foresight=foresight, store=self.store, clock=clock),
+            series=series,
+            overview=OverviewService(
+                store=self.store,
+                dispatcher=self.dispatcher,
+                system=system,
+                series=series,
+                foresight=foresight,
+                freezes=freezes,
+                dead_letters=dead_letters,
+                audit=self.audit_rounds.stats,
+                clock=clock,
+            ),
             calendars=CalendarService(
                 store=self.store,
                 book=self.calendars,
@@ -213,16 +244,7 @@ class Server:
             access=access,
             sessions=SessionService(store=self.store, access=access, clock=clock, lifetime_s=config.http.session_s),
             changes=ChangeService(store=self.store),
-            system=SystemService(
-                store=self.store,
-                dispatcher=self.dispatcher,
-                hub=self.hub,
-                hints=self.hints,
-                supervisor=self.supervisor,
-                clock=clock,
-                config=config,
-                render_metrics=self._render_metrics,
-            ),
+            system=system,
             installation=InstallationService(
                 config=config,
                 origins=origins,

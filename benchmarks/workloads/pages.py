@@ -21,7 +21,9 @@ from benchmarks.report import Measured
 from benchmarks.stats import percentile
 from benchmarks.workloads import jobs
 
-PART = "HX-Request: true\r\nHX-Request-Type: partial\r\nHX-Target: section#overview\r\n"
+PART = "HX-Request: true\r\nHX-Request-Type: partial\r\nHX-Target: section#{part}\r\n"
+# What an overview asks for at each hint; and what it asks for every so many seconds.
+HINTED, TIMED_S = "now", {"charts": 5.0, "more": 3.0}
 BROWSER = "Accept: text/html\r\nAccept-Encoding: gzip\r\n"
 _FILE = re.compile(r'(?:href|src)="(/static/[^"#]+)')
 _LENGTH = re.compile(rb"\r\nContent-Length: (\d+)")
@@ -111,7 +113,7 @@ def _plain(body: bytes) -> str:
 
 
 class Dashboards:
-    """Open overviews: each hears the hints and asks for its part at each, at most once a second, as the page does.
+    """Open overviews: each hears the hints, and asks for its parts as the page does: at most once a second, or in turn.
 
     In a thread of their own. What they cost the client is not counted, only what the server spends on them.
     """
@@ -142,21 +144,31 @@ class Dashboards:
 
     async def _look(self, number: int) -> None:
         target = self._target
-        stream = target.encode("GET", "/live?topics=execution,node,schedule,schedules")
-        part = target.encode("GET", "/", headers=BROWSER + PART)
+        stream = target.encode("GET", "/live?topics=execution,node,schedule,schedules,dead_letters")
+        parts = {
+            name: target.encode("GET", "/?range=1h", headers=BROWSER + PART.format(part=name))
+            for name in (HINTED, *TIMED_S)
+        }
         hints, asks = await asyncio.open_connection(target.host, target.port)
         answers, asking = await asyncio.open_connection(target.host, target.port)
         asks.write(stream)
+        loop = asyncio.get_running_loop()
+        # Not all at the same moment.
+        due = {name: loop.time() + every_s * (number % 10) / 10 for name, every_s in TIMED_S.items()}
         while True:
             await hints.readuntil(b"event: sz-hint")
             await hints.readuntil(b"\n\n")
-            asking.write(part)
-            head = await answers.readuntil(b"\r\n\r\n")
-            found = _LENGTH.search(head)
-            if not head.startswith(b"HTTP/1.1 200") or found is None:
-                raise LoadError(f"a dashboard's part was answered {head[:100]!r}")
-            await answers.readexactly(int(found[1]))
-            self.refreshes[number] += 1
+            wanted = [HINTED, *(name for name, at in due.items() if at <= loop.time())]
+            for name in wanted:
+                if name in due:
+                    due[name] = loop.time() + TIMED_S[name]
+                asking.write(parts[name])
+                head = await answers.readuntil(b"\r\n\r\n")
+                found = _LENGTH.search(head)
+                if not head.startswith(b"HTTP/1.1 200") or found is None:
+                    raise LoadError(f"a dashboard's part was answered {head[:100]!r}")
+                await answers.readexactly(int(found[1]))
+                self.refreshes[number] += 1
             await asyncio.sleep(1.0)
 
 

@@ -64,6 +64,9 @@ def changes(caller: Caller, export: str | None, **query: Any) -> None:
         return
     with caller.client() as client:
         page = client.request("GET", "/api/changes", query=query)
+        while not page["records"] and page["next_cursor"] is not None:
+            # What is looked for is rare, and the server looks at so many rows at a time.
+            page = client.request("GET", "/api/changes", query={**query, "cursor": page["next_cursor"]})
     if caller.json:
         show_json(page)
         return

@@ -153,6 +153,15 @@ def drain(caller: Caller, ids: tuple[str, ...], deadline: float | None, note: st
 @ids_argument
 @note_option
 @with_caller
+def quarantine(caller: Caller, ids: tuple[str, ...], note: str | None) -> None:
+    """Give nodes no new work for a while, then one job at a time, until one of them completes."""
+    each(caller, ids, lambda client, which: _act(client, which, "quarantine", {"note": note}), _state)
+
+
+@nodes.command()
+@ids_argument
+@note_option
+@with_caller
 def release(caller: Caller, ids: tuple[str, ...], note: str | None) -> None:
     """Give nodes work again: the end of a cordon, a drain or a quarantine."""
     each(caller, ids, lambda client, which: _act(client, which, "release", {"note": note}), _takes_work)

@@ -37,6 +37,11 @@ class NodeVerbs(Asking):
         return (yield from self._operate(node_id, "drain", {"note": note, "deadline_s": deadline_s}))
 
     @verb
+    def quarantine_node(self, node_id: str, note: str | None = None) -> Flow[NodeRecord]:
+        """Give a node no new work for a while, then one job at a time, until one of them completes."""
+        return (yield from self._operate(node_id, "quarantine", {"note": note}))
+
+    @verb
     def release_node(self, node_id: str, note: str | None = None) -> Flow[NodeRecord]:
         """Give a node work again: the end of a cordon, a drain or a quarantine."""
         return (yield from self._operate(node_id, "release", {"note": note}))

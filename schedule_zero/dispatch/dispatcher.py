@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version as package_version
@@ -27,6 +28,7 @@ from schedule_zero.dispatch.http_peers import HttpPeers
 from schedule_zero.dispatch.inbound import Inbound
 from schedule_zero.dispatch.log_intake import LogIntake
 from schedule_zero.dispatch.membership import TICK_S
+from schedule_zero.dispatch.on_nodes import HeldView, QueueView, has_waiting, held_views, queue_view
 from schedule_zero.dispatch.recording import Recorder
 from schedule_zero.dispatch.registry import Registry
 from schedule_zero.dispatch.result_intake import ResultIntake
@@ -339,9 +341,24 @@ class Dispatcher:
         now_s = self._clock.mono_s()
         return [node_view(node, now_s) for _, node in sorted(self._core.nodes.items())]
 
+    def node_states(self) -> Counter[NodeState]:
+        """How many nodes are in each state; a hundredth of what ``nodes`` costs."""
+        return Counter(node.state for node in self._core.nodes.values())
+
     def node(self, node_id: str) -> NodeView:
         """One node, connected or not. NotFound."""
         return node_view(self._known(node_id), self._clock.mono_s())
+
+    def held(self, node_id: str, most: int) -> list[HeldView]:
+        """What a node holds now, at most so many. NotFound."""
+        return held_views(self._known(node_id), most)
+
+    def queues(self, handler_id: str) -> list[QueueView]:
+        """What waits for the nodes of one handler, and why."""
+        core, now = self._core, self._now()
+        lanes = [lane for lane in core.lanes.values() if lane.handler_id == handler_id and has_waiting(lane)]
+        lanes.sort(key=lambda lane: (lane.job_method, lane.key[2] or ""))
+        return [queue_view(lane, now, core.waiting_for, core.why_nobody) for lane in lanes]
 
     def _known(self, node_id: str) -> LiveNode:
         node = self._core.nodes.get(node_id)
@@ -350,7 +367,8 @@ class Dispatcher:
         return node
 
     async def operate(self, node_id: str, operation: NodeOperation | None, *, by: Actor, note: str = "") -> NodeView:
-        """Cordon or drain a node, or (None) release it from whatever it is; ``by`` and ``note`` say who and why.
+        """Cordon, drain or quarantine a node, or (None) release it from whatever it is; ``by`` and ``note`` say who did
+        it and why.
 
         NotFound; StoreUnavailable: nothing was changed.
         """
@@ -361,6 +379,8 @@ class Dispatcher:
             log.info("node_released", node_id=node_id, by=by.name, note=note)
         elif operation.kind is OperationKind.DRAIN:
             log.info("node_drained", node_id=node_id, by=by.name, note=note)
+        elif operation.kind is OperationKind.QUARANTINE:
+            log.info("node_quarantined", node_id=node_id, by=by.name, note=note)
         else:
             log.info("node_cordoned", node_id=node_id, by=by.name, note=note)
         return self.node(node_id)

@@ -47,6 +47,15 @@ class HandlerView(Struct, kw_only=True):
     updated_us: int
 
 
+class ServedView(Struct, frozen=True, kw_only=True):
+    """One method as a connected node serves it."""
+
+    handler_id: str
+    job_method: str
+    # None: the node's schema is another one than the newest, as in the middle of an upgrade.
+    version: int | None
+
+
 class Refused(Struct, frozen=True):
     """A method that a node declared and that is not taken over, and why."""
 
@@ -122,6 +131,18 @@ class Registry:
             )
             for handler_id, known in sorted(self._known.items())
         ]
+
+    def served_by(self, node_id: str) -> list[ServedView]:
+        """The methods that a node serves now, by handler, in its order."""
+        return [
+            ServedView(handler_id=handler_id, job_method=method.name, version=self._version(handler_id, method))
+            for handler_id, declaration in sorted(self._serving.get(node_id, {}).items())
+            for method in declaration.methods
+        ]
+
+    def _version(self, handler_id: str, declared: JobMethod) -> int | None:
+        newest = self.method(handler_id, declared.name)
+        return newest.version if newest is not None and newest.schema == declared.schema else None
 
     def rule(self, handler_id: str) -> HandlerRule:
         """What an operator declared about this handler (handler_registry.yaml)."""

@@ -54,6 +54,7 @@ class ChangeVerb(StrEnum):
     GROUP_CANCELLED = "group.cancelled"
     DEAD_LETTERS_REQUEUED = "dead_letters.requeued"
     DEAD_LETTERS_DISCARDED = "dead_letters.discarded"
+    DEAD_LETTERS_RESTORED = "dead_letters.restored"
     REQUEUE_CREATED = "requeue.created"
     REQUEUE_CANCELLED = "requeue.cancelled"
     NODE_CORDONED = "node.cordoned"

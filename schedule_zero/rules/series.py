@@ -92,6 +92,12 @@ def spread_of(times: Times) -> Spread | None:
     raise AssertionError(f"no place holds the quantile {rank} of {n}")
 
 
+def longer_than(us: int, times: Times) -> int:
+    """How many took longer; those in the same place of the scale as ``us`` are not counted."""
+    place = place_of(us)
+    return sum(n for at, n in times.items() if at > place)
+
+
 # --- what is counted --------------------------------------------------------------------------------
 
 

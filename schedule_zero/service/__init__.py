@@ -19,6 +19,7 @@ from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.service.executions import ExecutionService
 from schedule_zero.service.explain import ExplainService
 from schedule_zero.service.finding import FindingService
+from schedule_zero.service.foreseen import ForeseenService
 from schedule_zero.service.foresight import ForesightService
 from schedule_zero.service.freezes import FreezeService
 from schedule_zero.service.groups import GroupService
@@ -26,6 +27,9 @@ from schedule_zero.service.installation import InstallationService
 from schedule_zero.service.jobs import JobService
 from schedule_zero.service.ledger import LedgerService
 from schedule_zero.service.logs import LogService
+from schedule_zero.service.overview import OverviewService
+from schedule_zero.service.schedule_bulk import ScheduleBulk
+from schedule_zero.service.schedule_views import ScheduleViews
 from schedule_zero.service.schedules import ScheduleService
 from schedule_zero.service.search import SearchService
 from schedule_zero.service.series import SeriesService
@@ -71,6 +75,8 @@ class Service(Struct, frozen=True, kw_only=True):
     dead_letters: DeadLetterService
     jobs: JobService
     schedules: ScheduleService
+    schedule_views: ScheduleViews
+    schedule_bulk: ScheduleBulk
     ledger: LedgerService
     audits: AuditService
     explain: ExplainService
@@ -79,7 +85,9 @@ class Service(Struct, frozen=True, kw_only=True):
     backfills: BackfillService
     foresight: ForesightService
     finding: FindingService
+    foreseen: ForeseenService
     series: SeriesService
+    overview: OverviewService
     calendars: CalendarService
     access: AccessService
     sessions: SessionService

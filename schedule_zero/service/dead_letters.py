@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,11 @@ log = structlog.get_logger(__name__)
 
 # Discarded in one transaction.
 STEP = 1_000
+# What was discarded can be taken back for as long as it is remembered: the newest deeds, of so many letters each.
+REMEMBERED = 20
+MOST_REMEMBERED = 10_000
+# Letters that a preview tries an edit on.
+TRIED = 20
 
 
 class Requeued(Struct, kw_only=True):
@@ -55,6 +61,27 @@ class Edit(Struct, frozen=True, kw_only=True):
     options: JobOptions = NO_OPTIONS
 
 
+class Tried(Struct, kw_only=True):
+    """What a requeue would do to the oldest letters that it is about."""
+
+    # How many there are in all.
+    count: int
+    # The oldest one, and its parameters as they would be (None: they can't be made).
+    letter: Execution | None = None
+    params: bytes | None = None
+    # How many were tried, how many of those their job would not take, and why the first of them.
+    tried: int = 0
+    refused: int = 0
+    problem: str = ""
+
+
+class Discarded(Struct, kw_only=True):
+    """How many were put aside; ``undo`` is the deed by which ``restore`` takes it back (None: they were too many)."""
+
+    count: int
+    undo: str | None
+
+
 class DeadLetterService:
     """``requeues`` is the loop that carries out what goes at a rate."""
 
@@ -65,6 +92,8 @@ class DeadLetterService:
         self.requeues = Requeues(store=store, dispatcher=dispatcher, clock=clock, limits=limits)
         # By handler, as ``refresh`` last found it: for the metrics.
         self.waiting: dict[str, int] = {}
+        # Deed → what was discarded by it, with its groups; the oldest deed first.
+        self._discarded: OrderedDict[str, dict[str, str]] = OrderedDict()
 
     async def refresh(self) -> None:
         """Read anew how many wait."""
@@ -86,6 +115,33 @@ class DeadLetterService:
             return (await self._store.read(lambda conn: _size(conn, which)))[1]
         found = await self._store.read(lambda conn: [store_executions.get(conn, id_) for id_ in which])
         return sum(detail is not None and detail.execution.dead_letter is not None for detail in found)
+
+    async def group(self, group_id: str) -> letters.Group | None:
+        """One group; None if nothing waits in it (any more)."""
+        found = await self.groups(Which(dead_letter=group_id), limit=1)
+        return found.rows[0] if found.rows else None
+
+    async def attempt(self, which: Which, edit: Edit) -> Tried:
+        """What ``begin`` would do, tried on a few; nothing is changed."""
+
+        def read(conn: Connection) -> tuple[int, Any]:
+            up_to_seq, total = _size(conn, which)
+            return total, letters.onward(conn, which, ("", 0), up_to_seq, TRIED)
+
+        count, found = await self._store.read(read)
+        said = Tried(count=count, tried=len(found))
+        patch = None if edit.patch is None else msgspec.json.encode(edit.patch)
+        for place, (_, letter) in enumerate(found):
+            try:
+                row = self.requeues.replacement(letter, patch=patch, options=edit.options)
+                made = row.params
+            except (BadRequest, NotFound, TooLarge) as error:
+                said.refused += 1
+                said.problem = said.problem or error.message
+                made = None
+            if not place:
+                said.letter, said.params = letter, made
+        return said
 
     # --- requeue a few ----------------------------------------------------------------------------
 
@@ -195,16 +251,21 @@ class DeadLetterService:
             raise NotFound(f"there is no requeue {requeue_id!r}")
         return found
 
+    async def running(self) -> list[Requeue]:
+        """Those that are under way, oldest first."""
+        return await self._store.read(store_requeues.running)
+
     async def find(self, *, cursor: str | None = None, limit: int = 50) -> Page[Requeue]:
         """The newest first."""
         return await self._store.read(lambda conn: store_requeues.find(conn, cursor=cursor, limit=limit))
 
     # --- discard ----------------------------------------------------------------------------------
 
-    async def discard(self, principal: Principal, which: Which | Sequence[str]) -> int:
-        """Nobody waits for these any more; they stay in the history. How many there were, in steps of a thousand."""
+    async def discard(self, principal: Principal, which: Which | Sequence[str], note: str = "") -> Discarded:
+        """Nobody waits for these any more; they stay in the history. In steps of a thousand; ``note`` says why."""
         deed = new_id()
-        discarded = 0
+        taken: dict[str, str] = {}
+        count = 0
         asked = structs.asdict(which) if isinstance(which, Which) else {}
         discard = Deed(
             verb=ChangeVerb.DEAD_LETTERS_DISCARDED,
@@ -212,29 +273,54 @@ class DeadLetterService:
             in_steps=isinstance(which, Which),
             asked={name: value for name, value in asked.items() if value is not None},
         )
-        by = principal.doing(discard)
+        by = structs.replace(principal.doing(discard), note=note)
         try:
             if isinstance(which, Which):
                 at = ("", 0)
                 up_to_seq = await self._store.read(letters.newest_seq)
-                while True:
-                    step = await self._store.read(partial(_ids_after, which=which, at=at, up_to_seq=up_to_seq))
-                    if not step:
-                        break
+                while step := await self._store.read(partial(_ids_after, which=which, at=at, up_to_seq=up_to_seq)):
                     at = step[-1][0]
-                    discarded += await self._discard(deed, [id_ for _, id_ in step], by)
+                    found = await self._discard(deed, [id_ for _, id_ in step], by)
+                    count += len(found)
+                    if count <= MOST_REMEMBERED:
+                        taken.update(found)
             else:
-                discarded = await self._discard(deed, list(which), by)
+                taken = await self._discard(deed, list(which), by)
+                count = len(taken)
         finally:
-            log.info("dead_letters_discarded", count=discarded, by=principal.name)
-        return discarded
+            log.info("dead_letters_discarded", count=count, by=principal.name, note=note)
+        if not 0 < count <= MOST_REMEMBERED:
+            return Discarded(count=count, undo=None)
+        self._discarded[deed] = taken
+        while len(self._discarded) > REMEMBERED:
+            self._discarded.popitem(last=False)
+        return Discarded(count=count, undo=deed)
 
-    async def _discard(self, deed: str, ids: list[str], by: Actor) -> int:
-        taken: set[str] | ScheduleZeroError = await self._store.write(
-            letters.discard, letters.Discard(id=deed, ids=ids, by=by.name), by=by
+    async def _discard(self, deed: str, ids: list[str], by: Actor) -> dict[str, str]:
+        taken: dict[str, str] | ScheduleZeroError = await self._store.write(
+            letters.discard, letters.Discard(id=deed, ids=ids, by=by.name, note=by.note), by=by
         )
-        assert isinstance(taken, set)
-        return len(taken)
+        assert isinstance(taken, dict)
+        return taken
+
+    async def restore(self, principal: Principal, deed: str) -> int:
+        """Take a discard back, once; how many wait again. NotFound: it was too long ago, or is taken back already."""
+        taken = self._discarded.pop(deed, None)
+        if taken is None:
+            raise NotFound(
+                "this discard can't be taken back any more",
+                hint=f"the newest {REMEMBERED} since the server's start can; a single execution can be retried",
+            )
+        try:
+            by = principal.doing(Deed(verb=ChangeVerb.DEAD_LETTERS_RESTORED, subject=deed))
+            count: int = await self._store.write(
+                letters.restore, letters.Restore(id=deed, letters=taken, by=by.name), by=by
+            )
+        except ScheduleZeroError:
+            self._discarded[deed] = taken
+            raise
+        log.info("dead_letters_restored", count=count, by=principal.name)
+        return count
 
 
 def _ids_after(conn: Connection, *, which: Which, at: tuple[str, int], up_to_seq: int) -> Any:

@@ -11,7 +11,8 @@ import structlog
 from schedule_zero.clock import Clock, rfc3339
 from schedule_zero.config import LimitsConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
-from schedule_zero.dispatch.views import reached
+from schedule_zero.dispatch.views import ProgressView, reached
+from schedule_zero.dispatch.waiting import WaitingFor
 from schedule_zero.errors import BadRequest, Duplicate, NotFound, TooLarge, WrongState
 from schedule_zero.job_options import JobOptions
 from schedule_zero.model import Execution, Group, Origin, State, new_id
@@ -31,6 +32,9 @@ from schedule_zero.store.idempotency import IdempotencyRecord, IdempotentReplay
 from schedule_zero.store.tx import Page
 
 log = structlog.get_logger(__name__)
+
+# Of the executions that took the place of one, the newest are shown.
+MAX_KIN = 10
 
 
 class _Told(msgspec.Struct):
@@ -283,6 +287,22 @@ class ExecutionService:
             progress=progress,
             waiting_for=self._dispatcher.waiting_for(found.execution),
         )
+
+    def waits_for(self, execution: Execution) -> WaitingFor | None:
+        """What is in the way of one that is pending; None: it is not."""
+        return self._dispatcher.waiting_for(execution)
+
+    def progress(self, execution_id: str) -> ProgressView | None:
+        """How far one that runs is, by what it said last."""
+        return self._dispatcher.progress(execution_id)
+
+    async def family(self, execution: Execution) -> store_executions.Family:
+        """What it took the place of, and what took its place."""
+        return await self._store.read(lambda conn: store_executions.family(conn, execution, limit=MAX_KIN))
+
+    async def oldest_us(self) -> int | None:
+        """When the oldest one that is stored was created; what is older was cleared."""
+        return await self._store.read(store_executions.oldest_us)
 
     async def result_part(self, execution: Execution, first: int) -> bytes:
         """From byte ``first`` on, the next part of a result that is stored aside; empty: it isn't there any more."""

@@ -53,6 +53,10 @@ class FreezeService:
         log.warning("schedules_thawed", by=principal.name, catch_up=catch_up)
         return thawed
 
+    def current(self) -> Freeze | None:
+        """The one in force, from memory."""
+        return self._timer.freezes.at(self._clock.wall_us())
+
     async def all(self) -> tuple[Freeze | None, list[Freeze]]:
         """The one in force, and all that there were, the newest first."""
         freezes = await self._store.read(store_freezes.all_freezes)

@@ -21,7 +21,7 @@ from schedule_zero.clock import Clock
 from schedule_zero.config import LimitsConfig
 from schedule_zero.dispatch.dispatcher import Dispatcher
 from schedule_zero.errors import InvalidField, NoMatchingNode, NotFound, TooLarge
-from schedule_zero.model import Execution, Group, GroupKind, GroupState
+from schedule_zero.model import Execution, Group, GroupKind, GroupState, State
 from schedule_zero.ops.events import EventHub
 from schedule_zero.rules.birth import pinned
 from schedule_zero.rules.change_log import ChangeVerb, Deed
@@ -161,6 +161,10 @@ class GroupService:
     async def find(self, *, cursor: str | None = None, limit: int = 50) -> Page[Group]:
         """Newest first."""
         return await self._store.read(lambda conn: store_groups.find(conn, cursor=cursor, limit=limit))
+
+    async def states(self, group_id: str) -> dict[State, int]:
+        """How many of its members are in each state; of those that are still kept."""
+        return await self._store.read(lambda conn: store_groups.states(conn, group_id))
 
     # --- change -----------------------------------------------------------------------------------
 

@@ -91,6 +91,10 @@ class LogService:
             progress=self._dispatcher.progress(execution_id),
         )
 
+    async def first_error(self, execution_id: str, token: int) -> int | None:
+        """Which line of an attempt's log is the first that looks like an error: by its level, or by what it says."""
+        return await self._store.read(lambda conn: store_logs.first_error(conn, execution_id, token))
+
     def listening(self, execution_id: str) -> AbstractContextManager[asyncio.Event]:
         """An event that is set when there is more to read, or the execution became something else."""
         return self._dispatcher.logs.listening(execution_id)

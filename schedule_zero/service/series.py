@@ -12,7 +12,7 @@ from schedule_zero.clock import Clock
 from schedule_zero.errors import InvalidField
 from schedule_zero.ops.series import Series
 from schedule_zero.rules import series as rules
-from schedule_zero.rules.series import HOUR_US, MINUTE_US, Bucket, Stats
+from schedule_zero.rules.series import HOUR_US, MINUTE_US, Bucket, Spread, Stats, longer_than, spread_of
 from schedule_zero.store import Store
 from schedule_zero.store import series as store_series
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 SPARK_MINUTES = 60
+LATENESS_MINUTES = 5
+# A fire that is decided so long after it was due, is late.
+LATE_US = 1_000_000
 
 
 class SeriesView(Struct, frozen=True, kw_only=True):
@@ -33,12 +36,18 @@ class SeriesView(Struct, frozen=True, kw_only=True):
 
 
 class Spark(Struct, frozen=True, kw_only=True):
-    """The last hour by the minute, from ``from_us`` on; the last minute is not over. None: the server was not there."""
+    """The last hour by the minute, from ``from_us`` on; the last minute is not over. None: the server was not there.
+
+    ``late`` counts fires that were decided more than a second after they were due; ``lateness`` is of the last five
+    minutes.
+    """
 
     from_us: int
     completed: list[int]
     failed: list[int]
     fires: list[int]
+    late: list[int]
+    lateness: Spread | None
     open: list[int | None]
     running: list[int | None]
 
@@ -106,6 +115,8 @@ class SeriesService:
             completed=[one.ended.get("completed", 0) for one in minutes],
             failed=[sum(one.failed.values()) for one in minutes],
             fires=[sum(one.fires.values()) for one in minutes],
+            late=[longer_than(LATE_US, one.lateness) for one in minutes],
+            lateness=spread_of(rules.total(minutes[-LATENESS_MINUTES:]).lateness),
             open=[one.open for one in minutes],
             running=[one.running for one in minutes],
         )

@@ -32,7 +32,7 @@ _FIELDS = (
 _COLUMNS = tuple(C[name] for name in _FIELDS)
 _OLDEST = Oldest(tables.changes, "at_us")
 # Looked at for one page, where no index answers.
-SCAN_ROWS = 50_000
+SCAN_ROWS = 20_000
 # ``at_us`` falls where the clock is set back; by more than this, rows of that time may be passed over.
 AT_SLACK_US = 60_000_000
 _BEYOND = (1 << 63) - 1

@@ -15,6 +15,7 @@ from msgspec import Struct
 from sqlalchemy import BigInteger, bindparam, func, literal_column, select, text
 
 from schedule_zero.model import Event, Execution
+from schedule_zero.rules.signature import LETTER_STATES
 from schedule_zero.store import tables
 from schedule_zero.store.changes import record_deed
 from schedule_zero.store.execution_lists import PAGE_BYTES
@@ -74,9 +75,22 @@ class Discard(Struct, kw_only=True):
     id: str
     ids: list[str]
     by: str
+    # Why.
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+class Restore(Struct, kw_only=True):
+    """What was discarded is to wait again: execution → the group that it was in. ``id`` names the deed."""
+
+    id: str
+    letters: dict[str, str]
+    by: str
+
+    def __len__(self) -> int:
+        return len(self.letters)
 
 
 _LETTER = text(tables.IS_DEAD_LETTER)
@@ -131,31 +145,57 @@ _LOOK = bulk_select(tables.executions, ("id",), ("id", "handler_id", "dead_lette
 _TAKE = bulk_update(
     tables.executions, ("id",), (), also="dead_letter = NULL", where=f"executions.{tables.IS_DEAD_LETTER}"
 )
+_STILL_OVER = bulk_select(tables.executions, ("id",), ("id", "handler_id", "state", "dead_letter"))
+_GIVE_BACK = bulk_update(tables.executions, ("id",), ("dead_letter",), where="executions.dead_letter IS NULL")
 MAX_SEQ = (1 << 63) - 1
 
 
 # --- writes -----------------------------------------------------------------------------------------
 
 
-def take_letters(tx: Tx, ids: Iterable[str]) -> set[str]:
-    """For the verbs that deal with dead letters: they are none any more; which of ``ids`` were still waiting."""
+def take_letters(tx: Tx, ids: Iterable[str]) -> dict[str, str]:
+    """For the verbs that deal with dead letters: they are none any more; those of ``ids`` that were still waiting, with
+    the groups that they were in.
+    """
     found = tx.lookup(_LOOK, [(id_,) for id_ in dict.fromkeys(ids)])
-    waiting = {id_: handler_id for id_, handler_id, letter in found if letter is not None}
-    tx.bulk(_TAKE, [(id_,) for id_ in waiting])
-    for handler_id, n in Counter(waiting.values()).items():
+    waiting = [(id_, handler_id, letter) for id_, handler_id, letter in found if letter is not None]
+    tx.bulk(_TAKE, [(id_,) for id_, _, _ in waiting])
+    for handler_id, n in Counter(handler_id for _, handler_id, _ in waiting).items():
         tx.count_letters(handler_id, -n)
-    return set(waiting)
+    return {id_: letter for id_, _, letter in waiting}
 
 
-def discard(tx: Tx, args: list[Discard]) -> list[set[str]]:
-    """They are dead letters no more, and stay as executions; which of them were. Emits ``dead_letters.discarded``."""
-    answers: list[set[str]] = []
+def discard(tx: Tx, args: list[Discard]) -> list[dict[str, str]]:
+    """They are dead letters no more, and stay as executions; those that were, with their groups.
+
+    Emits ``dead_letters.discarded``.
+    """
+    answers: list[dict[str, str]] = []
     for n, arg in enumerate(args):
         taken = take_letters(tx, arg.ids)
         answers.append(taken)
         if taken:
-            tx.emit(Event("dead_letters.discarded", arg.id, {"count": len(taken), "by": arg.by}))
+            tx.emit(Event("dead_letters.discarded", arg.id, {"count": len(taken), "by": arg.by, "note": arg.note}))
             record_deed(tx, tx.actor(n), len(taken), ids=[id_ for id_ in arg.ids if id_ in taken])
+    return answers
+
+
+def restore(tx: Tx, args: list[Restore]) -> list[int]:
+    """They wait again, in the groups that they were in; how many of them still could. Emits ``dead_letters.restored``.
+
+    What was deleted meanwhile stays away.
+    """
+    answers = []
+    for n, arg in enumerate(args):
+        found = tx.lookup(_STILL_OVER, [(id_,) for id_ in arg.letters])
+        free = [(id_, handler_id) for id_, handler_id, state, now in found if now is None and state in LETTER_STATES]
+        tx.bulk(_GIVE_BACK, [(id_, arg.letters[id_]) for id_, _ in free])
+        for handler_id, count in Counter(handler_id for _, handler_id in free).items():
+            tx.count_letters(handler_id, count)
+        answers.append(len(free))
+        if free:
+            tx.emit(Event("dead_letters.restored", arg.id, {"count": len(free), "by": arg.by}))
+            record_deed(tx, tx.actor(n), len(free), ids=[id_ for id_, _ in free])
     return answers
 
 

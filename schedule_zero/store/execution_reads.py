@@ -5,6 +5,7 @@ Every one is bounded: what it costs doesn't grow with the history.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,22 @@ class Detail(Struct, kw_only=True):
     attempts: list[Attempt]
 
 
+class Kin(Struct, kw_only=True):
+    """As much of an execution as another one shows of it."""
+
+    id: str
+    state: State
+    origin: Origin
+    created_us: int
+
+
+class Family(Struct, kw_only=True):
+    """What an execution took the place of (None: nothing, or it is cleared), and what took its place, newest first."""
+
+    parent: Kin | None
+    replacements: list[Kin]
+
+
 class HandlerStats(Struct, kw_only=True):
     """Counts by state (what isn't terminal counts as ``open``), and the time the completed ones ran in all."""
 
@@ -66,11 +83,17 @@ class Stats(Struct, kw_only=True):
 # --- single answers ---------------------------------------------------------------------------------
 
 _GET = Query(select(*COLUMNS).where(E.id == bindparam("wanted")))
+_KIN = (E.id, E.state, E.origin, E.created_us)
+_KIN_BY_ID = Query(select(*_KIN).where(E.id == bindparam("wanted")))
+_KIN_AFTER = Query(
+    select(*_KIN).where(E.parent_id == bindparam("wanted")).order_by(E.seq.desc()).limit(bindparam("most"))
+)
 _ATTEMPTS = Query(
     select(*ATTEMPT_COLUMNS)
     .where(tables.attempts.c.execution_id == bindparam("wanted"))
     .order_by(tables.attempts.c.token)
 )
+_OLDEST = Query(select(E.created_us).order_by(E.seq).limit(1))
 _RUNNING = Query(select(*COLUMNS).where(text("state = 'running'"), text(tables.NOT_COMPLETED)).order_by(E.seq))
 _NEXT_DUE = Query(select(E.not_before_us).where(text(tables.IS_TIMED)).order_by(E.not_before_us).limit(1))
 _DUE = Query(
@@ -276,6 +299,23 @@ def get(conn: Connection, execution_id: str) -> Detail | None:
     if row is None:
         return None
     return Detail(execution=execution(row), attempts=[attempt(a) for a in _ATTEMPTS.rows(conn, wanted=execution_id)])
+
+
+def family(conn: Connection, execution: Execution, *, limit: int) -> Family:
+    """What it came from, and what came from it."""
+    parent = None if execution.parent_id is None else _KIN_BY_ID.one(conn, wanted=execution.parent_id)
+    after = _KIN_AFTER.rows(conn, wanted=execution.id, most=limit)
+    return Family(parent=None if parent is None else _kin(parent), replacements=[_kin(row) for row in after])
+
+
+def _kin(row: Sequence[Any]) -> Kin:
+    return Kin(id=row[0], state=State(row[1]), origin=Origin(row[2]), created_us=row[3])
+
+
+def oldest_us(conn: Connection) -> int | None:
+    """When the oldest one that is stored was created."""
+    row = _OLDEST.one(conn)
+    return None if row is None else int(row[0])
 
 
 def handler_of(conn: Connection, execution_id: str) -> str | None:

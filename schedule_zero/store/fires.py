@@ -10,7 +10,7 @@ from msgspec import Struct
 from sqlalchemy import bindparam, func, select, text, tuple_
 
 from schedule_zero.model import Fire, FireOutcome, SkipReason
-from schedule_zero.store import tables
+from schedule_zero.store import fire_audit, tables
 from schedule_zero.store.statements import Query, Seek
 from schedule_zero.store.tx import Page, parse_pair, parse_seq
 
@@ -88,6 +88,47 @@ def _find_query(given: tuple[str, ...], exceptional: bool) -> Query:
         query = query.where(text(tables.IS_EXCEPTIONAL))
     order = (F.generation.desc(), F.nominal_us.desc()) if "schedule" in given else (F.seq.desc(),)
     return Query(query.order_by(*order).limit(bindparam("most")))
+
+
+def between(
+    conn: Connection,
+    schedule_id: str,
+    low_us: int,
+    high_us: int,
+    *,
+    outcome: FireOutcome | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[Fire]:
+    """Of one schedule those with a nominal time in ``[low_us, high_us)``, newest first.
+
+    Generation by generation: the index leads to a range of each, however much lies after it.
+    """
+    at_generation, at_us = parse_pair(cursor)
+    found: list[Fire] = []
+    for generation in reversed(list(fire_audit.generations(conn, schedule_id))):
+        if at_generation is not None and generation > at_generation:
+            continue
+        upto_us = high_us if generation != at_generation or at_us is None else min(high_us, at_us)
+        given: dict[str, Any] = {"schedule": schedule_id, "generation": generation, "low": low_us, "high": upto_us}
+        if outcome is not None:
+            given["outcome"] = outcome.value
+        query = _between_query(outcome is not None, outcome not in (None, FireOutcome.EXECUTED))
+        found += map(_fire, query.rows(conn, **given, most=limit + 1 - len(found)))
+        if len(found) > limit:
+            last = found[limit - 1]
+            return Page(found[:limit], f"{last.generation}.{last.nominal_us}")
+    return Page(found)
+
+
+@cache
+def _between_query(by_outcome: bool, exceptional: bool) -> Query:
+    query = select(*_COLUMNS).where(*_ONE, F.nominal_us >= bindparam("low"), F.nominal_us < bindparam("high"))
+    if by_outcome:
+        query = query.where(F.outcome == bindparam("outcome"))
+    if exceptional:
+        query = query.where(text(tables.IS_EXCEPTIONAL))
+    return Query(query.order_by(F.nominal_us.desc()).limit(bindparam("most")))
 
 
 _TOTALS = Query(

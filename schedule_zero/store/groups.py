@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, delete, exists, select, text
+from sqlalchemy import bindparam, delete, exists, func, select, text
 
 from schedule_zero.model import Event, Group, GroupKind, GroupState, State
 from schedule_zero.rules.grouping import COUNTED_AS, outcome
@@ -51,6 +51,9 @@ _MEMBERS = Query(
         bindparam("most")
     )
 )  # fmt: skip
+_STATES = Query(
+    select(E.state, func.count()).where(text(tables.IS_GROUPED), E.group_id == bindparam("wanted")).group_by(E.state)
+)
 PRUNE_ROWS = 1_000
 
 
@@ -127,6 +130,11 @@ def unstarted_members(conn: Connection, group_id: str) -> list[str] | None:
 def members(conn: Connection, group_id: str, most: int) -> list[str]:
     """The first members, in order."""
     return [row[0] for row in _MEMBERS.rows(conn, wanted=group_id, most=most)]
+
+
+def states(conn: Connection, group_id: str) -> dict[State, int]:
+    """How many members are in each state, of those that were not cleared. (A group has at most ``limits.bulk``.)"""
+    return {State(row[0]): row[1] for row in _STATES.rows(conn, wanted=group_id)}
 
 
 def _group(row: Sequence[Any]) -> Group:

@@ -6,6 +6,7 @@ lines and bytes, a search by the bytes that it looks at; both say where to go on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from schedule_zero.model import State
 from schedule_zero.store import tables
 from schedule_zero.store.statements import Bulk, bulk_insert, bulk_select
 from schedule_zero.store.tx import Tx
-from schedule_zero.wire.log_lines import Line, parse, split, unpack
+from schedule_zero.wire.log_lines import LEVEL_CODES, NO_LEVEL, STREAM_CODES, Line, parse, split, unpack
 from schedule_zero.wire.messages import LogChunk
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ class Appended(Struct, kw_only=True):
 
 
 class Wanted(Struct, kw_only=True):
-    """Which lines: ``limit`` from ``first`` on, or the last ``tail``; of those only the ones with ``grep`` in them."""
+    """Which lines: ``limit`` from ``first`` on, or the last ``tail``; of those only the ones with ``grep`` in them, of
+    this ``level`` or a worse one (what was printed has none), on this ``stream``.
+    """
 
     token: int
     first: int = 0
@@ -62,6 +65,8 @@ class Wanted(Struct, kw_only=True):
     tail: int | None = None
     grep: str | None = None
     ignore_case: bool = False
+    level: str | None = None
+    stream: str | None = None
 
 
 class Found(Struct, kw_only=True):
@@ -262,9 +267,10 @@ def _chunks(
 
 
 class _Matcher:
-    """Whether a line is wanted. Only what a job said is looked at, not the time before it."""
+    """Whether a line is wanted. The text is looked for in what a job said, not in the time before it."""
 
     def __init__(self, wanted: Wanted) -> None:
+        self._codes = _codes(wanted)
         self._fold = wanted.ignore_case
         self._text = None if wanted.grep is None else (wanted.grep.casefold() if self._fold else wanted.grep)
         self._needle = None if self._text is None or self._fold else self._text.encode("utf-8", "replace")
@@ -274,9 +280,42 @@ class _Matcher:
         return self._needle is not None and (raw is None or self._needle not in raw)
 
     def __call__(self, line: bytes) -> bool:
+        if self._codes is not None and line[(at := line.find(b" ") + 1) : at + 2] not in self._codes:
+            return False
         if self._text is None:
             return True
         said = line.split(b" ", 2)[-1]
         if self._needle is not None:
             return self._needle in said
         return self._text in said.decode("utf-8", "replace").casefold()
+
+
+def _codes(wanted: Wanted) -> frozenset[bytes] | None:
+    """The letters of the lines that have the wanted stream and level; None: all have."""
+    if wanted.level is None and wanted.stream is None:
+        return None
+    streams = STREAM_CODES.values() if wanted.stream is None else STREAM_CODES[wanted.stream]
+    levels = [*LEVEL_CODES.values()]
+    levels = [*levels, NO_LEVEL] if wanted.level is None else levels[[*LEVEL_CODES].index(wanted.level) :]
+    return frozenset(f"{stream}{level}".encode() for stream in streams for level in levels)
+
+
+# --- where it went wrong --------------------------------------------------------------------------------
+
+# A line of a level that says so, the head of a traceback, or words on stderr that mean it.
+_ERROR = re.compile(
+    rb"(?m)^\d+ (?:.[ec] |.. Traceback \(most recent call last\)|e. [^\n]*\b(?i:error|exception|fatal|panic)\b)"
+)
+
+
+def first_error(conn: Connection, execution_id: str, token: int) -> int | None:
+    """The number of the first line that looks like an error, of as much of the log as one search looks at."""
+    looked = 0
+    for number, raw, _ in _chunks(conn, execution_id, token, 0):
+        found = None if raw is None else _ERROR.search(raw)
+        if raw is not None and found is not None:
+            return number + raw.count(b"\n", 0, found.start())
+        looked += len(raw or b"")
+        if looked > SEARCH_BYTES:
+            break
+    return None

@@ -226,8 +226,20 @@ def batches_and_views(conn: Connection) -> None:
     )
 
 
+def node_history(conn: Connection) -> None:
+    """16 → 17: what happened to each node, from now on."""
+    serial = "INTEGER NOT NULL" if conn.dialect.name == "sqlite" else "BIGSERIAL NOT NULL"
+    _run(
+        conn,
+        f"""CREATE TABLE node_history (
+            seq {serial}, node_id {{name}} NOT NULL, at_us BIGINT NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL,
+            PRIMARY KEY (seq))""",
+        "CREATE INDEX ix_node_history_node ON node_history (node_id, seq)",
+    )
+
+
 def change_log(conn: Connection) -> None:
-    """16 → 17: who changed what, from now on. (What was before, versions of schedules and calendars say.)"""
+    """17 → 18: who changed what, from now on. (What was before, versions of schedules and calendars say.)"""
     serial = "INTEGER" if conn.dialect.name == "sqlite" else "BIGSERIAL"
     _run(
         conn,
@@ -239,6 +251,11 @@ def change_log(conn: Connection) -> None:
         "CREATE INDEX ix_changes_noun ON changes (noun, seq) WHERE noun <> 'schedule'",
         "CREATE INDEX ix_changes_subject ON changes (subject, seq)",
     )
+
+
+def retries_by_parent(conn: Connection) -> None:
+    """18 → 19: what took the place of an execution is found by it."""
+    _run(conn, "CREATE INDEX ix_executions_parent ON executions (parent_id, seq) WHERE parent_id IS NOT NULL")
 
 
 def _run(conn: Connection, *statements: str) -> None:

@@ -18,11 +18,13 @@ from schedule_zero.store.migration_steps import (
     change_log,
     how_jobs_are_run,
     logs_and_large_results,
+    node_history,
     node_operations,
     policies_and_history,
     progress_is_kept,
     rate_buckets,
     requeues,
+    retries_by_parent,
     routed_and_grouped,
     series_by_minute,
     thawed_by,
@@ -48,7 +50,9 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     series_by_minute,
     tokens_of_processes,
     batches_and_views,
+    node_history,
     change_log,
+    retries_by_parent,
 )
 LATEST = 1 + len(STEPS)
 # The table that says which version it is; and all tables of the newest, with their columns.

@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, select, update
 from schedule_zero.clock import rfc3339
 from schedule_zero.model import Event, Node, NodeOperation, NodeState, OperationKind
 from schedule_zero.rules.change_log import ChangeVerb
-from schedule_zero.store import tables
+from schedule_zero.store import node_history, tables
 from schedule_zero.store.changes import record
 from schedule_zero.store.statements import Query
 from schedule_zero.store.tx import Tx
@@ -68,7 +68,8 @@ def upsert(tx: Tx, args: list[Node]) -> list[None]:
             values["first_seen_us"] = known.first_seen_us
             tx.execute(update(tables.nodes).where(N.node_id == node.node_id).values(**values))
         if known is None or (known.state, known.instance) != (node.state.value, node.instance):
-            tx.emit(Event(f"node.{node.state.value}", node.node_id, {"instance": node.instance, "host": node.host}))
+            data = {"instance": node.instance, "host": node.host}
+            node_history.tell(tx, Event(f"node.{node.state.value}", node.node_id, data))
     return [None] * len(args)
 
 
@@ -95,10 +96,10 @@ def operate(tx: Tx, args: list[Operate]) -> list[bool]:
         record(tx, tx.actor(n), verb, node_id, before=_said(before), after=_said(operation), note=why)
         if operation is None:
             data: dict[str, Any] = {"by": arg.by, "note": arg.note}
-            tx.emit(Event("node.released", node_id, data))
+            node_history.tell(tx, Event("node.released", node_id, data))
         else:
             data = {"by": operation.by, "note": operation.note, "until_us": operation.until_us}
-            tx.emit(Event(_DONE[operation.kind], node_id, data))
+            node_history.tell(tx, Event(_DONE[operation.kind], node_id, data))
     return answers
 
 
@@ -132,6 +133,7 @@ def forget(tx: Tx, args: list[str]) -> list[bool]:
         found = tx.execute(delete(tables.nodes).where(N.node_id == node_id)).rowcount > 0
         answers.append(found)
         if found:
+            node_history.forget(tx, node_id)
             tx.emit(Event("node.forgotten", node_id))
     return answers
 

@@ -143,6 +143,8 @@ Index("ix_executions_handler", executions.c.handler_id, executions.c.seq)
 _partial("ix_executions_schedule", executions, "schedule_id", "seq", where="schedule_id IS NOT NULL")
 # "… of this group."
 _partial("ix_executions_group", executions, "group_id", "seq", where=IS_GROUPED)
+# "What took the place of this one?"
+_partial("ix_executions_parent", executions, "parent_id", "seq", where="parent_id IS NOT NULL")
 # "… in this state", and what runs when the server starts; only completed rows are many for long. With handler and
 # schedule in it, "the failed ones of this handler" is read from the index alone: an index of its own for that, with a
 # predicate of five states, cost every execution 4 µs.
@@ -482,6 +484,18 @@ nodes = Table(
     # Why it gets no new work: ``model.NodeOperation`` as JSON.
     Column("operation", Text),
 )
+
+# The newest events of each node; the journal keeps its own for a time only, and isn't asked by subject.
+node_history = Table(
+    "node_history",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=True),
+    Column("node_id", Name, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("data", Text, nullable=False),
+)
+Index("ix_node_history_node", node_history.c.node_id, node_history.c.seq)
 
 api_tokens = Table(
     "api_tokens",

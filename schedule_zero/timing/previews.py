@@ -66,14 +66,7 @@ def preview_of(
     ``named`` is what the user wrote, where ``trigger`` is that moved.
     """
     named = named or trigger
-    zone = ZoneInfo(trigger.zone_key)
-    times: list[PreviewTime] = []
-    runs = 0
-    nominal_us = next_of_new(trigger, after_us)
-    while nominal_us is not None and len(times) < n and runs != max_fires:
-        times.append(_time(trigger, named, nominal_us, zone, exclusions))
-        runs += times[-1].detail is None
-        nominal_us = trigger.next_after(nominal_us)
+    times = times_from(trigger, next_of_new(trigger, after_us), n, named, exclusions, max_fires)
     until_us = times[-1].at_us if times else after_us
     return Preview(
         words=named.words(),
@@ -86,6 +79,26 @@ def preview_of(
         ],
         warnings=[*_none(trigger, named, after_us), *lint(named, after_us)],
     )
+
+
+def times_from(
+    trigger: Trigger,
+    first_us: int | None,
+    n: int,
+    named: Trigger,
+    exclusions: Exclusions | None = None,
+    max_fires: int | None = None,
+) -> list[PreviewTime]:
+    """``n`` nominal times of a trigger from one of them on, as far as the last that may run."""
+    zone = ZoneInfo(trigger.zone_key)
+    times: list[PreviewTime] = []
+    runs = 0
+    nominal_us = first_us
+    while nominal_us is not None and len(times) < n and runs != max_fires:
+        times.append(_time(trigger, named, nominal_us, zone, exclusions))
+        runs += times[-1].detail is None
+        nominal_us = trigger.next_after(nominal_us)
+    return times
 
 
 def _none(trigger: Trigger, named: Trigger, after_us: int) -> list[str]:

@@ -99,6 +99,12 @@ class _Nobody:
         return 0, 0
 
     @property
+    def series(self) -> _Nobody:
+        return self
+
+    def fired(self, rows: Sequence[Execution]) -> None: ...
+
+    @property
     def backlog(self) -> _Nobody:
         return self
 

@@ -20,7 +20,7 @@ from schedule_zero.rules.change_log import ChangeVerb
 from schedule_zero.server import Server
 from schedule_zero.service.access import hash_token
 from schedule_zero.state_dir import REGISTRY
-from schedule_zero.store import nodes
+from schedule_zero.store import changes, nodes
 from schedule_zero.store.changes import Filter
 from schedule_zero.web.api.routes import ROUTES
 from tests.fuzz import values
@@ -276,6 +276,16 @@ async def discard(world: World) -> Expected:
     await world.post("/api/dead-letters/discard", {"group": GROUP})
     [row] = await rows(world.api, verb="dead_letters.discarded")
     return row["subject"], None, {"dead_letter": GROUP}, 3
+
+
+@leaves(ChangeVerb.DEAD_LETTERS_RESTORED)
+async def restore(world: World) -> Expected:
+    old = await put_letters(world.server, 2)
+    await world.post("/api/dead-letters/discard", {"group": GROUP})
+    [row] = await rows(world.api, verb="dead_letters.discarded")
+    answer = await world.api.post(f"/discards/{row['subject']}/undo", data={})
+    assert answer.status_code == 303, answer.text
+    return row["subject"], None, {"ids": old}, 2
 
 
 async def begin_requeue(world: World) -> dict[str, Any]:
@@ -643,6 +653,22 @@ async def test_the_command_lists_and_exports(server, api, command_line):
     assert [json.loads(line)["verb"] for line in lines.stdout.splitlines()] == ["schedule.paused", "schedule.created"]
     [row] = csv.DictReader(io.StringIO(table.stdout))
     assert (row["verb"], json.loads(row["after"])["note"]) == ("schedule.paused", "-disk")
+
+
+async def test_the_command_goes_on_looking_for_what_is_rare(server, api, command_line, monkeypatch):
+    await sent(api, "PUT", "/api/schedules/nightly", NIGHTLY)
+    for n in range(9):
+        await sent(api, "POST", "/api/schedules/nightly/pause", {"note": str(n)})
+    changes._queries.cache_clear()
+    monkeypatch.setattr(changes, "SCAN_ROWS", 3)
+    try:
+        found = await command_line("changes", "--verb", "schedule.created", "-o", "json")
+        nothing = await command_line("changes", "--verb", "schedule.deleted")
+    finally:
+        changes._queries.cache_clear()
+
+    assert [row["subject"] for row in json.loads(found.stdout)["records"]] == ["nightly"]
+    assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "no changes\n")
 
 
 async def test_the_client_gives_typed_rows(server, api):

@@ -9,7 +9,7 @@ import pytest
 from schedule_zero.errors import IdempotencyMismatch, NotFound, WrongState
 from schedule_zero.model import Execution, Requeue, RequeueState, State
 from schedule_zero.store import IdempotencyRecord, IdempotentReplay, Store, dead_letters, executions, requeues
-from schedule_zero.store.dead_letters import Discard, Which
+from schedule_zero.store.dead_letters import Discard, Restore, Which
 from schedule_zero.store.executions import Insert
 from schedule_zero.store.requeues import Advance, Again, Create
 from schedule_zero.store.tally import Tally
@@ -74,12 +74,39 @@ async def test_a_refused_end_leaves_no_letter_and_no_count(store: Store) -> None
     assert await waiting(store) == {}
 
 
+async def test_what_was_discarded_waits_again_in_its_group_when_that_is_taken_back(store: Store) -> None:
+    await put(store, "a", "b")
+    await put(store, "c", letter=TWO)
+    taken = await store.write(dead_letters.discard, Discard(id="d", ids=["a", "c", "nobody"], by="me", note="known"))
+    assert taken == {"a": ONE, "c": TWO}
+    assert await waiting(store) == {"demo": 1}
+
+    count = await store.write(dead_letters.restore, Restore(id="d2", letters=taken, by="me"))
+
+    assert count == 2
+    assert ((await get(store, "a")).dead_letter, (await get(store, "c")).dead_letter) == (ONE, TWO)
+    assert await waiting(store) == {"demo": 3}
+    assert [kind for kind, _ in await journal(store)][-2:] == ["dead_letters.discarded", "dead_letters.restored"]
+    # Once more: nothing is counted twice.
+    assert await store.write(dead_letters.restore, Restore(id="d3", letters=taken, by="me")) == 0
+    assert await waiting(store) == {"demo": 3}
+
+
+async def test_only_what_failed_and_is_still_there_is_brought_back(store: Store) -> None:
+    await store.write(executions.insert, Insert(rows=[running("ok", 7)]))
+    await store.write(executions.end, [end_item("ok", 7)])
+    restored = Restore(id="d", letters={"ok": ONE, "gone": ONE}, by="me")
+    assert await store.write(dead_letters.restore, restored) == 0
+    assert (await get(store, "ok")).dead_letter is None
+    assert await waiting(store) == {}
+
+
 async def test_a_letter_is_taken_once(store: Store) -> None:
     await put(store, "a", "b")
     assert await store.write(requeues.again, again(child("a"), child("b"))) == {"a-again", "b-again"}
     with pytest.raises(WrongState):
         await store.write(requeues.again, again(child("a", "x")))
-    assert await store.write(dead_letters.discard, Discard(id="d", ids=["a", "b", "nobody"], by="me")) == set()
+    assert await store.write(dead_letters.discard, Discard(id="d", ids=["a", "b", "nobody"], by="me")) == {}
     assert await waiting(store) == {"demo": 0}
     with pytest.raises(AssertionError):
         await get(store, "x")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schedule_zero.errors import Conflict, IdempotencyMismatch
-from schedule_zero.model import Attempt, AttemptOutcome, State
+from schedule_zero.model import Attempt, AttemptOutcome, Origin, State
 from schedule_zero.rules.options import aged_us
 from schedule_zero.rules.states import TERMINAL, TRANSITIONS
 from schedule_zero.store import IdempotencyRecord, IdempotentReplay, Store, executions, idempotency, rate_buckets
@@ -625,3 +625,25 @@ async def test_token_buckets_are_kept_until_they_are_full(store: Store) -> None:
     assert await store.read(lambda conn: rate_buckets.not_full(conn, T0 + 500)) == [two]
     assert await store.write(rate_buckets.forget_full, T0 + 500) == 1
     assert await store.read(lambda conn: rate_buckets.not_full(conn, T0)) == [two]
+
+
+async def test_what_took_the_place_of_an_execution_is_found_by_it(store):
+    old, later = execution("old", state=State.FAILED), execution("later", state=State.FAILED, parent_id="old")
+    await insert(store, old, execution("other"), later)
+    orphan = execution("orphan", parent_id="gone")
+    await insert(store, execution("newest", parent_id="old", origin=Origin.RETRY), orphan)
+
+    of_old = await store.read(lambda conn: executions.family(conn, old, limit=10))
+    of_later = await store.read(lambda conn: executions.family(conn, later, limit=10))
+    of_orphan = await store.read(lambda conn: executions.family(conn, orphan, limit=10))
+
+    assert (of_old.parent, [kin.id for kin in of_old.replacements]) == (None, ["newest", "later"])
+    assert of_old.replacements[0].origin is Origin.RETRY
+    assert of_later.parent is not None
+    assert of_later.parent.id == "old"
+    assert (of_orphan.parent, of_orphan.replacements) == (None, [])
+    assert await store.read(executions.oldest_us) == old.created_us
+
+
+async def test_an_empty_store_has_no_oldest_execution(store):
+    assert await store.read(executions.oldest_us) is None

@@ -50,6 +50,17 @@ async def test_a_group_is_born_with_its_members(store: Store) -> None:
     assert await store.read(lambda conn: groups.members(conn, "g", 1)) == ["a"]
 
 
+async def test_members_are_counted_by_state(store: Store) -> None:
+    await make(store, execution("a"), running("b", 1), running("c", 2))
+    await store.write(executions.end, [end_item("c", 2, State.FAILED)])
+    await make(store, execution("d"), id_="other")
+
+    found = await store.read(lambda conn: groups.states(conn, "g"))
+
+    assert found == {State.PENDING: 1, State.RUNNING: 1, State.FAILED: 1}
+    assert await store.read(lambda conn: groups.states(conn, "nobody")) == {}
+
+
 async def test_a_replay_makes_no_second_group(store: Store) -> None:
     idem = IdempotencyRecord(key="k", fingerprint="f", status=200, response=b'["g"]', created_us=T0)
     first = await store.write(

@@ -20,8 +20,8 @@ class Node:
         self.store, self.id, self.token, self.node_id = store, execution_id, token, node_id
         self.line = self.byte = 0
 
-    def chunk(self, *texts: str, last: bool = False, **fields) -> LogChunk:
-        raw = "".join(f"{1000 + n} o- {text}\n" for n, text in enumerate(texts)).encode()
+    def chunk(self, *texts: str, last: bool = False, code: str = "o-", **fields) -> LogChunk:
+        raw = "".join(f"{1000 + n} {code} {text}\n" for n, text in enumerate(texts)).encode()
         made = LogChunk(
             id=self.id, token=self.token, line=self.line, byte=self.byte, lines=len(texts), bytes=len(raw),
             body=pack(raw), last=last, **fields,
@@ -128,6 +128,42 @@ async def test_a_search_stops_after_so_much_and_says_where_to_go_on(node, monkey
         first, pages = page.following, pages + 1
     assert found == ["text 19", *(f"text {number}" for number in range(190, 200))]
     assert pages > 3
+
+
+async def test_lines_are_found_by_level_and_stream(node):
+    await node.send(node.chunk("printed", "more"))
+    await node.send(node.chunk("on stderr", code="e-"), node.chunk("told", code="li"))
+    await node.send(node.chunk("careful", code="lw"), node.chunk("wrong", "so wrong", code="le"))
+    await node.send(node.chunk("the end", code="nc"))
+
+    assert await node.texts(level="warning") == ["careful", "wrong", "so wrong", "the end"]
+    assert await node.texts(level="warning", stream="log") == ["careful", "wrong", "so wrong"]
+    assert await node.texts(stream="stderr") == ["on stderr"]
+    assert await node.texts(level="debug", grep="wrong", tail=1) == ["so wrong"]
+    assert (await node.read(level="error", limit=1)).following == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("anything", "le"),
+        ("anything", "nc"),
+        ("Traceback (most recent call last):", "o-"),
+        ("ValueError: no, an error", "e-"),
+    ],
+)
+async def test_the_first_error_is_found_by_level_or_by_words(text, code, node):
+    await node.send(node.chunk("an error, as somebody printed", "Traceback"), node.chunk("INFO begun", code="e-"))
+    await node.send(node.chunk("harmless", "1 le x", code="lw"))
+    await node.send(node.chunk(text, code=code), node.chunk("y", code="le"))
+
+    assert await node.store.read(lambda conn: logs.first_error(conn, node.id, node.token)) == 5
+
+
+async def test_a_log_without_errors_has_no_first_one(node):
+    await node.send(node.chunk(*["x"] * 3))
+
+    assert await node.store.read(lambda conn: logs.first_error(conn, node.id, node.token)) is None
 
 
 async def test_a_damaged_body_is_lines_that_say_so(node):

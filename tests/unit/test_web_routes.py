@@ -97,6 +97,9 @@ POST /api/nodes/{id}/cordon operator
 POST /api/nodes/{id}/drain operator
 POST /api/nodes/{id}/release operator
 POST /api/nodes/{id}/resume operator
+POST /api/nodes/{id}/quarantine operator
+GET /api/dead-letters/export.csv viewer
+GET /api/dead-letters/export.jsonl viewer
 GET /api/events viewer
 GET /api/executions/histogram viewer
 GET /api/executions/export viewer

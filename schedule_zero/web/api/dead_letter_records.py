@@ -63,6 +63,9 @@ class Requeued(Record, kw_only=True):
 
 
 class Discarded(Record, kw_only=True):
+    """``count``: how many there were; ``discarded``: how many are put aside (0 where that was only asked)."""
+
+    count: Count
     discarded: Count
 
 

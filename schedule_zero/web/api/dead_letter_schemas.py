@@ -11,7 +11,7 @@ from schedule_zero.job_options import JobOptions
 from schedule_zero.rules.options import NO_OPTIONS
 from schedule_zero.service.dead_letters import Edit
 from schedule_zero.store.dead_letters import Which
-from schedule_zero.web.api.schemas import DEFAULT_LIMIT, Body, Cursor, Limit, Params, Query
+from schedule_zero.web.api.schemas import DEFAULT_LIMIT, Body, Cursor, Limit, Note, Params, Query
 from schedule_zero.wire.messages import Name
 
 DEFAULT_RATE = 10.0
@@ -30,6 +30,10 @@ class LettersQuery(Query, frozen=True, kw_only=True):
     group: GroupId | UnsetType = UNSET
     limit: Limit = DEFAULT_LIMIT
     cursor: Cursor | UnsetType = UNSET
+
+
+class LettersExportQuery(Query, frozen=True, kw_only=True):
+    group: GroupId
 
 
 class WhichBody(Body, frozen=True, kw_only=True):
@@ -83,4 +87,5 @@ class RequeueBody(WhichBody, frozen=True, kw_only=True):
 class DiscardBody(WhichBody, frozen=True, kw_only=True):
     """Dead letters that nobody waits for any more."""
 
+    note: Note | None = None
     dry_run: Annotated[bool, Meta(description="Only count.")] = False

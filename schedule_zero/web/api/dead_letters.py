@@ -75,8 +75,9 @@ async def discard(request: ApiRequest) -> Response:
     body: DiscardBody = request.body
     which = body.which()
     if body.dry_run:
-        return Response(records.Counted(count=await request.service.dead_letters.count(which)))
-    return Response(records.Discarded(discarded=await request.service.dead_letters.discard(request.principal, which)))
+        return Response(records.Discarded(count=await request.service.dead_letters.count(which), discarded=0))
+    done = await request.service.dead_letters.discard(request.principal, which, body.note or "")
+    return Response(records.Discarded(count=done.count, discarded=done.count))
 
 
 # --- requeues -------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ from schedule_zero.errors import BadRequest, InvalidField, MalformedJson, Schedu
 from schedule_zero.web.api.routing import AnyForm, OneOrMany
 from schedule_zero.web.api.wording import MISSING, Huge, sentence
 
-MAX_QUERY_FIELDS = 50
+# (A page of rows may be ticked.)
+MAX_QUERY_FIELDS = 200
 # A page of rows may be ticked.
 MAX_FORM_FIELDS = 1_000
 # A longer pointer is cut at a segment: it then names what holds the culprit.

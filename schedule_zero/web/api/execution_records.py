@@ -7,10 +7,11 @@ from typing import Any
 from msgspec import Raw
 
 from schedule_zero.clock import rfc3339
-from schedule_zero.dispatch.views import ProgressView, reached
+from schedule_zero.dispatch.views import ProgressView
 from schedule_zero.dispatch.waiting import Reason, WaitingFor
-from schedule_zero.model import Attempt, AttemptOutcome, Execution, Origin, State
+from schedule_zero.model import AttemptOutcome, Execution, Origin, State
 from schedule_zero.rules.options import shown
+from schedule_zero.service.deliveries import Delivery, deliveries
 from schedule_zero.service.specs import ExecutionView
 from schedule_zero.store.execution_reads import HandlerStats, Stats
 from schedule_zero.store.executions import CancelAnswer, CancelOutcome
@@ -249,7 +250,7 @@ def execution_detail(view: ExecutionView) -> ExecutionDetail:
         idempotency_key=execution.idempotency_key,
         fence_token=execution.token,
         lost_count=execution.lost_count,
-        attempts=_attempts(view),
+        attempts=[_attempt_record(one) for one in deliveries(view)],
         progress=view.progress,
         waiting_for=None if view.waiting_for is None else _waiting_for(view.waiting_for),
     )
@@ -338,51 +339,17 @@ def _ms(us: int | None) -> float | None:
     return None if us is None else us / 1000
 
 
-def _attempts(view: ExecutionView) -> list[AttemptRecord]:
-    """The archived attempts, and the one that is part of the execution itself unless it was archived with its end."""
-    records = [_attempt_record(attempt) for attempt in view.attempts]
-    current = view.execution
-    if current.token and not any(record.token == current.token for record in records):
-        outcome = _OUTCOMES.get(current.state)
-        records.append(
-            AttemptRecord(
-                attempt=current.attempt,
-                token=current.token,
-                node_id=current.node_id,
-                outcome=outcome,
-                dispatched_at=rfc3339(current.dispatched_us),
-                started_at=rfc3339(current.started_us),
-                finished_at=rfc3339(current.finished_us),
-                cpu_ms=_ms(current.cpu_us),
-                peak_rss_bytes=current.peak_rss_bytes,
-                progress=view.progress,
-                # While it runs, the execution still shows the error of the attempt before.
-                error=NULL if outcome is None else raw(current.error),
-            )
-        )
-    return records
-
-
-# What the state of an execution says about its last attempt.
-_OUTCOMES = {
-    State.COMPLETED: AttemptOutcome.COMPLETED,
-    State.FAILED: AttemptOutcome.FAILED,
-    State.TIMEOUT: AttemptOutcome.TIMEOUT,
-    State.CANCELLED: AttemptOutcome.CANCELLED,
-}
-
-
-def _attempt_record(attempt: Attempt) -> AttemptRecord:
+def _attempt_record(one: Delivery) -> AttemptRecord:
     return AttemptRecord(
-        attempt=attempt.attempt,
-        token=attempt.token,
-        node_id=attempt.node_id,
-        outcome=attempt.outcome,
-        dispatched_at=rfc3339(attempt.dispatched_us),
-        started_at=rfc3339(attempt.started_us),
-        finished_at=rfc3339(attempt.finished_us),
-        cpu_ms=_ms(attempt.cpu_us),
-        peak_rss_bytes=attempt.peak_rss_bytes,
-        progress=reached(attempt.progress),
-        error=raw(attempt.error),
+        attempt=one.attempt,
+        token=one.token,
+        node_id=one.node_id,
+        outcome=one.outcome,
+        dispatched_at=rfc3339(one.dispatched_us),
+        started_at=rfc3339(one.started_us),
+        finished_at=rfc3339(one.finished_us),
+        cpu_ms=_ms(one.cpu_us),
+        peak_rss_bytes=one.peak_rss_bytes,
+        progress=one.progress,
+        error=raw(one.error),
     )

@@ -19,6 +19,11 @@ _Number = Annotated[int, Meta(ge=0, le=2**53 - 1, description="The first line to
 _Attempt = Annotated[int, Meta(ge=1, le=1_000_000, description="Of this attempt; the newest.")]
 _Tail = Annotated[int, Meta(ge=0, le=MAX_LINES, description="The last so many lines.")]
 _Grep = Annotated[str, Meta(min_length=1, max_length=1000, description="Only lines with this text in them.")]
+_Level = Annotated[
+    Literal["debug", "info", "warning", "error", "critical"],
+    Meta(description="Only lines of this level or a worse one; what was printed has none."),
+]
+_Stream = Annotated[Literal["stdout", "stderr", "log", "node"], Meta(description="Only lines of this stream.")]
 
 
 class LogsQuery(Query, frozen=True, kw_only=True):
@@ -28,6 +33,8 @@ class LogsQuery(Query, frozen=True, kw_only=True):
     tail: _Tail | UnsetType = UNSET
     grep: _Grep | UnsetType = UNSET
     ignore_case: Annotated[bool, Meta(description="Of `grep`.")] = False
+    level: _Level | UnsetType = UNSET
+    stream: _Stream | UnsetType = UNSET
     format: Literal["json", "text"] = "json"
 
 
@@ -37,6 +44,8 @@ class FollowQuery(Query, frozen=True, kw_only=True):
     tail: _Tail | UnsetType = UNSET
     grep: _Grep | UnsetType = UNSET
     ignore_case: Annotated[bool, Meta(description="Of `grep`.")] = False
+    level: _Level | UnsetType = UNSET
+    stream: _Stream | UnsetType = UNSET
 
 
 class LogLine(Record, kw_only=True):

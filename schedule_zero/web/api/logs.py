@@ -45,6 +45,8 @@ async def read(request: ApiRequest) -> Response:
         tail=given(query.tail),
         grep=given(query.grep),
         ignore_case=query.ignore_case,
+        level=given(query.level),
+        stream=given(query.stream),
     )
     view = await request.service.logs.read(request.id, wanted, attempt=given(query.attempt))
     if query.format == "json":
@@ -68,6 +70,8 @@ async def follow(request: ApiRequest) -> EventStream:
         tail=None if token else given(query.tail),
         grep=given(query.grep),
         ignore_case=query.ignore_case,
+        level=given(query.level),
+        stream=given(query.stream),
     )
     attempt = None if token else given(query.attempt)
     # What is wrong with the request is said before the stream begins.

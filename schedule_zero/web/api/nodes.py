@@ -31,6 +31,13 @@ async def drain(request: ApiRequest) -> Response:
     return Response(records.node_record(node))
 
 
+async def quarantine(request: ApiRequest) -> Response:
+    """As the server does it to a node that fails: no new work, later one job at a time, until one completes."""
+    body: NodeBody = request.body or NodeBody()
+    node = await request.service.system.quarantine(request.principal, request.id, body.note)
+    return Response(records.node_record(node))
+
+
 async def release(request: ApiRequest) -> Response:
     """Give this node work again: the end of a cordon, a drain or a quarantine."""
     body: NodeBody = request.body or NodeBody()

@@ -129,7 +129,7 @@ def _parameters(route: Route, query: dict[str, Any]) -> list[dict[str, Any]]:
         )
     for name, member in query["properties"].items():
         schema = dict(member)
-        parameter = {"name": name, "in": "query", "required": False, "schema": schema}
+        parameter = {"name": name, "in": "query", "required": name in query.get("required", ()), "schema": schema}
         if "description" in schema:
             parameter["description"] = schema.pop("description")
         if schema.get("type") == "array":

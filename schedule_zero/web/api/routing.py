@@ -24,8 +24,9 @@ REST = "*"
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]{0,127}(?!\n)$"
 # What ids of a noun look like; anything else can't exist, and never reaches the store.
 _ULID, _ULID_WORDS = r"^[0-9a-hjkmnp-tv-z]{26}(?!\n)$", "26 digits and lower-case letters, without i, l, o and u"
-ID_PATTERNS = {"executions": _ULID, "jobs": _ULID}
-ID_WORDS = {"executions": _ULID_WORDS, "jobs": _ULID_WORDS}
+_LETTER = r"^[A-Za-z0-9_][A-Za-z0-9_.:@/-]{0,299}(?!\n)$"
+ID_PATTERNS = {"executions": _ULID, "jobs": _ULID, "dead-letters": _LETTER}
+ID_WORDS = {"executions": _ULID_WORDS, "jobs": _ULID_WORDS, "dead-letters": "the id of a group of dead letters"}
 API = "/api/"
 
 

@@ -11,7 +11,7 @@ from schedule_zero.clock import rfc3339
 from schedule_zero.rules.change_log import NOUNS, ChangeVerb
 from schedule_zero.store.changes import Change, Filter
 from schedule_zero.web.api.request import ApiRequest, Response
-from schedule_zero.web.pages.moments import typed_us
+from schedule_zero.web.pages.moments import moment_us
 from schedule_zero.web.pages.preferences import preferences
 from schedule_zero.web.pages.render import CLOCK, page, url
 from schedule_zero.web.pages.words import zone_for
@@ -66,8 +66,8 @@ async def index(request: ApiRequest) -> Response:
     """A page of changes, newest first."""
     query: AuditQuery = request.query
     now_us, zone = CLOCK.wall_us(), zone_for(preferences(request.headers), None)
-    since_us = typed_us(query.since, zone, now_us, pointer="/since") if query.since else None
-    until_us = typed_us(query.until, zone, now_us, pointer="/until") if query.until else None
+    since_us = moment_us(query.since, now_us, zone, field="since") if query.since else None
+    until_us = moment_us(query.until, now_us, zone, field="until") if query.until else None
     wanted = Filter(
         noun=query.noun or None,
         verb=query.verb or None,

@@ -15,7 +15,7 @@ from schedule_zero.store.calendars import etag
 from schedule_zero.timing.zones import iana_zone
 from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.pages.calendars_view import WEEKDAYS, month_of, month_view
-from schedule_zero.web.pages.moments import typed_us
+from schedule_zero.web.pages.moments import moment_us
 from schedule_zero.web.pages.render import CLOCK, done, message_of, page, part, url
 from schedule_zero.web.pages.settings import tabs
 
@@ -123,7 +123,7 @@ async def show(request: ApiRequest) -> Response:
             "more_users": max(0, len(users) - MOST_USERS),
         }
         if query.at:
-            facts["check"] = await service.check(name, typed_us(query.at, zone, now_us, pointer="/at"))
+            facts["check"] = await service.check(name, moment_us(query.at, now_us, zone, field="at"))
     shown = calendar.document if calendar is not None and chosen is None else (chosen and chosen.document) or b"{}"
     return page(
         request,

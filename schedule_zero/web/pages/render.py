@@ -7,6 +7,7 @@ attributes stay. ``<section id="rows" …>{% block rows %}…{% endblock %}</sec
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import tzinfo
@@ -25,8 +26,11 @@ from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.api.routing import Access, allowed
 from schedule_zero.web.guard import XSRF_FIELD
 from schedule_zero.web.pages import static, words
+from schedule_zero.web.pages.charts import sparkline
 from schedule_zero.web.pages.preferences import Preferences, preferences
 
+# A term of a search that needs no quotes.
+_PLAIN = re.compile(r"[\w.:@/,*-]+")
 TEMPLATES = Path(__file__).parent.parent / "templates"
 HTML = "text/html; charset=utf-8"
 CLOCK = SystemClock()
@@ -53,6 +57,17 @@ def url(path: str, *ids: str, **query: object) -> str:
     whole = "/".join([path, *(quote(one, safe="") for one in ids)])
     pairs = [(key, value) for key, value in query.items() if value not in (None, "", False)]
     return f"{whole}?{urlencode(pairs, doseq=True)}" if pairs else whole
+
+
+def search(**terms: str | None) -> str:
+    """The list of executions that a search finds: ``search(handler="etl", state="failed")``."""
+    said = [f"{name}:{_quoted(value)}" for name, value in terms.items() if value]
+    return url("/executions", q=" ".join(said))
+
+
+def _quoted(value: str) -> str:
+    plain = _PLAIN.fullmatch(value)
+    return value if plain else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def part(request: ApiRequest) -> str | None:
@@ -178,10 +193,19 @@ def environment() -> Environment:
         "duration": words.duration,
         "between": words.between,
         "plural": words.plural,
+        "search": search,
         "relative": words.relative,
+        "sparkline": sparkline,
     }
     env.globals.update(shared)
-    env.filters.update({"count": words.count, "size": words.size, "json_text": words.json_text, "short": words.short})
+    filters: dict[str, Callable[..., Any]] = {
+        "count": words.count,
+        "size": words.size,
+        "json_text": words.json_text,
+        "short": words.short,
+        "visible": words.visible,
+    }
+    env.filters.update(filters)
     # Macros that every template may use: they ask the view, not the template, so they are made once.
     env.globals["ui"] = env.get_template("ui.html").module
     env.globals["forms"] = env.get_template("form_fields.html").module

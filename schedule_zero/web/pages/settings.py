@@ -20,7 +20,7 @@ from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.api.routing import Access, allowed
 from schedule_zero.web.api.schemas import catch_up_of
 from schedule_zero.web.pages import static
-from schedule_zero.web.pages.moments import typed_us
+from schedule_zero.web.pages.moments import moment_us
 from schedule_zero.web.pages.preferences import preferences
 from schedule_zero.web.pages.render import CLOCK, done, page, part
 from schedule_zero.web.pages.words import short, zone_for
@@ -133,7 +133,7 @@ async def freeze(request: ApiRequest) -> Response:
     until_us = None
     if body.until:
         zone = zone_for(preferences(request.headers), None)
-        until_us = typed_us(body.until, zone, CLOCK.wall_us(), pointer="/until")
+        until_us = moment_us(body.until, CLOCK.wall_us(), zone, field="until")
     await request.service.freezes.freeze(request.principal, body.note, until_us, None)
     return done(request, "All schedules are frozen", to="/settings")
 

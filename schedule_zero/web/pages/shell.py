@@ -32,10 +32,10 @@ class Entry(Struct, frozen=True):
 NAVIGATION = (
     Entry("/", "Overview", "layout-dashboard", "o", first=True),
     Entry("/schedules", "Schedules", "calendar-clock", "s", first=True),
-    Entry("/executions", "Executions", "activity", "e", first=True),
+    Entry("/executions", "Executions", "activity", "e", first=True, also=("/groups",)),
     Entry("/nodes", "Nodes", "server", "n", first=True),
     Entry("/handlers", "Handlers", "code", "h"),
-    Entry("/dead-letters", "Dead letters", "skull", "d"),
+    Entry("/dead-letters", "Dead letters", "skull", "d", also=("/requeues",)),
     Entry("/forecast", "Forecast", "calendar-days", "f"),
     Entry("/testbed", "Test bed", "flask-conical", "t"),
     Entry("/audit", "Audit log", "history", "a", Access.OPERATOR),
@@ -56,13 +56,12 @@ def shell(view: View, title: str) -> dict[str, Any]:
     request = view.request
     caller = request.principal
     service = request.service
-    nodes = service.system.nodes()
-    online = sum(node.state is NodeState.ONLINE for node in nodes)
-    lost = sum(node.state in (NodeState.LOST, NodeState.SUSPECT) for node in nodes)
+    nodes = service.system.node_states()
+    online, lost = nodes[NodeState.ONLINE], nodes[NodeState.LOST] + nodes[NodeState.SUSPECT]
     letters = sum(service.dead_letters.waiting.values())
     problems = [f"{letters:,} dead" if letters else "", f"{lost:,} lost" if lost else ""]
     trouble = ", ".join(filter(None, problems))
-    counts = {"/nodes": f"{online}/{len(nodes)}", "/dead-letters": f"{letters:,}" if letters else ""}
+    counts = {"/nodes": f"{online}/{nodes.total()}", "/dead-letters": f"{letters:,}" if letters else ""}
     name = request.config.instance_name
     return {
         "title": title,

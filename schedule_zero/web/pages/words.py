@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime, tzinfo
 from typing import Any
@@ -14,6 +15,10 @@ from markupsafe import Markup, escape
 from schedule_zero.clock import from_us, rfc3339
 from schedule_zero.web.pages.preferences import Preferences, TimeIn
 
+# Colours, cursor moves, titles of windows: said to a terminal, not to a reader.
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^_`-~])")
+# What would be invisible, or turn the text around.
+_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 UTC = ZoneInfo("UTC")
 DAY_US = 86_400_000_000
 
@@ -117,6 +122,20 @@ def size(number: int | None) -> str:
 def plural(number: int, one: str, many: str | None = None) -> str:
     """``1 node``, ``2 nodes``."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def visible(text: str) -> str:
+    """Hostile text without what terminals obey; what can't be seen, or turns text around, as a symbol or a code."""
+    if "\x1b" in text:
+        text = _ANSI.sub("", text)
+    return _HIDDEN.sub(_seen, text)
+
+
+def _seen(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\u2421" if code == 0x7F else f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def json_text(document: bytes | str) -> str:

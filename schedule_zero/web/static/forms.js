@@ -36,7 +36,7 @@ export function agreed(text, button = "Do it") {
 document.addEventListener("htmx:confirm", (event) => {
   event.preventDefault();
   const { ctx, issueRequest, dropRequest } = event.detail;
-  const label = ctx.request.submitter?.textContent.trim() || $("button", ctx.sourceElement)?.textContent.trim();
+  const label = (ctx.sourceElement.matches("button") && ctx.sourceElement.textContent.trim()) || ctx.request.submitter?.textContent.trim() || $("button", ctx.sourceElement)?.textContent.trim();
   agreed(ctx.confirm, label || "Do it").then((yes) => (yes ? issueRequest() : dropRequest()));
 });
 
