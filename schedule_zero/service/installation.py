@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -116,13 +117,16 @@ class InstallationService:
 
     def versions(self) -> dict[str, str]:
         """Name → version of ScheduleZero, Python and the libraries that are here."""
-        found = {
-            "ScheduleZero": package_version("schedule-zero"),
-            platform.python_implementation(): platform.python_version(),
-        }
-        for name in LIBRARIES:
-            try:
-                found[name] = package_version(name)
-            except PackageNotFoundError:
-                continue
-        return found
+        return _versions()
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {"ScheduleZero": package_version("schedule-zero")}
+    found[platform.python_implementation()] = platform.python_version()
+    for name in LIBRARIES:
+        try:
+            found[name] = package_version(name)
+        except PackageNotFoundError:
+            continue
+    return found
