@@ -141,7 +141,8 @@ def test_a_morning_at_the_pages(hand: type[Mouse], visitor: Visitor, site: Site,
 
 
 HOSTILE = (
-    '<img src=x onerror="document.title=\'owned\'"><script>document.title="owned"</script>&lt;b&gt; \x1b[31m ‮ \'";--'
+    "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+    "&lt;b&gt; \x1b[31m \N{RIGHT-TO-LEFT OVERRIDE} '\";--"
 )
 
 
