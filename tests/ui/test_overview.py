@@ -216,7 +216,7 @@ def test_all_is_read_without_scripts(sign_in):
     expect(page.locator(".how")).not_to_be_empty()
     expect(page.locator("#says-throughput")).to_contain_text("completed")
     page.get_by_text("These figures as a table").click()
-    page.get_by_role("link", name="Show them").click()
+    page.locator("#figures").get_by_role("link", name="Show them").click()
 
     expect(page.get_by_role("columnheader", name="completed")).to_be_visible()
 

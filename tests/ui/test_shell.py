@@ -54,6 +54,7 @@ def test_what_has_an_effect_on_others_is_asked_first(visitor: Visitor, site: Sit
     assert site.api.get("/api/nodes/n1").json()["operation"] is None
 
     drain.click()
+    expect(question).to_be_visible()
     page.keyboard.press("Enter")
     expect(page.locator("#node-n1")).to_contain_text("draining")
     site.post("/api/nodes/n1/release", {})
