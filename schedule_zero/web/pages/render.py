@@ -27,6 +27,7 @@ from schedule_zero.web.api.routing import Access, allowed
 from schedule_zero.web.guard import XSRF_FIELD
 from schedule_zero.web.pages import static, words
 from schedule_zero.web.pages.charts import sparkline
+from schedule_zero.web.pages.days import WEEKDAYS
 from schedule_zero.web.pages.preferences import Preferences, preferences
 
 # A term of a search that needs no quotes.
@@ -197,7 +198,7 @@ def environment() -> Environment:
         "relative": words.relative,
         "sparkline": sparkline,
     }
-    env.globals.update(shared)
+    env.globals.update(shared, weekdays=WEEKDAYS)
     env.filters.update({"count": words.count, "size": words.size, "json_text": words.json_text, "short": words.short})
     # Macros that every template may use: they ask the view, not the template, so they are made once.
     env.globals["ui"] = env.get_template("ui.html").module
