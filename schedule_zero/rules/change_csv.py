@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
+
+from schedule_zero.rules import csv_text
 
 # In order; the names of the API.
 COLUMNS = (
     "seq", "at", "by", "token_id", "address", "verb", "noun", "subject", "count", "note", "request_id", "before",
     "after",
 )  # fmt: skip
-# What a spreadsheet would take for a formula. Names and notes are whatever somebody chose to write.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def head() -> str:
@@ -22,12 +20,4 @@ def head() -> str:
 
 def csv_line(values: Mapping[str, str | int | None]) -> str:
     """One line, with its end. A text that a spreadsheet would compute gets an apostrophe before it; None is empty."""
-    out = io.StringIO()
-    csv.writer(out).writerow([_cell(values[name]) for name in COLUMNS])
-    return out.getvalue()
-
-
-def _cell(value: str | int | None) -> str | int:
-    if value is None or isinstance(value, int):
-        return "" if value is None else value
-    return f"'{value}" if value.startswith(_FORMULA) else value
+    return csv_text.lines([[values[name] for name in COLUMNS]])

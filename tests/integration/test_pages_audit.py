@@ -75,7 +75,7 @@ async def test_older_changes_are_on_the_next_pages(server, operator):
 
 async def test_what_is_done_in_the_ui_stands_there_too(operator, server):
     async with browser(server) as admin:
-        await submit(admin, "/settings/freeze", {"note": "moving house"})
+        await submit(admin, "/schedules/freeze", {"note": "moving house"})
         await submit(admin, "/new-calendar", {"name": "works", "document": "timezone: UTC"})
         assert (await submit(admin, "/tokens", {"name": "made here", "role": "viewer"})).status_code == 201
 

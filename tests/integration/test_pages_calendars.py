@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from schedule_zero.errors import InvalidField
-from schedule_zero.web.pages.calendars_view import Month, month_of
+from schedule_zero.web.pages.calendars_view import LAST, span
+from schedule_zero.web.pages.days import month_of
 from tests.integration.conftest import api_client
 from tests.integration.page_bed import browser, counted_reads, part, submit
 
@@ -203,16 +204,16 @@ async def test_pages_of_calendars_ask_the_store_a_bounded_number_of_times(server
     [("2026-12", date(2026, 11, 30), 35), ("2026-02", date(2026, 1, 26), 35), ("2027-02", date(2027, 2, 1), 28)],
 )
 def test_a_month_is_shown_in_whole_weeks(month, first, count):
-    assert month_of(month, ZoneInfo("UTC"), 0).span == (first, count)
+    assert span(month_of(month, 0, ZoneInfo("UTC"))) == (first, count)
 
 
 def test_the_present_month_is_that_of_the_calendar_s_zone():
     new_year_us = 1_798_758_000_000_000  # 2026-12-31T23:00:00Z
-    assert month_of(None, ZoneInfo("Asia/Tokyo"), new_year_us) == Month(date(2027, 1, 1))
-    assert month_of(None, ZoneInfo("UTC"), new_year_us) == Month(date(2026, 12, 1))
+    assert month_of("", new_year_us, ZoneInfo("Asia/Tokyo")).first == date(2027, 1, 1)
+    assert month_of("", new_year_us, ZoneInfo("UTC")).first == date(2026, 12, 1)
 
 
 @pytest.mark.parametrize("month", ["1969-12", "2100-01", "2026-00"])
 def test_months_that_no_calendar_knows_are_refused(month):
     with pytest.raises(InvalidField):
-        month_of(month, ZoneInfo("UTC"), 0)
+        month_of(month, 0, ZoneInfo("UTC"), last=LAST)

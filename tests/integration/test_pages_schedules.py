@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from schedule_zero.model import Origin, Role, State
+from schedule_zero.model import CatchUp, Origin, Role, State
 from schedule_zero.service.schedule_bulk import BulkVerb
 from schedule_zero.service.specs import Principal
 from schedule_zero.store.schedule_lists import Wanted
@@ -485,6 +485,23 @@ async def test_a_freeze_is_told_on_every_page_of_schedules_until_it_is_thawed(ap
 
     assert "All schedules are frozen" not in await shown(api, "/schedules")
     assert (await send(api, "/schedules/thaw", catch_up="some")).status_code == 400
+
+
+async def test_a_freeze_ends_when_it_was_said_to_and_takes_up_what_was_asked_for(api, server):
+    said(await send(api, "/schedules/freeze", until="+2h"))
+    current, _ = await server.service.freezes.all()
+    assert current.to_us - current.from_us == pytest.approx(7_200_000_000, abs=60_000_000)
+
+    said(await send(api, "/schedules/thaw", catch_up="latest"))
+    current, [freeze] = await server.service.freezes.all()
+    assert current is None
+    assert freeze.catch_up is CatchUp.LATEST
+
+
+@pytest.mark.parametrize("until", ["yesterday", "2020-01-01T00:00", "9999-99-99"])
+async def test_a_freeze_until_what_is_no_moment_to_come_is_refused(api, server, until):
+    assert (await send(api, "/schedules/freeze", until=until)).status_code == 400
+    assert (await server.service.freezes.all())[0] is None
 
 
 # --- who may ------------------------------------------------------------------------------------------

@@ -162,8 +162,8 @@ def test_schedules_are_frozen_and_thawed(visitor: Visitor):
     question.get_by_role("button", name="Freeze all schedules").click()
     expect(page.locator("#freeze")).to_contain_text("moving house")
 
-    page.get_by_role("button", name="Thaw all schedules").click()
-    page.keyboard.press("Enter")
+    page.get_by_label("Make up for").select_option("none")
+    page.get_by_role("button", name="Thaw").click()
 
     expect(page.get_by_role("button", name="Freeze all schedules")).to_be_visible()
 

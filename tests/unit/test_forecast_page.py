@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedule_zero.timing.forecast import Bucket, Forecast
+from schedule_zero.web.pages.days import midnight_us
 from schedule_zero.web.pages.forecast_view import (
     HOUR_US,
     SHADES,
@@ -18,7 +19,6 @@ from schedule_zero.web.pages.forecast_view import (
     Span,
     bounds,
     heat,
-    midnight_us,
     quiet_windows,
 )
 

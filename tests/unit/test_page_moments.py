@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,8 +13,9 @@ from schedule_zero.clock import from_us, to_us
 from schedule_zero.errors import InvalidField
 from schedule_zero.service.schedule_views import MonthDay
 from schedule_zero.store.fire_outcomes import Day
+from schedule_zero.web.pages.days import Month, day_of, month_of
 from schedule_zero.web.pages.moments import moment_us
-from schedule_zero.web.pages.schedule_month import month_of
+from schedule_zero.web.pages.schedule_month import weeks as weeks_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 # 11:30 in Berlin.
@@ -81,7 +82,7 @@ def test_the_calendar_says_what_each_day_brought_and_brings() -> None:
     days[25] = MonthDay(past=Day(executed=1300, failed=2, skipped=3, more=True))
     days[26] = MonthDay(past=Day(executed=1), to_come=5, left_out=1)
 
-    weeks = month.weeks(days, NOW_US)
+    weeks = weeks_of(month, days, NOW_US)
 
     assert [len(week) for week in weeks] == [7] * 6
     assert weeks[0] == [None] * 6 + [weeks[0][6]]
@@ -96,10 +97,38 @@ def test_the_calendar_says_what_each_day_brought_and_brings() -> None:
 
 @pytest.mark.parametrize("month", ["2026-00", "0000-01", "1969-12", "9999-01"])
 def test_a_month_that_there_is_not_is_refused(month: str) -> None:
-    with pytest.raises(InvalidField, match="expected a date"):
+    with pytest.raises(InvalidField, match="expected a month from 1970-01 to 9998-12"):
         month_of(month, NOW_US, BERLIN)
 
 
 def test_the_first_and_the_last_month_lead_nowhere_else() -> None:
-    assert month_of("1970-01", NOW_US, BERLIN).beside(-1) is None
-    assert month_of("9998-12", NOW_US, BERLIN).beside(1) is None
+    assert month_of("1970-01", NOW_US, BERLIN).beside(-1) == ""
+    assert month_of("9998-12", NOW_US, BERLIN).beside(1) == ""
+
+
+def test_a_month_after_the_last_one_that_can_be_shown_is_neither_offered_nor_taken() -> None:
+    last = date(2099, 12, 1)
+
+    assert month_of("2099-12", NOW_US, BERLIN, last=last).beside(1) == ""
+    assert month_of("2099-11", NOW_US, BERLIN, last=last).beside(1) == "2099-12"
+    with pytest.raises(InvalidField, match="from 1970-01 to 2099-12, got '2100-01'"):
+        month_of("2100-01", NOW_US, BERLIN, last=last)
+
+
+@pytest.mark.parametrize("year", [1970, 2026, 2027, 2099, 9998])
+def test_the_weeks_of_a_month_are_whole_and_hold_each_of_its_days_once(year: int) -> None:
+    for number in range(1, 13):
+        month = Month(date(year, number, 1), BERLIN)
+
+        shown = [day for week in month.grid for day in week]
+
+        assert {len(week) for week in month.grid} == {7}
+        assert shown == sorted(set(shown))
+        assert [day for day in shown if day.month == number] == month.days
+        assert len(month.bounds) == len(month.days) + 1
+
+
+@pytest.mark.parametrize("text", ["", "x", "2026-02-30", "1969-12-31", "9999-01-01"])
+def test_a_day_that_there_is_not_is_refused_with_those_that_there_are(text: str) -> None:
+    with pytest.raises(InvalidField, match="expected a date from 1970-01-01 to 9998-12-31, got"):
+        day_of(text, parameter="day")

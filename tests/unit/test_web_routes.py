@@ -265,3 +265,11 @@ def test_bodies_and_queries_refuse_what_they_do_not_know():
             assert shape.__struct_config__.forbid_unknown_fields, shape
             described = msgspec.json.schema(shape)["$defs"][shape.__name__]
             assert described["additionalProperties"] is False
+
+
+def test_what_is_given_in_another_form_belongs_to_the_same_noun():
+    nouns = {route.path: route.noun for route in ROUTES}
+
+    assert nouns["/api/changes"] == nouns["/api/changes.csv"] == nouns["/api/changes.jsonl"] == "changes"
+    assert nouns["/api/fires.ics"] == "fires"
+    assert not [noun for noun in nouns.values() if "." in noun]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import AsyncGenerator, Callable
 
 import msgspec
@@ -11,6 +9,7 @@ from msgspec import Raw, Struct
 
 from schedule_zero.clock import rfc3339
 from schedule_zero.model import Execution, JobError
+from schedule_zero.rules import csv_text
 from schedule_zero.service.dead_letters import DeadLetterService
 from schedule_zero.web.api.dead_letter_schemas import LettersExportQuery
 from schedule_zero.web.api.records import NULL, raw
@@ -19,8 +18,6 @@ from schedule_zero.web.api.request import ApiRequest, EventStream
 CSV, LINES = "text/csv; charset=utf-8", "application/jsonl; charset=utf-8"
 # Executions that are read at once.
 ROWS = 500
-# A spreadsheet takes a field that begins like this for a formula, whoever wrote it.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 _encode = msgspec.json.Encoder().encode
 _decode_error = msgspec.json.Decoder(JobError).decode
@@ -105,17 +102,13 @@ def _json_lines(letters: list[Letter]) -> bytes:
 
 
 def _csv_head() -> bytes:
-    return (",".join(FIELDS) + "\r\n").encode()
+    return csv_text.lines([FIELDS]).encode()
 
 
 def _csv_lines(letters: list[Letter]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerows([_field(getattr(letter, name)) for name in FIELDS] for letter in letters)
-    return text.getvalue().encode("utf-8", "replace")
+    rows = ([_text(getattr(letter, name)) for name in FIELDS] for letter in letters)
+    return csv_text.lines(rows).encode("utf-8", "replace")
 
 
-def _field(value: object) -> str:
-    if value is None:
-        return ""
-    text = bytes(value).decode(errors="replace") if isinstance(value, Raw) else str(value)
-    return f"'{text}" if text.startswith(FORMULA) else text
+def _text(value: object) -> object:
+    return bytes(value).decode(errors="replace") if isinstance(value, Raw) else value

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -11,10 +9,9 @@ from msgspec import Struct
 
 from schedule_zero.clock import rfc3339
 from schedule_zero.model import Execution, JobError
+from schedule_zero.rules import csv_text
 from schedule_zero.web.api.execution_records import ExportRecord, export_record
 
-# What a spreadsheet takes for the beginning of a formula, also behind white space that it leaves out.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _encode = msgspec.json.Encoder().encode
 _decode_error = msgspec.json.Decoder(JobError).decode
 
@@ -70,20 +67,8 @@ COLUMNS: dict[str, Callable[[Execution], object]] = {
 }
 
 
-def cell(value: object) -> object:
-    """A value that is shown as it is, and as text: never carried out."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
-
-
-def _csv(lines: Sequence[Sequence[object]]) -> bytes:
-    out = io.StringIO()
-    # (RFC 4180: lines end with CR and LF.)
-    csv.writer(out).writerows(lines)
-    return out.getvalue().encode()
-
-
 def _csv_rows(page: Sequence[Execution]) -> bytes:
-    return _csv([[cell(column(row)) for column in COLUMNS.values()] for row in page])
+    return csv_text.lines([column(row) for column in COLUMNS.values()] for row in page).encode()
 
 
 def _json(row: Execution) -> bytes:
@@ -92,7 +77,7 @@ def _json(row: Execution) -> bytes:
 
 
 FORMATS: dict[str, Format] = {
-    "csv": Format(content_type="text/csv; charset=utf-8", head=_csv([list(COLUMNS)]), write=_csv_rows),
+    "csv": Format(content_type="text/csv; charset=utf-8", head=csv_text.lines([COLUMNS]).encode(), write=_csv_rows),
     "json": Format(
         content_type="application/json",
         head=b"[\n",

@@ -108,10 +108,13 @@ class Route(Struct, frozen=True):
 
     @property
     def noun(self) -> str:
-        """The first word after ``/api``, or of a page's path: the group in the documentation, and what an id is of."""
+        """The first word after ``/api``, or of a page's path: the group in the documentation, and what an id is of.
+
+        Whatever form it is asked for in: ``/api/changes.csv`` is of ``changes``.
+        """
         parts = self.path.strip("/").split("/")
         if parts[0] == "api":
-            return parts[1]
+            return parts[1].partition(".")[0]
         return parts[0] if self.page else "probes"
 
     @property

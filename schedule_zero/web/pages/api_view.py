@@ -20,10 +20,10 @@ from schedule_zero.web.api.wording import PATTERNS
 
 # Nouns with few operations stand in the chapter of what they are about; any other has one of its own.
 CHAPTER_OF = {
-    "requeues": "dead-letters", "triggers": "schedules", "backfills": "schedules", "fires.ics": "fires",
+    "requeues": "dead-letters", "triggers": "schedules", "backfills": "schedules",
     "forecast": "fires", "freeze": "freezes", "thaw": "freezes", "schedule": "earlier-names",
     "run_now": "earlier-names", "tokens": "access", "node-keys": "access", "login-links": "access",
-    "sessions": "access", "health": "system", "config": "system", "openapi.json": "system", "probes": "system",
+    "sessions": "access", "health": "system", "config": "system", "openapi": "system", "probes": "system",
     "jobs": "bots",
 }  # fmt: skip
 TITLES = {"bots": "Bots: nodes that speak HTTP", "earlier-names": "Names of the earlier ScheduleZero"}

@@ -14,7 +14,8 @@ from schedule_zero.service.calendars import CalendarWritten
 from schedule_zero.store.calendars import etag
 from schedule_zero.timing.zones import iana_zone
 from schedule_zero.web.api.request import ApiRequest, Response
-from schedule_zero.web.pages.calendars_view import WEEKDAYS, month_of, month_view
+from schedule_zero.web.pages import calendars_view as shown
+from schedule_zero.web.pages.days import month_of
 from schedule_zero.web.pages.moments import moment_us
 from schedule_zero.web.pages.render import CLOCK, done, message_of, page, part, url
 from schedule_zero.web.pages.settings import tabs
@@ -45,7 +46,7 @@ class CalendarsQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
 class CalendarQuery(Struct, frozen=True, forbid_unknown_fields=True):
     # 2026-12; the present one in the calendar's zone unless said.
-    month: Annotated[str, Meta(pattern=r"^\d{4}-\d{2}$")] | None = None
+    month: Annotated[str, Meta(pattern=r"^(\d{4}-\d{2})?$")] = ""
     # As it was in this version.
     version: Annotated[int, Meta(ge=1, le=2**53)] | None = None
     # A moment to ask about.
@@ -113,18 +114,22 @@ async def show(request: ApiRequest) -> Response:
         zone = iana_zone(_timezone(calendar.document)) or iana_zone("UTC")
         assert zone is not None
         now_us = CLOCK.wall_us()
-        first = month_of(query.month, zone, now_us)
-        days = await service.days(name, *first.span)
+        month = month_of(query.month, now_us, zone, last=shown.LAST)
+        days = await service.days(name, *shown.span(month))
+        before, after = month.beside(-1), month.beside(1)
         users = await service.users(name)
         facts |= {
-            "month": month_view(first, days, zone, now_us),
+            "month": month,
+            "weeks": shown.weeks(month, days, now_us),
+            "month_before": url("/calendars", name, month=before) if before else "",
+            "month_after": url("/calendars", name, month=after) if after else "",
             "zone": zone,
             "users": users[:MOST_USERS],
             "more_users": max(0, len(users) - MOST_USERS),
         }
         if query.at:
             facts["check"] = await service.check(name, moment_us(query.at, now_us, zone, field="at"))
-    shown = calendar.document if calendar is not None and chosen is None else (chosen and chosen.document) or b"{}"
+    document = calendar.document if calendar is not None and chosen is None else (chosen and chosen.document) or b"{}"
     return page(
         request,
         "calendar.html",
@@ -132,10 +137,9 @@ async def show(request: ApiRequest) -> Response:
         topics=TOPICS,
         calendar=calendar,
         name=name,
-        document=as_yaml(shown),
+        document=as_yaml(document),
         chosen=chosen,
         versions=versions.rows,
-        weekdays=WEEKDAYS,
         query=query,
         here=url("/calendars", name, month=query.month, version=query.version, at=query.at),
         **facts,

@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, timedelta, tzinfo
-from zoneinfo import ZoneInfo
+from datetime import date
 
 from msgspec import Struct
 
 from schedule_zero.clock import from_us
-from schedule_zero.errors import InvalidField
 from schedule_zero.service.calendar_days import CalendarDay
+from schedule_zero.web.pages.days import Month
 
-FIRST, LAST = date(1970, 1, 1), date(2099, 12, 1)
-WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+# Holidays are known up to then.
+LAST = date(2099, 12, 1)
 SHOWN = 3
-
-
-class Month(Struct, frozen=True):
-    """A month, with the whole weeks around it."""
-
-    first: date
-
-    @property
-    def span(self) -> tuple[date, int]:
-        """The Monday on or before its first day, and how many days to the Sunday on or after its last."""
-        start = self.first - timedelta(days=self.first.weekday())
-        last = self.after.first - timedelta(days=1)
-        return start, (last - start).days + 7 - last.weekday()
-
-    @property
-    def after(self) -> Month:
-        return Month((self.first + timedelta(days=31)).replace(day=1))
-
-    @property
-    def before(self) -> Month:
-        return Month((self.first - timedelta(days=1)).replace(day=1))
 
 
 class DayView(Struct, frozen=True):
@@ -51,42 +29,21 @@ class DayView(Struct, frozen=True):
     more: bool
 
 
-class MonthView(Struct, frozen=True):
-    title: str
-    weeks: list[list[DayView]]
-    # Addresses' words for the months beside it; "" where there is none.
-    before: str
-    after: str
+def span(month: Month) -> tuple[date, int]:
+    """The first day that is shown, and how many are."""
+    weeks = month.grid
+    return weeks[0][0], 7 * len(weeks)
 
 
-def month_of(text: str | None, zone: ZoneInfo, now_us: int) -> Month:
-    """The month that is meant: ``2026-12``, or the present one. InvalidField."""
-    if text is None:
-        return Month(from_us(now_us).astimezone(zone).date().replace(day=1))
-    try:
-        first = date.fromisoformat(f"{text}-01")
-    except ValueError:
-        raise InvalidField(f"expected a month such as 2026-12, got {text!r}", parameter="month") from None
-    if not FIRST <= first <= LAST:
-        raise InvalidField(f"expected a month from 1970-01 to 2099-12, got {text!r}", parameter="month")
-    return Month(first)
+def weeks(month: Month, days: Sequence[CalendarDay], now_us: int) -> list[list[DayView]]:
+    """The cells of a month by its weeks; ``days`` are those of its span."""
+    today = from_us(now_us).astimezone(month.zone).date()
+    cells = [_cell(day, month, today) for day in days]
+    return [cells[at : at + 7] for at in range(0, len(cells), 7)]
 
 
-def month_view(month: Month, days: Sequence[CalendarDay], zone: tzinfo, now_us: int) -> MonthView:
-    """The cells of a month; ``days`` are those of its span."""
-    today = from_us(now_us).astimezone(zone).date()
-    cells = [_cell(day, month, zone, today) for day in days]
-    before, after = month.before.first, month.after.first
-    return MonthView(
-        title=f"{month.first:%B %Y}",
-        weeks=[cells[at : at + 7] for at in range(0, len(cells), 7)],
-        before=f"{before:%Y-%m}" if before >= FIRST else "",
-        after=f"{after:%Y-%m}" if after <= LAST else "",
-    )
-
-
-def _cell(day: CalendarDay, month: Month, zone: tzinfo, today: date) -> DayView:
-    parts = []
+def _cell(day: CalendarDay, month: Month, today: date) -> DayView:
+    parts, zone = [], month.zone
     for window in day.windows:
         start_us, end_us = max(window.start_us, day.start_us), min(window.end_us, day.end_us)
         whole = start_us == day.start_us and end_us == day.end_us
@@ -98,7 +55,7 @@ def _cell(day: CalendarDay, month: Month, zone: tzinfo, today: date) -> DayView:
         parts.append(f"{from_}–{to} {window.label}".strip())
     return DayView(
         day=day.day,
-        in_month=(day.day.year, day.day.month) == (month.first.year, month.first.month),
+        in_month=day.day in month,
         is_today=day.day == today,
         why_off=day.why_off,
         parts=parts[:SHOWN],

@@ -15,6 +15,7 @@ from schedule_zero.service.foresight import Only
 from schedule_zero.timing.zones import iana_zone
 from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.pages import forecast_view as shown
+from schedule_zero.web.pages.days import day_of
 from schedule_zero.web.pages.forecast_view import DAYS, Measure, Span
 from schedule_zero.web.pages.preferences import TimeIn, preferences
 from schedule_zero.web.pages.render import page, url
@@ -26,6 +27,9 @@ PATIENCE_S = 0.05
 # Names of calendars in the list to choose from.
 CALENDARS = 200
 MAX_FEED_DAYS = 366
+
+# The days that can be looked at; from each of them there is a way back and on.
+FIRST, LAST = date(1971, 1, 1), date(9990, 12, 31)
 
 Text = Annotated[str, Meta(max_length=200)]
 
@@ -111,13 +115,7 @@ def _zone(said: str, default: str) -> tzinfo:
 def _first(said: str, now_us: int, zone: tzinfo) -> date:
     if not said:
         return from_us(now_us).astimezone(zone).date()
-    try:
-        day = date.fromisoformat(said)
-    except ValueError:
-        raise InvalidField(f"expected a day such as 2030-01-31, got {said!r}", parameter="from") from None
-    if not 1971 <= day.year <= 9990:
-        raise InvalidField(f"expected a day of this age, got {said!r}", parameter="from")
-    return day
+    return day_of(said, parameter="from", first=FIRST, last=LAST)
 
 
 def _steps(query: ForecastQuery, first: date) -> dict[str, str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime, time, timedelta, tzinfo
+from datetime import date, timedelta, tzinfo
 from enum import StrEnum
 
 from msgspec import Struct
 
-from schedule_zero.clock import from_us, to_us
+from schedule_zero.clock import from_us
 from schedule_zero.timing.forecast import Bucket, Forecast, Quiet, quietest
+from schedule_zero.web.pages.days import midnight_us
 from schedule_zero.web.pages.words import duration
 
 MINUTE_US = 60_000_000
@@ -81,11 +82,6 @@ class Heat(Struct, frozen=True):
 def bounds(span: Span, first: date, zone: tzinfo) -> tuple[int, int, int]:
     """From its first midnight to its last one, by the clocks of the zone, and the length of a bucket."""
     return midnight_us(first, zone), midnight_us(first + timedelta(days=DAYS[span]), zone), BUCKETS_US[span]
-
-
-def midnight_us(day: date, zone: tzinfo) -> int:
-    """When a day begins in a zone."""
-    return to_us(datetime.combine(day, time(), zone))
 
 
 def heat(forecast: Forecast, span: Span, measure: Measure, first: date, zone: tzinfo, now_us: int) -> Heat:

@@ -27,6 +27,7 @@ from schedule_zero.web.api.routing import Access, allowed
 from schedule_zero.web.guard import XSRF_FIELD
 from schedule_zero.web.pages import static, words
 from schedule_zero.web.pages.charts import sparkline
+from schedule_zero.web.pages.days import WEEKDAYS
 from schedule_zero.web.pages.preferences import Preferences, preferences
 
 # A term of a search that needs no quotes.
@@ -197,7 +198,7 @@ def environment() -> Environment:
         "relative": words.relative,
         "sparkline": sparkline,
     }
-    env.globals.update(shared)
+    env.globals.update(shared, weekdays=WEEKDAYS)
     filters: dict[str, Callable[..., Any]] = {
         "count": words.count,
         "size": words.size,

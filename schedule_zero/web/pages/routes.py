@@ -171,8 +171,6 @@ ROUTES: tuple[Route, ...] = (
     page("/settings/configuration", ADMIN, settings.configuration, "The settings in force",
          query=settings.ConfigurationQuery),
     page("/settings/about", VIEWER, settings.about, "Which software this is"),
-    form("/settings/freeze", OPERATOR, settings.freeze, "Let no schedule fire", settings.FreezeForm),
-    form("/settings/thaw", OPERATOR, settings.thaw, "Let schedules fire again", settings.ThawForm),
     page("/settings/access", ADMIN, settings_access.index, "Tokens, sessions and keys",
          query=settings_access.AccessQuery),
     form("/tokens", ADMIN, settings_access.create_token, "Make an API token", settings_access.TokenForm),

@@ -16,9 +16,10 @@ from schedule_zero.service.schedule_rows import spec_of
 from schedule_zero.service.versions import VersionView
 from schedule_zero.web.pages import moments, schedule_policies
 from schedule_zero.web.pages.copy_as import copy_as
+from schedule_zero.web.pages.days import day_of, midnight_us, month_of
 from schedule_zero.web.pages.job_form import base_url
 from schedule_zero.web.pages.render import message_of, url
-from schedule_zero.web.pages.schedule_month import LEGEND, WEEKDAYS, day_of, midnight_us, month_of
+from schedule_zero.web.pages.schedule_month import LEGEND, weeks
 from schedule_zero.web.pages.schedule_state import CopyWord, OutcomeWord, Seen, Tab
 
 COMING = 20
@@ -57,12 +58,11 @@ async def overview(seen: Seen) -> dict[str, Any]:
         "coming": await views.coming(row, COMING),
         "late_us": row.next_fire_us if is_late else None,
         "month": month,
-        "weeks": month.weeks(await views.days(seen.id, month.bounds), now_us),
-        "weekdays": WEEKDAYS,
+        "weeks": weeks(month, await views.days(seen.id, month.bounds), now_us),
         "legend": LEGEND,
-        "month_before": seen.url(month=before) if before else None,
-        "month_after": seen.url(month=after) if after else None,
-        "month_now": seen.url(month="") if seen.query.month else None,
+        "month_before": seen.url(month=before) if before else "",
+        "month_after": seen.url(month=after) if after else "",
+        "month_now": seen.url(month=""),
     }
 
 

@@ -10,12 +10,13 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from schedule_zero.errors import InvalidField
-from schedule_zero.model import CatchUp, ScheduleState
+from schedule_zero.model import ScheduleState
 from schedule_zero.service.schedule_bulk import BulkDone, BulkVerb
 from schedule_zero.service.schedule_views import ListedSchedule, ScheduleList
 from schedule_zero.store.schedule_lists import Order, Wanted
 from schedule_zero.timing.zones import iana_zone
 from schedule_zero.web.api.request import ApiRequest, Response
+from schedule_zero.web.api.schemas import catch_up_of
 from schedule_zero.web.pages import words
 from schedule_zero.web.pages.moments import moment_us
 from schedule_zero.web.pages.preferences import preferences
@@ -154,8 +155,7 @@ async def freeze(request: ApiRequest) -> Response:
 async def thaw(request: ApiRequest) -> Response:
     """Let schedules fire again; what was due meanwhile is made up for as asked."""
     body: ThawForm = request.body
-    catch_up = None if body.catch_up is ThawWord.POLICY else CatchUp(body.catch_up.value)
-    await request.service.freezes.thaw(request.principal, catch_up)
+    await request.service.freezes.thaw(request.principal, catch_up_of(body.catch_up))
     return done(request, "Schedules fire again", to=PATH)
 
 

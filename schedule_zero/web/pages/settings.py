@@ -13,17 +13,13 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from schedule_zero.clock import to_us
-from schedule_zero.errors import InvalidField
 from schedule_zero.masking import is_secret_name
 from schedule_zero.service.installation import SettingInForce, StoreFigures
 from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.api.routing import Access, allowed
-from schedule_zero.web.api.schemas import catch_up_of
 from schedule_zero.web.pages import static
-from schedule_zero.web.pages.moments import moment_us
-from schedule_zero.web.pages.preferences import preferences
-from schedule_zero.web.pages.render import CLOCK, done, page, part
-from schedule_zero.web.pages.words import short, zone_for
+from schedule_zero.web.pages.render import page, part
+from schedule_zero.web.pages.words import short
 
 TABS = (
     ("/settings", "Health and backup", Access.VIEWER),
@@ -33,12 +29,6 @@ TABS = (
     ("/settings/about", "About", Access.VIEWER),
 )
 CHECK_WORDS = {"store": "The database takes what is written", "draining": "The server is not about to stop"}
-CATCH_UP_WORDS = {
-    "policy": "what each schedule says",
-    "none": "nothing",
-    "latest": "the latest fire of each",
-    "all": "all of them",
-}
 
 
 def tabs(request: ApiRequest) -> list[tuple[str, str]]:
@@ -72,7 +62,7 @@ async def index(request: ApiRequest) -> Response:
         facts["loops"] = service.installation.loops()
     if wanted in (None, "freeze"):
         current, freezes = await service.freezes.all()
-        facts |= {"frozen": current, "freezes": freezes[:5], "catch_up_words": CATCH_UP_WORDS}
+        facts |= {"frozen": current, "freezes": freezes[:5]}
     if wanted is None and is_admin:
         facts["kept"] = [one for one in service.installation.settings() if one.path.startswith("retention.")]
         facts["kept_words"] = {one.path: _kept(one) for one in facts["kept"]}
@@ -113,38 +103,6 @@ def _kept(one: SettingInForce) -> str:
     if not one.value:
         return "no limit"
     return short(one.value) if one.path.endswith("_s") else f"{one.value:,}"
-
-
-# --- the switch for all schedules ---------------------------------------------------------------------
-
-
-class FreezeForm(Struct, frozen=True, forbid_unknown_fields=True):
-    note: Annotated[str, Meta(max_length=500)] | None = None
-    until: Annotated[str, Meta(max_length=40)] | None = None
-
-
-class ThawForm(Struct, frozen=True, forbid_unknown_fields=True):
-    catch_up: Annotated[str, Meta(max_length=20)] = "policy"
-
-
-async def freeze(request: ApiRequest) -> Response:
-    """Let no schedule fire."""
-    body: FreezeForm = request.body
-    until_us = None
-    if body.until:
-        zone = zone_for(preferences(request.headers), None)
-        until_us = moment_us(body.until, CLOCK.wall_us(), zone, field="until")
-    await request.service.freezes.freeze(request.principal, body.note, until_us, None)
-    return done(request, "All schedules are frozen", to="/settings")
-
-
-async def thaw(request: ApiRequest) -> Response:
-    """Let schedules fire again."""
-    body: ThawForm = request.body
-    if body.catch_up not in CATCH_UP_WORDS:
-        raise InvalidField(f"catch_up: expected one of {', '.join(CATCH_UP_WORDS)}, got {body.catch_up!r}")
-    await request.service.freezes.thaw(request.principal, catch_up_of(body.catch_up))
-    return done(request, "Schedules fire again", to="/settings")
 
 
 # --- configuration ------------------------------------------------------------------------------------
