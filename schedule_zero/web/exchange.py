@@ -258,6 +258,7 @@ class Exchange(HTTPMessageDelegate):
             raw_body=body,
             live=self._caller.live,
             address=self._remote_address,
+            since_seq=self._api.service.system.hints.last_seq if page else 0,
             cookie_name=self._api.guard.cookie,
             request_id=self._request_id,
         )

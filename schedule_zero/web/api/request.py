@@ -44,6 +44,8 @@ class ApiRequest(Struct):
     # Of the peer, and of this request: for the change log.
     address: str = ""
     request_id: str = ""
+    # The last event before a page's facts were read: what came later, it does not show.
+    since_seq: int = 0
     # What the cookie of sessions is called here.
     cookie_name: str = ""
 

@@ -24,12 +24,14 @@ _encode = msgspec.json.Encoder().encode
 class LiveQuery(Struct, frozen=True, forbid_unknown_fields=True):
     # Words before the dot of events' kinds: execution, schedule, node …
     topics: Annotated[list[str], Meta(max_length=20)] = []
+    # The last event before the page was made.
+    since: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
 
 
 async def stream(request: ApiRequest) -> EventStream:
     """Hints until the page, the session, or the server ends."""
     query: LiveQuery = request.query
-    seen = request.headers.get("Last-Event-ID", "")
+    seen = request.headers.get("Last-Event-ID") or ("" if query.since is None else str(query.since))
     sessions, live = request.service.sessions, request.live
     return EventStream(
         hints(request.service.system.hints, frozenset(query.topics), seen, sessions, live.session.id if live else None)
@@ -39,7 +41,7 @@ async def stream(request: ApiRequest) -> EventStream:
 async def hints(
     source: Hints, topics: frozenset[str], seen: str, sessions: SessionService, session_id: str | None
 ) -> AsyncGenerator[bytes, None]:
-    """The chunks of one stream. ``seen`` is the id of the last hint, of a page that comes back."""
+    """The chunks of one stream. ``seen``: up to which event the page knows what there is."""
     watcher = source.watch(topics)
     try:
         # An id alone makes no event. A page that may have missed something is told that anything may have changed.

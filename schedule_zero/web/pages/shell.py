@@ -78,6 +78,7 @@ def shell(view: View, title: str) -> dict[str, Any]:
         "time_in": view.preferences.time,
         "themes": THEME_WORDS,
         "now_us": view.now_us,
+        "since_seq": request.since_seq,
         "preferences": view.preferences,
     }
 

@@ -38,7 +38,8 @@ class Search extends HTMLElement {
     const found = answer?.ok ? await answer.json() : { suggestions: [] };
     // Meanwhile something else was typed, or the field was left.
     if (mine !== this.asked || document.activeElement !== this.field || this.field.value !== text) return;
-    this.slot = { start: toHere(text, found.start), end: toHere(text, found.end), typed: caret > toHere(text, found.start) };
+    // (Not `slot`: every element has one.)
+    this.gap = { text, start: toHere(text, found.start), end: toHere(text, found.end), typed: caret > toHere(text, found.start) };
     this.show(found.suggestions);
   }
 
@@ -68,7 +69,10 @@ class Search extends HTMLElement {
   }
 
   take(place) {
-    const { text } = this.items[place], { start, end } = this.slot;
+    const { text } = this.items[place], { start } = this.gap;
+    // What was typed since the server was asked is a part of the slot, too.
+    const end = this.gap.end + this.field.value.length - this.gap.text.length;
+    if (end < start || /\s/.test(this.field.value.slice(this.gap.end, end))) return this.close();
     // A qualifier goes on with its value, a value with the next term.
     const goes = /[:.]$/.test(text), rest = this.field.value.slice(end);
     this.field.setRangeText(goes || rest.startsWith(" ") ? text : `${text} `, start, end, "end");
@@ -85,7 +89,7 @@ class Search extends HTMLElement {
     if (by) { event.preventDefault(); this.choose(this.at < 0 && by < 0 ? -1 : this.at + by); }
     else if (event.key === "Escape") { event.preventDefault(); this.close(); }
     else if (event.key === "Enter" && this.at >= 0) { event.preventDefault(); this.take(this.at); }
-    else if (event.key === "Tab" && !event.shiftKey && (this.at >= 0 || this.slot.typed)) { event.preventDefault(); this.take(Math.max(this.at, 0)); }
+    else if (event.key === "Tab" && !event.shiftKey && (this.at >= 0 || this.gap.typed)) { event.preventDefault(); this.take(Math.max(this.at, 0)); }
   }
 }
 
