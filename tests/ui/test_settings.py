@@ -129,6 +129,8 @@ def test_another_browser_is_signed_out_and_sent_to_sign_in(sign_in, site: Site):
     site.post("/api/nodes/n1/cordon", {})
     site.post("/api/nodes/n1/release", {})
     expect(colleague.page).to_have_url(re.compile("/login"))
+    # Whatever it still asks is refused as well.
+    colleague.page.close()
     expected(colleague, 401)
 
 
