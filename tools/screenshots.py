@@ -1,6 +1,6 @@
 """Takes the pictures of the pages that the documents show: ``make screenshots``.
 
-    python tools/screenshots.py [--out docs/reference/img/ui] [--browser /usr/bin/chromium]
+    python tools/screenshots.py [--out docs/pictures] [--browser /usr/bin/chromium]
 
 A server and two nodes of its own, on ports of their own, with schedules, failures and a backlog to show; everything is
 in a temporary folder, and gone afterwards. Exit codes: 69 there is no browser, 1 a page could not be taken.
@@ -25,7 +25,7 @@ from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-OUT = ROOT / "docs" / "reference" / "img" / "ui"
+OUT = ROOT / "docs" / "pictures"
 TARGETS = ("schedule_zero.handlers.demo:DemoHandler", "schedule_zero.testbed.chaos:ChaosHandler")
 
 # Name, path, width, dark.
