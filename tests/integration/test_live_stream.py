@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 
 import httpx
@@ -58,6 +59,17 @@ async def test_a_page_that_comes_back_is_told_if_it_may_have_missed_something(se
             await api.post("/api/calendars", json=CALENDAR)
             assert json.loads((await anext(heard))[2]) == {"calendar": 1}
         async with api.stream("GET", "/live", params={"topics": "calendar"}, headers={"Last-Event-ID": seen}) as late:
+            heard = events(late)
+            await anext(heard)
+            assert json.loads((await anext(heard))[2]) == {"calendar": 0}
+
+
+async def test_a_page_hears_of_what_happened_while_it_was_made(server):
+    async with api_client(server) as api:
+        page = await api.get("/nodes")
+        since = re.search(r"since=(\d+)", page.text)[1]
+        await api.post("/api/calendars", json=CALENDAR)
+        async with api.stream("GET", "/live", params={"topics": "calendar", "since": since}) as late:
             heard = events(late)
             await anext(heard)
             assert json.loads((await anext(heard))[2]) == {"calendar": 0}

@@ -159,6 +159,8 @@ async def test_ranges_tails_and_searches(api, node):
     found = await log_of(api, execution_id, grep="LINE 7", ignore_case="true", tail=1)
     assert [line["text"] for line in found["lines"]] == ["line 7999"]
     assert (await log_of(api, execution_id, grep="stdout"))["lines"] == []
+    assert (await log_of(api, execution_id, stream="stderr"))["lines"] == []
+    assert (await log_of(api, execution_id, level="debug"))["lines"] == []
     assert (await log_of(api, execution_id, **{"from": 20_000}))["lines"] == []
     assert (await log_of(api, execution_id, tail=0))["lines"] == []
 
@@ -192,6 +194,8 @@ async def test_each_attempt_has_its_own_log(api, node):
         ({"limit": 5001}, 400),
         ({"from": -1}, 400),
         ({"grep": ""}, 400),
+        ({"level": "loud"}, 400),
+        ({"stream": "stdin"}, 400),
         ({"format": "html"}, 400),
         ({"nonsense": 1}, 400),
     ],
