@@ -131,7 +131,8 @@ async def test_an_audit_is_a_line_and_its_findings_an_exit_code(client, command,
 
     assert bad.exit_code == 1
     assert "busy: 1 missed; " in bad.output
-    assert bad.output.splitlines()[1].split() == ["FOUND", "COUNT", "FROM", "TO", "GENERATION"]
+    # (On a slow machine a line before it says what is not decided yet.)
+    assert ["FOUND", "COUNT", "FROM", "TO", "GENERATION"] in [line.split() for line in bad.output.splitlines()]
     assert json.loads((await command("audit", busy, "-o", "json")).output)["missed"] == 1
 
 
