@@ -82,7 +82,7 @@ def fill(deployed: Deployment, *, rows: int) -> None:
 
 
 def browse(deployed: Deployment, measured: Measured, *, repeats: int) -> None:
-    """W7 (the API's reads; the pages come later) and W5 after it: p95 of the slowest kind of read, then memory."""
+    """W7 (the API's reads; ``pages`` has the pages) and W5 after it: p95 of the slowest kind of read, then memory."""
     target = deployed.target
     worst = ("", 0.0)
     for name, path in _reads(deployed).items():
@@ -93,7 +93,6 @@ def browse(deployed: Deployment, measured: Measured, *, repeats: int) -> None:
         measured.add(f"w7_{name}_p95_s", p95)
         worst = max(worst, (name, p95), key=lambda each: each[1])
     measured.add("w7_read_p95_s", worst[1])
-    measured.note("W7 measures the API's list and detail reads (pages come with a later issue); judged by the slowest")
     measured.add("w5_server_history_mb", deployed.processes["server"].rss_bytes() / 1e6)
 
 
