@@ -128,7 +128,8 @@ def test_a_morning_at_the_pages(hand: type[Mouse], visitor: Visitor, site: Site,
     by.press(page.get_by_role("link", name="Cancel …"))
     page.wait_for_url("**/executions/bulk*")
     by.press(page.get_by_role("button", name="Cancel 3"))
-    expect(page.locator("#main")).to_contain_text("3")
+    page.wait_for_url("**/executions?*batch=*")
+    expect(page.locator("#batches")).to_contain_text("3")
 
     # Empty a node.
     by.go("Nodes", "n")
