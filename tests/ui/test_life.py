@@ -122,8 +122,8 @@ def test_a_morning_at_the_pages(hand: type[Mouse], visitor: Visitor, site: Site,
 
     # Cancel everything that one search finds.
     for _ in range(3):
-        site.run("hang", {})
-    page.goto(f"{site.url}/executions?q=job%3Achaos.hang+state%3Aopen")
+        site.run("hang", {}, options={"concurrency_key": f"life-{name}"})
+    page.goto(f"{site.url}/executions?q=key%3Alife-{name}+state%3Aopen")
     expect(page.locator("#rows tbody tr")).to_have_count(3)
     by.press(page.get_by_role("link", name="Cancel …"))
     page.wait_for_url("**/executions/bulk*")
