@@ -32,6 +32,7 @@ from schedule_zero.web.api.request import JSON, ApiRequest, EventStream, Respons
 from schedule_zero.web.api.routing import API, Match
 from schedule_zero.web.guard import NOBODY, XSRF_FIELD, Caller, check_form
 from schedule_zero.web.pages import refusals
+from schedule_zero.web.pages.render import HTML
 from schedule_zero.web.pages.session_cookie import set_cookie
 
 if TYPE_CHECKING:
@@ -70,7 +71,6 @@ PAGE_HEADERS = (
     ("Cache-Control", "no-store"),
     ("Vary", "Cookie, HX-Request, HX-Target"),
 )
-HTML = "text/html; charset=utf-8"
 MERGE_PATCH = "application/merge-patch+json"
 FORM = "application/x-www-form-urlencoded"
 # Smaller bodies are sent as they are.

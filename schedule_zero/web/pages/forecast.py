@@ -26,7 +26,6 @@ TOPICS = ["schedule", "schedules", "calendar"]
 PATIENCE_S = 0.05
 # Names of calendars in the list to choose from.
 CALENDARS = 200
-MAX_FEED_DAYS = 366
 
 # The days that can be looked at; from each of them there is a way back and on.
 FIRST, LAST = date(1971, 1, 1), date(9990, 12, 31)

@@ -17,7 +17,6 @@ PER_PAGE = 50
 # What people should look at: a clock this far off, a heartbeat that takes this long.
 SKEW_S = 1.0
 ROUND_TRIP_S = 0.5
-AWAY = (NodeState.LOST, NodeState.SUSPECT, NodeState.OFFLINE)
 OPERATION_WORDS = {
     OperationKind.CORDON: "cordoned",
     OperationKind.DRAIN: "drained",
