@@ -37,6 +37,8 @@ from schedule_zero.node.worker_pipes import WorkerPipes
 log = structlog.get_logger(__name__)
 
 _READ_BYTES = 1 << 18
+# How long a worker may live after its end of the line was closed.
+_LAST_MOMENT_S = 1.0
 LINE_LOST = "lost its line to the node: the job closed descriptors that it had not opened"
 # Where this package is; behind all else, so that it hides nothing from the handlers.
 _HOME = str(Path(__file__).resolve().parents[2])
@@ -102,6 +104,7 @@ class WorkerProcess:
         self.dead = False
         # Why it was killed, if that was for what it did to the line.
         self.fault = ""
+        self._hung_up: asyncio.TimerHandle | None = None
         self._pipes = WorkerPipes(self._loop, self._read_all, lambda code, text: owner.wrote(self, code, text))
         try:
             self._socket, theirs = socket.socketpair()
@@ -165,9 +168,9 @@ class WorkerProcess:
         except (BlockingIOError, ConnectionResetError):
             return False
         if not data:
-            # Closed by it, and what it can't do without it is nothing that we want.
+            # It is dying, which tells more than we could; or its job has closed the line, which it finds out itself.
             self._loop.remove_reader(self._socket)
-            self.kill()
+            self._hung_up = self._loop.call_later(_LAST_MOMENT_S, self._kill_speechless)
             return False
         try:
             for message in self._frames.feed(data):
@@ -179,6 +182,11 @@ class WorkerProcess:
             self.kill()
             return False
         return len(data) == _READ_BYTES
+
+    def _kill_speechless(self) -> None:
+        """What it does without a line is nothing that anybody waits for."""
+        self.fault = LINE_LOST
+        self.kill()
 
     # --- ending ------------------------------------------------------------------------------------------
 
@@ -192,6 +200,8 @@ class WorkerProcess:
         self.signal(signal.SIGKILL)
 
     def _exited(self) -> None:
+        if self._hung_up is not None:
+            self._hung_up.cancel()
         # What it said last.
         with contextlib.suppress(OSError):
             while data := self._socket.recv(_READ_BYTES):

@@ -28,6 +28,13 @@ def test_a_page_hears_of_what_others_do(sign_in, site: Site):
     expect(row).not_to_contain_text("cordoned")
 
 
+def test_a_page_is_live_also_where_its_scripts_come_later_than_its_stream(visitor: Visitor):
+    """On a busy machine any part of a page may be the last to come."""
+    visitor.page.route("**/live.js*", lambda route: (visitor.page.wait_for_timeout(300), route.continue_()))
+    visitor.open("/nodes")
+    live(visitor.page)
+
+
 def test_what_was_done_is_said_and_can_be_undone(visitor: Visitor, site: Site):
     page = visitor.open("/nodes")
     row = page.locator("#node-n1")
