@@ -272,6 +272,10 @@ class Core:
         node = session.node
         for item in message.items:
             att = node.attempts.get(item.token)
+            if att is not None and att.phase == LOOSE and att.row.cancel_requested:
+                # Nobody has it, and nothing will come of it.
+                self._endings.decide(att, CANCELLED, now)
+                continue
             if att is None or att.phase not in (SENT, ACCEPTED):
                 continue
             if item.reason == "fenced":

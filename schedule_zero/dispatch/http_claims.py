@@ -192,6 +192,9 @@ class Claims:
         for claim in list(bot.claims):
             if not bot.ready:
                 break
+            if claim.done.done():
+                # Its client is gone, which ``wait`` hears of next.
+                continue
             if not claim.ask.allowed():
                 self._finish(bot, claim, Unauthenticated("the token was revoked, or has expired"))
                 continue

@@ -274,18 +274,11 @@ class Work:
         return None if item.start_by_us is None else now_s + (item.start_by_us - self._time.at_us(now_s)) / 1e6
 
     def _cancelled(self, tokens: list[int]) -> None:
-        unknown = [
-            token
-            for token in tokens
-            if not self.runner.cancel(token)
-            and token not in self.delivery
-            and token not in self._recent
-            and token not in self._older
-        ]
-        if unknown:
-            # Its DISPATCH never came. If it comes yet, it is too late.
-            self._remember(unknown)
-            self._reject([RejectedItem(token=token, reason="not_held") for token in unknown])
+        gone = [token for token in tokens if not self.runner.cancel(token) and token not in self.delivery]
+        if gone:
+            # Its DISPATCH never came (if it comes yet, it is too late), or it was handed back when its lease was over.
+            self._remember(gone)
+            self._reject([RejectedItem(token=token, reason="not_held") for token in gone])
 
     def _drained_by_operator(self, message: ServerDrain) -> None:
         if message.on:

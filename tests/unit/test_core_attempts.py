@@ -381,6 +381,28 @@ def test_c10_on_lost_wait_can_be_cancelled_by_an_operator(world):
     assert state(world, execution_id) is State.CANCELLED
 
 
+@pytest.mark.parametrize("cancelled_first", [False, True])
+def test_c21_what_waits_for_its_result_after_a_loss_is_cancelled_once_its_node_says_that_it_has_it_not(
+    world, cancelled_first
+):
+    node = world.node()
+    [execution_id] = world.run(options=options(on_lost=OnLost.WAIT))
+    [item] = node.work()
+    node.accept(item)
+    if cancelled_first:
+        world.cancel(execution_id)
+    node.reject(item, reason="fenced")
+    if not cancelled_first:
+        assert state(world, execution_id) is State.RUNNING
+        assert world.cancel(execution_id) == "requested"
+        assert [message.tokens for message in node.got(m.Cancel)] == [[item.token]]
+        node.reject(item, reason="not_held")
+    assert state(world, execution_id) is State.CANCELLED
+    node.got(m.Cancel)
+    world.advance(60, alive=[node])
+    assert node.got(m.Cancel) == []
+
+
 def test_c16_a_job_that_kills_its_node_three_times_is_dead_and_others_go_on(world):
     node = world.node(window=2)
     poison, fine = world.run(2)

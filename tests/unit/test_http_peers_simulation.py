@@ -13,6 +13,7 @@ import random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.http_claims import Ask
@@ -273,6 +274,10 @@ class Simulation:
         elif kind < 0.04:
             world.holding = False
             world.restart()
+            for each in self.bots:
+                # Its connection is gone with the process that it spoke to.
+                if each.request is not None:
+                    each.request.cancel()
         elif kind < 0.06 and world.ledger.records and not world.store_down:
             world.cancel(rng.choice(list(world.ledger.records)))
 
@@ -305,3 +310,18 @@ async def test_whatever_happens_one_bot_believes_and_every_job_ends_once(seed):
     simulation.check_end()
     states = list(simulation.world.ledger.states().values())
     assert states.count(State.COMPLETED) > 10
+
+
+async def test_what_comes_for_a_claim_in_the_moment_its_client_goes_is_given_to_another():
+    simulation = Simulation(0)
+    world, bot = simulation.world, simulation.bots[1]
+    gone = asyncio.create_task(world.http.claim(replace(bot.ask(1), wait_s=60)))
+    for _ in range(6):
+        await asyncio.sleep(0)
+    [execution_id] = world.run(1)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+
+    given = await world.http.claim(bot.ask(1))
+
+    assert [item.id for item in given.items] == [execution_id]
