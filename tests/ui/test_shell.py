@@ -104,6 +104,35 @@ def test_pause_holds_everything_until_it_is_resumed(visitor: Visitor, site: Site
     expect(page.locator(".pill")).to_have_count(0)
 
 
+def _turn(page: Page, *, hidden: bool) -> None:
+    """As a browser does when another tab is chosen."""
+    page.evaluate(
+        """hidden => {
+            Object.defineProperty(document, "hidden", {get: () => hidden, configurable: true});
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
+
+
+def test_a_hidden_tab_has_no_stream_and_hears_of_all_that_it_missed_when_it_is_back(visitor: Visitor, site: Site):
+    page = visitor.open("/nodes")
+    live(page)
+    with page.expect_event("requestfailed", lambda request: "/live?" in request.url) as ended:
+        _turn(page, hidden=True)
+    assert ended.value.failure
+    site.post("/api/nodes/n1/cordon", {})
+    try:
+        with page.expect_request("**/live?*") as again:
+            _turn(page, hidden=False)
+
+        expect(page.locator("#node-n1")).to_contain_text("cordoned")
+        live(page)
+        assert again.value.header_value("last-event-id")
+    finally:
+        site.post("/api/nodes/n1/release", {})
+
+
 def test_a_page_says_that_the_server_is_gone_and_goes_on_when_it_is_back(browser: Browser, tmp_path: Path):
     own = Site(tmp_path)
     try:
