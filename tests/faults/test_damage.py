@@ -218,11 +218,11 @@ def open_store(folder: Path) -> ScheduleZeroError | None:
     return None
 
 
-def found(database: Path) -> set[str]:
-    """The executions in a file, as SQLite reads it now."""
+def found(database: Path) -> list[bytes]:
+    """The executions in a file, as SQLite reads it now. (Two may have one id: a bit makes one of it out of another.)"""
     with closing(sqlite3.connect(database)) as raw:
         raw.text_factory = bytes
-        return {row[0] for row in raw.execute("SELECT id FROM executions NOT INDEXED")}
+        return [row[0] for row in raw.execute("SELECT id FROM executions NOT INDEXED")]
 
 
 def suffers(state: Path, work: Path, name: str, bad: bytes, ids: int) -> str:
