@@ -97,7 +97,7 @@ class Sweep:
         try:
             server.wait_ready()
             self.bed.server_is_up()
-        except AssertionError:
+        except ChildProcessError:
             return False
         return True
 
