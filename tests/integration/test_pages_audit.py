@@ -34,7 +34,7 @@ def shown(text: str) -> list[str]:
 async def test_each_change_stands_there_with_who_and_from_where_and_what_it_was_before(operator):
     text = (await operator.get("/audit")).text
 
-    assert shown(text)[:4] == ["session.created", "token.created", "schedule.updated", "schedule.created"]
+    assert shown(text)[:4] == ["session.created", "session.link_created", "token.created", "schedule.updated"]
     assert 'href="/schedules/nightly"' in text
     assert "from 127.0.0.1" in text
     assert HOSTILE not in text

@@ -194,7 +194,7 @@ async def create_link(request: ApiRequest) -> Response:
     form: LinkForm = request.body
     if form.role not in (Role.VIEWER, Role.OPERATOR, Role.ADMIN):
         raise InvalidField(f"role: expected viewer, operator or admin, got {form.role[:50]!r}")
-    secret = request.service.sessions.link(request.principal, Role(form.role))
+    secret = await request.service.sessions.link(request.principal, Role(form.role))
     link = origin(request.headers) + url("/login", t=secret)
     return await _shown(request, status=201, link=link, link_role=form.role, link_minutes=round(LINK_S / 60))
 
