@@ -67,7 +67,8 @@ async def _pages(addresses: Addresses, server: Server) -> str:
     if token is None or not sys.stdout.isatty():
         return f"{url}/  (to sign in: schedule-zero-server login-link)"
     admin = server.service.access.authenticate(token)
-    return f"{url}/login?t={await server.service.sessions.link(admin)}\n            (signs one browser in, for ten minutes)"
+    secret = await server.service.sessions.link(admin)
+    return f"{url}/login?t={secret}\n            (signs one browser in, for ten minutes)"
 
 
 def _banner(addresses: Addresses, loaded: Settings, *, pages: str, demo: bool) -> str:
