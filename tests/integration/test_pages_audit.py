@@ -59,6 +59,16 @@ async def test_filters_are_in_the_address_and_go_into_the_exports(operator):
     assert (await operator.get("/audit", params={"cursor": "soon"})).status_code == 400
 
 
+async def test_a_moment_that_is_none_is_told_above_the_filters_that_stay(operator):
+    page = await operator.get("/audit?since=yesterdy&by=ci")
+
+    assert page.status_code == 400
+    assert "expected a moment such as" in page.text
+    assert 'name="since" value="yesterdy"' in page.text
+    assert 'name="by" value="ci"' in page.text
+    assert not shown(page.text)
+
+
 async def test_older_changes_are_on_the_next_pages(server, operator):
     async with api_client(server) as api:
         body = {"schedules": [{"id": f"s{number:03}", **NIGHTLY} for number in range(60)]}
