@@ -13,7 +13,8 @@ from tests.ui.site import Site, Visitor
 
 def live(page: Page) -> None:
     """Wait until the page hears of changes."""
-    expect(page.locator("#live")).to_have_attribute("data-state", "live")
+    # (After a restart it tries again later and later.)
+    expect(page.locator("#live")).to_have_attribute("data-state", "live", timeout=20_000)
 
 
 def test_a_page_hears_of_what_others_do(sign_in, site: Site):
@@ -175,6 +176,9 @@ def test_the_palette_offers_what_the_navigation_does_not_name_and_only_what_one_
 def test_on_a_narrow_screen_every_page_is_reached_without_scripts(sign_in):
     page = sign_in("viewer", java_script_enabled=False, viewport={"width": 390, "height": 844}).page
 
+    main = page.locator("main").bounding_box()
+    assert main is not None
+    assert main["width"] == 390
     page.get_by_role("link", name="API and docs").click()
 
     expect(page.get_by_role("heading", name="API and docs")).to_be_visible()
