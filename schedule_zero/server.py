@@ -453,7 +453,7 @@ async def serve(
     state_dir: Path,
     *,
     stop: asyncio.Event,
-    ready: Callable[[Addresses, Server], object] | None = None,
+    ready: Callable[[Addresses, Server], Awaitable[object]] | None = None,
     origins: Mapping[str, Said] | None = None,
 ) -> None:
     """Run a server until ``stop`` is set. Start-up errors are raised; nothing is left running."""
@@ -467,6 +467,6 @@ async def serve(
             raise damage from error
         raise
     if ready is not None:
-        ready(addresses, server)
+        await ready(addresses, server)
     await stop.wait()
     await server.stop(config.drain_s)

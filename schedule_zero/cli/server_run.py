@@ -35,10 +35,10 @@ async def _serve(loaded: Settings, folder: Path, *, demo: bool) -> None:
     stop_on_signals(stop)
     samples: list[asyncio.Task[None]] = []
 
-    def ready(addresses: Addresses, server: Server) -> None:
+    async def ready(addresses: Addresses, server: Server) -> None:
         quiet_garbage_collector()
         reload_on_signal(server.reload)
-        say(_banner(addresses, loaded, pages=_pages(addresses, server), demo=demo))
+        say(_banner(addresses, loaded, pages=await _pages(addresses, server), demo=demo))
         sys.stdout.flush()
         if demo:
             samples.append(asyncio.create_task(load_samples(server), name="sample schedules"))
@@ -60,14 +60,15 @@ def quiet_garbage_collector() -> None:
     gc.set_threshold(5_000, 5, 5)
 
 
-def _pages(addresses: Addresses, server: Server) -> str:
+async def _pages(addresses: Addresses, server: Server) -> str:
     """Where the pages are: for a person at a terminal, with a link that signs him in. A log is to hold none."""
     url = state_dir.reachable(addresses.http)
     token = state_dir.read_admin_token(Path(addresses.state_dir))
     if token is None or not sys.stdout.isatty():
         return f"{url}/  (to sign in: schedule-zero-server login-link)"
     admin = server.service.access.authenticate(token)
-    return f"{url}/login?t={server.service.sessions.link(admin)}\n            (signs one browser in, for ten minutes)"
+    secret = await server.service.sessions.link(admin)
+    return f"{url}/login?t={secret}\n            (signs one browser in, for ten minutes)"
 
 
 def _banner(addresses: Addresses, loaded: Settings, *, pages: str, demo: bool) -> str:

@@ -63,6 +63,7 @@ class ChangeVerb(StrEnum):
     NODE_RELEASED = "node.released"
     TOKEN_CREATED = "token.created"  # noqa: S105 - a verb
     TOKEN_REVOKED = "token.revoked"  # noqa: S105 - a verb
+    SESSION_LINK_CREATED = "session.link_created"
     SESSION_CREATED = "session.created"
     SESSION_ENDED = "session.ended"
     NODE_KEY_CREATED = "node_key.created"

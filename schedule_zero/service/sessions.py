@@ -85,17 +85,21 @@ class SessionService:
 
     # --- signing in -------------------------------------------------------------------------------
 
-    def link(self, principal: Principal, role: Role | None = None) -> str:
+    async def link(self, principal: Principal, role: Role | None = None) -> str:
         """The secret of a link that is good once, for ten minutes; for ``role`` if that is less than the asker's."""
         role = role or principal.role
         if role not in _LADDER:
             raise InvalidField("a worker has no page to look at; expected viewer, operator or admin", pointer="/role")
+        role = _lesser(role, principal.role)
+        # Who lets somebody in has to be found afterwards, also if the link is used from elsewhere, or never.
+        made = store_sessions.LinkMade(id=new_id(), role=role)
+        await self._store.write(store_sessions.link_made, made, by=principal.actor)
         now_s = self._clock.mono_s()
         self._links = {key: link for key, link in self._links.items() if link.until_s > now_s}
         while len(self._links) >= MOST_LINKS:
             del self._links[next(iter(self._links))]
         secret = secrets.token_urlsafe(24)
-        self._links[hash_token(secret)] = _Link(principal.token_id, _lesser(role, principal.role), now_s + LINK_S)
+        self._links[hash_token(secret)] = _Link(principal.token_id, role, now_s + LINK_S)
         log.info("login_link_created", role=role, by=principal.name)
         return secret
 

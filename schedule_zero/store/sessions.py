@@ -57,6 +57,21 @@ class Seen(Struct):
     seen_us: int
 
 
+class LinkMade(Struct):
+    """A link by which one browser may sign in; its secret is nowhere but with who made it."""
+
+    id: str
+    role: Role
+
+
+def link_made(tx: Tx, args: list[LinkMade]) -> list[None]:
+    """Emits ``session.link_created``. Nothing else is kept of it."""
+    for n, link in enumerate(args):
+        tx.emit(Event("session.link_created", link.id, {"role": link.role}))
+        record(tx, tx.actor(n), ChangeVerb.SESSION_LINK_CREATED, link.id, after={"role": link.role.value})
+    return [None] * len(args)
+
+
 def create(tx: Tx, args: list[BrowserSession]) -> list[None]:
     """Emits ``session.created``."""
     for n, session in enumerate(args):

@@ -74,8 +74,8 @@ class Forecast(Struct, kw_only=True):
     busy_s: float
     peaks: list[Peak]
     quietest: Quiet | None
-    # Whether every moment was looked at for the peaks.
-    complete: bool
+    # Schedules whose moments were not looked at for the peaks: they, or all together, have too many.
+    unseen: int
 
 
 def forecast(
@@ -96,7 +96,7 @@ def forecast(
     # Moments at which one by cron fires.
     by_cron: set[int] = set()
     busy: Counter[int] = Counter()
-    looked_at, complete, schedules = 0, True, 0
+    looked_at, unseen, schedules = 0, 0, 0
     for firing in firings:
         known = counted.get(firing.outlook)
         if known is None:
@@ -111,10 +111,8 @@ def forecast(
         for bucket, count in zip(buckets, counts, strict=True):
             bucket.fires += count
             bucket.busy_s += count * run_s
-        if times is None:
-            continue
-        if looked_at + total > MAX_ALL_MOMENTS:
-            complete = False
+        if times is None or looked_at + total > MAX_ALL_MOMENTS:
+            unseen += 1
             continue
         looked_at += total
         for nominal_us in times:
@@ -130,7 +128,7 @@ def forecast(
         busy_s=sum(bucket.busy_s for bucket in buckets),
         peaks=_peaks(moments, busy, by_cron),
         quietest=None if quiet_us is None else quietest(buckets, bucket_us, quiet_us),
-        complete=complete,
+        unseen=unseen,
     )
 
 

@@ -195,8 +195,12 @@ def start(folder: Path) -> ScheduleZeroError | None:
 
     async def once() -> None:
         stop = asyncio.Event()
+
+        async def stopping(*_: object) -> None:
+            stop.set()
+
         async with asyncio.timeout(START_S):
-            await serve(CONFIG, folder, stop=stop, ready=lambda *_: stop.set())
+            await serve(CONFIG, folder, stop=stop, ready=stopping)
 
     try:
         asyncio.run(once())

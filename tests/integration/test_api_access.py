@@ -91,7 +91,7 @@ def client_cookie(server) -> str:
 
 async def signed_in(server, principal: Principal, role: Role) -> str:
     sessions = server.service.sessions
-    return await sessions.sign_in_by_link(sessions.link(principal, role), agent="test", address="127.0.0.1")
+    return await sessions.sign_in_by_link(await sessions.link(principal, role), agent="test", address="127.0.0.1")
 
 
 async def test_probes_want_a_token_from_those_behind_a_proxy(server, tokens):

@@ -353,6 +353,15 @@ async def signed_in(world: World) -> str:
     return world.server.service.sessions.sessions()[0].id
 
 
+@leaves(ChangeVerb.SESSION_LINK_CREATED)
+async def make_a_sign_in_link(world: World) -> Expected:
+    made = await world.post("/api/login-links", {"role": "operator"})
+    secret = made["path"].partition("t=")[2]
+    row = (await rows(world.api, noun="session"))[0]
+    assert secret not in json.dumps(row)
+    return row["subject"], None, {"role": "operator"}, 1
+
+
 @leaves(ChangeVerb.SESSION_CREATED)
 async def sign_in(world: World) -> Expected:
     return await signed_in(world), None, {"role": "viewer", "agent": "Firefox"}, 1

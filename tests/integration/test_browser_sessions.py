@@ -32,7 +32,7 @@ class Desk:
         self.admin = admin
 
     async def sign_in(self, role: Role | None = None) -> str:
-        link = self.sessions.link(self.admin, role)
+        link = await self.sessions.link(self.admin, role)
         return await self.sessions.sign_in_by_link(link, agent="Firefox\x00\n", address="127.0.0.1")
 
 
@@ -57,7 +57,7 @@ async def desk(tmp_path: Path, clock: ManualClock):
 
 
 async def test_a_link_is_good_once(desk):
-    link = desk.sessions.link(desk.admin)
+    link = await desk.sessions.link(desk.admin)
 
     await desk.sessions.sign_in_by_link(link, agent="", address="")
     with pytest.raises(Unauthenticated, match="used already"):
@@ -65,7 +65,7 @@ async def test_a_link_is_good_once(desk):
 
 
 async def test_a_link_is_good_for_ten_minutes(desk, clock):
-    early, late = desk.sessions.link(desk.admin), desk.sessions.link(desk.admin)
+    early, late = await desk.sessions.link(desk.admin), await desk.sessions.link(desk.admin)
 
     clock.advance(LINK_S - 1)
     await desk.sessions.sign_in_by_link(early, agent="", address="")
@@ -78,11 +78,11 @@ async def test_a_link_gives_no_more_than_its_maker_has(desk):
     viewer, _ = await desk.access.create_token(desk.admin, "v", Role.VIEWER)
     principal = desk.access.principal(viewer.id)
 
-    cookie = await desk.sessions.sign_in_by_link(desk.sessions.link(principal, Role.ADMIN), agent="", address="")
+    cookie = await desk.sessions.sign_in_by_link(await desk.sessions.link(principal, Role.ADMIN), agent="", address="")
 
     assert desk.sessions.find(cookie).principal.role is Role.VIEWER
     with pytest.raises(InvalidField):
-        desk.sessions.link(desk.admin, Role.WORKER)
+        await desk.sessions.link(desk.admin, Role.WORKER)
 
 
 async def test_a_token_signs_in_unless_it_is_a_workers(desk):
@@ -208,7 +208,7 @@ async def test_sessions_outlive_a_restart_with_their_cookies(tmp_path, clock):
 
 async def test_no_secret_is_stored(desk, tmp_path):
     cookie = await desk.sign_in()
-    link = desk.sessions.link(desk.admin)
+    link = await desk.sessions.link(desk.admin)
 
     stored = b"".join(path.read_bytes() for path in tmp_path.glob("*.db*"))
     assert cookie.encode() not in stored

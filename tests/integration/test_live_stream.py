@@ -79,7 +79,7 @@ async def test_the_end_of_its_session_ends_the_stream(server, monkeypatch):
     monkeypatch.setattr(live, "KEEPALIVE_S", 0.01)
     sessions = server.service.sessions
     admin = server.service.access.authenticate((server.state_dir / "admin.token").read_text().strip())
-    cookie = await sessions.sign_in_by_link(sessions.link(admin), agent="", address="")
+    cookie = await sessions.sign_in_by_link(await sessions.link(admin), agent="", address="")
     session_id = sessions.find(cookie).session.id
     name = f"sz_session_{httpx.URL(server.addresses.http).port}"
     async with (

@@ -34,7 +34,7 @@ def shown(text: str) -> list[str]:
 async def test_each_change_stands_there_with_who_and_from_where_and_what_it_was_before(operator):
     text = (await operator.get("/audit")).text
 
-    assert shown(text)[:4] == ["session.created", "token.created", "schedule.updated", "schedule.created"]
+    assert shown(text)[:4] == ["session.created", "session.link_created", "token.created", "schedule.updated"]
     assert 'href="/schedules/nightly"' in text
     assert "from 127.0.0.1" in text
     assert HOSTILE not in text
@@ -57,6 +57,16 @@ async def test_filters_are_in_the_address_and_go_into_the_exports(operator):
     assert (await operator.get("/audit", params={"noun": "king"})).status_code == 400
     assert (await operator.get("/audit", params={"since": "soon"})).status_code == 400
     assert (await operator.get("/audit", params={"cursor": "soon"})).status_code == 400
+
+
+async def test_a_moment_that_is_none_is_told_above_the_filters_that_stay(operator):
+    page = await operator.get("/audit?since=yesterdy&by=ci")
+
+    assert page.status_code == 400
+    assert "expected a moment such as" in page.text
+    assert 'name="since" value="yesterdy"' in page.text
+    assert 'name="by" value="ci"' in page.text
+    assert not shown(page.text)
 
 
 async def test_older_changes_are_on_the_next_pages(server, operator):

@@ -165,6 +165,18 @@ async def test_a_whole_group_is_put_aside_and_brought_back(api, server):
     assert await waiting(api) == 31
 
 
+async def test_no_more_are_put_aside_than_were_agreed_to(api, server):
+    await put_letters(server, 3)
+    agreed = {"group": GROUP, "count": 2}
+
+    refused = await api.post("/dead-letters/discard", data=agreed, headers={"HX-Request": "true"})
+
+    assert refused.status_code == 409
+    assert "there are 3 of them by now, and 2 were agreed to" in refused.headers["HX-Trigger"]
+    assert await waiting(api) == 3
+    assert (await send(api, "/dead-letters/discard", **agreed | {"count": 3}))["text"] == "3 dead letters put aside"
+
+
 async def test_what_is_too_much_to_be_remembered_is_put_aside_without_an_undo(api, server, monkeypatch):
     monkeypatch.setattr("schedule_zero.service.dead_letters.MOST_REMEMBERED", 5)
     await put_letters(server, 6)

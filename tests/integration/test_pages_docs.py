@@ -142,6 +142,12 @@ async def test_a_search_finds_sections_and_operations_that_have_all_words(viewer
     assert "jobs_heartbeat" in text
 
 
+async def test_the_folder_of_the_reference_leads_to_its_contents(viewer):
+    answer = await viewer.get("/docs/api")
+
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/docs")
+
+
 async def test_what_was_looked_for_is_shown_as_text(viewer):
     text = (await viewer.get("/docs", params={"q": "<script>alert(1)</script>"})).text
     assert "<script>alert" not in text

@@ -73,6 +73,20 @@ async def test_what_collides_is_named_with_what_to_do(api):
     assert "jitter" in text
 
 
+async def test_schedules_that_were_not_looked_at_for_collisions_are_counted(api):
+    for id_ in "ab":
+        await create(api, id_, {"type": "cron", "expression": "* * * * *"})
+
+    week = await ready(api, f"from={FAR}")
+    day = await ready(api, f"from={FAR}&span=day&schedule=a")
+
+    assert "2 schedules with more fires than are looked at one by one are left out here" in week
+    assert "of those that were looked at" in week
+    # What can be looked at is one click away.
+    assert '">a day</a> has fewer' in week
+    assert '">a day</a>' not in day
+
+
 async def test_quiet_windows_are_there_for_several_lengths(api):
     await create(api, "a", {"type": "cron", "expression": "*/10 0-20 * * *"})
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import html
 import re
+import shutil
+import sqlite3
+from contextlib import closing
 
 import httpx
 import pytest
@@ -44,6 +49,25 @@ async def test_what_is_for_administrators_is_neither_shown_to_others_nor_given_t
         assert ('action="/schedules/freeze"' in health) == (role == "operator")
         for form in ("/tokens", "/node-keys", "/login-links", "/sessions/end-others"):
             assert (await submit(client, form, {"role": "admin", "name": "x"})).status_code == 403
+
+
+async def test_the_shown_backup_works_as_it_is_and_nobody_else_can_read_it(tmp_path):
+    if shutil.which("sqlite3") is None:
+        pytest.skip("no sqlite3 here: apt-get install sqlite3")
+    folder = tmp_path / "back ups"
+    folder.mkdir()
+    async with running_server(tmp_path / "it's here") as server, browser(server) as admin:
+        page = (await admin.get("/settings")).text
+        shown = html.unescape(re.search(r"<code>(\(umask .*?)</code>", page, re.DOTALL)[1])
+        for _ in ("the first", "another of the same day"):
+            ran = await asyncio.create_subprocess_exec("sh", "-ec", f"umask 022\n{shown}", cwd=folder)
+            assert await ran.wait() == 0
+    [copied] = folder.glob("schedule_zero-*.db")
+    with closing(sqlite3.connect(copied)) as copy:
+        assert copy.execute("pragma integrity_check").fetchall() == [("ok",)]
+        assert copy.execute("select name from api_tokens").fetchall() == [("admin",)]
+    kept = {path.name: path.stat().st_mode & 0o077 for path in (copied, folder / "admin.token", folder / "curve")}
+    assert not any(kept.values()), kept
 
 
 # --- configuration ----------------------------------------------------------------------------------
@@ -125,7 +149,9 @@ async def test_the_secret_of_a_token_is_shown_once_and_nowhere_else(server, admi
         ({"name": "", "role": "viewer"}, 400, "expected"),
         ({"name": "x", "role": "king"}, 400, "viewer"),
         ({"name": "x", "role": "viewer", "days": "soon"}, 400, "expected a number of days"),
-        ({"name": "x", "role": "viewer", "days": "-1"}, 400, "expected"),
+        ({"name": "x", "role": "viewer", "days": "-1"}, 400, "expected a number of days, up to 3650, got &#39;-1&#39;"),
+        ({"name": "x", "role": "viewer", "days": "1e999"}, 400, "expected a number of days"),
+        ({"name": "x", "role": "viewer", "days": "nan"}, 400, "expected a number of days"),
         ({"name": "x", "role": "viewer", "bot_id": "b1"}, 400, "only a token with the role worker"),
         ({"name": "admin", "role": "viewer"}, 409, "exists already"),
     ],

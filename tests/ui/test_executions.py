@@ -261,7 +261,9 @@ def test_what_waits_is_cancelled_where_one_looks_at_it(page: Page, visitor: Visi
     live(page)
 
     page.get_by_role("button", name="Cancel").click()
-    page.get_by_role("dialog").get_by_role("button", name="Cancel").nth(1).click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("button")).to_have_text(["Back", "Cancel"])
+    dialog.get_by_role("button", name="Cancel").click()
 
     expect(page.locator(".standing")).to_contain_text("It was cancelled before it began")
 

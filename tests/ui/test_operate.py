@@ -78,6 +78,17 @@ def test_a_node_is_drained_with_a_reason_and_a_deadline_and_the_undo_releases_it
     assert site.api.get("/api/nodes/n-drained").json()["operation"] is None
 
 
+def test_a_reason_of_one_long_word_does_not_push_the_page_aside(site: Site, visitor: Visitor) -> None:
+    site.post("/api/nodes/n1/cordon", {"note": "w" * 400})
+    page = visitor.open("/nodes/n1")
+
+    expect(page.locator("#now")).to_contain_text("www")
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+    site.post("/api/nodes/n1/release", {})
+    assert wide == 0
+
+
 def test_a_node_is_drained_by_keyboard_alone_once_that_is_confirmed(site: Site, visitor: Visitor) -> None:
     site.start_node("n-keys")
     page = visitor.open("/nodes?q=n-keys")

@@ -60,7 +60,15 @@ def test_schedules_that_meet_at_one_moment_are_a_peak_with_their_names_and_a_spr
     (peak,) = found.peaks
     assert (peak.at_us, peak.fires, peak.busy_s, peak.spread_s) == (MIDNIGHT + 9 * HOUR, 4, 12.0, 4)
     assert peak.schedule_ids == [f"at-nine-{n}" for n in range(4)]
-    assert found.complete
+    assert found.unseen == 0
+
+
+def test_schedules_that_fire_too_often_to_be_looked_at_one_by_one_are_counted_as_unseen() -> None:
+    often = [firing(f"often-{n}", cron("* * * * *")) for n in range(2)]
+
+    found = forecast([*often, firing("daily", cron("0 9 * * *"))], MIDNIGHT, MIDNIGHT + DAY, HOUR)
+
+    assert (found.schedules, found.unseen, found.peaks) == (3, 2, [])
 
 
 def test_only_a_peak_with_a_cron_in_it_can_be_spread_by_h() -> None:

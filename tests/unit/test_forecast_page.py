@@ -32,7 +32,7 @@ def forecast(span: Span, first: date, zone: ZoneInfo, fires: int = 1, busy_s: fl
     buckets = [Bucket(from_us=us, fires=fires, busy_s=busy_s) for us in range(from_us, to_us, bucket_us)]
     return Forecast(
         buckets=buckets, bucket_us=bucket_us, schedules=1, fires=fires * len(buckets), busy_s=busy_s * len(buckets),
-        peaks=[], quietest=None, complete=True,
+        peaks=[], quietest=None, unseen=0,
     )  # fmt: skip
 
 

@@ -51,5 +51,5 @@ async def revoke_node_key(request: ApiRequest) -> Response:
 async def create_login_link(request: ApiRequest) -> Response:
     """Make a link that signs a browser in, once, within ten minutes."""
     body: LoginLinkBody = request.body or LoginLinkBody()
-    secret = request.service.sessions.link(request.principal, body.role)
+    secret = await request.service.sessions.link(request.principal, body.role)
     return Response(records.LoginLink(path=f"/login?t={secret}", expires_s=LINK_S), status=201)

@@ -38,7 +38,7 @@ class QuietRecord(Record, kw_only=True):
 
 
 class ForecastRecord(Record, kw_only=True):
-    """``complete`` is false where there were too many moments to look for all collisions."""
+    """``complete`` is false where collisions with some schedules were not looked for: those that fire very often."""
 
     from_: Moment = field(name="from")
     to: Moment
@@ -83,5 +83,5 @@ def forecast_record(found: Forecast, from_us: int, to_us: int) -> ForecastRecord
         else QuietRecord(
             from_=moment(quiet.from_us), to=moment(quiet.to_us), fires=quiet.fires, busy_s=round(quiet.busy_s, 3)
         ),
-        complete=found.complete,
+        complete=not found.unseen,
     )

@@ -8,7 +8,9 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from schedule_zero.clock import rfc3339
+from schedule_zero.errors import InvalidField
 from schedule_zero.rules.change_log import NOUNS, ChangeVerb
+from schedule_zero.store import Page
 from schedule_zero.store.changes import Change, Filter
 from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.pages.moments import moment_us
@@ -19,7 +21,7 @@ from schedule_zero.web.pages.words import zone_for
 PER_PAGE = 50
 # What is done to them is told by events of these topics.
 TOPICS = ["schedule", "schedules", "calendar", "execution", "group", "dead_letters", "requeue", "node", "token"]
-TOPICS += ["node_key", "session", "backfill"]
+TOPICS += ["node_key", "session", "backfill", "batch", "view"]
 # Where a subject is looked at.
 PLACES = {
     "schedule": "/schedules",
@@ -27,6 +29,7 @@ PLACES = {
     "node": "/nodes",
     "group": "/groups",
     "execution": "/executions",
+    "requeue": "/requeues",
 }
 # A deed that was about many executions has an id of its own, which leads nowhere.
 MANY = frozenset({ChangeVerb.EXECUTION_CLEARED.value})
@@ -66,8 +69,14 @@ async def index(request: ApiRequest) -> Response:
     """A page of changes, newest first."""
     query: AuditQuery = request.query
     now_us, zone = CLOCK.wall_us(), zone_for(preferences(request.headers), None)
-    since_us = moment_us(query.since, now_us, zone, field="since") if query.since else None
-    until_us = moment_us(query.until, now_us, zone, field="until") if query.until else None
+    us: dict[str, int | None] = {"since": None, "until": None}
+    problem = None
+    for name, text in (("since", query.since), ("until", query.until)):
+        try:
+            us[name] = moment_us(text, now_us, zone, field=name) if text else None
+        except InvalidField as error:
+            problem = error
+    since_us, until_us = us["since"], us["until"]
     wanted = Filter(
         noun=query.noun or None,
         verb=query.verb or None,
@@ -78,13 +87,16 @@ async def index(request: ApiRequest) -> Response:
         cursor=query.cursor or None,
         limit=PER_PAGE,
     )
-    found = await request.service.changes.find(wanted)
+    # (To show everything instead would be an answer to what nobody asked.)
+    found = await request.service.changes.find(wanted) if problem is None else Page([], None)
     said = {name: getattr(query, name) for name in query.__struct_fields__ if name != "cursor"}
     exported = {**said, "since": rfc3339(since_us), "until": rfc3339(until_us)}
     return page(
         request,
         "audit.html",
         title="Audit log",
+        status=problem.http_status if problem else 200,
+        problem=problem,
         topics=TOPICS,
         rows=[_row(change) for change in found.rows],
         query=query,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from schedule_zero.clock import from_us
-from schedule_zero.errors import InvalidField, ScheduleZeroError
+from schedule_zero.errors import Conflict, InvalidField, ScheduleZeroError
 from schedule_zero.service.dead_letters import Edit
 from schedule_zero.store.dead_letters import Which
 from schedule_zero.web.api.request import ApiRequest, Response
@@ -41,6 +41,8 @@ class CursorQuery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 class DiscardForm(WhichForm, frozen=True, forbid_unknown_fields=True, kw_only=True):
     note: Note = ""
+    # How many were agreed to.
+    count: int | None = None
 
 
 class TickedForm(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -225,6 +227,11 @@ async def discard_ticked(request: ApiRequest) -> Response:
 async def discard(request: ApiRequest) -> Response:
     """Put a whole group aside, or all of a handler."""
     form: DiscardForm = request.body
+    if form.count is not None:
+        now = await request.service.dead_letters.count(form.which())
+        if now != form.count:
+            text = f"there are {now:,} of them by now, and {form.count:,} were agreed to; nothing is put aside"
+            raise Conflict(text, hint="open the page again, and look")
     return await _discard(request, form.which(), form.note, url("/dead-letters", handler=form.handler))
 
 

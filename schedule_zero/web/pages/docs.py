@@ -14,7 +14,7 @@ from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.api.routing import allowed
 from schedule_zero.web.pages import api_view, static
 from schedule_zero.web.pages import docs_library as library
-from schedule_zero.web.pages.render import page
+from schedule_zero.web.pages.render import HTML, page
 from schedule_zero.web.pages.session_cookie import origin
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ async def index(request: ApiRequest) -> Response:
 async def show(request: ApiRequest) -> Response:
     """A page of the documentation, or a picture in it. NotFound."""
     name = unquote(request.id)
+    if name == "api":
+        return Response(status=303, headers=(("Location", "/docs"),), content_type=HTML)
     if name.endswith(library.PICTURES):
         headers = (("Cache-Control", "private, max-age=3600"),)
         return Response(library.picture(name), content_type=static.TYPES[name[-4:]], headers=headers)

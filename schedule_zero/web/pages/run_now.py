@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from functools import cache
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct
 
-from schedule_zero.clock import from_us, rfc3339, to_us
-from schedule_zero.errors import NotFound, ScheduleZeroError, WrongState
+from schedule_zero.clock import rfc3339
+from schedule_zero.errors import InvalidField, NotFound, ScheduleZeroError, WrongState
 from schedule_zero.model import Execution, JobMethod
 from schedule_zero.rules.options import Source, StoredOptions, effective, stored_options
 from schedule_zero.rules.states import TERMINAL
-from schedule_zero.service.specs import SubmitItem
+from schedule_zero.service.specs import IdemKey, SubmitItem
+from schedule_zero.timing.trigger import LATEST_US
 from schedule_zero.web.api.decode import BodyDecoder
 from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.api.routing import AnyForm
@@ -35,6 +35,7 @@ from schedule_zero.web.pages.job_form import (
     turned,
 )
 from schedule_zero.web.pages.json_values import read_json, write_json
+from schedule_zero.web.pages.moments import moment_us
 from schedule_zero.web.pages.option_fields import option_groups, read_options
 from schedule_zero.web.pages.preferences import preferences
 from schedule_zero.web.pages.render import CLOCK, done, page, url
@@ -99,7 +100,7 @@ async def run(request: ApiRequest) -> Response:
     draft = _read(request, job, pairs)
     if draft.item is None:
         return _refused(request, job, draft, 422)
-    idem = idempotency(request, pairs, write_json(_body(job, pairs, {}, request)).encode())
+    idem = _idem(request, job, pairs)
     try:
         made = await request.service.executions.submit(request.principal, [draft.item], idem)
     except ScheduleZeroError as error:
@@ -132,7 +133,7 @@ async def retry(request: ApiRequest) -> Response:
     item = draft.item
     if item is None:
         return _refused(request, job, draft, 422)
-    idem = idempotency(request, pairs, write_json(_body(job, pairs, {}, request)).encode())
+    idem = _idem(request, job, pairs)
     try:
         made = await request.service.executions.retry(
             request.principal,
@@ -201,23 +202,29 @@ def _body(job: Job, pairs: Pairs, errors: dict[str, str], request: ApiRequest) -
     return body | ({"not_before": rfc3339(not_before_us)} if not_before_us is not None else {})
 
 
+def _idem(request: ApiRequest, job: Job, pairs: Pairs) -> IdemKey | None:
+    """The key of this form with what was typed: ``+2h`` is another moment a second later, and the same request."""
+    body = _body(job, pairs, {}, request) | {"not_before": typed(pairs, NOT_BEFORE)}
+    return idempotency(request, pairs, write_json(body).encode())
+
+
 def _not_before_us(text: str, zone: ZoneInfo, errors: dict[str, str]) -> int | None:
-    """``10m``, ``+2h``, or a moment; one without an offset is on the viewer's wall."""
+    """A moment as it is typed everywhere, or ``10m``; what names no offset is on the viewer's wall."""
     if not text:
         return None
+    now_us = CLOCK.wall_us()
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        try:
-            moment = from_us(CLOCK.wall_us()) + timedelta(seconds=seconds_of(text.removeprefix("+")))
-        except (ValueError, OverflowError):
-            errors[NOT_BEFORE] = f"expected 10m, or a moment such as 2030-01-31T09:00, got {text[:80]!r}"
-            return None
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
-    if not 1970 < moment.year < 9999:
-        errors[NOT_BEFORE] = f"expected a moment from 1971 to 9998, got {text[:80]!r}"
-        return None
-    return to_us(moment)
+        return moment_us(text, now_us, zone, field="not_before")
+    except InvalidField as error:
+        problem = error.message
+    try:
+        us = now_us + round(seconds_of(text.removeprefix("+")) * 1e6)
+    except (ValueError, OverflowError):
+        us = LATEST_US + 1
+    if us <= LATEST_US:
+        return us
+    errors[NOT_BEFORE] = problem
+    return None
 
 
 @cache
@@ -260,7 +267,7 @@ def _form(request: ApiRequest, job: Job, draft: JobDraft, *, marked: bool, statu
         label="Not before",
         value=typed(pairs, NOT_BEFORE),
         placeholder="now",
-        description=f"So long from now (10m), or a moment: 2030-01-31T09:00 (in {zone.key}, if it names no offset).",
+        description=f"10m, 18:00, tomorrow 09:00 or 2030-01-31 09:00 (in {zone.key}, if it names no offset).",
     )
     fields = [params["params"], not_before, *options]
     problems = place(fields, draft.errors, mark=marked)

@@ -93,7 +93,8 @@ def _backup_commands(figures: StoreFigures, state_dir: str) -> str:
         copy = f"sqlite3 {where} \".backup 'schedule_zero-$(date +%F).db'\""
     else:
         copy = 'pg_dump --format=custom --file="schedule_zero-$(date +%F).dump" "$DATABASE"'
-    return f"{copy}\ncp -a {folder}/admin.token {folder}/curve ."
+    # As private as what it is a copy of; in a shell of its own, so that whoever pastes it keeps his mask.
+    return f"(umask 077; {copy})\ncp -a {folder}/admin.token {folder}/curve ."
 
 
 def _kept(one: SettingInForce) -> str:

@@ -25,6 +25,7 @@ from schedule_zero.web.pages.settings import tabs
 
 HERE = "/settings/access"
 DAY_S = 86_400.0
+MOST_DAYS = 3650
 Text = Annotated[str, Meta(max_length=4000)]
 ROLE_WORDS = {
     Role.VIEWER: "viewer: sees everything but secrets",
@@ -157,9 +158,13 @@ def _token_document(form: TokenForm) -> dict[str, Any]:
     document: dict[str, Any] = {"name": form.name.strip(), "role": form.role}
     if form.days.strip():
         try:
-            document["expires_s"] = float(form.days) * DAY_S
+            days = float(form.days)
         except ValueError:
-            raise InvalidField(f"expected a number of days, got {form.days[:50]!r}", pointer="/expires_s") from None
+            days = 0.0
+        if not 0 < days <= MOST_DAYS:
+            said = f"expected a number of days, up to {MOST_DAYS}, got {form.days[:50]!r}"
+            raise InvalidField(said, pointer="/expires_s")
+        document["expires_s"] = days * DAY_S
     if form.bot_id.strip():
         document["bot_id"] = form.bot_id.strip()
     if form.handlers.strip():
@@ -194,7 +199,7 @@ async def create_link(request: ApiRequest) -> Response:
     form: LinkForm = request.body
     if form.role not in (Role.VIEWER, Role.OPERATOR, Role.ADMIN):
         raise InvalidField(f"role: expected viewer, operator or admin, got {form.role[:50]!r}")
-    secret = request.service.sessions.link(request.principal, Role(form.role))
+    secret = await request.service.sessions.link(request.principal, Role(form.role))
     link = origin(request.headers) + url("/login", t=secret)
     return await _shown(request, status=201, link=link, link_role=form.role, link_minutes=round(LINK_S / 60))
 

@@ -24,7 +24,8 @@ export function agreed(text, button = "Do it") {
     const form = make("form", { method: "dialog" },
       make("p", {}, text),
       make("div", { class: "actions confirm" },
-        make("button", { value: "no" }, "Cancel"),
+        // (Two buttons "Cancel", one of which cancels the other: nobody should have to guess.)
+        make("button", { value: "no" }, button.startsWith("Cancel") ? "Back" : "Cancel"),
         make("button", { value: "yes", class: "main", autofocus: true }, button)));
     dialog.append(form);
     dialog.addEventListener("close", () => { resolve(dialog.returnValue === "yes"); dialog.remove(); });

@@ -43,7 +43,7 @@ async function ask() {
 
 function open() {
   if (dialog?.open) return;
-  field = make("input", { type: "text", role: "combobox", "aria-label": "Find", "aria-controls": "found", "aria-expanded": "true",
+  field = make("input", { type: "text", maxlength: 200, role: "combobox", "aria-label": "Find", "aria-controls": "found", "aria-expanded": "true",
     placeholder: "A page, schedule, execution, node …", autocomplete: "off", spellcheck: "false", oninput: ask });
   found = make("ul", { role: "listbox", id: "found", "aria-label": "Found" });
   dialog = make("dialog", { class: "palette", "aria-label": "Find anything" }, field, found);
