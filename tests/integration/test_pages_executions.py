@@ -323,6 +323,30 @@ async def test_a_search_is_kept_by_a_name_for_everybody_until_it_is_deleted(serv
     assert "&lt;b&gt;night" not in await seen(api, "/executions")
 
 
+async def test_deleting_a_kept_search_is_taken_back_once_by_its_undo(server, api):
+    await send(api, "/executions/views", 200, name="night ☾", q="state:failed since:12h")
+    [view] = (await api.get("/api/views")).json()["views"]
+    undo = (await send(api, f"/views/{view['id']}/delete", 200))["undo"]
+
+    said = await send(api, undo, 200)
+
+    assert said["text"] == "night ☾ is kept again"
+    [again] = (await api.get("/api/views")).json()["views"]
+    assert {**again, "created_at": view["created_at"]} == view
+    assert "is not deleted" in (await send(api, undo, 409))["text"]
+    assert "there is no saved view" in (await send(api, "/views/nobody/undelete", 404))["text"]
+
+
+async def test_an_undo_does_not_replace_what_took_the_name_of_a_deleted_search_meanwhile(server, api):
+    await send(api, "/executions/views", 200, name="night", q="state:failed")
+    [view] = (await api.get("/api/views")).json()["views"]
+    undo = (await send(api, f"/views/{view['id']}/delete", 200))["undo"]
+    await send(api, "/executions/views", 200, name="night", q="state:dead")
+
+    assert "another view is called 'night'" in (await send(api, undo, 409))["text"]
+    assert [one["query"] for one in (await api.get("/api/views")).json()["views"]] == ["state:dead"]
+
+
 async def test_a_search_that_is_none_is_not_kept(api):
     assert "did you mean" in (await send(api, "/executions/views", 400, name="x", q="stat:failed"))["text"]
 

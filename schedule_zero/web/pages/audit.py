@@ -19,7 +19,7 @@ from schedule_zero.web.pages.words import zone_for
 PER_PAGE = 50
 # What is done to them is told by events of these topics.
 TOPICS = ["schedule", "schedules", "calendar", "execution", "group", "dead_letters", "requeue", "node", "token"]
-TOPICS += ["node_key", "session", "backfill"]
+TOPICS += ["node_key", "session", "backfill", "batch", "view"]
 # Where a subject is looked at.
 PLACES = {
     "schedule": "/schedules",
@@ -101,9 +101,14 @@ async def index(request: ApiRequest) -> Response:
 
 
 def _row(change: Change) -> Row:
+    return Row(change, place_of(change), differences(change.before, change.after))
+
+
+def place_of(change: Change) -> str:
+    """Where its subject is looked at; "" if there is no place."""
     place = PLACES.get(change.noun)
     one = place and change.count == 1 and change.verb not in MANY
-    return Row(change, url(place, change.subject) if place and one else "", differences(change.before, change.after))
+    return url(place, change.subject) if place and one else ""
 
 
 def differences(before: bytes | None, after: bytes | None) -> list[Difference]:

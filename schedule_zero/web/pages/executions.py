@@ -215,4 +215,11 @@ async def save_view(request: ApiRequest) -> Response:
 async def delete_view(request: ApiRequest) -> Response:
     """Forget a search that was kept."""
     gone = await request.service.views.delete(request.principal, request.id)
-    return done(request, f"{gone.name} is no longer kept", to=url(LIST, q=gone.query), go=True)
+    undo = url("/views", gone.id, "undelete")
+    return done(request, f"{gone.name} is no longer kept", to=url(LIST, q=gone.query), undo=undo, go=True)
+
+
+async def undelete_view(request: ApiRequest) -> Response:
+    """Keep it again."""
+    view_ = await request.service.views.restore(request.principal, request.id)
+    return done(request, f"{view_.name} is kept again", to=url(LIST, q=view_.query), go=True)

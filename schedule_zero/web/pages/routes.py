@@ -87,6 +87,7 @@ ROUTES: tuple[Route, ...] = (
     form("/executions/{id}/requeue", OPERATOR, execution.requeue, "Run a dead letter again"),
     form("/executions/views", OPERATOR, executions.save_view, "Keep a search by a name", executions.ViewForm),
     form("/views/{id}/delete", OPERATOR, executions.delete_view, "Forget a search that was kept"),
+    form("/views/{id}/undelete", OPERATOR, executions.undelete_view, "Keep a search again"),
     form("/batches/{id}/stop", OPERATOR, executions.stop, "Do no more of a batch"),
     # --- nodes ---
     page("/nodes", VIEWER, nodes.index, "All nodes", nodes.NodesQuery),
