@@ -291,6 +291,17 @@ async def test_nonsense_is_refused(fields, api):
     assert (await api.post("/executions/bulk", data=fields)).status_code == 400
 
 
+async def test_a_form_that_is_sent_twice_retries_many_once(server, api):
+    await put(server, 3, state=State.FAILED)
+    page = await seen(api, "/executions/bulk", kind="retry", q="handler:demo")
+    once = re.search(r'name="once" value="(\w+)"', page)[1]
+
+    both = [await send(api, "/executions/bulk", 200, kind="retry", q="handler:demo", once=once) for _ in range(2)]
+
+    assert both[0]["headers"]["HX-Redirect"] == both[1]["headers"]["HX-Redirect"]
+    assert len((await api.get("/api/batches")).json()["batches"]) == 1
+
+
 async def test_a_viewer_sees_all_and_is_offered_nothing(server, api):
     await put(server, 1, state=State.PENDING)
     viewer = await token_of(api, "viewer")

@@ -166,7 +166,7 @@ def tiles(standing: Standing) -> list[Tile]:
 
 
 def _percent(share: float) -> str:
-    return f"{share * 100:.2g} %"
+    return f"{share * 100:.2g}%"
 
 
 # --- charts -----------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ ROUTES: tuple[Route, ...] = (
     # --- executions ---
     page("/executions", VIEWER, executions.index, "Executions, by a search", executions.ListQuery),
     page("/executions/bulk", OPERATOR, executions.bulk, "Before many are cancelled or retried", executions.BulkQuery),
-    form("/executions/bulk", OPERATOR, executions.begin, "Cancel or retry many", executions.BulkQuery),
+    form("/executions/bulk", OPERATOR, executions.begin, "Cancel or retry many", executions.BulkForm),
     page("/executions/{id}", VIEWER, execution.show, "One execution", execution_log.LogQuery),
     page("/executions/{id}/log", VIEWER, execution_log.show, "The log of an execution", execution_log.LogQuery),
     Route(
