@@ -111,7 +111,7 @@ async def test_jobs_that_no_node_serves_are_said_with_how_many_wait_and_why(serv
 
 async def test_what_failed_is_grouped_with_what_it_said_as_text(server, api, start_node):
     await start_node("n1")
-    await submit(api, *(fail(f"no route to 10.0.0.{n}") for n in range(3)), fail(HOSTILE))
+    await submit(api, *(fail(f"no route to 10.0.0.{n}") for n in range(3)), fail(f"{HOSTILE}\u202e"))
     await eventually(lambda: server.store.tally.ended == 4)
     await server.service.dead_letters.refresh()
 
@@ -122,6 +122,9 @@ async def test_what_failed_is_grouped_with_what_it_said_as_text(server, api, sta
     assert "RuntimeError: no route to 10.0.0." in text
     assert HOSTILE not in text
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in text
+    # Nor is any text turned around.
+    assert "\u202e" not in text
+    assert "\\u202e" in text
 
 
 async def test_what_is_hostile_in_names_stays_text_in_the_verdict(server, api, known_demo, monkeypatch):

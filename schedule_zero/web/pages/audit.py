@@ -27,6 +27,7 @@ PLACES = {
     "node": "/nodes",
     "group": "/groups",
     "execution": "/executions",
+    "requeue": "/requeues",
 }
 # A deed that was about many executions has an id of its own, which leads nowhere.
 MANY = frozenset({ChangeVerb.EXECUTION_CLEARED.value})
@@ -106,6 +107,8 @@ def _row(change: Change) -> Row:
 
 def place_of(change: Change) -> str:
     """Where its subject is looked at; "" if there is no place."""
+    if change.noun == "batch":
+        return url("/executions", batch=change.subject)
     place = PLACES.get(change.noun)
     one = place and change.count == 1 and change.verb not in MANY
     return url(place, change.subject) if place and one else ""
