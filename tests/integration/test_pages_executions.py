@@ -362,6 +362,11 @@ async def test_a_search_that_is_none_is_not_kept(api):
     assert "did you mean" in (await send(api, "/executions/views", 400, name="x", q="stat:failed"))["text"]
 
 
+async def test_a_search_is_not_kept_by_a_name_of_spaces(api):
+    assert "expected a name" in (await send(api, "/executions/views", 400, name="  ", q="state:failed"))["text"]
+    assert (await api.get("/api/views")).json()["views"] == []
+
+
 async def test_without_javascript_forms_go_on_to_the_list(server, api):
     await put(server, 1, state=State.PENDING)
     answer = await api.post("/executions/bulk", data={"kind": "cancel", "q": "handler:demo"})

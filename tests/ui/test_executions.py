@@ -287,6 +287,7 @@ def test_a_job_is_watched_while_it_runs(page: Page, visitor: Visitor, site: Site
 
     expect(log).to_contain_text("after 5")
     expect(log).to_contain_text("The end.")
+    expect(page.locator("#log-lines")).to_have_text("205 lines")
     expect(page.locator(".standing")).to_contain_text("It completed on talker")
     expect(page).to_have_title(re.compile("talker.talk completed"))
     assert abs(log.evaluate("box => box.scrollTop") - before) < 30

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta, Struct
 
-from schedule_zero.errors import InvalidSearch
+from schedule_zero.errors import InvalidField, InvalidSearch
 from schedule_zero.model import Batch, BatchKind, BatchState
 from schedule_zero.rules.search_parse import MAX_TEXT
 from schedule_zero.service.search import Asked
@@ -222,7 +222,10 @@ async def stop(request: ApiRequest) -> Response:
 async def save_view(request: ApiRequest) -> Response:
     """Keep this search by a name, for everybody."""
     body: ViewForm = request.body
-    view_ = await request.service.views.save(request.principal, EXECUTIONS, body.name.strip(), body.q)
+    name = body.name.strip()
+    if not name:
+        raise InvalidField("expected a name that can be seen", pointer="/name")
+    view_ = await request.service.views.save(request.principal, EXECUTIONS, name, body.q)
     return done(request, f"Saved as {view_.name}", to=url(LIST, q=view_.query), go=True)
 
 

@@ -55,7 +55,7 @@ ENDS = (
     ("failed", "failed", "bad"),
     ("timeout", "timeout", "wait"),
     ("dead", "dead", "dead"),
-    ("cancelled", "cancelled", "idle"),
+    ("cancelled", "cancelled", "muted"),
     ("misfired", "misfired", "run"),
 )
 QUANTILES = (("p50", "run", False), ("p95", "wait", False), ("p99", "bad", True))
