@@ -139,6 +139,14 @@ OPS = (">=", "<=", ">", "<")
 NAMED = re.compile(r"([A-Za-z_][\w.\[\]-]*):")
 
 
+# Words of other search languages, and how the same is said here. In quotes they are text.
+FOREIGN = {
+    "OR": "alternatives stand in one term, as in state:failed,dead",
+    "AND": "terms side by side have to hold all",
+    "NOT": "put - before a term, as in -state:completed",
+}
+
+
 def said(search: Search) -> str:
     """The search in the one way in which it is written; ``search_parse`` makes the same of it again."""
     return " ".join(map(said_term, search.terms))
@@ -162,7 +170,7 @@ def said_term(term: Term) -> str:
 
 
 def _said_words(text: str) -> str:
-    is_taken = text.startswith("-") or NAMED.match(text) or text[: len(ARG)].lower() == ARG
+    is_taken = text.startswith("-") or NAMED.match(text) or text[: len(ARG)].lower() == ARG or text in FOREIGN
     return _quoted(text) if is_taken else _said_piece(text, "")
 
 

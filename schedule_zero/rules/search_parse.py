@@ -10,6 +10,7 @@ from schedule_zero.rules.search import (
     ARG,
     BARE_KEY,
     COMPARED,
+    FOREIGN,
     GLOBBED,
     LISTED,
     NAMED,
@@ -79,7 +80,10 @@ class _Parser:
             op, values = self._values(Q.ARG)
             return Term(qualifier=Q.ARG, path=path, op=op, values=values, negated=negated)
         if named is None:
+            at = self._at
             words = self._words()
+            if words in FOREIGN and self._text.startswith(words, at):
+                raise self._fail("a term", words, at=at, hint=f"{FOREIGN[words]}; in quotes it is a word to look for")
             if _ULID.fullmatch(words):
                 return Term(qualifier=Q.ID, values=((words.lower(),),), negated=negated)
             return Term(qualifier=Q.TEXT, values=((words,),), negated=negated)

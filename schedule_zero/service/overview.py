@@ -27,6 +27,8 @@ from schedule_zero.service.series import SeriesService, SeriesView, Spark
 from schedule_zero.service.shared import Shared
 from schedule_zero.service.system import SystemService
 from schedule_zero.store import Store, lane_sizes, recent_failures, schedule_overview
+from schedule_zero.store import changes as store_changes
+from schedule_zero.store.changes import Change, Filter
 from schedule_zero.store.recent_failures import Failure
 from schedule_zero.store.schedule_overview import ScheduleCounts
 
@@ -39,6 +41,7 @@ DAY_US = 86_400_000_000
 STANDING_S = 0.9
 SPARK_S = 4.0
 FAILURES_S = 8.0
+CHANGES_S = 0.9
 # How far ahead what comes is shown, and how many schedules of it.
 AHEAD_US = 15 * MINUTE_US
 AHEAD_ROWS = 10
@@ -47,6 +50,9 @@ FAR_US = 400 * DAY_US
 # Failures that are looked at, the newest, and groups of them that are shown.
 FAILURES = 300
 GROUPS = 12
+# Changes that are shown, the newest, of so many that are looked at.
+CHANGES = 8
+CHANGES_LOOKED_AT = 60
 # Lanes without a node that are looked at, and how far what waits in one is counted.
 LANES = 20
 MOST_WAITING = 1_000
@@ -150,6 +156,7 @@ class OverviewService:
         self._clock = clock
         self._standing = Shared(clock, STANDING_S, self._stand, name="overview standing")
         self._failures = Shared(clock, FAILURES_S, self._fail, name="overview failures")
+        self._changes = Shared(clock, CHANGES_S, self._change, name="overview changes")
         self._charts: dict[tuple[int, int], Shared[SeriesView]] = {}
         self._spark: tuple[float, Spark] | None = None
 
@@ -160,6 +167,10 @@ class OverviewService:
     async def failures(self) -> Failures:
         """What failed in the last day. StoreUnavailable."""
         return await self._failures.get()
+
+    async def changes(self) -> list[Change]:
+        """The last changes that somebody, or the server, made; not who signed in. StoreUnavailable."""
+        return await self._changes.get()
 
     async def chart(self, range_s: int, step_s: int) -> SeriesView:
         """The series of the last ``range_s`` seconds; its newest bucket grows. StoreUnavailable."""
@@ -249,6 +260,13 @@ class OverviewService:
     async def _fail(self) -> Failures:
         since_us = self._clock.wall_us() - DAY_US
         return await self._store.read(partial(_failures, since_us=since_us))
+
+    # --- what was changed -----------------------------------------------------------------------------
+
+    async def _change(self) -> list[Change]:
+        found = await self._store.read(partial(store_changes.find, wanted=Filter(limit=CHANGES_LOOKED_AT)))
+        # A browser that comes or goes changes nothing.
+        return [change for change in found.rows if change.noun != "session"][:CHANGES]
 
 
 def renewed_s(step_s: int) -> float:

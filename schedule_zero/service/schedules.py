@@ -56,6 +56,8 @@ from schedule_zero.timing.previews import Preview, preview_of
 C = TypeVar("C")
 A = TypeVar("A")
 
+# By what a preview chooses the ``H`` of a schedule that has no name yet.
+UNNAMED = "preview"
 MAX_PREVIEW = 1000
 # Snoozed schedules that are resumed in one go, and who is said to have done it.
 WAKE = 500
@@ -488,7 +490,7 @@ class ScheduleService:
             zone=default_zone(spec.timezone),
             min_interval_ms=self._timing.min_interval_ms,
             now_us=after_us,
-            seed=spec.id or "preview",
+            seed=spec.id or UNNAMED,
         )
         policies = self._rows.pinned(spec.policies)
         resolver = self._timer.resolver

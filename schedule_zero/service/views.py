@@ -20,7 +20,7 @@ EXECUTIONS = "executions"
 
 
 class ViewService:
-    """List, save, delete."""
+    """List, save, delete, take a delete back."""
 
     def __init__(self, *, store: Store, clock: Clock) -> None:
         self._store = store
@@ -50,3 +50,10 @@ class ViewService:
         deleted: SavedView = await self._store.write(store_views.remove, view_id, by=principal.actor)
         log.info("view_deleted", view_id=view_id, page=deleted.page, by=principal.name)
         return deleted
+
+    async def restore(self, principal: Principal, view_id: str) -> SavedView:
+        """Keep a deleted one again, as it was. NotFound, WrongState: it is not deleted, Conflict: its name is taken."""
+        wanted = SavedView(id=view_id, page="", name="", query="", created_us=self._clock.wall_us(), by=principal.name)
+        restored: SavedView = await self._store.write(store_views.restore, wanted, by=principal.actor)
+        log.info("view_saved", view_id=view_id, page=restored.page, by=principal.name)
+        return restored

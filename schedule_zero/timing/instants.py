@@ -73,10 +73,9 @@ class DateTrigger(Trigger):
         return {"type": self.type, "run_date": rfc3339(self.run_us), **zone}
 
     def words(self) -> str:
-        if self.zone == UTC_ZONE:
-            return f"once at {rfc3339(self.run_us)}"
         local = from_us(self.run_us).astimezone(self.zone).isoformat(sep=" ", timespec="auto")
-        return f"once at {rfc3339(self.run_us)} ({local} in {self.zone.key})"
+        # Elsewhere the offset says which of an hour's two is meant.
+        return f"once at {local.removesuffix('+00:00') if self.zone == UTC_ZONE else local} ({self.zone.key})"
 
     @property
     def zone_key(self) -> str:

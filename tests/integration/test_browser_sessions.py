@@ -277,6 +277,25 @@ async def test_what_signs_nobody_in_is_told_on_the_page(web, fields):
     assert "Set-Cookie" not in answer.headers
 
 
+async def test_who_signs_in_anew_comes_back_to_an_address_of_any_length(server, web):
+    path = f"/executions?q={'%E2%98%83' * 600}"
+    answer = await web.get(path, headers={"Accept": "text/html"})
+    form = await web.get(answer.headers["Location"])
+    assert (form.status_code, f'name="next" value="{path}"' in form.text) == (200, True)
+
+    signed = await web.post("/login", data={"link": await link_of(server), "next": path})
+
+    assert signed.headers["Location"] == path
+
+
+async def test_a_secret_that_is_too_long_is_told_on_the_page_and_not_repeated(web):
+    answer = await web.post("/login", data={"token": "secretive" * 1000})
+
+    assert answer.status_code == 401
+    assert "The token is unknown or was revoked." in answer.text
+    assert "secretive" not in answer.text
+
+
 async def test_a_page_of_another_site_can_not_sign_anybody_in(server, web):
     answer = await web.post("/login", data={"link": await link_of(server)}, headers={"Sec-Fetch-Site": "cross-site"})
 

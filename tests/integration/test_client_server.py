@@ -375,7 +375,7 @@ async def test_the_other_commands(client, command):
     done = await command("preview", "--trigger", '{"type": "startup"}')
     assert done.stdout == "at each start of the server\n  no time is known beforehand\n"
     done = await command("preview", "--at", "10")
-    assert done.stdout == "once at 1970-01-01T00:00:10.000000Z\n  never\n"
+    assert done.stdout == "once at 1970-01-01 00:00:10 (UTC)\n  never\n"
     assert "warning: it has no fire after" in done.stderr
     done = await command("preview", "--at", "+1h", "--start", "+1h")
     assert "--start does not go with a trigger of type date" in done.stderr

@@ -42,6 +42,14 @@ async def test_each_change_stands_there_with_who_and_from_where_and_what_it_was_
     assert "<del>1</del>" in text
 
 
+async def test_what_was_done_to_many_executions_leads_to_how_far_it_is(server, known_demo):
+    async with api_client(server) as api:
+        await api.post("/api/executions", json={"executions": [{"handler_id": "demo", "job_method": "noop"}]})
+        batch = (await api.post("/api/executions/cancel", json={"q": "handler:demo"})).json()["id"]
+    async with browser(server, "operator") as client:
+        assert f'href="/executions?batch={batch}"' in (await client.get("/audit")).text
+
+
 async def test_filters_are_in_the_address_and_go_into_the_exports(operator):
     text = (await operator.get("/audit", params={"noun": "schedule", "subject": "nightly", "since": "2020-01-01"})).text
 

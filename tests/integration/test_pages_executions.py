@@ -291,6 +291,17 @@ async def test_nonsense_is_refused(fields, api):
     assert (await api.post("/executions/bulk", data=fields)).status_code == 400
 
 
+async def test_a_form_that_is_sent_twice_retries_many_once(server, api):
+    await put(server, 3, state=State.FAILED)
+    page = await seen(api, "/executions/bulk", kind="retry", q="handler:demo")
+    once = re.search(r'name="once" value="(\w+)"', page)[1]
+
+    both = [await send(api, "/executions/bulk", 200, kind="retry", q="handler:demo", once=once) for _ in range(2)]
+
+    assert both[0]["headers"]["HX-Redirect"] == both[1]["headers"]["HX-Redirect"]
+    assert len((await api.get("/api/batches")).json()["batches"]) == 1
+
+
 async def test_a_viewer_sees_all_and_is_offered_nothing(server, api):
     await put(server, 1, state=State.PENDING)
     viewer = await token_of(api, "viewer")
@@ -323,8 +334,37 @@ async def test_a_search_is_kept_by_a_name_for_everybody_until_it_is_deleted(serv
     assert "&lt;b&gt;night" not in await seen(api, "/executions")
 
 
+async def test_deleting_a_kept_search_is_taken_back_once_by_its_undo(server, api):
+    await send(api, "/executions/views", 200, name="night ☾", q="state:failed since:12h")
+    [view] = (await api.get("/api/views")).json()["views"]
+    undo = (await send(api, f"/views/{view['id']}/delete", 200))["undo"]
+
+    said = await send(api, undo, 200)
+
+    assert said["text"] == "night ☾ is kept again"
+    [again] = (await api.get("/api/views")).json()["views"]
+    assert {**again, "created_at": view["created_at"]} == view
+    assert "is not deleted" in (await send(api, undo, 409))["text"]
+    assert "there is no saved view" in (await send(api, "/views/nobody/undelete", 404))["text"]
+
+
+async def test_an_undo_does_not_replace_what_took_the_name_of_a_deleted_search_meanwhile(server, api):
+    await send(api, "/executions/views", 200, name="night", q="state:failed")
+    [view] = (await api.get("/api/views")).json()["views"]
+    undo = (await send(api, f"/views/{view['id']}/delete", 200))["undo"]
+    await send(api, "/executions/views", 200, name="night", q="state:dead")
+
+    assert "another view is called 'night'" in (await send(api, undo, 409))["text"]
+    assert [one["query"] for one in (await api.get("/api/views")).json()["views"]] == ["state:dead"]
+
+
 async def test_a_search_that_is_none_is_not_kept(api):
     assert "did you mean" in (await send(api, "/executions/views", 400, name="x", q="stat:failed"))["text"]
+
+
+async def test_a_search_is_not_kept_by_a_name_of_spaces(api):
+    assert "expected a name" in (await send(api, "/executions/views", 400, name="  ", q="state:failed"))["text"]
+    assert (await api.get("/api/views")).json()["views"] == []
 
 
 async def test_without_javascript_forms_go_on_to_the_list(server, api):

@@ -60,7 +60,7 @@ def fail(message: str) -> dict[str, Any]:
 async def anew(server: Server) -> None:
     """What was shown a moment ago may be shown for a moment longer; the test does not wait for that."""
     service = server.service.overview
-    for shared in (service._standing, service._failures, *service._charts.values()):
+    for shared in (service._standing, service._failures, service._changes, *service._charts.values()):
         shared._answer = None
     service._spark = None
 
@@ -111,7 +111,7 @@ async def test_jobs_that_no_node_serves_are_said_with_how_many_wait_and_why(serv
 
 async def test_what_failed_is_grouped_with_what_it_said_as_text(server, api, start_node):
     await start_node("n1")
-    await submit(api, *(fail(f"no route to 10.0.0.{n}") for n in range(3)), fail(HOSTILE))
+    await submit(api, *(fail(f"no route to 10.0.0.{n}") for n in range(3)), fail(f"{HOSTILE}\u202e"))
     await eventually(lambda: server.store.tally.ended == 4)
     await server.service.dead_letters.refresh()
 
@@ -122,6 +122,9 @@ async def test_what_failed_is_grouped_with_what_it_said_as_text(server, api, sta
     assert "RuntimeError: no route to 10.0.0." in text
     assert HOSTILE not in text
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in text
+    # Nor is any text turned around.
+    assert "\u202e" not in text
+    assert "\\u202e" in text
 
 
 async def test_what_is_hostile_in_names_stays_text_in_the_verdict(server, api, known_demo, monkeypatch):
@@ -213,7 +216,7 @@ async def test_many_who_look_at_once_cost_one_set_of_reads(server, api):
     assert len(set(texts)) <= reads
 
 
-async def test_the_whole_page_is_at_most_three_reads_and_a_second_later_look_is_none(server, api, monkeypatch):
+async def test_the_whole_page_is_at_most_four_reads_and_a_second_later_look_is_none(server, api, monkeypatch):
     await shown(api, "/?range=7d")
     await anew(server)
     reads: list[str] = []
@@ -232,7 +235,7 @@ async def test_the_whole_page_is_at_most_three_reads_and_a_second_later_look_is_
     first = sorted(reads)
     await shown(api, "/?range=7d")
 
-    assert first == ["overview chart 604800", "overview failures", "overview standing"]
+    assert first == ["overview changes", "overview chart 604800", "overview failures", "overview standing"]
     assert reads.count("overview failures") == 1
 
 
@@ -269,6 +272,49 @@ async def test_what_the_address_cannot_say_is_refused(api, query):
     assert "expected" in await shown(api, f"/?{query}", status=400) or "unknown" in await shown(
         api, f"/?{query}", status=400
     )
+
+
+# --- what was changed -----------------------------------------------------------------------------------
+
+
+async def test_the_last_changes_say_who_changed_what_and_lead_to_the_audit_log(server, api, known_demo):
+    await schedule(api, "nightly")
+    answer = await api.post("/api/schedules/nightly/pause", json={})
+    assert answer.status_code == 200, answer.text
+
+    text = await shown(api, part="changes")
+
+    assert re.findall(r">(schedule\.\w+)</a>", text) == ["schedule.paused", "schedule.created"]
+    assert text.count('<a href="/schedules/nightly">nightly</a>') == 2
+    assert "<b>admin</b>" in text
+    assert 'href="/audit?subject=nightly"' in text
+
+
+async def test_the_last_changes_are_eight_and_not_who_signed_in(server, api, known_demo):
+    for n in range(10):
+        await schedule(api, f"s{n}")
+    for _ in range(9):
+        link = (await api.post("/api/login-links", json={"role": "viewer"})).json()["path"]
+        async with httpx.AsyncClient(base_url=server.addresses.http) as other:
+            assert (await other.post("/login", data={"link": link.partition("t=")[2]})).status_code == 303
+
+    text = await shown(api, part="changes")
+
+    assert text.count("schedule.created") == 8
+    assert "session" not in text
+
+
+async def test_who_may_not_read_the_audit_log_is_shown_no_changes(server, api, known_demo):
+    await schedule(api, "secretive")
+    token = (await api.post("/api/tokens", json={"name": "v", "role": "viewer"})).json()["token"]
+    assert "token.created" in await shown(api, part="changes")
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=server.addresses.http, headers=headers) as viewer:
+        whole, part = await shown(viewer), await shown(viewer, part="changes")
+
+    assert "Last changes" not in whole
+    assert "token.created" not in whole + part
+    assert "secretive" not in part
 
 
 # --- trouble --------------------------------------------------------------------------------------------

@@ -274,7 +274,9 @@ async def test_what_is_to_be_skipped_or_falls_into_a_pause_is_marked(api):
     text = await shown(api, "/schedules/a")
 
     assert told == {"text": "a will skip its next 2 fires", "undo": "/schedules/a/skip-none"}
-    assert text.count("to be skipped") == 2
+    # The facts above the tabs and the list say it of the next one, too.
+    assert text.count("to be skipped") == 3
+    assert (await shown(api, "/schedules")).count("to be skipped") == 1
     said(await send(api, "/schedules/a/skip-none"))
     said(await send(api, "/schedules/a/pause", until="+90min"))
     text = await shown(api, "/schedules/a")

@@ -176,10 +176,14 @@ def test_a_search_is_kept_by_a_name_and_found_again(page: Page, visitor: Visitor
 
     menu.locator("summary").click()
     menu.get_by_role("button", name="Delete what failed").click()
-    page.get_by_role("dialog").get_by_role("button", name="Delete what failed").click()
     expect(page.locator(".toast")).to_contain_text("no longer kept")
     menu.locator("summary").click()
     expect(menu.get_by_role("link", name="what failed")).to_have_count(0)
+
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".toast")).to_contain_text("is kept again")
+    menu.locator("summary").click()
+    expect(menu.get_by_role("link", name="what failed")).to_be_visible()
 
 
 def test_without_javascript_it_is_read_and_searched(sign_in, failed: str):
@@ -285,6 +289,7 @@ def test_a_job_is_watched_while_it_runs(page: Page, visitor: Visitor, site: Site
 
     expect(log).to_contain_text("after 5")
     expect(log).to_contain_text("The end.")
+    expect(page.locator("#log-lines")).to_have_text("205 lines")
     expect(page.locator(".standing")).to_contain_text("It completed on talker")
     expect(page).to_have_title(re.compile("talker.talk completed"))
     assert abs(log.evaluate("box => box.scrollTop") - before) < 30

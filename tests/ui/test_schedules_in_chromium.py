@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.support import eventually_sync
 from tests.ui.site import Site, Visitor
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -206,3 +207,23 @@ def test_a_viewer_is_offered_nothing_to_change(sign_in: Any, seen: str) -> None:
     for path in ("/schedules", seen, f"{seen}?tab=versions", f"{seen}?tab=backfills&since=-1min"):
         page = viewer.open(path)
         assert page.locator("main form[method=post]").count() == 0, path
+
+
+def test_a_double_click_is_one_order(visitor: Visitor, site: Site) -> None:
+    make(site, "twice")
+    page = visitor.open("/schedules/twice")
+
+    page.get_by_role("button", name="Run now").dblclick()
+    expect(page.locator(".toast")).to_contain_text("twice runs now")
+    page.get_by_role("button", name="Run now").click()
+
+    # By the second order the first has been obeyed, however often it was sent.
+    expect(page.locator(".toast")).to_have_count(1)
+    eventually_sync(lambda: len(_runs(site, "twice")) >= 2)
+    assert len(_runs(site, "twice")) == 2
+
+
+def _runs(site: Site, id_: str) -> list[Any]:
+    answer = site.api.get("/api/executions", params={"schedule_id": id_})
+    assert answer.is_success, answer.text
+    return list(answer.json()["records"])

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schedule_zero.web.pages import static
 from schedule_zero.web.pages.charts import HEIGHT, WIDTH, Chart, Line, chart_data, sparkline, three_digits
+from schedule_zero.web.pages.overview_view import ENDS, QUANTILES
 
 PREFIX, SUFFIX = '<script type="application/json">', "</script>"
 VALUES = st.lists(st.none() | st.integers(0, 10**9) | st.floats(0, 1e9), max_size=80)
@@ -59,3 +61,10 @@ def test_a_sparkline_with_a_label_is_a_picture_that_says_it():
 @pytest.mark.parametrize(("value", "shown"), [(None, None), (0.0, 0.0), (0.0012349, 0.00123), (1234.5, 1230.0)])
 def test_a_chart_needs_three_digits(value, shown):
     assert three_digits(value) == shown
+
+
+@pytest.mark.parametrize("colour", sorted({colour for _, colour, _ in QUANTILES} | {colour for _, _, colour in ENDS}))
+def test_each_colour_of_a_chart_is_one_of_the_stylesheet(colour):
+    style = (static.FOLDER / "app.css").read_text("utf-8")
+
+    assert f"--{colour}: light-dark(" in style

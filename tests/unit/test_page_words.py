@@ -51,7 +51,7 @@ def test_no_moment_is_a_dash():
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0 µs"), (3.5e-4, "350 µs"), (0.0123, "12.3 ms"), (4.561, "4.56 s"), (59.94, "59.9 s"), (60, "1 min"),
+        (0, "0 s"), (3.5e-4, "350 µs"), (0.0123, "12.3 ms"), (4.561, "4.56 s"), (59.94, "59.9 s"), (60, "1 min"),
         (125, "2 min 5 s"), (3600, "1 h"), (93_600, "1 d 2 h"), (-0.5, "-500 ms"), (None, "–"),
     ],
 )  # fmt: skip
@@ -102,3 +102,13 @@ def test_preferences_come_from_cookies():
     wanted = preferences({"Cookie": "sz_time=browser; sz_zone=Europe%2FBerlin; sz_theme=dark"})
 
     assert (wanted.time, wanted.zone, wanted.theme) == ("browser", BERLIN, "dark")
+
+
+def test_json_shows_what_would_turn_the_text_around_and_stays_the_same_document():
+    document = {"a\u202eb": "x\u200b\u2066y ☃ ä"}
+
+    text = words.json_text(json.dumps(document))
+
+    assert "\\u202e" in text
+    assert "\\u200b\\u2066y ☃ ä" in text
+    assert json.loads(text) == document

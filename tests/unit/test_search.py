@@ -72,6 +72,7 @@ def test_the_example_is_understood():
         ('"state:failed"', '"state:failed"'),
         ("arg.x:1", "arg.x:1"),
         ('"arg.x"', '"arg.x"'),
+        ('"OR" or not', '"OR" or not'),
         ("12:30", "12:30"),
         ("key:a**b", "key:a*b"),
         ('key:a*""*b', "key:a*b"),
@@ -173,6 +174,9 @@ def test_what_is_no_moment(text):
 @pytest.mark.parametrize(
     ("text", "position", "words"),
     [
+        ("state:failed OR state:dead", 13, "state:failed,dead"),
+        ("NOT state:failed", 0, "-state:completed"),
+        ("job:a AND -NOT", 6, "side by side"),
         ("job:a stat:failed", 6, "did you mean state:?"),
         ("arg:3", 0, "arg.<name>:"),
         ("http://x", 0, "double quotes"),

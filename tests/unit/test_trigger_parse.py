@@ -459,7 +459,7 @@ def test_the_stored_document_makes_an_equal_trigger(document: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("document", "words"),
     [
-        ({"type": "date", "run_date": 0}, "once at 1970-01-01T00:00:00.000000Z"),
+        ({"type": "date", "run_date": 0}, "once at 1970-01-01 00:00:00 (UTC)"),
         ({"type": "interval", "seconds": 10}, "every 10 seconds, from 2026-11-20T13:24:51.000000Z"),
         ({"type": "interval", "hours": 1, "start": 0}, "every hour, from 1970-01-01T00:00:00.000000Z"),
         ({"type": "cron", "expression": "30 9 * * MON-FRI"}, "At 09:30, Monday through Friday (UTC)"),

@@ -113,9 +113,16 @@ async def index(request: ApiRequest) -> Response:
 
 
 def _row(change: Change) -> Row:
+    return Row(change, place_of(change), differences(change.before, change.after))
+
+
+def place_of(change: Change) -> str:
+    """Where its subject is looked at; "" if there is no place."""
+    if change.noun == "batch":
+        return url("/executions", batch=change.subject)
     place = PLACES.get(change.noun)
     one = place and change.count == 1 and change.verb not in MANY
-    return Row(change, url(place, change.subject) if place and one else "", differences(change.before, change.after))
+    return url(place, change.subject) if place and one else ""
 
 
 def differences(before: bytes | None, after: bytes | None) -> list[Difference]:

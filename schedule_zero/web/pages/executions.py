@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from hashlib import sha256
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
+import msgspec
 from msgspec import Meta, Struct
 
-from schedule_zero.errors import InvalidSearch
+from schedule_zero.errors import InvalidField, InvalidSearch
 from schedule_zero.model import Batch, BatchKind, BatchState
 from schedule_zero.rules.search_parse import MAX_TEXT
 from schedule_zero.service.search import Asked
+from schedule_zero.service.specs import IdemKey
 from schedule_zero.service.views import EXECUTIONS
 from schedule_zero.store.batches import what_of
 from schedule_zero.store.execution_lists import Filter
@@ -20,6 +23,7 @@ from schedule_zero.store.executions import FoundPage
 from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.pages import executions_view as view
 from schedule_zero.web.pages.executions_view import LIST
+from schedule_zero.web.pages.job_form import once
 from schedule_zero.web.pages.preferences import preferences
 from schedule_zero.web.pages.render import CLOCK, done, page, part, url
 from schedule_zero.web.pages.words import zone_for
@@ -48,6 +52,12 @@ class BulkQuery(Struct, frozen=True, forbid_unknown_fields=True):
     kind: Kind
     q: SearchText = ""
     id: Ids = []
+
+
+class BulkForm(BulkQuery, frozen=True, forbid_unknown_fields=True):
+    """That it is to be done. ``once``: which form this is; sent twice, it is obeyed once."""
+
+    once: Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-z]*(?!\n)$")] = ""
 
 
 class ViewForm(Struct, frozen=True, forbid_unknown_fields=True):
@@ -182,15 +192,19 @@ async def bulk(request: ApiRequest) -> Response:
         counted=counted,
         ids=query.id,
         q=query.q,
+        once=once(),
         back=back,
     )
 
 
 async def begin(request: ApiRequest) -> Response:
     """Do it, from now on, whoever goes on looking."""
-    body: BulkQuery = request.body
+    body: BulkForm = request.body
     asked = ask(request, "" if body.id else body.q)
-    batch, _ = await request.service.batches.begin(request.principal, BatchKind(body.kind), asked, body.id or None)
+    said = sha256(msgspec.json.encode(body)).hexdigest()
+    idem = IdemKey(key=body.once, fingerprint=said) if body.once else None
+    kind, ids = BatchKind(body.kind), body.id or None
+    batch, _ = await request.service.batches.begin(request.principal, kind, asked, ids, idem)
     doing = "Cancelling" if batch.kind is BatchKind.CANCEL else "Retrying"
     many = f"{batch.total:,}" if batch.exact else f"{batch.total:,} or more"
     return done(request, f"{doing} {many}", to=url(LIST, q=body.q, batch=batch.id), go=True)
@@ -208,11 +222,21 @@ async def stop(request: ApiRequest) -> Response:
 async def save_view(request: ApiRequest) -> Response:
     """Keep this search by a name, for everybody."""
     body: ViewForm = request.body
-    view_ = await request.service.views.save(request.principal, EXECUTIONS, body.name.strip(), body.q)
+    name = body.name.strip()
+    if not name:
+        raise InvalidField("expected a name that can be seen", pointer="/name")
+    view_ = await request.service.views.save(request.principal, EXECUTIONS, name, body.q)
     return done(request, f"Saved as {view_.name}", to=url(LIST, q=view_.query), go=True)
 
 
 async def delete_view(request: ApiRequest) -> Response:
     """Forget a search that was kept."""
     gone = await request.service.views.delete(request.principal, request.id)
-    return done(request, f"{gone.name} is no longer kept", to=url(LIST, q=gone.query), go=True)
+    undo = url("/views", gone.id, "undelete")
+    return done(request, f"{gone.name} is no longer kept", to=url(LIST, q=gone.query), undo=undo, go=True)
+
+
+async def undelete_view(request: ApiRequest) -> Response:
+    """Keep it again."""
+    view_ = await request.service.views.restore(request.principal, request.id)
+    return done(request, f"{view_.name} is kept again", to=url(LIST, q=view_.query), go=True)

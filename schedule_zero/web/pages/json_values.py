@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+from schedule_zero.web.pages.words import plain_json
+
 # What Python reads of a whole number.
 MAX_DIGITS = 4_300
 
@@ -27,8 +29,8 @@ def read_json(text: str) -> Any:
 
 
 def write_json(document: Any, *, indent: int | None = None) -> str:
-    """JSON text that ``read_json`` reads as the same document. It holds no control characters but line feeds."""
-    return json.dumps(document, ensure_ascii=False, indent=indent, allow_nan=False)
+    """JSON text that ``read_json`` reads as the same document, of letters that can be seen and line feeds."""
+    return plain_json(json.dumps(document, ensure_ascii=False, indent=indent, allow_nan=False))
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

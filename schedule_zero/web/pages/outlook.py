@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from schedule_zero.clock import from_us, rfc3339
 from schedule_zero.errors import ScheduleZeroError
+from schedule_zero.service.schedules import UNNAMED
 from schedule_zero.timing.previews import Preview, PreviewTime
 from schedule_zero.web.api.request import ApiRequest
 from schedule_zero.web.pages.copy_as import LABELS, CopyText, copy_as
@@ -59,7 +60,10 @@ async def outlook(request: ApiRequest, draft: Draft, *, replaces: bool, copy_key
     spec = preview_spec(draft, FIRES)
     if spec is not None:
         try:
-            _tell(shown, await request.service.schedules.preview(spec), request.service.schedules.now_us())
+            preview = await request.service.schedules.preview(spec)
+            _tell(shown, preview, request.service.schedules.now_us())
+            if not spec.id and f"H chosen by {UNNAMED!r}" in preview.words:
+                shown.warnings = [*shown.warnings, "H is chosen by the schedule's name: its times will be others"]
         except ScheduleZeroError as error:
             shown.refused = f"{error.message}; {error.hint}" if error.hint else error.message
             add_error(draft, error)

@@ -1,7 +1,8 @@
 """The overview: first a sentence with the verdict, then what it rests on.
 
-Three parts renew themselves at their own pace: how it stands (``now``), the charts, and the lists (``more``). None has
-a form in it, so that one rendering is for all who look.
+Four parts renew themselves at their own pace: how it stands (``now``), the charts, the lists (``more``), and who
+changed what (``changes``, for those who may read the audit log). None has a form in it, so that one rendering is for
+all who look.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from msgspec import Struct
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.service.overview import AHEAD_US, Failures, Standing, renewed_s
 from schedule_zero.service.series import SeriesView
+from schedule_zero.store.changes import Change
 from schedule_zero.web.api.request import ApiRequest, Response
+from schedule_zero.web.api.routing import Access, allowed
+from schedule_zero.web.pages import audit
 from schedule_zero.web.pages import overview_view as shown
 from schedule_zero.web.pages.overview_view import RANGE_WORDS, RANGES, Range
 from schedule_zero.web.pages.preferences import preferences
@@ -24,6 +28,8 @@ from schedule_zero.web.pages.verdict import verdict
 from schedule_zero.web.pages.words import zone_for
 
 TOPICS = ["execution", "node", "schedule", "schedules", "dead_letters"]
+# Executions end all the time: what somebody did to them is looked for now and then.
+CHANGE_TOPICS = [topic for topic in audit.TOPICS if topic not in ("execution", "session")]
 TEMPLATE, TITLE = "overview.html", "Overview"
 # From nothing to a first job.
 FIRST_STEPS = (
@@ -52,10 +58,11 @@ async def index(request: ApiRequest) -> Response:
 
         return shared_part(request, asked, found, render, query)
     whole = {**_common(query), "figures": None}
+    topics = list(dict.fromkeys(TOPICS + CHANGE_TOPICS)) if _may_see_changes(request) else TOPICS
     for name, (sources, facts) in PARTS.items():
         if name != "figures" or query.figures:
             whole |= facts(request, *await sources(request, query))
-    return page(request, TEMPLATE, title=TITLE, topics=TOPICS, **whole)
+    return page(request, TEMPLATE, title=TITLE, topics=topics, **whole)
 
 
 def _common(query: OverviewQuery) -> dict[str, Any]:
@@ -64,6 +71,7 @@ def _common(query: OverviewQuery) -> dict[str, Any]:
         "query": query,
         "ranges": list(Range),
         "range_words": RANGE_WORDS[query.range],
+        "change_topics": CHANGE_TOPICS,
         "renewed_s": round(renewed_s(RANGES[query.range][1])),
     }
 
@@ -88,6 +96,17 @@ async def _lists(request: ApiRequest, _: OverviewQuery) -> tuple[object, ...]:
         return standing, await request.service.overview.failures()
     except StoreUnavailable:
         return standing, None
+
+
+def _may_see_changes(request: ApiRequest) -> bool:
+    return allowed(request.principal.role, Access.OPERATOR)
+
+
+async def _changes(request: ApiRequest, _: OverviewQuery) -> tuple[object, ...]:
+    try:
+        return (await request.service.overview.changes() if _may_see_changes(request) else None,)
+    except StoreUnavailable:
+        return (None,)
 
 
 # --- what is shown of it ------------------------------------------------------------------------------
@@ -123,6 +142,10 @@ def _more(_: ApiRequest, standing: Standing, failures: Failures | None) -> Mappi
     }
 
 
+def _changed(_: ApiRequest, changes: list[Change] | None) -> Mapping[str, Any]:
+    return {"changes": None if changes is None else [(one, audit.place_of(one)) for one in changes]}
+
+
 Sources = Callable[[ApiRequest, OverviewQuery], Awaitable[tuple[object, ...]]]
 Shown = Callable[..., Mapping[str, Any]]
 PARTS: dict[str, tuple[Sources, Shown]] = {
@@ -130,4 +153,5 @@ PARTS: dict[str, tuple[Sources, Shown]] = {
     "charts": (_series, _charts),
     "figures": (_series, _figures),
     "more": (_lists, _more),
+    "changes": (_changes, _changed),
 }

@@ -55,7 +55,7 @@ ENDS = (
     ("failed", "failed", "bad"),
     ("timeout", "timeout", "wait"),
     ("dead", "dead", "dead"),
-    ("cancelled", "cancelled", "idle"),
+    ("cancelled", "cancelled", "muted"),
     ("misfired", "misfired", "run"),
 )
 QUANTILES = (("p50", "run", False), ("p95", "wait", False), ("p99", "bad", True))
@@ -166,7 +166,7 @@ def tiles(standing: Standing) -> list[Tile]:
 
 
 def _percent(share: float) -> str:
-    return f"{share * 100:.2g} %"
+    return f"{share * 100:.2g}%"
 
 
 # --- charts -----------------------------------------------------------------------------------------

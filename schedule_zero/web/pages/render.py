@@ -204,6 +204,7 @@ def environment() -> Environment:
         "size": words.size,
         "json_text": words.json_text,
         "short": words.short,
+        "sentence": words.sentence,
         "visible": words.visible,
     }
     env.filters.update(filters)

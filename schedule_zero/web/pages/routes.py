@@ -69,7 +69,7 @@ ROUTES: tuple[Route, ...] = (
     # --- executions ---
     page("/executions", VIEWER, executions.index, "Executions, by a search", executions.ListQuery),
     page("/executions/bulk", OPERATOR, executions.bulk, "Before many are cancelled or retried", executions.BulkQuery),
-    form("/executions/bulk", OPERATOR, executions.begin, "Cancel or retry many", executions.BulkQuery),
+    form("/executions/bulk", OPERATOR, executions.begin, "Cancel or retry many", executions.BulkForm),
     page("/executions/{id}", VIEWER, execution.show, "One execution", execution_log.LogQuery),
     page("/executions/{id}/log", VIEWER, execution_log.show, "The log of an execution", execution_log.LogQuery),
     Route(
@@ -87,6 +87,7 @@ ROUTES: tuple[Route, ...] = (
     form("/executions/{id}/requeue", OPERATOR, execution.requeue, "Run a dead letter again"),
     form("/executions/views", OPERATOR, executions.save_view, "Keep a search by a name", executions.ViewForm),
     form("/views/{id}/delete", OPERATOR, executions.delete_view, "Forget a search that was kept"),
+    form("/views/{id}/undelete", OPERATOR, executions.undelete_view, "Keep a search again"),
     form("/batches/{id}/stop", OPERATOR, executions.stop, "Do no more of a batch"),
     # --- nodes ---
     page("/nodes", VIEWER, nodes.index, "All nodes", nodes.NodesQuery),

@@ -21,6 +21,7 @@ from schedule_zero.web.pages.job_form import base_url
 from schedule_zero.web.pages.render import message_of, url
 from schedule_zero.web.pages.schedule_month import LEGEND, weeks
 from schedule_zero.web.pages.schedule_state import CopyWord, OutcomeWord, Seen, Tab
+from schedule_zero.web.pages.words import plain_json
 
 COMING = 20
 PAGE = 50
@@ -160,7 +161,7 @@ def _version_row(seen: Seen, view: VersionView) -> VersionRow:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    return plain_json(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 # --- what it is made of ---------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from schedule_zero.errors import InvalidField
 from schedule_zero.model import ScheduleState
+from schedule_zero.rules.policies import skips_of
 from schedule_zero.service.schedule_bulk import BulkDone, BulkVerb
 from schedule_zero.service.schedule_views import ListedSchedule, ScheduleList
 from schedule_zero.store.schedule_lists import Order, Wanted
@@ -86,6 +87,8 @@ class Row(Struct, frozen=True):
     # Its trigger, without the moment from which its intervals are counted.
     words: str
     zone: tzinfo | None
+    # Somebody has asked to leave its next fire out.
+    skips_next: bool
     strip: str
     # Of the runs that are over and say something about the job; None: there is none.
     success: str | None
@@ -175,8 +178,9 @@ def row_of(listed: ListedSchedule) -> Row:
     share = good / (good + bad) if good + bad else None
     return Row(
         listed=listed,
-        words=_ANCHOR.sub("", listed.words),
+        words=words.sentence(_ANCHOR.sub("", listed.words)),
         zone=iana_zone(listed.zone) if listed.zone else None,
+        skips_next=listed.schedule.next_fire_us in skips_of(listed.schedule.skips),
         strip=", ".join(f"{count} {name.replace('_', ' ')}" for name, count in told.items()),
         success=None if share is None else f"{share:.0%}",
         success_kind="" if share is None else "completed" if bad == 0 else "failed" if share < 0.5 else "warning",

@@ -95,6 +95,8 @@ def duration(seconds: float | None) -> str:
         return "–"
     if seconds < 0:
         return f"-{duration(-seconds)}"
+    if seconds == 0:
+        return "0 s"
     for limit, factor, unit in ((1e-3, 1e6, "µs"), (1, 1e3, "ms"), (60, 1, "s")):
         if seconds < limit:
             return f"{seconds * factor:.3g} {unit}"
@@ -124,6 +126,11 @@ def plural(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def sentence(text: str) -> str:
+    """Text as it begins a line: ``Every 10 seconds``."""
+    return text[:1].upper() + text[1:]
+
+
 def visible(text: str) -> str:
     """Hostile text without what terminals obey; what can't be seen, or turns text around, as a symbol or a code."""
     if "\x1b" in text:
@@ -139,7 +146,10 @@ def _seen(found: re.Match[str]) -> str:
 
 
 def json_text(document: bytes | str) -> str:
-    """JSON text, indented, with its numbers as they are written: no big integer is mangled. Other text: as it is."""
+    """JSON text, indented, with its numbers as they are written: no big integer is mangled. Other text: as it is.
+
+    What could not be seen in its strings, or would turn the text around, is escaped: it is the same document.
+    """
     try:
         parsed = json.loads(document, parse_int=_Literal, parse_float=_Literal, parse_constant=_Literal)
     except (ValueError, RecursionError):
@@ -157,7 +167,7 @@ def _dump(value: Any, line: str) -> Iterator[str]:
     deeper = line + "  "
     if isinstance(value, dict) and value:
         for place, (key, part) in enumerate(value.items()):
-            yield f"{',' if place else '{'}{deeper}{json.dumps(key, ensure_ascii=False)}: "
+            yield f"{',' if place else '{'}{deeper}{string_text(key)}: "
             yield from _dump(part, deeper)
         yield line + "}"
     elif isinstance(value, list) and value:
@@ -166,7 +176,23 @@ def _dump(value: Any, line: str) -> Iterator[str]:
             yield from _dump(part, deeper)
         yield line + "]"
     else:
-        yield value if isinstance(value, _Literal) else json.dumps(value, ensure_ascii=False)
+        yield (
+            value
+            if isinstance(value, _Literal)
+            else string_text(value)
+            if isinstance(value, str)
+            else json.dumps(value)
+        )
+
+
+def string_text(value: str) -> str:
+    """A string as JSON, of letters that can be seen."""
+    return plain_json(json.dumps(value, ensure_ascii=False))
+
+
+def plain_json(text: str) -> str:
+    """JSON text in which what could not be seen, or would turn the text around, is escaped: the same document."""
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _all(at: datetime, zone: tzinfo | None, wanted: Preferences) -> list[str]:

@@ -17,6 +17,12 @@ if (said) {
   toast(text, { undo });
 }
 
+// The second click of a double click is no second order.
+document.addEventListener("click", (event) => {
+  const button = event.detail > 1 && event.target.closest("button");
+  if (button && button.type === "submit" && button.form?.method === "post") { event.preventDefault(); event.stopImmediatePropagation(); }
+}, true);
+
 /** Ask in our own dialog; resolves to whether it was agreed to. */
 export function agreed(text, button = "Do it") {
   return new Promise((resolve) => {

@@ -55,6 +55,8 @@ class Log extends HTMLElement {
     const seen = this.firstSeen();
     const top = seen?.getBoundingClientRect().top;
     await htmx.ajax("GET", url, { source: link, target: link, swap: "outerHTML" });
+    const lines = $("#later[data-lines]", this)?.dataset.lines;
+    if (lines) $("#log-lines").textContent = lines;
     if (follow && before === "later") this.toEnd();
     else if (seen?.isConnected) this.box.scrollTop += seen.getBoundingClientRect().top - top;
     // Something went wrong: it is asked for again later.
