@@ -213,6 +213,16 @@ def test_on_a_narrow_screen_every_page_is_reached_without_scripts(sign_in):
     expect(page.get_by_role("heading", name="API and docs")).to_be_visible()
 
 
+def test_without_scripts_nothing_is_shown_that_needs_them(sign_in):
+    page = sign_in("viewer", java_script_enabled=False).open("/schedules")
+
+    expect(page.locator("#main h1")).to_be_visible()
+    for dead in ("#palette-open", "#pause-live", "#time-in"):
+        expect(page.locator(dead)).to_be_hidden()
+    page.locator("details.menu summary").click()
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+
+
 def test_keys_go_to_pages_and_say_what_they_are(page: Page, site: Site):
     page.keyboard.press("?")
     dialog = page.get_by_role("dialog", name="Keys")
