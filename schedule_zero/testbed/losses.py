@@ -21,8 +21,15 @@ HALF_OPEN = "half_open"
 
 
 def explained(m: Matched, node_id: str | None, from_us: int, to_us: int) -> bool:
-    """Whether something between the two accounts for the loss of a node."""
-    for fault in m.trouble.touching(from_us, to_us, SERVER, node(node_id)):
+    """Whether something between the two accounts for the loss of a node.
+
+    A cut of its connection does also where it was mended a moment before: what it held back comes when TCP sends it
+    again, and until then the node goes on being silent.
+    """
+    mended_us = from_us - round(m.terms.lost_s * 1e6)
+    for fault in m.trouble.touching(mended_us, to_us, SERVER, node(node_id)):
+        if fault.end_us is not None and fault.end_us < from_us and fault.fault is not FaultKind.PARTITION:
+            continue
         if fault.target == SERVER and fault.fault in OUTAGES and _short(m, fault):
             continue
         if fault.target == SERVER and fault.fault is FaultKind.CLOCK:

@@ -690,6 +690,20 @@ def test_a_deadly_job_explains_no_loss_of_its_node_s_next_life() -> None:
     assert report.counts == {"C8 unexplained_loss": 1}, report.text()
 
 
+@pytest.mark.parametrize(("before_s", "verdicts"), [(9, {}), (11, {"C8 unexplained_loss": 1})])
+def test_a_cut_explains_a_loss_for_as_long_as_a_node_may_be_silent_after_it(before_s, verdicts) -> None:
+    model = Model(8)
+    sent_us = T0 + 165 * S
+    row = model.row(sent_us)
+    model.run(row, sent_us + 1000, None, node="n1")
+    model.archive(row, "lost", T0 + 167 * S)
+    model.completes(row, T0 + 185 * S)
+    mended_us = sent_us - before_s * S
+    model.faults.append(Fault(fault=FaultKind.PARTITION, target="node:n1", begin_us=mended_us - S, end_us=mended_us))
+    report = check(model.evidence(), model.final)
+    assert report.counts == verdicts, report.text()
+
+
 def test_a_successor_proves_its_node_s_death_even_if_it_is_killed_before_the_rerun_begins() -> None:
     model = Model(9)
     lost = model.run_of(model.one["lost"])
