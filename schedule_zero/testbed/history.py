@@ -6,8 +6,9 @@ overlap are judged by ``mono_ns``, and ``wall_us`` is for comparison with what t
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from threading import Lock
@@ -327,7 +328,8 @@ def mono_ns(clock: Clock) -> int:
 def read_lines(path: Path, kind: type[T]) -> Iterator[T]:
     """The lines of a file, in order; none if there is no such file. BadEvidence names a line that is not one.
 
-    A last line without its end is left out: its writer died, or its disk was full, before it could go on.
+    What is left of a line whose writer died amid it is left out: at the end, or before what the next writer added.
+    (SIGKILL ends a write at a page's boundary.) So is a last line that a full disk has cut.
     """
     if not path.exists():
         return
@@ -339,7 +341,19 @@ def read_lines(path: Path, kind: type[T]) -> Iterator[T]:
             try:
                 yield decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise BadEvidence(f"{path}, line {number}: expected a {kind.__name__}: {error}") from None
+                added = _added(line, decode)
+                if added is None:
+                    raise BadEvidence(f"{path}, line {number}: expected a {kind.__name__}: {error}") from None
+                yield added
+
+
+def _added(line: bytes, decode: Callable[[bytes], T]) -> T | None:
+    """The record that stands behind a part of another one; None: there is none."""
+    at = 0
+    while (at := line.find(b'{"', at + 1)) > 0:
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return decode(line[at:])
+    return None
 
 
 def paired(lines: Iterable[HistoryLine]) -> list[Call]:

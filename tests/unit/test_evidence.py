@@ -87,12 +87,18 @@ def test_a_fault_is_written_when_it_is_over_or_at_the_end(tmp_path: Path) -> Non
     assert (stopped.fault, stopped.end_us) == (FaultKind.STOP, None)
 
 
-def test_a_last_line_that_was_cut_off_is_left_out_and_any_other_is_refused_by_its_number(tmp_path: Path) -> None:
+def test_a_line_whose_writer_died_is_left_out_and_any_other_that_is_none_is_refused_by_its_number(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / LEDGER
     append(path, line())
     append(path, line(Side.END, outcome="ok"))
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:40])
+    assert [one.event for one in read_lines(path, JobLine)] == [Side.START, Side.END]
+
+    # The next process of its node went on in the same line.
+    path.write_bytes(whole[:40] + whole[:70] + whole)
     assert [one.event for one in read_lines(path, JobLine)] == [Side.START, Side.END]
 
     path.write_bytes(whole[:40] + b"\n" + whole)
