@@ -89,7 +89,7 @@ def test_tiles_tell_what_waits_apart_from_what_runs():
 
     assert (found["Running"].value, found["Running"].note) == ("2", "of 4 slots")
     assert found["Waiting"].value == "5"
-    assert (found["Failed"].value, found["Failed"].note) == ("60", "25 % in the last hour")
+    assert (found["Failed"].value, found["Failed"].note) == ("60", "25% in the last hour")
     assert "<svg" in found["Completed"].spark
 
 
