@@ -52,6 +52,12 @@ async def over(api, id_):
 # --- nodes ------------------------------------------------------------------------------------------
 
 
+async def cancel(api, *ids):
+    """For the node to be able to stop at once."""
+    for id_ in ids:
+        assert (await api.post(f"/api/executions/{id_}/cancel")).is_success
+
+
 async def test_without_nodes_the_page_says_what_a_node_is_and_how_to_start_one(api):
     text = await seen(api, "/nodes")
     assert "A node is a process that runs your jobs" in text
@@ -163,6 +169,7 @@ async def test_a_nodes_page_shows_what_runs_there_with_progress_what_ran_and_wha
     assert "v1" in serves
     whole = await seen(api, "/nodes/n1")
     assert all(block in whole for block in ('id="now"', 'id="held"', 'id="serves"', 'id="recent"', 'id="history"'))
+    await cancel(api, running)
 
 
 async def test_a_nodes_history_says_who_did_what_and_why_and_outlives_the_journal(api, start_node, server):
@@ -348,6 +355,7 @@ async def test_what_waits_for_a_limit_names_the_limit_and_the_next_one(api, star
     text = await eventually(waits)
     assert "1 of 1 running" in text
     assert ids[1] in text
+    await cancel(api, *ids)
 
 
 async def test_rules_of_the_operator_are_shown_and_so_is_that_there_are_none(api, server):

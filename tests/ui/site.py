@@ -15,6 +15,9 @@ from tests.system.processes import NodeProcess, ServerProcess
 TARGETS = ("schedule_zero.handlers.demo:DemoHandler", "schedule_zero.testbed.chaos:ChaosHandler")
 # Commits are not waited for on the disk: these tests cut no power.
 ENV = {"SCHEDULE_ZERO_STORE__DURABILITY": "fast"}
+AXE = Axe()
+# Nothing else of a page is different in the dark.
+OF_COLOURS = ("color-contrast", "link-in-text-block")
 
 
 class Site:
@@ -110,16 +113,19 @@ class Visitor:
         assert answer.status == 200, f"{path}: {answer.status}"
         return self.page
 
-    def barriers(self) -> list[str]:
-        """What keeps somebody out, by axe: rule and element."""
-        found = Axe().run(self.page).response["violations"]
+    def barriers(self, *, rules: Sequence[str] = ()) -> list[str]:
+        """What keeps somebody out, by axe (all of its rules, if none are named): rule and element."""
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(AXE.axe_script)
+        asked = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})
+        found = self.page.evaluate("asked => axe.run(asked).then(found => found.violations)", asked)
         return [f"{one['id']}: {node['html'][:150]}" for one in found for node in one["nodes"]]
 
     def look(self, *, dark: bool, width: int) -> list[str]:
-        """What is wrong with the present page in these colours and at this width."""
+        """What is wrong with the present page in these colours and at this width; in the dark, with its colours."""
         self.page.emulate_media(color_scheme="dark" if dark else "light")
         self.page.set_viewport_size({"width": width, "height": 860})
-        wrong = self.barriers()
+        wrong = self.barriers(rules=OF_COLOURS if dark else ())
         if self.page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
             wrong.append(f"it has to be scrolled sideways at {width} px")
         return wrong

@@ -226,6 +226,7 @@ def test_the_forecast_appears_when_it_is_counted_and_a_day_is_a_step_away(visito
     week = page.get_by_role("table")
 
     expect(week.get_by_role("row", name=re.compile("^Tue 8 Jun")).get_by_role("cell", name="3")).to_have_count(1)
+    assert not visitor.look(dark=False, width=390)
     assert not visitor.look(dark=True, width=390)
     week.get_by_role("link", name="Tue 8 Jun").click()
 
