@@ -14,6 +14,7 @@ from schedule_zero.cli.app import reload_on_signal, run_async, stop_on_signals
 from schedule_zero.cli.memory import give_large_blocks_back
 from schedule_zero.cli.samples import load_samples
 from schedule_zero.cli.terminal import say
+from schedule_zero.errors import StoreUnavailable
 from schedule_zero.server import Addresses, Server, serve
 from schedule_zero.settings import Settings, Source
 
@@ -64,10 +65,15 @@ async def _pages(addresses: Addresses, server: Server) -> str:
     """Where the pages are: for a person at a terminal, with a link that signs him in. A log is to hold none."""
     url = state_dir.reachable(addresses.http)
     token = state_dir.read_admin_token(Path(addresses.state_dir))
+    without = f"{url}/  (to sign in: schedule-zero-server login-link)"
     if token is None or not sys.stdout.isatty():
-        return f"{url}/  (to sign in: schedule-zero-server login-link)"
+        return without
     admin = server.service.access.authenticate(token)
-    secret = await server.service.sessions.link(admin)
+    try:
+        secret = await server.service.sessions.link(admin)
+    except StoreUnavailable:
+        # A link is put into the audit log first. A server whose disk refuses that runs all the same.
+        return without
     return f"{url}/login?t={secret}\n            (signs one browser in, for ten minutes)"
 
 

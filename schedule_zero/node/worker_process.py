@@ -170,7 +170,8 @@ class WorkerProcess:
         if not data:
             # It is dying, which tells more than we could; or its job has closed the line, which it finds out itself.
             self._loop.remove_reader(self._socket)
-            self._hung_up = self._loop.call_later(_LAST_MOMENT_S, self._kill_speechless)
+            if self._hung_up is None:
+                self._hung_up = self._loop.call_later(_LAST_MOMENT_S, self._kill_speechless)
             return False
         try:
             for message in self._frames.feed(data):

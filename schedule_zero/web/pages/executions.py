@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from hashlib import sha256
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -15,7 +14,6 @@ from schedule_zero.errors import InvalidField, InvalidSearch
 from schedule_zero.model import Batch, BatchKind, BatchState
 from schedule_zero.rules.search_parse import MAX_TEXT
 from schedule_zero.service.search import Asked
-from schedule_zero.service.specs import IdemKey
 from schedule_zero.service.views import EXECUTIONS
 from schedule_zero.store.batches import what_of
 from schedule_zero.store.execution_lists import Filter
@@ -23,7 +21,7 @@ from schedule_zero.store.executions import FoundPage
 from schedule_zero.web.api.request import ApiRequest, Response
 from schedule_zero.web.pages import executions_view as view
 from schedule_zero.web.pages.executions_view import LIST
-from schedule_zero.web.pages.job_form import once
+from schedule_zero.web.pages.job_form import idem_key, once
 from schedule_zero.web.pages.preferences import preferences
 from schedule_zero.web.pages.render import CLOCK, done, page, part, url
 from schedule_zero.web.pages.words import zone_for
@@ -201,8 +199,7 @@ async def begin(request: ApiRequest) -> Response:
     """Do it, from now on, whoever goes on looking."""
     body: BulkForm = request.body
     asked = ask(request, "" if body.id else body.q)
-    said = sha256(msgspec.json.encode(body)).hexdigest()
-    idem = IdemKey(key=body.once, fingerprint=said) if body.once else None
+    idem = idem_key(request, body.once, msgspec.json.encode(body))
     kind, ids = BatchKind(body.kind), body.id or None
     batch, _ = await request.service.batches.begin(request.principal, kind, asked, ids, idem)
     doing = "Cancelling" if batch.kind is BatchKind.CANCEL else "Retrying"

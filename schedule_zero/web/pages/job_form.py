@@ -95,7 +95,11 @@ def said(error: ScheduleZeroError, handler_id: str, job_method: str) -> str:
 
 def idempotency(request: ApiRequest, pairs: Pairs, body: bytes) -> IdemKey | None:
     """The key of this form, bound to what it says."""
-    key = typed(pairs, ONCE)
+    return idem_key(request, typed(pairs, ONCE), body)
+
+
+def idem_key(request: ApiRequest, key: str, body: bytes) -> IdemKey | None:
+    """A form's key, bound to where it goes and what it says; None: it has none that we made."""
     if not 0 < len(key) <= MAX_ONCE or not key.isalnum() or not key.isascii():
         return None
     return IdemKey(key=key, fingerprint=hashlib.sha256(request.path.encode() + b"\n" + body).hexdigest())

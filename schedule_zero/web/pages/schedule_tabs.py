@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,10 +17,10 @@ from schedule_zero.web.pages import moments, schedule_policies
 from schedule_zero.web.pages.copy_as import copy_as
 from schedule_zero.web.pages.days import day_of, midnight_us, month_of
 from schedule_zero.web.pages.job_form import base_url
+from schedule_zero.web.pages.json_values import write_json
 from schedule_zero.web.pages.render import message_of, url
 from schedule_zero.web.pages.schedule_month import LEGEND, weeks
 from schedule_zero.web.pages.schedule_state import CopyWord, OutcomeWord, Seen, Tab
-from schedule_zero.web.pages.words import plain_json
 
 COMING = 20
 PAGE = 50
@@ -145,7 +144,10 @@ async def versions(seen: Seen) -> dict[str, Any]:
         "query": query,
         "versions": [_version_row(seen, view) for view in found.rows],
         "diff": diff,
-        "changes": [(one.op.value, one.pointer, _json(one.before), _json(one.after)) for one in changes],
+        "changes": [
+            (one.op.value, one.pointer, write_json(one.before, indent=2), write_json(one.after, indent=2))
+            for one in changes
+        ],
         "newest": found.rows[0].ruling.schedule,
         "first_url": seen.url(cursor="") if query.cursor else "",
         "next_url": seen.url(cursor=found.next_cursor) if found.next_cursor else "",
@@ -158,10 +160,6 @@ def _version_row(seen: Seen, view: VersionView) -> VersionRow:
     if row.version > 1:
         diff = seen.url(before=row.version - 1, after=row.version, generation=row.generation)
     return VersionRow(view, view.ruling, diff)
-
-
-def _json(value: Any) -> str:
-    return plain_json(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 # --- what it is made of ---------------------------------------------------------------------------------
