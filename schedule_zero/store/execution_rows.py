@@ -8,8 +8,9 @@ an adapter).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from schedule_zero.model import Attempt, AttemptOutcome, Execution, Origin, State
 from schedule_zero.store import tables
@@ -33,9 +34,24 @@ ATTEMPT_FIELDS = (
 ATTEMPT_COLUMNS = tuple(tables.attempts.c[name] for name in ATTEMPT_FIELDS)
 
 _fields_of = attrgetter(*FIELDS)
-_STATES = {state.value: state for state in State}
-_ORIGINS = {origin.value: origin for origin in Origin}
-_OUTCOMES = {outcome.value: outcome for outcome in AttemptOutcome}
+E = TypeVar("E", bound=StrEnum)
+
+
+class _Words(dict[str, E]):
+    """The members of an enumeration by the word that is stored: as ``E(word)``, in a tenth of the time."""
+
+    def __init__(self, members: type[E]) -> None:
+        super().__init__((member.value, member) for member in members)
+        self._members = members
+
+    def __missing__(self, word: str) -> E:
+        # A ValueError: no server wrote such a word (see failures.is_unreadable).
+        return self._members(word)
+
+
+_STATES = _Words(State)
+_ORIGINS = _Words(Origin)
+_OUTCOMES = _Words(AttemptOutcome)
 
 
 def _decoded(column: Sequence[bytes]) -> Sequence[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -304,6 +305,28 @@ def test_a_damaged_page_is_refused_untouched_or_costs_no_more_than_what_it_held(
     # What leaves no page as it was is never taken for one.
     assert outcomes["its kind"] == {"refused"}
     assert outcomes["noise"] == {"refused"}
+
+
+def test_a_word_in_an_index_that_is_none_of_a_state_is_refused_as_damage(
+    closed: Path, tmp_path: Path, tried: Begin
+) -> None:
+    """SQLite looks for the first that runs, and reads on; what it comes by is no word that a server writes."""
+    mine = tried(PART, "a page of the server's database damaged")
+    with closing(sqlite3.connect(closed / FILE)) as raw:
+        (root,) = raw.execute("SELECT rootpage FROM sqlite_master WHERE name = 'ix_executions_state'").fetchone()
+    data = bytearray((closed / FILE).read_bytes())
+    _, middle, _ = (found.start() for found in re.finditer(rb"running", data) if found.start() // PAGE == root - 1)
+    data[middle + len("ru")] ^= ord("n") ^ ord("l")
+    state = tmp_path / "state"
+    shutil.copytree(closed, state)
+    (state / FILE).write_bytes(data)
+    mine.faults += 1
+
+    refused = start(state)
+
+    assert isinstance(refused, StoreCorrupt)
+    assert "'rulning' is not a valid State" in refused.message
+    assert f"cp BACKUP '{state / FILE}'" in refused.message
 
 
 def test_a_letter_of_a_stored_result_is_damage_that_only_the_checker_sees(
