@@ -185,6 +185,18 @@ def swap_rows(path: Path) -> None:
     raise AssertionError("no table with two rows in one page")
 
 
+def lose_from_index(path: Path) -> None:
+    """An index that is well in itself, without one of the rows that wait: nobody would ever come by it."""
+    name = "ix_executions_pending"
+    with sqlite3.connect(path) as raw:
+        (sql,) = raw.execute("SELECT sql FROM sqlite_master WHERE name = ?", (name,)).fetchone()
+        raw.execute(f"DROP INDEX {name}")
+        raw.execute(f"{sql} AND id <> 'e000007'")
+        raw.execute("PRAGMA writable_schema = ON")
+        raw.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (sql, name))
+    raw.close()
+
+
 DAMAGE = {
     "the header is gone": lambda path: overwrite(path, 0, b"\0" * 100),
     "it is text": lambda path: path.write_text("hello\n" * 1000),
@@ -195,6 +207,7 @@ DAMAGE = {
         path, path.stat().st_size // 2 // 4096 * 4096, b"\xa5" * 4096
     ),
     "two rows have changed places": swap_rows,
+    "an index has lost a row": lose_from_index,
     "the schema is noise": lambda path: overwrite(path, 100, b"\xa5" * 3000),
 }
 
