@@ -204,6 +204,7 @@ class Link:
         self._over = self._loop.create_future()
         self._writable = self._loop.create_future()
         self._welcome = self._loop.create_future()
+        self._seq = 0
         self._sent_s.clear()
         self._rtt_us = None
         self._bad = 0

@@ -27,7 +27,7 @@ Text = Annotated[str, Meta(max_length=4096)]
 Token = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Micros = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-# Of what may be more than a Count counts: lines, bytes.
+# Of what may be more than a Count counts: lines, bytes, and all that only grows, as heartbeats do.
 Size = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Bytes = Size
 # The bounds also keep NaN out: no comparison with it holds.
@@ -72,7 +72,7 @@ class Hello(_Message, tag="HELLO"):
     # Random per process; the same node_id with another instance is another process.
     instance: Id
     # Counts the starts from one state directory: the greater one is the successor (C18).
-    epoch: Count
+    epoch: Size
     # Proof that the newcomer owns the incumbent's state directory: a random secret kept in it.
     state_key: Id
     handlers: Annotated[list[HandlerDeclaration], Meta(max_length=1000)]
@@ -82,7 +82,7 @@ class Hello(_Message, tag="HELLO"):
     outbox: Count = 0
     version: Text = ""
     host: Text = ""
-    pid: Count = 0
+    pid: Size = 0
     # What the node was labelled with, and what it tells of itself: where jobs may be routed by.
     labels: Annotated[dict[LabelName, LabelValue], Meta(max_length=MAX_LABELS)] = {}
     facts: Annotated[dict[LabelName, LabelValue], Meta(max_length=MAX_LABELS)] = {}
@@ -92,7 +92,7 @@ class Heartbeat(_Message, tag="HEARTBEAT"):
     """I am alive, and believe in my attempts until my lease (counted from sending this) is over."""
 
     s: Id
-    seq: Count
+    seq: Size
     running: Count = 0
     outbox: Count = 0
     # For people: how long the last HB_ACK took, and this node's wall clock. Nothing depends on them (C12).
@@ -265,7 +265,7 @@ class HbAck(_Message, tag="HB_ACK"):
     """Extends the lease to ``lease_s`` after the heartbeat ``seq`` was sent."""
 
     s: Id
-    seq: Count
+    seq: Size
     server_us: int
 
 

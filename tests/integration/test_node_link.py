@@ -231,6 +231,21 @@ async def test_going_away_is_obeyed(bed: Bed, quick: None) -> None:
     await bed.server.ready(2)
 
 
+async def test_each_session_counts_its_heartbeats_from_one(bed: Bed, quick: None) -> None:
+    bed.server.heartbeat_s = 0.02
+    bed.start()
+    for sessions in (1, 2):
+        await bed.server.ready(sessions)
+        session = bed.server.session
+
+        def counted(of: str = session) -> list[int]:
+            return [m.seq for m in bed.server.received if isinstance(m, Heartbeat) and m.s == of]
+
+        await eventually(lambda: len(counted()) >= 3)
+        assert counted()[:3] == [1, 2, 3]
+        bed.server.send(Goaway(s=session, reason="restart", reconnect_s=0.01))
+
+
 async def test_messages_of_another_session_are_ignored(bed: Bed) -> None:
     bed.start()
     await bed.server.ready()

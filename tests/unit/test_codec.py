@@ -159,6 +159,10 @@ LIMITS = {
     "tokens": (lambda n: {"t": "PROGRESS", "s": "x", "token": n}, 2**53 - 1),
     "text": (lambda n: {"t": "PROGRESS", "s": "x", "token": 1, "text": "x" * n}, 4096),
     "window": (lambda n: {"t": "CREDIT", "s": "x", "window": n}, 1_000_000),
+    # (Under systemd `kernel.pid_max` is 4,194,304.)
+    "pid": (lambda n: hello(pid=n), 2**53 - 1),
+    "starts": (lambda n: hello(epoch=n), 2**53 - 1),
+    "heartbeats": (lambda n: {"t": "HEARTBEAT", "s": "x", "seq": n}, 2**53 - 1),
     "percent": (lambda n: {"t": "PROGRESS", "s": "x", "token": 1, "percent": float(n)}, 100),
     "attempts held": (lambda n: hello(running=[{"id": "e", "token": 1}] * n), 100_000),
     "handlers": (lambda n: hello(handlers=[{"handler_id": "h", "methods": []}] * n), 1000),
@@ -166,6 +170,12 @@ LIMITS = {
     "round trip": (lambda n: {"t": "HEARTBEAT", "s": "x", "seq": 1, "rtt_us": n}, 2**53 - 1),
     "a node's clock": (lambda n: {"t": "HEARTBEAT", "s": "x", "seq": 1, "wall_us": n}, 2**53 - 1),
 }
+
+
+def test_a_heartbeat_is_acknowledged_after_years():
+    """One every 2 s is a million in 23 days."""
+    ack = m.HbAck(s="s", seq=500_000_000, server_us=1)
+    assert codec.decode_server(codec.encode(ack)) == ack
 
 
 @pytest.mark.parametrize("what", LIMITS)
