@@ -193,10 +193,15 @@ class Link:
         self._receive()
 
     async def say_goodbye(self) -> None:
-        """Send BYE and close; what was handed to the socket still has a moment to leave."""
-        if self.session is not None and self.send(Bye(s=self.session)):
-            self._end(End("goodbye"))
-            self._close_socket(GOODBYE_LINGER_MS)
+        """Close; what was handed to the socket still has a moment to leave. With BYE if nothing is held any more: of
+        what is, the server waits for the successor, who brings the results, or for the end of the lease.
+        """
+        if self.session is None:
+            return
+        if not any(self._owner.heartbeat()):
+            self.send(Bye(s=self.session))
+        self._end(End("goodbye"))
+        self._close_socket(GOODBYE_LINGER_MS)
 
     # --- one session -------------------------------------------------------------------------------------
 

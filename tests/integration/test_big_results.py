@@ -16,6 +16,7 @@ from schedule_zero.config import LimitsConfig
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.model import AttemptOutcome
 from schedule_zero.node import big_results
+from schedule_zero.node import host
 from schedule_zero.node.host import Node
 from schedule_zero.node.settings import NodeSettings
 from schedule_zero.store import results
@@ -226,7 +227,9 @@ async def test_a_server_that_restarts_in_the_middle_gets_the_rest(tmp_path, monk
         await node_context.__aexit__(None, None, None)
 
 
-async def test_a_node_that_restarts_brings_the_result_of_its_predecessor(tmp_path):
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+async def test_a_node_that_restarts_brings_the_result_of_its_predecessor(tmp_path, monkeypatch, how):
+    monkeypatch.setattr(host, "FLUSH_S", 0.05)
     async with bed_at(tmp_path / "server") as bed:
         # The chunks are never acknowledged to the first process.
         send = bed.dispatcher.results._send
@@ -236,7 +239,8 @@ async def test_a_node_that_restarts_brings_the_result_of_its_predecessor(tmp_pat
             execution_id = await makes(bed, 1_000_000)
             await eventually(lambda: len(node.work.delivery))
             token = (await bed.get(execution_id)).token
-            node.task.cancel()
+            if how == "killed":
+                node.task.cancel()
         assert await bed.state(execution_id) == "running"
         bed.dispatcher.results._send = send
         async with node_at(bed.address, tmp_path / "nodes") as node:

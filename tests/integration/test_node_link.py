@@ -364,6 +364,29 @@ async def test_at_the_drain_deadline_running_jobs_are_handed_back(bed: Bed) -> N
     await eventually(lambda: bed.server.all(Bye))
 
 
+async def test_a_stop_with_a_result_that_nobody_has_taken_says_no_goodbye(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a node that said BYE all that it held is lost at once; the result is on its disk, and comes with its successor."""
+    monkeypatch.setattr(host, "FLUSH_S", 0.05)
+    bed.server.acks_results = False
+    bed.start()
+    await bed.server.ready()
+    token = bed.server.dispatch("jobs", "ok")
+    await bed.server.result(token)
+    bed.stop.set()
+    await bed.tasks[0]
+
+    bed.stop.clear()
+    bed.server.acks_results = True
+    node = bed.start()
+    await bed.server.ready(2)
+    assert not bed.server.all(Bye)
+    await eventually(lambda: not len(node.work.delivery))
+    assert len(bed.server.results[token]) == 2
+    assert bed.jobs.entered == [token]
+
+
 async def test_a_stop_without_a_server_keeps_the_results_for_the_next_start(bed: Bed) -> None:
     node = bed.start()
     await bed.server.ready()
