@@ -15,8 +15,7 @@ from schedule_zero.clock import SystemClock
 from schedule_zero.config import LimitsConfig
 from schedule_zero.errors import StoreUnavailable
 from schedule_zero.model import AttemptOutcome
-from schedule_zero.node import big_results
-from schedule_zero.node import host
+from schedule_zero.node import big_results, host
 from schedule_zero.node.host import Node
 from schedule_zero.node.settings import NodeSettings
 from schedule_zero.store import results
