@@ -113,7 +113,7 @@ class HttpPeers:
             return Given(items=[], cancel=[], draining=False, drain_s=None, waited_s=0.0)
         bot = self._bot(ask.hello.node_id)
         async with bot.hello:
-            if not self._is_joined(bot, ask.hello):
+            if not self._is_joined(bot, ask):
                 await self._join(bot, ask)
         now = self._claims.now()
         self._heard(bot, now, outbox=ask.hello.outbox)
@@ -224,9 +224,12 @@ class HttpPeers:
         node = self._core.nodes.get(node_id)
         return node is not None and (node.session is not None or bool(node.attempts))
 
-    def _is_joined(self, bot: Bot, hello: m.Hello) -> bool:
+    def _is_joined(self, bot: Bot, ask: Ask) -> bool:
+        hello = ask.hello
         session = self._core.sessions.get(bot.peer)
-        if session is None or session.node.instance.id != hello.instance or bot.handlers != hello.handlers:
+        if session is None or (session.node.leaving and not ask.leaving):
+            return False
+        if session.node.instance.id != hello.instance or bot.handlers != hello.handlers:
             return False
         return (session.node.labels, session.node.told) == (hello.labels, hello.facts)
 
@@ -254,9 +257,8 @@ class HttpPeers:
 
     def _adopt(self, bot: Bot, believed: Iterable[m.Held]) -> None:
         """A new session: what the bot may hold has a whole lease from now, or the one that it had."""
-        # A bot asks for so many, whatever they weigh.
         node = self._core.nodes[bot.node_id]
-        node.by_count = True
+        node.count_by_head()
         # What came for an earlier process, and was taken by no claim of it, is not for this one: it is given up.
         for token in list(bot.ready):
             att = node.attempts.get(token)

@@ -225,13 +225,10 @@ class Membership:
                 node.instance.over = True
             node.instance = self._instance(hello, now)
             node.held = 0
-            node.leaving = False
             # The new one may well have what the old one lacked.
             node.failing.clear()
-        elif node.instance.over:
-            # The same process: over HTTP one may sign off, and come back.
-            node.instance.over = node.leaving = False
-        node.by_count = False
+        # The same process may be back: over HTTP one may sign off, or say that it leaves, and go on.
+        node.instance.over = node.leaving = node.by_count = False
         return node
 
     def _instance(self, hello: Hello, now: Now) -> Instance:

@@ -371,6 +371,9 @@ class Placing:
             for att in attempts:
                 if att.row.id in refused:
                     self._unassign(att)
+                    if not _too_old(att.row, now):
+                        # If it waits after all (the clock was set back meanwhile), the store has it.
+                        att.lane.leave_out()
             attempts = [att for att in attempts if att.row.id not in refused]
             for node in freed:
                 self.pull(node, now)
@@ -420,7 +423,12 @@ class Placing:
         if cancelled:
             self._out.other.append(CancelAgain(cancelled))
         lane.refilled(rows, more=more)
+        saving = lane.saving
         self.push(lane, now)
+        if saving is not None and not lane.count and not lane.overflow:
+            # What the node saved up for is gone.
+            lane.save(None)
+            self.pull(saving, now)
 
     # --- sending ----------------------------------------------------------------------------------
 

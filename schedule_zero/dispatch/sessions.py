@@ -172,6 +172,12 @@ class LiveNode(Struct, eq=False):
         """An operator wants it empty."""
         return self.operation is not None and self.operation.kind is OperationKind.DRAIN
 
+    def count_by_head(self) -> None:
+        """A bot asks for so many, whatever they weigh. (What a server finds when it starts weighs what its job does.)"""
+        self.by_count = True
+        for att in self.attempts.values():
+            att.weight = 1
+
     def fits(self, weight: int, lane: Lane) -> bool:
         """Whether it has room for so much. What is too heavy for every node of its lane runs alone."""
         if self.held + (1 if self.by_count else weight) <= self.window:

@@ -541,6 +541,17 @@ async def test_a_bot_that_leaves_gets_nothing_more_and_is_offline_once_it_holds_
     assert node(server).state == "online"
 
 
+async def test_a_bot_that_was_about_to_leave_and_asks_for_work_again_gets_some(bot, api, server):
+    """As one does that was started again, without an instance of its own, before it had said that it has left."""
+    await submit(api, 2)
+    [job] = await bot.claim()
+    await bot.ask(leaving=True)
+    await bot.report(job)
+
+    assert len(await bot.claim(wait_s=5)) == 1
+    assert node(server).state == "online"
+
+
 async def test_a_bot_that_has_left_and_says_so_again_is_not_taken_for_one_that_is_there(bot, server, monkeypatch):
     """It may end before it has the answer: what a claim had begun until then nobody would end."""
     await bot.claim(0)

@@ -367,7 +367,7 @@ async def test_at_the_drain_deadline_running_jobs_are_handed_back(bed: Bed) -> N
 async def test_a_stop_with_a_result_that_nobody_has_taken_says_no_goodbye(
     bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a node that said BYE all that it held is lost at once; the result is on its disk, and comes with its successor."""
+    """Of a node that said BYE all that it held is lost at once; the result is on its disk: its successor brings it."""
     monkeypatch.setattr(host, "FLUSH_S", 0.05)
     bed.server.acks_results = False
     bed.start()

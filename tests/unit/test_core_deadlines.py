@@ -269,6 +269,19 @@ def test_c12_what_is_being_started_or_was_given_back_keeps_its_time_too(world, b
     assert 0 < world.ledger[starting].start_by_us - world.now.wall_us <= 10 * S
 
 
+def test_c12_what_is_being_started_when_the_clock_is_set_back_is_started_all_the_same(world):
+    """The store moves its time before it looks whether it is too late, by the clock as it was: refused, it waits on."""
+    node, busy = occupied(world)
+    [waiting] = world.submit(queued(world, queue_timeout_s=30.0))
+    world.holding = True
+    node.report(busy)
+    world.set_clock(-60.0)
+    world.release()
+    world.advance(1.0, alive=[node])
+
+    assert [item.id for item in node.work()] == [waiting]
+
+
 # --- cancel at every state --------------------------------------------------------------------------------
 
 

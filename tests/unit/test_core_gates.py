@@ -641,6 +641,42 @@ def test_a_node_stops_saving_for_what_was_cancelled(world):
     assert light[0] in [item.id for item in node.work()]
 
 
+def test_a_node_stops_saving_for_what_was_cancelled_in_the_store():
+    """Of a long backlog: nobody takes it from memory, the next read finds nothing."""
+    world = World(window=10)
+    node = world.node(window=5, pairs=BOTH, slots=5)
+    heavy = run(world, 40, weight=4, row=BIG)
+    [first] = node.work()
+    world.advance(1.0, alive=[node])
+    assert node.view.saving is not None
+    for one in heavy[1:]:
+        world.cancel(one)
+    light = world.run(3)
+    node.report(first)
+    world.advance(1.0, alive=[node])
+
+    assert [item.id for item in node.work()] == light
+
+
+def test_what_a_bot_holds_counts_by_the_head_after_a_restart_too():
+    world = World()
+    node = world.node(window=1, slots=10)
+    node.view.count_by_head()
+    run(world, 1, weight=3)
+    [item] = node.work()
+    node.accept(item)
+    assert node.view.held == 1
+
+    world.restart()
+    node.hello(running=[item])
+    node.view.count_by_head()
+    node.credit(2)
+    world.run()
+
+    assert len(node.work()) == 1
+    assert node.view.held == 2
+
+
 def test_the_weight_is_free_again_whatever_becomes_of_it(world):
     node = world.node(window=6)
     run(world, 2, weight=3, max_attempts=1)

@@ -578,12 +578,21 @@ def test_a_leaving_node_that_comes_back_as_a_new_process_gets_work(world):
     assert len(node.work()) == 1
 
 
-def test_a_leaving_node_that_reconnects_is_still_leaving(world):
+def test_a_leaving_node_that_reconnects_and_says_so_again_is_still_leaving(world):
     node = world.node()
     node.leave()
-    node.hello().credit(5)
+    node.hello().leave()
+    node.credit(5)
     world.run()
     assert node.work() == []
+
+
+def test_a_node_that_says_hello_and_nothing_of_leaving_is_not_leaving_any_more(world):
+    node = world.node()
+    node.leave()
+    node.hello().credit(1)
+    world.run()
+    assert len(node.work()) == 1
 
 
 def test_an_attempt_whose_start_was_committed_after_the_drain_goes_elsewhere(world):
