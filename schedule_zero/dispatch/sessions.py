@@ -173,7 +173,7 @@ class LiveNode(Struct, eq=False):
         return self.operation is not None and self.operation.kind is OperationKind.DRAIN
 
     def count_by_head(self) -> None:
-        """A bot asks for so many, whatever they weigh. (What a server finds when it starts weighs what its job does.)"""
+        """A bot asks for so many, whatever they weigh. (What a server finds at its start weighs what its job does.)"""
         self.by_count = True
         for att in self.attempts.values():
             att.weight = 1

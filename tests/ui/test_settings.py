@@ -88,6 +88,7 @@ def test_a_token_s_secret_is_shown_once_and_never_again(visitor: Visitor, site: 
     for path in ("/settings/access", "/settings", "/settings/access?over=true"):
         assert secret not in visitor.open(path).content()
     page.go_back()
+    live(page)
     assert secret not in page.content()
 
     page.goto(site.url + "/settings/access")
