@@ -111,10 +111,7 @@ class HttpPeers:
         if ask.leaving and not ask.running and not self._knows(ask.hello.node_id):
             # It has left: to say so again makes it no node that is there. (It may end before it has our answer.)
             return Given(items=[], cancel=[], draining=False, drain_s=None, waited_s=0.0)
-        bot = self._bot(ask.hello.node_id)
-        async with bot.hello:
-            if not self._is_joined(bot, ask):
-                await self._join(bot, ask)
+        bot = await self._joined(ask)
         now = self._claims.now()
         self._heard(bot, now, outbox=ask.hello.outbox)
         over = self._named(bot, ask, now)
@@ -232,6 +229,18 @@ class HttpPeers:
         if session.node.instance.id != hello.instance or bot.handlers != hello.handlers:
             return False
         return (session.node.labels, session.node.told) == (hello.labels, hello.facts)
+
+    async def _joined(self, ask: Ask) -> Bot:
+        """The bot that asks, in a session."""
+        while True:
+            bot = self._bot(ask.hello.node_id)
+            async with bot.hello:
+                if self._bots.get(bot.node_id) is not bot:
+                    # Forgotten in the moment in which the lock was free: whoever had it before us was denied.
+                    continue
+                if not self._is_joined(bot, ask):
+                    await self._join(bot, ask)
+                return bot
 
     async def _join(self, bot: Bot, ask: Ask) -> None:
         hello = replace(ask.hello, running=self._believed(bot.node_id, ask.hello.instance))

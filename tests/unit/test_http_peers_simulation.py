@@ -18,8 +18,11 @@ from msgspec.structs import replace
 from schedule_zero.dispatch import effects as fx
 from schedule_zero.dispatch.http_claims import Ask
 from schedule_zero.dispatch.http_peers import INSTANCE, HttpPeers
-from schedule_zero.errors import ScheduleZeroError
+from schedule_zero.errors import ScheduleZeroError, Unavailable
+from schedule_zero.job_options import JobOptions
 from schedule_zero.model import AttemptOutcome, State
+from schedule_zero.rules.birth import equip
+from schedule_zero.rules.options import NO_OPTIONS, Source
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.store.executions import Refusal
 from schedule_zero.wire import messages as m
@@ -325,3 +328,42 @@ async def test_what_comes_for_a_claim_in_the_moment_its_client_goes_is_given_to_
     given = await world.http.claim(bot.ask(1))
 
     assert [item.id for item in given.items] == [execution_id]
+
+
+async def test_c5_c11_a_bots_heavy_job_takes_one_place_of_it_after_a_restart_of_the_server_too():
+    simulation = Simulation(0)
+    world, bot = simulation.world, simulation.bots[1]
+    rows = world.rows(2)
+    for row in rows:
+        equip(row, JobOptions(weight=3), NO_OPTIONS, Source.SUBMISSION)
+    first, second = world.submit(rows)
+    given = await world.http.claim(bot.ask(1))
+    assert [item.id for item in given.items] == [first]
+
+    world.restart()
+    given = await world.http.claim(bot.ask(1))
+
+    assert [item.id for item in given.items] == [second]
+    assert world.core.nodes[bot.bot_id].held == 2
+
+
+async def test_c5_a_claim_that_waits_behind_one_that_is_denied_is_answered_though_the_bot_is_forgotten_between():
+    simulation = Simulation(0)
+    world, bot = simulation.world, simulation.bots[0]
+    http, ask = world.http, bot.ask(1)
+    first, second = world.run(2)
+    [item] = (await http.claim(ask)).items
+    while world.core.nodes[bot.bot_id].session is not None:
+        world.advance(0.5)
+        http.tick()
+    stranger = replace(ask, hello=replace(ask.hello, instance=f"{INSTANCE}stranger", state_key="stranger"))
+
+    async def denied() -> None:
+        with pytest.raises(Unavailable, match="is silent now"):
+            await http.claim(stranger)
+        # The lock is free, and whoever waits for it has not come to his turn.
+        http.tick()
+
+    _, given = await asyncio.gather(denied(), http.claim(replace(ask, running=frozenset([item.token]))))
+
+    assert (item.id, [one.id for one in given.items]) == (first, [second])

@@ -465,6 +465,24 @@ async def test_a_drain_lets_running_jobs_finish_and_waits_for_their_acknowledgem
     await draining
 
 
+async def test_c22_a_node_that_reconnects_while_it_drains_says_so_before_anything_else(rig: Make) -> None:
+    r = rig(slots=1)
+    r.connect()
+    [held] = r.dispatch(r.item("held"))
+    await eventually(lambda: r.jobs.entered)
+    draining = asyncio.create_task(r.work.drain(30.0, 1.0, 30.0))
+    await eventually(lambda: r.link.all(NodeDrain))
+    r.disconnect()
+    r.link.sent.clear()
+    r.connect()
+    assert isinstance(r.link.sent[0], NodeDrain)
+    assert r.windows() == [0]
+    r.jobs.gate.set()
+    await r.result(held)
+    r.ack(held)
+    await draining
+
+
 async def test_at_the_drain_deadline_what_runs_is_handed_back(rig: Make, clock: ManualClock) -> None:
     r = rig(slots=3)
     r.connect()
