@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from schedule_zero.store.sqlite import SqliteBackend
 from tests import tried as tries
 from tests.support import ManualClock
 from tests.tried import Tried
@@ -31,6 +32,35 @@ def anyio_backend() -> str:
 def clock() -> ManualClock:
     """A clock that only the test moves."""
     return ManualClock()
+
+
+# --- thousands of databases ----------------------------------------------------------------------------
+
+_create = SqliteBackend._create
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_schema() -> Iterator[None]:
+    """Of each process only the first database is created; those after it are copies, each 30 ms sooner."""
+    made: list[bytes] = []
+
+    def copy(backend: SqliteBackend) -> None:
+        if made:
+            backend.path.touch(0o600, exist_ok=False)
+            backend.path.write_bytes(made[0])
+        else:
+            _create(backend)
+            made.append(backend.path.read_bytes())
+
+    SqliteBackend._create = copy
+    yield
+    SqliteBackend._create = _create
+
+
+@pytest.fixture
+def real_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each database is really created: for tests of how that goes."""
+    monkeypatch.setattr(SqliteBackend, "_create", _create)
 
 
 # --- what was tried, how often: see tests/tried.py ----------------------------------------------------

@@ -19,7 +19,7 @@ from schedule_zero.store.store import FILE_NAME
 from tests.store.builders import T0
 from tests.support import ManualClock
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("real_schema")]
 
 HERE = Path(__file__).parent
 CONTENT = f"""

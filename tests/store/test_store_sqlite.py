@@ -26,7 +26,7 @@ from tests.store.builders import execution, get, insert
 from tests.store.crasher import BATCH
 from tests.support import ManualClock, eventually
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("real_schema")]
 
 BIG = b'"' + b"x" * 100_000 + b'"'
 

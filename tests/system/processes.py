@@ -26,5 +26,8 @@ class ServerProcess(processes.ServerProcess):
 
     def client(self) -> httpx.Client:
         return httpx.Client(
-            base_url=self.addresses["http"], headers={"Authorization": f"Bearer {self.token}"}, timeout=60
+            base_url=self.addresses["http"],
+            headers={"Authorization": f"Bearer {self.token}"},
+            timeout=60,
+            verify=False,
         )
