@@ -10,7 +10,8 @@ and the attempt ends as lost. A crash after it: sent from the beginning, and the
 chunk or acknowledgement: sent again from the last acknowledgement on. The server has less than it acknowledged (a
 backup was restored): it answers the RESULT by how much it has, and the chunks follow. The disk refuses: tried again
 until it takes the file; the attempt is held meanwhile. The file is gone although the record speaks of it (somebody
-deleted it): the attempt is reported as failed.
+deleted it): the attempt is reported as failed. The disk is full of these very files: each that is acknowledged is
+deleted before the next try, and what could not be written whole is not left to take up room.
 
 The thread writes and deletes files; all else runs on the loop's thread.
 """
@@ -20,7 +21,9 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,8 +68,11 @@ class BigResults:
         self._folder = folder
         self._deliver = deliver
         self._sending: dict[int, _Sending] = {}
-        self._work: queue.SimpleQueue[LiveAttempt | int | None] = queue.SimpleQueue()
+        # None: there is something to delete, or it is time to end.
+        self._work: queue.SimpleQueue[LiveAttempt | None] = queue.SimpleQueue()
+        self._recorded: deque[int] = deque()
         self._closing = threading.Event()
+        self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
     # --- files -----------------------------------------------------------------------------------------
@@ -100,26 +106,30 @@ class BigResults:
     def _path(self, token: int) -> Path:
         return self._folder / str(token)
 
-    def _queue(self, work: LiveAttempt | int) -> None:
+    def _queue(self, work: LiveAttempt | None) -> None:
         self._work.put(work)
-        if self._thread is None:
-            # Two at once would do no harm, but for two threads.
-            self._thread = thread = threading.Thread(target=self._run, name="big-results", daemon=True)
-            thread.start()
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="big-results", daemon=True)
+                self._thread.start()
 
     def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            if isinstance(work, int):
-                self._delete(work)
+        while True:
+            work = self._work.get()
+            self._delete_recorded()
+            if work is None:
+                if self._closing.is_set() and self._work.empty():
+                    return
             elif self._write(work):
                 self._deliver(work)
 
-    def _delete(self, token: int) -> None:
-        try:
-            self._path(token).unlink(missing_ok=True)
-        except OSError as error:
-            # It takes room until the next start deletes it.
-            log.warning("big_result_not_deleted", error=str(error))
+    def _delete_recorded(self) -> None:
+        while self._recorded:
+            try:
+                self._path(self._recorded.popleft()).unlink(missing_ok=True)
+            except OSError as error:
+                # It takes room until the next start deletes it.
+                log.warning("big_result_not_deleted", error=str(error))
 
     def _write(self, attempt: LiveAttempt) -> bool:
         ended = attempt.outcome
@@ -136,6 +146,7 @@ class BigResults:
                 failures += 1
                 if self._closing.wait(delay_s):
                     return False  # the attempt ends as lost
+                self._delete_recorded()
                 continue
             attempt.outcome = ended._replace(result=None, result_bytes=len(ended.result))
             return True
@@ -149,6 +160,10 @@ class BigResults:
             while view:
                 view = view[os.write(fd, view) :]
             os.fsync(fd)
+        except OSError:
+            with suppress(OSError):
+                fresh.unlink()
+            raise
         finally:
             os.close(fd)
         fresh.rename(path)
@@ -223,7 +238,8 @@ class BigResults:
     def forget(self, token: int) -> None:
         """The server has recorded the result, or refused it for good."""
         if self._sending.pop(token, None) is not None:
-            self._queue(token)
+            self._recorded.append(token)
+            self._queue(None)
 
     def overdue(self, now_s: float) -> int:
         """Send again what is not acknowledged for long; of how many results that is."""

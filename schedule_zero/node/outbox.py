@@ -19,6 +19,7 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -277,6 +278,9 @@ class Outbox(Generic[T]):
                 failures += 1
                 if self._closing.wait(delay_s):
                     return False
+                # It may be these very records that fill the disk.
+                self._drop_acked()
+                self._tidy(idle=True)
                 continue
             self._size += len(data)
             if failures:
@@ -331,6 +335,11 @@ def _write_whole(path: Path, data: bytes) -> None:
     try:
         _write_all(fd, data, 0)
         os.fsync(fd)
+    except OSError:
+        # On a disk that is full it would take up room.
+        with suppress(OSError):
+            path.unlink()
+        raise
     finally:
         os.close(fd)
 

@@ -7,6 +7,7 @@ import json
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec import structs
 
@@ -14,6 +15,7 @@ from schedule_zero import AsyncClient, BaseHandler
 from schedule_zero.clock import SystemClock
 from schedule_zero.config import LimitsConfig
 from schedule_zero.errors import StoreUnavailable
+from schedule_zero.job_options import JobOptions, OnLost
 from schedule_zero.model import AttemptOutcome
 from schedule_zero.node import big_results, host
 from schedule_zero.node.host import Node
@@ -28,6 +30,7 @@ pytestmark = pytest.mark.anyio
 
 LIMITS = LimitsConfig(result_bytes=100_000, big_result_bytes=3_000_000)
 BED = structs.replace(CONFIG, limits=LIMITS)
+FAIL_IF_LOST = msgspec.json.encode(JobOptions(on_lost=OnLost.FAIL))
 
 
 class Makes(BaseHandler):
@@ -194,9 +197,9 @@ def drop(_peer, _message) -> None:
     """An acknowledgement that never arrives."""
 
 
-async def makes(bed, size: int) -> str:
+async def makes(bed, size: int, **fields) -> str:
     params = json.dumps({"size": size}).encode()
-    return (await bed.submit(handler_id="makes", job_method="text", params=params))[0]
+    return (await bed.submit(handler_id="makes", job_method="text", params=params, **fields))[0]
 
 
 async def test_a_server_that_restarts_in_the_middle_gets_the_rest(tmp_path, monkeypatch):
@@ -226,9 +229,7 @@ async def test_a_server_that_restarts_in_the_middle_gets_the_rest(tmp_path, monk
         await node_context.__aexit__(None, None, None)
 
 
-@pytest.mark.parametrize("how", ["killed", "stopped"])
-async def test_a_node_that_restarts_brings_the_result_of_its_predecessor(tmp_path, monkeypatch, how):
-    monkeypatch.setattr(host, "FLUSH_S", 0.05)
+async def test_a_node_that_restarts_brings_the_result_of_its_predecessor(tmp_path):
     async with bed_at(tmp_path / "server") as bed:
         # The chunks are never acknowledged to the first process.
         send = bed.dispatcher.results._send
@@ -238,8 +239,7 @@ async def test_a_node_that_restarts_brings_the_result_of_its_predecessor(tmp_pat
             execution_id = await makes(bed, 1_000_000)
             await eventually(lambda: len(node.work.delivery))
             token = (await bed.get(execution_id)).token
-            if how == "killed":
-                node.task.cancel()
+            node.task.cancel()
         assert await bed.state(execution_id) == "running"
         bed.dispatcher.results._send = send
         async with node_at(bed.address, tmp_path / "nodes") as node:
@@ -247,6 +247,28 @@ async def test_a_node_that_restarts_brings_the_result_of_its_predecessor(tmp_pat
             assert (row.token, row.attempt) == (token, 1)
             assert json.loads(await whole(bed, execution_id)) == Makes().text(1_000_000)
             await eventually(lambda: not len(node.work.delivery))
+
+
+async def test_c9_c22_a_node_that_is_stopped_before_its_result_is_stored_brings_it_after_its_restart(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(host, "FLUSH_S", 0.05)
+    # The lease, not luck, is what the restart has to be faster than.
+    config = structs.replace(BED, dispatch=structs.replace(BED.dispatch, lease_s=60.0))
+    async with running_bed(tmp_path / "server", config) as bed:
+        send = bed.dispatcher.results._send
+        bed.dispatcher.results._send = drop
+        async with node_at(bed.address, tmp_path / "nodes") as node:
+            await eventually(lambda: (view := bed.view("n1")) and view.window)
+            execution_id = await makes(bed, 1_000_000, options=FAIL_IF_LOST)
+            await eventually(lambda: len(node.work.delivery))
+        await eventually(lambda: bed.view("n1").state != "online")
+        assert await bed.state(execution_id) == "running"
+        bed.dispatcher.results._send = send
+        async with node_at(bed.address, tmp_path / "nodes"):
+            row = await bed.becomes(execution_id, "completed", within_s=20)
+            assert (row.attempt, row.lost_count) == (1, 0)
+            assert json.loads(await whole(bed, execution_id)) == Makes().text(1_000_000)
 
 
 async def test_a_result_whose_file_is_gone_is_told_as_lost(tmp_path):

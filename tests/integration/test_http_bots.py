@@ -552,6 +552,20 @@ async def test_a_bot_that_was_about_to_leave_and_asks_for_work_again_gets_some(b
     assert node(server).state == "online"
 
 
+async def test_a_bot_that_is_leaving_keeps_what_it_holds_when_its_other_process_claims(bot, api):
+    """Without an ``instance`` the two are one bot."""
+    first, second = await submit(api, 2)
+    [job] = await bot.claim()
+    await bot.ask(leaving=True)
+
+    [other] = await Bot(api).claim(wait_s=5)
+
+    assert (job["id"], other["id"]) == (first, second)
+    for one in (job, other):
+        assert (await bot.report(one)).json() == {"status": "recorded"}
+    assert (await shown(api, first))["attempt"] == 1
+
+
 async def test_a_bot_that_has_left_and_says_so_again_is_not_taken_for_one_that_is_there(bot, server, monkeypatch):
     """It may end before it has the answer: what a claim had begun until then nobody would end."""
     await bot.claim(0)

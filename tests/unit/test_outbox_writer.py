@@ -244,3 +244,30 @@ def names(fd: Path, folder: Path) -> bool:
         return fd.readlink().is_relative_to(folder)
     except FileNotFoundError:
         return False
+
+
+def test_an_outbox_that_fills_the_disk_with_what_is_acknowledged_frees_itself(
+    make: Callable[[], Box], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C13: the disk takes no more than the first record; it was acknowledged while the second one waited."""
+    box = make()
+    box.put(1, size=200)
+    eventually_sync(lambda: box.tokens() == [1])
+    real = os.pwrite
+
+    def small(fd: int, data: memoryview, offset: int) -> int:
+        if offset + len(data) > 300:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, data, offset)
+
+    monkeypatch.setattr(module, "RETRY_S", (0.01,))
+    monkeypatch.setattr(os, "pwrite", small)
+    box.put(2, size=200)
+    eventually_sync(lambda: box.health)
+    assert box.tokens() == [1]
+
+    box.outbox.ack([1])
+
+    eventually_sync(lambda: box.tokens() == [1, 2])
+    assert on_disk(tmp_path) == [2]
+    assert box.health[-1] is None
