@@ -101,8 +101,18 @@ def pytest_runtest_makereport(item: pytest.Item):
     return report
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
     path = Path(os.environ[tries.FILE])
     if path.exists():
+        counts = {name: len(reports) for name, reports in terminalreporter.stats.items()}
+        tries.write(
+            tries.Ended(
+                asked=[argument.rstrip("/") for argument in config.args],
+                exit_code=int(exitstatus),
+                passed=counts.get("passed", 0),
+                failed=counts.get("failed", 0) + counts.get("error", 0),
+                skipped=counts.get("skipped", 0),
+            )
+        )
         terminalreporter.section(f"what was tried ({path})")
         terminalreporter.write_line(tries.table(tries.read(path)))

@@ -23,10 +23,12 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "var" / "faults"
 PAGE = ROOT / "docs" / "explanation" / "fault-runs.md"
 FILE = "TRIED_FILE"
+# What `make faults` asks pytest for.
+WHOLE = ("tests/faults", "tests/fuzz", "tests/simulation")
 COUNTED = ("faults", "jobs", "fires", "missed", "duplicate", "lost", "others")
 
 
-class Tried(Struct, kw_only=True):
+class Tried(Struct, kw_only=True, tag_field="line", tag="tried"):
     """One test's line. ``faults``: how often harm was done, or something hostile was sent."""
 
     # The order on the page, and what it was: ``SIGKILL at random``.
@@ -60,6 +62,17 @@ class Tried(Struct, kw_only=True):
         self.took_s += other.took_s
 
 
+class Ended(Struct, kw_only=True, tag_field="line", tag="ended"):
+    """The last line of a run. A file without it is of one that was killed."""
+
+    # What pytest was asked for, and how it ended.
+    asked: list[str]
+    exit_code: int
+    passed: int
+    failed: int
+    skipped: int
+
+
 def new_file() -> Path:
     """The file of a run that begins now."""
     FOLDER.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -67,7 +80,7 @@ def new_file() -> Path:
     return FOLDER / f"{stamp}-{os.environ.get('FAULTS', 'sample')}-{os.getpid()}.jsonl"
 
 
-def write(line: Tried) -> None:
+def write(line: Tried | Ended) -> None:
     """Append it to this run's file: one write, so that workers can share it."""
     with Path(os.environ[FILE]).open("ab", buffering=0) as file:
         file.write(msgspec.json.encode(line) + b"\n")
@@ -75,7 +88,16 @@ def write(line: Tried) -> None:
 
 def read(path: Path) -> list[Tried]:
     """A run's lines."""
-    return [msgspec.json.decode(line, type=Tried) for line in path.read_bytes().splitlines()]
+    return [line for line in _lines(path) if isinstance(line, Tried)]
+
+
+def end_of(path: Path) -> Ended | None:
+    """How a run ended; None: it was killed, or goes on."""
+    return next((line for line in _lines(path) if isinstance(line, Ended)), None)
+
+
+def _lines(path: Path) -> list[Tried | Ended]:
+    return [msgspec.json.decode(line, type=Tried | Ended) for line in path.read_bytes().splitlines()]
 
 
 def summed(lines: Iterable[Tried]) -> list[Tried]:
@@ -105,15 +127,28 @@ def table(lines: Iterable[Tried]) -> str:
 
 
 def latest(*, whole: bool = False) -> Path:
-    """The file of the last run (``whole``: that was more than a sample). FileNotFoundError: there was none."""
-    runs = [path for path in sorted(FOLDER.glob("*.jsonl")) if not (whole and "-sample-" in path.name)]
+    """The file of the last run (``whole``: of all of it, more than a sample). FileNotFoundError: there was none."""
+    runs = [path for path in sorted(FOLDER.glob("*.jsonl")) if not whole or _is_whole(path)]
     if not runs:
-        raise FileNotFoundError(f"there is no run in {FOLDER}; `make faults` makes one")
+        raise FileNotFoundError(f"there is no {'whole ' if whole else ''}run in {FOLDER}; `make faults` makes one")
     return runs[-1]
 
 
+def _is_whole(path: Path) -> bool:
+    end = None if "-sample-" in path.name else end_of(path)
+    return end is not None and set(WHOLE) <= set(end.asked)
+
+
 def page(paths: list[Path]) -> str:
-    """The page of the documentation. Several files are parts of one suite that were run one after the other."""
+    """The page of the documentation. Several files are parts of one suite that were run one after the other.
+
+    ValueError: one of them is of a run that did not come to its end.
+    """
+    ends = [end_of(path) for path in paths]
+    killed = [str(path) for path, end in zip(paths, ends, strict=True) if end is None]
+    if killed:
+        raise ValueError(f"a run that did not come to its end (its file has no last line) is none: {', '.join(killed)}")
+    passed, failed, skipped = (sum(getattr(end, name) for end in ends) for name in ("passed", "failed", "skipped"))
     began, _, rest = paths[0].stem.partition("Z-")
     size = rest.partition("-")[0]
     parts = "" if len(paths) == 1 else f" in {len(paths)} parts, one after the other"
@@ -123,7 +158,8 @@ Written by `python -m tests.tried --write` from a run that happened. How each ro
 [How reliability is tested](reliability.md).
 
 `FAULTS={size}`, begun {began.replace("T", " ")[:-2]} UTC{parts}; Python {platform.python_version()}, {os.cpu_count()}
-cores. The seconds are the tests' own; several run at a time.
+cores. {passed:,} tests passed, {failed:,} failed, {skipped:,} were skipped. The seconds are the tests' own; several
+run at a time.
 
 {table(line for path in paths for line in read(path))}
 """

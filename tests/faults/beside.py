@@ -136,4 +136,4 @@ def judged(bed: Bed, t: Tried) -> None:
     assert states == Counter(completed=states.total()), states
     assert set(bed.starts().values()) == {1}
     assert {line.attempt for line in bed.ledger()} == {1}
-    t.judged(bed.judge())
+    bed.judge(t)

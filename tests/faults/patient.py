@@ -187,7 +187,7 @@ class Patient:
         """All that was acknowledged and is due comes to its end, and the checker finds nothing wrong."""
         self.pause()
         eventually_sync(lambda: self.bed.open() == self.later, within_s=60)
-        tried.judged(self.bed.judge())
+        self.bed.judge(tried)
 
     def undergo(self, trials: Sequence[Trial], part: str, tried: Callable[[str, str], Tried]) -> None:
         """One after the other; then everything is judged."""

@@ -51,7 +51,6 @@ def test_clocks_that_are_set_at_random_repeat_no_fire_and_lose_no_node(bed, tmp_
             eventually_sync(lambda before=before: traffic.answered > before + 5, within_s=30)
     traffic.finish()
 
-    report = bed.judge(late_s=30.0)
-    line.judged(report)
+    report = bed.judge(line, late_s=30.0)
     assert report.seen["fires"] > 10
     assert "lost" not in {attempt.outcome for attempt in load(bed.server.state_dir).attempts}

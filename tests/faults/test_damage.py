@@ -183,7 +183,7 @@ def test_a_node_with_a_damaged_outbox_starts_and_what_it_lost_is_run_again(
         assert "outbox_damaged" in node.output()
         assert "outbox_tail_cut" in node.output()
         assert path.with_name("outbox.damaged-1").read_bytes() == data[:-9]
-        mine.judged(bed.judge())
+        bed.judge(mine)
     finally:
         bed.close()
 

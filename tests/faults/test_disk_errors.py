@@ -243,4 +243,4 @@ def test_a_start_that_the_disk_refuses_ends_with_a_sentence_and_the_next_one_doe
     bed.start_server()
     bed.start_node()
     bed.execution(bed.submit(1, "ok")[0], wait_s=20)
-    mine.judged(bed.judge())
+    bed.judge(mine)

@@ -87,7 +87,7 @@ def test_c18_a_restart_from_the_same_state_directory_takes_over_at_once(bed: Bed
         done = bed.execution(id_, wait_s=10)
         assert (done["status"], done["attempt"]) == ("completed", 2)
 
-    t.judged(bed.judge())
+    bed.judge(t)
 
 
 def test_c18_of_a_copied_state_directory_the_later_process_works_and_the_earlier_ends_at_once(bed: Bed, tried) -> None:
@@ -114,7 +114,7 @@ def test_c18_of_a_copied_state_directory_the_later_process_works_and_the_earlier
     taken_ns = min((line.mono_ns for line in lines if line.pid == second.pid), default=lines[-1].mono_ns)
     late = [line for line in lines if line.pid == first.pid and line.mono_ns > taken_ns + 1_000_000_000]
     assert late == []
-    t.judged(bed.judge())
+    bed.judge(t)
 
 
 @whole
@@ -149,4 +149,4 @@ def test_c18_a_silent_holder_keeps_its_name_for_its_lease_and_ends_when_it_is_he
     assert holder(bed) == second.pid
     more = bed.submit(8, "ok")
     assert [bed.execution(id_, wait_s=20)["status"] for id_ in more] == ["completed"] * 8
-    t.judged(bed.judge())
+    bed.judge(t)

@@ -149,7 +149,7 @@ class Sweep:
         eventually_sync(lambda: bed.node_state("n1") == "online", within_s=20)
         bed.pause("interval")
         eventually_sync(lambda: not self._fires_wait() and bed.open() == 0, within_s=60)
-        self._line.judged(bed.judge(late_s=LATE_S))
+        bed.judge(self._line, late_s=LATE_S)
 
     def _fires_wait(self) -> bool:
         """Whether there are fires to catch up with: one-shots of earlier lives, that died before they came to them."""
@@ -182,7 +182,7 @@ class Sweep:
     def finish_node(self) -> None:
         self.bed.start_node("n1")
         eventually_sync(lambda: self.bed.open() == 0, within_s=60)
-        self._line.judged(self.bed.judge(late_s=LATE_S))
+        self.bed.judge(self._line, late_s=LATE_S)
 
     # --- both ---------------------------------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ def test_a_partition_of_any_length_loses_nothing_and_runs_nothing_twice(bed, cab
                 bed.faults.end(fault)
             line.faults += len(names)
     traffic.finish()
-    line.judged(bed.judge(late_s=LATE_S))
+    bed.judge(line, late_s=LATE_S)
     assert traffic.answered > 10
 
 

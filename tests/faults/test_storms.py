@@ -81,8 +81,7 @@ def weather(bed: Bed, seed: int, line: Tried, count: int, harm: Callable[[Storm]
             harm(storm)
             line.faults += 1
     traffic.finish()
-    report = bed.judge(late_s=LATE_S)
-    line.judged(report)
+    report = bed.judge(line, late_s=LATE_S)
     assert traffic.answered > count
     assert report.seen["ledger lines"] > count
 

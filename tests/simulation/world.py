@@ -100,17 +100,21 @@ class Outcome(Struct, kw_only=True):
     virtual_s: float
     # Whether it came to rest.
     rested: bool
+    # So many of the plan were done: nobody kills what is dead already.
+    injected: int
     messages: int
     trace: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        return self.report.ok and not self.complaints and self.stuck is None
+        return self.report.ok and not self.complaints and self.stuck is None and self.rested
 
     def text(self) -> str:
         lines = [f"seed {self.seed}: {self.virtual_s:.1f} simulated seconds, trace {self.trace_hash[:16]}"]
         if self.stuck is not None:
             lines.append(f"STUCK: {self.stuck}")
+        if not self.rested:
+            lines.append("it did not come to rest")
         lines += [f"complaint: {text}" for text in self.complaints[:10]]
         lines.append(self.report.text())
         return "\n".join(lines)
@@ -147,6 +151,7 @@ class World:
         self.end_of_fires_us = EPOCH_US + round((scenario.storm_s + 8 * scenario.scale) * 1e6)
         self.until_us: int | None = None
         self.rested = False
+        self.injected = 0
         self.over = False
         if plan is None:
             to_s = scenario.storm_s - 1
@@ -232,6 +237,7 @@ class World:
             stuck=stuck,
             virtual_s=self.loop.now_s,
             rested=self.rested,
+            injected=self.injected,
             messages=self.network.messages,
             trace=self.lines,
         )
@@ -473,7 +479,9 @@ class World:
         self.trace("fault", str(planned))
         kind = planned.kind
         inject: Callable[[fx.Planned], None] = getattr(self, f"_do_{kind}", None) or self._do_way
+        before = len(self.log.faults)
         inject(planned)
+        self.injected += len(self.log.faults) > before
 
     def _while(self, planned: fx.Planned, begin: Callable[[], None], end: Callable[[], None]) -> None:
         begin()
@@ -490,6 +498,7 @@ class World:
         self.disk.deadly = True
 
         def died() -> None:
+            self.injected += 1
             self._down("server", FaultKind.KILL)
             self.loop.later(planned.length_s, self.start_server)
 
@@ -611,13 +620,17 @@ class World:
 
     def _do_half_open(self, planned: fx.Planned) -> None:
         """The connection is gone, and one end does not know."""
-        self.log.add(FaultKind.NETWORK, f"node:{planned.node}", 75.0, planned.kind)
-        for connection in self.network.of(planned.node):
+        connections = list(self.network.of(planned.node))
+        if connections:
+            self.log.add(FaultKind.NETWORK, f"node:{planned.node}", 75.0, planned.kind)
+        for connection in connections:
             self.network.reset(connection, tell_node=planned.amount < 0.5, tell_server=planned.amount >= 0.5)
 
     def _do_reset(self, planned: fx.Planned) -> None:
-        self.log.add(FaultKind.NETWORK, f"node:{planned.node}", 3.0, planned.kind)
-        for connection in self.network.of(planned.node):
+        connections = list(self.network.of(planned.node))
+        if connections:
+            self.log.add(FaultKind.NETWORK, f"node:{planned.node}", 3.0, planned.kind)
+        for connection in connections:
             self.network.reset(connection)
 
     def _do_way(self, planned: fx.Planned) -> None:
@@ -646,6 +659,7 @@ class World:
             return
         self._operated.add(node_id)
         if await self.clients.operate(90, node_id, planned.kind):
+            self.injected += 1
             if planned.kind == "drain":
                 self._drains[node_id] = self.log.add(FaultKind.DRAIN, f"node:{node_id}", None)
             await asyncio.sleep(planned.length_s)

@@ -37,6 +37,7 @@ from schedule_zero.testbed.history import (
 from schedule_zero.testbed.verdicts import Report
 from tests.support import eventually_sync
 from tests.system.processes import NodeProcess, Process, ServerProcess
+from tests.tried import Tried
 
 CHAOS = "schedule_zero.testbed.chaos:ChaosHandler"
 Own = Callable[[Process], Process]
@@ -202,17 +203,18 @@ class Bed:
     def ends(self) -> int:
         return sum(line.event is Side.END for line in self.ledger())
 
-    def judge(self, **terms: Any) -> Report:
+    def judge(self, line: Tried | None = None, /, **terms: Any) -> Report:
         """Kill the server; everything that was promised was kept, by all that is known from outside.
 
-        What is open at the end was forgotten, unless ``settled`` is False.
+        What is open at the end was forgotten, unless ``settled`` is False. ``line`` counts what was seen, also of a run
+        that fails.
         """
-        report = self.look(**terms)
+        report = self.look(line, **terms)
         # For whoever wants to have it checked again.
         self.faults.close()
         return report
 
-    def look(self, **terms: Any) -> Report:
+    def look(self, line: Tried | None = None, /, **terms: Any) -> Report:
         """As ``judge``, of a run that goes on: the server is started again afterwards."""
         until_us = SystemClock().wall_us()
         self.server.kill()
@@ -221,5 +223,7 @@ class Bed:
         config = settings.load(environ=self._env, cwd=self.folder).config
         evidence.terms = terms_of(config, until_us=until_us, **terms)
         report = check(evidence, final.load(self.server.state_dir))
+        if line is not None:
+            line.judged(report)
         assert report.ok, report.text()
         return report
