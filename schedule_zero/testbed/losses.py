@@ -7,13 +7,19 @@ node that was taken for dead.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from schedule_zero.testbed.history import SERVER, Fault, FaultKind
-from schedule_zero.testbed.matching import DEADLY, ONLINE, Matched, node
+from schedule_zero.testbed.matching import DEADLY, ONLINE, Matched, Run, node
 
 # Faults of the server in which it is away, and comes back to attempts that still run.
 OUTAGES = frozenset({FaultKind.KILL, FaultKind.STOP, FaultKind.DRAIN})
 # Those of a node after which it can't be heard, at once.
 SILENT = frozenset({FaultKind.KILL, FaultKind.STOP})
+# With these a result may not have come to the outbox, or is not there any more; or the lease may have run out unseen.
+SPOILING = frozenset({FaultKind.STOP, FaultKind.LOAD, FaultKind.DISK, FaultKind.CORRUPT, FaultKind.DUPLICATE})
+# After so long a result is in the outbox: it takes a few milliseconds.
+KEPT_S = 1.0
 # What a partition is called in which the node is still heard.
 TO_NODE = "cut_down"
 # A connection of which one end does not know that it is gone.
@@ -84,6 +90,39 @@ def too_soon(m: Matched, node_id: str | None, from_us: int, next_us: int) -> flo
     waited_us = max(end_us - begin_us for begin_us, end_us in _unheard(m, faults, next_us))
     needed_us = round((m.terms.lease_s + m.terms.lease_margin_s) * 1e6) - 2 * m.margin_us
     return waited_us / 1e6 if waited_us < needed_us else None
+
+
+def kept_s(m: Matched, run: Run, lost_us: int | None) -> float | None:
+    """How long a run had been over when its node was killed, if its result was in the outbox then, and not heard (C9).
+
+    What is lost before its lease can be over is lost because the next process of its node is there. That one has
+    its predecessor's outbox, and tells what is in it first.
+    """
+    if run.end_us is None or lost_us is None or m.stepped(SERVER) or m.stepped(node(run.node_id)):
+        return None
+    faults = list(m.trouble.touching(run.end_us, lost_us, SERVER, node(run.node_id)))
+    kills = [one for one in faults if (one.fault, one.target) == (FaultKind.KILL, node(run.node_id))]
+    # (One that is over only after the run is of the process before, and was seen to be over late.)
+    kills = [one for one in kills if one.begin_us >= run.end_us]
+    if not kills or any(fault.fault in SPOILING for fault in faults):
+        return None
+    killed_us = min(kill.begin_us for kill in kills)
+    after_s = (killed_us - run.end_us) / 1e6
+    # (A cut may hold back what was sent for a while after it is mended.)
+    early_us = run.end_us - round(m.terms.lost_s * 1e6)
+    silences = [one for one in m.trouble.touching(early_us, lost_us, node(run.node_id)) if _silences(one)]
+    unheard = _unheard(m, [_lingering(m, one) for one in silences], lost_us)
+    silent_us = next(begin_us for begin_us, end_us in unheard if begin_us <= killed_us <= end_us)
+    # (What was killed again before anybody heard of it has not been heard since.)
+    if after_s < KEPT_S or (lost_us - silent_us) / 1e6 > m.terms.lease_s - m.terms.heartbeat_s:
+        return None
+    return None if _by_itself(m, run.node_id, run.end_us, killed_us) else after_s
+
+
+def _lingering(m: Matched, fault: Fault) -> Fault:
+    if fault.end_us is None or fault.fault is not FaultKind.PARTITION:
+        return fault
+    return replace(fault, end_us=fault.end_us + round(m.terms.lost_s * 1e6))
 
 
 def _silences(fault: Fault) -> bool:
