@@ -203,7 +203,7 @@ def _lost(m: Matched, row: Row, attempt: AttemptRow, follower: AttemptRow | None
         finding = f"attempt {run.token} was done, and its result was not taken"
         report.found("C9", Verdict.LOST_RESULT, subject, finding, ended_us=run.end_us)
     elif said is None and run is not None and (kept := kept_s(m, run, attempt.finished_us)) is not None:
-        finding = f"attempt {run.token} was done {kept:.2f} s before its node was killed, and its outbox was not heard"
+        finding = f"attempt {run.token} was done {kept:.2f} s before its node died, and its outbox was not heard"
         report.found("C9", Verdict.LOST_RESULT, subject, finding, ended_us=run.end_us, lost_us=attempt.finished_us)
     if next_us is None:
         return

@@ -43,12 +43,15 @@ class Storm:
         eventually_sync(lambda: time.monotonic() >= until, within_s=most_s + 1, every_s=0.005)
 
     def kill(self) -> None:
-        """The server, a node, or both at a time; and back."""
+        """The server, a node, or one after the other; and back."""
         self.wait(0.0, 0.8)
         victim = self.random.choice(("server", "server", "node", "both"))
         name = self.random.choice(NODES)
         if victim != "node":
             self.bed.server.kill()
+        if victim == "both":
+            # What ends meanwhile lies in the outbox when the node dies (C9).
+            self.wait(1.2, 1.6)
         if victim != "server":
             self.nodes[name].kill()
         self.wait(0.0, 0.3)

@@ -899,16 +899,20 @@ def test_a_lease_that_ran_out_behind_a_cut_leaves_nothing_to_ask_the_outbox_for(
     assert report.counts == {"C9 lost_result": 1}, report.text()
 
 
-def test_a_result_may_be_lost_with_a_node_that_its_own_job_ended_before() -> None:
+@pytest.mark.parametrize(("before_s", "verdicts"), [(4, {"C9 lost_result": 1}), (4.5, {}), (6, {})])
+def test_a_result_is_in_the_outbox_of_a_node_that_its_own_job_ends_if_it_was_done_well_before(
+    before_s, verdicts
+) -> None:
     model = Model(9)
-    the_outbox_of_a_killed_node_was_forgotten(model)
-    deadly = model.row(T0 + 160 * S)
-    model.run(deadly, T0 + 160 * S + 1000, None, node="n8").action = "exit"
-    model.archive(deadly, "lost", T0 + 162 * S)
-    model.over(deadly, "failed", T0 + 162 * S)
-    deadly.options, deadly.error = options(on_lost=OnLost.FAIL), "NodeLost"
+    the_outbox_of_a_killed_node_was_forgotten(model, done_s=5)
+    began_us = T0 + 165 * S - round(before_s * S)
+    deadly = model.row(began_us - 1000, options=options(on_lost=OnLost.FAIL))
+    model.run(deadly, began_us, None, node="n8").action = "exit"
+    model.archive(deadly, "lost", T0 + 166 * S)
+    model.over(deadly, "failed", T0 + 166 * S)
+    deadly.error = "NodeLost"
     report = check(model.evidence(), model.final)
-    assert report.ok, report.text()
+    assert report.counts == verdicts, report.text()
 
 
 def test_a_schedule_may_sleep_until_somebody_changes_it_where_the_server_was_away_or_for_a_moment() -> None:
