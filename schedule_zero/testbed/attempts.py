@@ -81,7 +81,7 @@ def _end(m: Matched, row: Row, runs: Sequence[Run], report: Report) -> None:
     elif state == "dead" and row.lost_count < m.terms.max_lost:
         said = f"it is dead after {row.lost_count} losses; {m.terms.max_lost} are allowed"
         report.found("C16", Verdict.NOT_RERUN, subject, said)
-    elif state == "misfired" and (row.start_by_us is None or (row.stored_us or row.start_by_us) < row.start_by_us):
+    elif state == "misfired" and _too_early(m, row):
         report.found("C5", Verdict.EARLY, subject, "it misfired before its time was over", start_by_us=row.start_by_us)
     elif state == "timeout":
         options = m.options(row)
@@ -95,6 +95,13 @@ def _end(m: Matched, row: Row, runs: Sequence[Run], report: Report) -> None:
         report.found("C16", Verdict.RERUN, subject, said)
     if row.started_us is not None and row.finished_us is not None and row.finished_us < row.started_us:
         report.found("C12", Verdict.UNBALANCED, subject, "it ended before it began", started_us=row.started_us)
+
+
+def _too_early(m: Matched, row: Row) -> bool:
+    """Whether it misfired before its time was over. (A clock may be set back between the decision and its commit.)"""
+    if row.start_by_us is None:
+        return True
+    return row.stored_us is not None and row.stored_us < row.start_by_us and not m.stepped(SERVER)
 
 
 def _timed(m: Matched, run: Run, token: int, timeout_s: float, subject: str, report: Report) -> None:

@@ -933,6 +933,14 @@ def test_a_schedule_may_sleep_until_somebody_changes_it_where_the_server_was_awa
     assert "C2 missed" not in report.counts, report.text()
 
 
+def test_a_clock_that_is_set_back_makes_no_misfire_early() -> None:
+    model = Model(9)
+    an_execution_misfired_before_its_time_was_over(model)
+    model.faults.append(Fault(fault=FaultKind.CLOCK, target="server", begin_us=T0 + 81 * S, end_us=T0 + 83 * S))
+    report = check(model.evidence(), model.final)
+    assert report.ok, report.text()
+
+
 def test_a_run_that_was_not_waited_for_may_leave_things_open() -> None:
     model = Model(9)
     model.row(T0 + 60 * S)
