@@ -13,7 +13,7 @@ from schedule_zero.job_options import OnLost
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.testbed.final import AttemptRow, Row
 from schedule_zero.testbed.history import SERVER, FaultKind
-from schedule_zero.testbed.losses import explained, outage_only, too_soon
+from schedule_zero.testbed.losses import explained, kept_s, outage_only, too_soon
 from schedule_zero.testbed.matching import Matched, Run, node
 from schedule_zero.testbed.verdicts import Report, Verdict
 
@@ -39,11 +39,10 @@ def check_attempts(m: Matched, report: Report) -> None:
         if row.token:
             _unique(tokens, row.token, row.id, report)
         _end(m, row, runs, report)
-        if archived:
-            for attempt in archived:
-                if attempt.token != row.token:
-                    _unique(tokens, attempt.token, row.id, report)
-            _archive(m, row, archived, report)
+        for attempt in archived:
+            if attempt.token != row.token:
+                _unique(tokens, attempt.token, row.id, report)
+        _archive(m, row, archived, report)
         if len(runs) > 1:
             _several(m, row, runs, report)
         for run in runs:
@@ -82,7 +81,7 @@ def _end(m: Matched, row: Row, runs: Sequence[Run], report: Report) -> None:
     elif state == "dead" and row.lost_count < m.terms.max_lost:
         said = f"it is dead after {row.lost_count} losses; {m.terms.max_lost} are allowed"
         report.found("C16", Verdict.NOT_RERUN, subject, said)
-    elif state == "misfired" and (row.start_by_us is None or (row.stored_us or row.start_by_us) < row.start_by_us):
+    elif state == "misfired" and _too_early(m, row):
         report.found("C5", Verdict.EARLY, subject, "it misfired before its time was over", start_by_us=row.start_by_us)
     elif state == "timeout":
         options = m.options(row)
@@ -96,6 +95,13 @@ def _end(m: Matched, row: Row, runs: Sequence[Run], report: Report) -> None:
         report.found("C16", Verdict.RERUN, subject, said)
     if row.started_us is not None and row.finished_us is not None and row.finished_us < row.started_us:
         report.found("C12", Verdict.UNBALANCED, subject, "it ended before it began", started_us=row.started_us)
+
+
+def _too_early(m: Matched, row: Row) -> bool:
+    """Whether it misfired before its time was over. (A clock may be set back between the decision and its commit.)"""
+    if row.start_by_us is None:
+        return True
+    return row.stored_us is not None and row.stored_us < row.start_by_us and not m.stepped(SERVER)
 
 
 def _timed(m: Matched, run: Run, token: int, timeout_s: float, subject: str, report: Report) -> None:
@@ -146,11 +152,13 @@ def _archive(m: Matched, row: Row, archived: Sequence[AttemptRow], report: Repor
         if attempt.token > row.token:
             said = f"attempt {attempt.token} is over, and an older one ({row.token}) is the current one"
             report.found("C6", Verdict.REVIVED, subject, said)
-    if row.token > archived[-1].token and row.state in OVER and archived[-1].attempt and row.attempt != expected:
+    last = archived[-1] if archived else None
+    is_later = row.token > (last.token if last else 0)
+    if is_later and row.state in OVER and (last is None or last.attempt) and row.attempt != expected:
         said = f"its last attempt has number {row.attempt}, not {expected}"
         report.found("C22", Verdict.UNBALANCED, subject, said)
     failures = sum(attempt.outcome in ("failed", "timeout") for attempt in archived if attempt.attempt)
-    failures += row.state in ("failed", "timeout") and row.token != archived[-1].token
+    failures += row.state in ("failed", "timeout") and (last is None or row.token != last.token)
     most = m.options(row).max_attempts
     if failures > most:
         said = f"it was tried {failures} times on its own account; {most} are allowed"
@@ -187,7 +195,7 @@ def _lost(m: Matched, row: Row, attempt: AttemptRow, follower: AttemptRow | None
     if follower is not None or row.token > attempt.token:
         given_us = follower.dispatched_us if follower is not None else row.dispatched_us
     # It is given to a node before it begins there, and may have been given back once before.
-    if given_us is not None and (next_us is None or (given_us < next_us and not _stepped(m))):
+    if given_us is not None and (next_us is None or (given_us < next_us and not m.stepped(SERVER))):
         next_us = given_us
     from_us = attempt.dispatched_us or (row.created_us if run is None else run.start_us)
     to_us = next_us or attempt.finished_us or m.until_us
@@ -195,12 +203,15 @@ def _lost(m: Matched, row: Row, attempt: AttemptRow, follower: AttemptRow | None
     if outage_only(m, attempt.node_id, from_us, to_us):
         said = "the server was away for less than a lease, and its attempt was not re-attached"
         report.found("C11", Verdict.RERUN, subject, said, token=attempt.token, node=attempt.node_id)
-    elif not _stepped(m) and not explained(m, attempt.node_id, from_us, to_us):
+    elif not m.stepped(SERVER) and not explained(m, attempt.node_id, from_us, to_us):
         said = "its node was taken for lost, and nothing had happened to it"
         report.found("C8", Verdict.UNEXPLAINED_LOSS, subject, said, token=attempt.token, node=attempt.node_id)
     if said is not None and run is not None and run.outcome == "ok":
         finding = f"attempt {run.token} was done, and its result was not taken"
         report.found("C9", Verdict.LOST_RESULT, subject, finding, ended_us=run.end_us)
+    elif said is None and run is not None and (kept := kept_s(m, run, attempt.finished_us)) is not None:
+        finding = f"attempt {run.token} was done {kept:.2f} s before its node died, and its outbox was not heard"
+        report.found("C9", Verdict.LOST_RESULT, subject, finding, ended_us=run.end_us, lost_us=attempt.finished_us)
     if next_us is None:
         return
     soon = too_soon(m, attempt.node_id, from_us, next_us)
@@ -211,11 +222,6 @@ def _lost(m: Matched, row: Row, attempt: AttemptRow, follower: AttemptRow | None
     if on_lost is not OnLost.RERUN and run is not None and later:
         finding = f"it was lost and run again; its on_lost is {on_lost.value}"
         report.found("C10", Verdict.RERUN, subject, finding, tokens=[attempt.token, later[0].token])
-
-
-def _stepped(m: Matched) -> bool:
-    """Whether the server's clock was set: its times are not those of the faults then."""
-    return any(fault.fault is FaultKind.CLOCK for fault in m.trouble.of(SERVER))
 
 
 def _several(m: Matched, row: Row, runs: Sequence[Run], report: Report) -> None:

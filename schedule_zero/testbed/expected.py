@@ -30,7 +30,7 @@ from schedule_zero.rules.audit import (
 from schedule_zero.rules.policies import policies_of
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.testbed.final import Book, FireRow
-from schedule_zero.testbed.history import SERVER, FaultKind
+from schedule_zero.testbed.history import SERVER
 from schedule_zero.testbed.matching import Matched
 from schedule_zero.testbed.nominal import PlainCron, PlainTimes, plain_times
 from schedule_zero.testbed.verdicts import Report, Verdict
@@ -222,7 +222,7 @@ def _tell(subject: str, finding: Finding, report: Report) -> None:
 def _undecided(m: Matched, subject: str, last: Version, found: Owed, report: Report) -> None:
     """What is due and was not decided, though a server was there for long enough."""
     row, until_us = last.schedule, m.until_us
-    if last.to_us is not None or not m.final.lives or m.trouble.has(FaultKind.CLOCK):
+    if last.to_us is not None or not m.final.lives or m.stepped(SERVER):
         return
     if row.state not in (ScheduleState.ACTIVE, ScheduleState.PAUSED):
         return

@@ -13,16 +13,18 @@ from typing import Any
 from msgspec import Struct
 
 from schedule_zero.clock import rfc3339
-from schedule_zero.model import CatchUp, Policies, Schedule
+from schedule_zero.model import CatchUp, Policies, Schedule, ScheduleState
 from schedule_zero.rules.policies import policies_of
 from schedule_zero.testbed.expected import check_expected
 from schedule_zero.testbed.final import FireRow, Row
-from schedule_zero.testbed.history import SERVER, FaultKind
+from schedule_zero.testbed.history import SERVER
 from schedule_zero.testbed.matching import Matched
 from schedule_zero.testbed.verdicts import Report, Verdict
 
 # Rows that a round of catch-up does not write: they come with a change, or of what was to run.
 ELSEWHERE = frozenset({"changed", "paused", "quarantined", "overlap", "backpressure", "duplicate", "no_node"})
+# Whoever changes a schedule writes these of what it has not decided.
+LEFT = frozenset({"changed", "paused"})
 OUTCOMES = ("executed", "caught_up", "skipped", "missed")
 
 Key = tuple[str, int]
@@ -34,6 +36,8 @@ class Rules(Struct):
     versions: list[Schedule]
     policies: list[Policies]
     from_us: list[int]
+    # From when to when it was active, of each version that is over.
+    active: list[tuple[int, int]]
 
     @property
     def grace_us(self) -> tuple[int, int]:
@@ -64,10 +68,11 @@ def check_fires(m: Matched, report: Report) -> None:
             report.note(
                 f"no version of schedule {key[0]} generation {key[1]} is in the store: its fires can't be judged"
             )
-        elif causes.stepped:
-            report.note("a clock was set: how late fires were decided is not judged")
+        elif m.stepped(SERVER):
+            report.note("the server's clock was set: how late fires were decided is not judged")
         else:
             _lateness(m, key, fires, known, causes, report)
+            _slept(m, key, fires, known, causes, report)
             _catch_up(m, key, fires, known, report)
     check_expected(m, rows, report)
 
@@ -82,10 +87,14 @@ def _rules(m: Matched) -> dict[Key, Rules]:
         *((version.schedule, version.from_us) for version in m.final.versions),
         *((row.schedule, row.schedule.updated_us) for row in m.final.schedules),
     ]:
-        found = rules.setdefault((schedule.id, schedule.generation), Rules([], [], []))
+        found = rules.setdefault((schedule.id, schedule.generation), Rules([], [], [], []))
         found.versions.append(schedule)
         found.policies.append(policies_of(schedule.policies))
         found.from_us.append(from_us)
+    for version in m.final.versions:
+        if version.schedule.state is ScheduleState.ACTIVE:
+            key = (version.schedule.id, version.schedule.generation)
+            rules[key].active.append((version.from_us, version.to_us))
     return rules
 
 
@@ -102,7 +111,7 @@ def _match(m: Matched, report: Report) -> None:
     claimed: set[str] = set()
     ran: set[tuple[str, int | None]] = set()
     gone = 0
-    again = "C12" if m.trouble.has(FaultKind.CLOCK) else "C1"
+    again = "C12" if m.stepped(SERVER) else "C1"
     for fire in m.final.fires:
         key = (fire.schedule_id, fire.generation, fire.nominal_us)
         if key in seen:
@@ -197,7 +206,6 @@ class Causes:
 
     def __init__(self, m: Matched) -> None:
         self._m = m
-        self.stepped = m.trouble.has(FaultKind.CLOCK)
         lives = m.final.lives
         # From when it was last seen until it was there again.
         self._away = [(life.stopped_us or life.alive_us, next_.started_us) for life, next_ in pairwise(lives)]
@@ -240,6 +248,19 @@ def _lateness(m: Matched, key: Key, fires: Sequence[FireRow], known: Rules, caus
             said = f"{fire.outcome}, and nothing kept the server from deciding it in time"
             verdict = Verdict.MISSED if fire.outcome == "missed" else Verdict.LATE
             report.found("C2", verdict, subject, said, count=fire.count, **evidence)
+
+
+def _slept(m: Matched, key: Key, fires: Sequence[FireRow], known: Rules, causes: Causes, report: Report) -> None:
+    """What comes due while it is active is decided, and not left to whoever pauses or changes it much later."""
+    for fire in fires:
+        if fire.outcome != "skipped" or fire.reason not in LEFT:
+            continue
+        for from_us, to_us in known.active:
+            if from_us < fire.nominal_us < to_us - m.late_us and not causes.any(to_us, to_us):
+                waited_s = (to_us - fire.nominal_us) / 1e6
+                said = f"{fire.reason}, though it was active for {waited_s:.3g} s more, and nothing was in the way"
+                subject = f"{named(key)} at {rfc3339(fire.nominal_us)}"
+                report.found("C2", Verdict.MISSED, subject, said, decided=rfc3339(fire.decided_us))
 
 
 def _caused(fire: FireRow, known: Rules, causes: Causes, within_us: int) -> bool:

@@ -7,13 +7,21 @@ node that was taken for dead.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from schedule_zero.testbed.history import SERVER, Fault, FaultKind
-from schedule_zero.testbed.matching import DEADLY, ONLINE, Matched, node
+from schedule_zero.testbed.matching import DEADLY, ONLINE, Matched, Run, node
 
 # Faults of the server in which it is away, and comes back to attempts that still run.
 OUTAGES = frozenset({FaultKind.KILL, FaultKind.STOP, FaultKind.DRAIN})
 # Those of a node after which it can't be heard, at once.
 SILENT = frozenset({FaultKind.KILL, FaultKind.STOP})
+# With these a node's result may not have come to the outbox, or is not there any more; or another one has its place.
+SPOILING = frozenset({FaultKind.STOP, FaultKind.LOAD, FaultKind.DISK, FaultKind.CORRUPT, FaultKind.DUPLICATE})
+# With these the server may not have heard a node for longer than it was silent.
+DEAF = frozenset({FaultKind.STOP, FaultKind.LOAD})
+# After so long a result is in the outbox: it takes a few milliseconds.
+KEPT_S = 1.0
 # What a partition is called in which the node is still heard.
 TO_NODE = "cut_down"
 # A connection of which one end does not know that it is gone.
@@ -84,6 +92,51 @@ def too_soon(m: Matched, node_id: str | None, from_us: int, next_us: int) -> flo
     waited_us = max(end_us - begin_us for begin_us, end_us in _unheard(m, faults, next_us))
     needed_us = round((m.terms.lease_s + m.terms.lease_margin_s) * 1e6) - 2 * m.margin_us
     return waited_us / 1e6 if waited_us < needed_us else None
+
+
+def kept_s(m: Matched, run: Run, lost_us: int | None) -> float | None:
+    """How long a run had been over when its node died, if its result was in the outbox then, and was not heard (C9).
+
+    What is lost before its lease can be over is lost because the next process of its node is there. That one has
+    its predecessor's outbox, and tells what is in it first.
+    """
+    target = node(run.node_id)
+    if run.end_us is None or lost_us is None or m.stepped(SERVER) or m.stepped(target):
+        return None
+    spoilt = m.trouble.any(run.end_us, lost_us, target, kinds=SPOILING)
+    kills = [] if spoilt or m.trouble.any(run.end_us, lost_us, SERVER, kinds=DEAF) else _kills(m, run, lost_us)
+    if not kills:
+        return None
+    killed_us = min(kill.begin_us for kill in kills)
+    after_s = (killed_us - run.end_us) / 1e6
+    # (A cut may hold back what was sent for a while after it is mended.)
+    early_us = run.end_us - round(m.terms.lost_s * 1e6)
+    silences = [_lingering(m, one) for one in m.trouble.touching(early_us, lost_us, target) if _silences(one)]
+    unheard = _unheard(m, silences + kills, lost_us)
+    silent_us = next(begin_us for begin_us, end_us in unheard if begin_us <= killed_us <= end_us)
+    # (What died again before anybody heard of it has not been heard since.)
+    if after_s < KEPT_S or (lost_us - silent_us) / 1e6 > m.terms.lease_s - m.terms.heartbeat_s:
+        return None
+    return None if _by_itself(m, run.node_id, run.end_us, killed_us - 1) else after_s
+
+
+def _kills(m: Matched, run: Run, until_us: int) -> list[Fault]:
+    """The deaths of a run's node after its end: those that somebody caused, and those by its own jobs."""
+    target, end_us = node(run.node_id), run.end_us or 0
+    kills = m.trouble.touching(end_us, until_us, target, kinds=frozenset({FaultKind.KILL}))
+    # (One that had begun before is of the process before, and was seen to be over late.)
+    found = [kill for kill in kills if kill.begin_us >= end_us]
+    return found + [
+        Fault(fault=FaultKind.KILL, target=target, begin_us=other.start_us)
+        for other in m.deaths.get(run.node_id, ())
+        if other.action in DEADLY and other.end_us is None and end_us <= other.start_us <= until_us
+    ]
+
+
+def _lingering(m: Matched, fault: Fault) -> Fault:
+    if fault.end_us is None or fault.fault is not FaultKind.PARTITION:
+        return fault
+    return replace(fault, end_us=fault.end_us + round(m.terms.lost_s * 1e6))
 
 
 def _silences(fault: Fault) -> bool:

@@ -57,9 +57,6 @@ class Trouble:
     def any(self, from_us: int, to_us: int, *targets: str, kinds: frozenset[FaultKind] | None = None) -> bool:
         return next(self.touching(from_us, to_us, *targets, kinds=kinds), None) is not None
 
-    def has(self, kind: FaultKind) -> bool:
-        return any(fault.fault is kind for fault in self.faults)
-
 
 ONLINE, LOST = "node.online", "node.lost"
 
@@ -85,6 +82,8 @@ class Matched:
         self.lines = 0
         self._read(evidence.ledger)
         self._options: dict[str | None, EffectiveOptions] = {}
+        # Whose wall clocks were set: what they wrote down can't be compared with the times of others.
+        self._stepped = {fault.target for fault in self.trouble.faults if fault.fault is FaultKind.CLOCK}
 
     @property
     def margin_us(self) -> int:
@@ -93,6 +92,10 @@ class Matched:
     @property
     def late_us(self) -> int:
         return round(self.terms.late_s * 1e6)
+
+    def stepped(self, target: str) -> bool:
+        """Whether its wall clock was set: the server's, or a node's."""
+        return target in self._stepped or EVERYWHERE in self._stepped
 
     def options(self, row: Row) -> EffectiveOptions:
         found = self._options.get(row.options)

@@ -34,8 +34,8 @@ def check_nodes(m: Matched, report: Report) -> None:
 
 def _noticed(m: Matched, report: Report) -> None:
     """A node that was killed or stopped is told to be lost (or its successor to be there) in time."""
-    if m.trouble.has(FaultKind.CLOCK):
-        report.note("a clock was set: how soon losses were noticed is not judged")
+    if m.stepped(SERVER):
+        report.note("the server's clock was set: how soon losses were noticed is not judged")
         return
     within_us = round((m.terms.lost_s + NOTICE_S) * 1e6)
     seen = {event.node_id for event in m.final.node_events}
@@ -88,13 +88,13 @@ def _one_holder(m: Matched, node_id: str, runs: list[Run], report: Report) -> No
 
 def _starts(m: Matched, report: Report) -> None:
     """What waited longer than is right had no idle node to go to (C5), also while another one was slow (C20)."""
-    if m.trouble.has(FaultKind.CLOCK):
+    if m.stepped(SERVER):
         return
     late: list[tuple[int, Run]] = []
     for several in m.runs.values():
         run = several[0]
         row = m.rows.get(run.execution_id)
-        if row is None or not m.ledgered(row) or row.attempt != 1 or row.lane is not None:
+        if row is None or not m.ledgered(row) or row.attempt != 1 or row.lane is not None or _is_stepped(m, run):
             continue
         due_us = max(row.created_us, row.not_before_us or 0)
         # (What was tried before has the time of its next attempt there.)
@@ -107,7 +107,7 @@ def _starts(m: Matched, report: Report) -> None:
             late.append((due_us, run))
     if not late:
         return
-    idle = {node_id: _idle(mine) for node_id, mine in m.by_node.items()}
+    idle = {node_id: _idle(mine) for node_id, mine in m.by_node.items() if not m.stepped(node(node_id))}
     events: dict[str, list[NodeEvent]] = {}
     for event in m.final.node_events:
         events.setdefault(event.node_id, []).append(event)
@@ -128,6 +128,10 @@ def _starts(m: Matched, report: Report) -> None:
             break
     if len(late) > MOST_LATE:
         report.note(f"{len(late)} jobs began late; {MOST_LATE} of them were looked into")
+
+
+def _is_stepped(m: Matched, run: Run) -> bool:
+    return m.stepped(node(run.node_id))
 
 
 def _in_service(events: Sequence[NodeEvent], from_us: int, to_us: int) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from schedule_zero.model import Schedule
 from schedule_zero.rules.states import TERMINAL
 from schedule_zero.testbed.history import SERVER, BadEvidence, Call, Op, Phase
 from schedule_zero.testbed.matching import Matched, Run, node
@@ -150,6 +151,8 @@ def _schedules(m: Matched, report: Report) -> None:
             said = "it was deleted, and is there" if id_ in there else "it was acknowledged, and is not there"
             report.found("C4", verdict, f"schedule {id_}", said, calls=[call.op.value for call in mine[-5:]])
             continue
+        if id_ in there:
+            _version(there[id_], mine, report)
         # Creating or replacing it may say either.
         last = _last(mine, {**FIRING, Op.CREATE_SCHEDULE: "", Op.UPDATE_SCHEDULE: "", Op.DELETE_SCHEDULE: ""})
         if id_ not in there or any(call.op not in FIRING for call in last):
@@ -160,6 +163,16 @@ def _schedules(m: Matched, report: Report) -> None:
             report.found("C4", Verdict.LOST_REQUEST, f"schedule {id_}", "it was paused, and is active")
         if {FIRING[call.op] for call in last} == {"active"} and state == "paused" and not note:
             report.found("C4", Verdict.LOST_REQUEST, f"schedule {id_}", "it was resumed, and is paused")
+
+
+def _version(row: Schedule, calls: Sequence[Call], report: Report) -> None:
+    """No version that a client was told of is gone, with what it said."""
+    answers = [call.answer for call in calls if call.phase is Phase.OK and "version" in call.answer]
+    newest = max(((answer.get("generation", 0), answer["version"]) for answer in answers), default=(0, 0))
+    if newest > (row.generation, row.version):
+        there = f"it has version {row.version} of generation {row.generation}"
+        said = f"version {newest[1]} of generation {newest[0]} was acknowledged, and {there}"
+        report.found("C4", Verdict.LOST_REQUEST, f"schedule {row.id}", said)
 
 
 def _last(calls: Sequence[Call], ops: dict[Op, Any]) -> list[Call]:

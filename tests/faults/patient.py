@@ -185,6 +185,8 @@ class Patient:
 
     def finish(self, tried: Tried) -> None:
         """All that was acknowledged and is due comes to its end, and the checker finds nothing wrong."""
+        if not self._paused:
+            self.bed.keep_firing("interval")
         self.pause()
         eventually_sync(lambda: self.bed.open() == self.later, within_s=60)
         self.bed.judge(tried)

@@ -34,18 +34,22 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 class Traffic:
     """``with Traffic(bed, seed):`` requests come while the block lasts; ``finish`` waits for all that they began."""
 
-    def __init__(self, bed: Bed, seed: int, *, clients: int = 2, pause_s: float = 0.05) -> None:
+    def __init__(
+        self, bed: Bed, seed: int, *, clients: int = 2, pause_s: float = 0.05, grace_s: float | None = None
+    ) -> None:
+        """``grace_s``: what is decided later than that is caught up, or missed."""
         self._bed = bed
         self._seed = seed
         self._pause_s = pause_s
         self._clients = clients
+        self._grace = {} if grace_s is None else {"misfire_grace_s": grace_s}
         self._over = threading.Event()
         self._names = count(1)
         self._failed: list[BaseException] = []
         self.answered = 0
 
     def __enter__(self) -> Self:
-        self._bed.create([_schedule(name, **more) for name, more in SCHEDULES.items()])
+        self._bed.create([_schedule(name, **more, **self._grace) for name, more in SCHEDULES.items()])
         self._threads = [
             threading.Thread(target=self._live, args=(number,), name=f"client {number}")
             for number in range(1, self._clients + 1)
@@ -61,8 +65,13 @@ class Traffic:
         if self._failed:
             raise self._failed[0]
 
-    def finish(self, within_s: float = 60) -> None:
-        """Nothing fires any more, and everything that was begun has come to an end."""
+    def finish(self, within_s: float = 60, *, fires: bool = True) -> None:
+        """Everything still fires; then nothing does any more, and all that was begun has come to an end.
+
+        ``fires`` is False where a clock was set back, and has yet to come to the next nominal time.
+        """
+        if fires:
+            self._bed.keep_firing(*SCHEDULES)
         for name in SCHEDULES:
             self._bed.pause(name)
         eventually_sync(lambda: self._bed.open() == 0, within_s=within_s)

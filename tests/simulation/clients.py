@@ -249,15 +249,16 @@ class Clients:
         spec = self.spec(id_)
 
         async def verb(service: Service) -> dict[str, Any]:
-            if op is Op.UPDATE_SCHEDULE:
-                await service.schedules.put(ME, id_, spec)
-            elif op is Op.DELETE_SCHEDULE:
+            if op is Op.DELETE_SCHEDULE:
                 await service.schedules.delete(ME, id_)
+                return {}
+            if op is Op.UPDATE_SCHEDULE:
+                row, _ = await service.schedules.put(ME, id_, spec)
             elif op is Op.PAUSE_SCHEDULE:
-                await service.schedules.pause(ME, id_)
+                row = await service.schedules.pause(ME, id_)
             else:
-                await service.schedules.resume(ME, id_)
-            return {}
+                row = await service.schedules.resume(ME, id_)
+            return {"generation": row.generation, "version": row.version}
 
         await self.call(op, number, {"id": id_}, verb)
 

@@ -179,15 +179,15 @@ class Churn:
             self.create()
             return
         id_ = rng.choice(self._mine)
-        path, args = f"/api/schedules/{id_}", {"id": id_}
+        path, args, told = f"/api/schedules/{id_}", {"id": id_}, {name: name for name in ("generation", "version")}
         match rng.choice(["put", "put", "pause", "resume", "delete", "delete", "run", "skip"]):
             case "put":
                 body = {name: value for name, value in self.document(id_).items() if name != "id"}
-                self.client.ask("PUT", path, body, op=Op.UPDATE_SCHEDULE, args=args, what="schedule")
+                self.client.ask("PUT", path, body, op=Op.UPDATE_SCHEDULE, args=args, answer=told, what="schedule")
             case "pause":
-                self.client.ask("POST", f"{path}/pause", {}, op=Op.PAUSE_SCHEDULE, args=args, what="pause")
+                self.client.ask("POST", f"{path}/pause", {}, op=Op.PAUSE_SCHEDULE, args=args, answer=told, what="pause")
             case "resume":
-                self.client.ask("POST", f"{path}/resume", op=Op.RESUME_SCHEDULE, args=args, what="resume")
+                self.client.ask("POST", f"{path}/resume", op=Op.RESUME_SCHEDULE, args=args, answer=told, what="resume")
             case "delete":
                 self.client.ask("DELETE", path, op=Op.DELETE_SCHEDULE, args=args, what="schedule")
                 self._mine.remove(id_)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ def sent(call: OpenCall, request: Callable[[], httpx.Response]) -> httpx.Respons
     except httpx.TransportError as error:
         call.unknown(repr(error))
     return None
+
+
+def version_of(schedule: dict[str, Any]) -> dict[str, int]:
+    """What a client was told of a schedule, for the record."""
+    return {name: schedule[name] for name in ("generation", "version")}
 
 
 class Bed:
@@ -162,14 +168,26 @@ class Bed:
             call = self.history.begin(Op.CREATE_SCHEDULE, id=schedule["id"])
             answer = self.client.post("/api/schedules", json={"schedules": [schedule]})
             assert answer.status_code == 201, answer.text
-            call.ok()
+            call.ok(**version_of(answer.json()["schedules"][0]))
 
     def pause(self, schedule_id: str) -> None:
         """Pause one, on record."""
         call = self.history.begin(Op.PAUSE_SCHEDULE, id=schedule_id)
         answer = self.client.post(f"/api/schedules/{schedule_id}/pause")
         assert answer.status_code == 200, answer.text
-        call.ok()
+        call.ok(**version_of(answer.json()))
+
+    def keep_firing(self, *schedule_ids: str) -> None:
+        """Wait until each of these has run for a time from now on: whoever pauses one that sleeps would hide that."""
+        began = datetime.now(UTC)
+
+        def has_run(schedule_id: str) -> bool:
+            schedule = self.client.get(f"/api/schedules/{schedule_id}").raise_for_status().json()
+            last = schedule["last_fire_time"]
+            return last is not None and datetime.fromisoformat(last) > began
+
+        for schedule_id in schedule_ids:
+            eventually_sync(lambda id_=schedule_id: has_run(id_), within_s=60)
 
     def open(self) -> int:
         """How many executions are not over."""

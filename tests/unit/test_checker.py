@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schedule_zero.job_options import OnLost
+from schedule_zero.model import ScheduleState
 from schedule_zero.testbed import final as f
 from schedule_zero.testbed.checker import check
 from schedule_zero.testbed.history import Fault, FaultKind, Op, Phase
@@ -163,6 +165,35 @@ def a_due_fire_was_forgotten_at_the_end(m: Model) -> None:
         totals(m, "interval-2").executed -= 1
 
 
+@breaks("C2 missed")
+def a_schedule_slept_until_somebody_paused_it(m: Model) -> None:
+    a_schedule_slept_until_somebody_changed_it(m, reason="paused")
+
+
+@breaks("C2 missed")
+def a_schedule_slept_until_somebody_changed_it(m: Model, reason: str = "changed", for_s: int = 30) -> None:
+    row = totals(m, "interval-0")
+    changed_us = T0 + 196 * S
+    slept = [fire for fire in fires(m, "interval-0") if fire.nominal_us > changed_us - for_s * S]
+    for fire in slept:
+        m.final.fires.remove(fire)
+        forget(m, by_id(m, fire.execution_id))
+    row.executed, row.skipped = row.executed - len(slept), row.skipped + len(slept)
+    more = {"outcome": "skipped", "reason": reason, "execution_id": None, "count": len(slept)}
+    more |= {"last_nominal_us": slept[-1].nominal_us, "decided_us": changed_us + 100}
+    m.final.fires.append(msgspec.structs.replace(slept[0], **more))
+    before = msgspec.structs.replace(row.schedule, next_fire_us=slept[0].nominal_us)
+    m.final.versions.append(f.VersionRow(before, before.updated_us, changed_us, False))
+    state = ScheduleState.PAUSED if reason == "paused" else ScheduleState.ACTIVE
+    row.schedule = msgspec.structs.replace(row.schedule, version=2, state=state, updated_us=changed_us)
+
+
+@breaks("C2 late")
+def a_fire_was_decided_late_and_a_node_s_clock_is_no_reason(m: Model) -> None:
+    m.faults.append(Fault(fault=FaultKind.CLOCK, target="node:n1", begin_us=T0))
+    quiet(m).decided_us += 6 * S
+
+
 @breaks("C3 unbounded")
 def more_was_caught_up_than_the_policy_says(m: Model) -> None:
     for number in range(3):
@@ -274,6 +305,11 @@ def a_confirmed_pause_is_gone(m: Model) -> None:
 
 
 @breaks("C4 lost_request")
+def a_confirmed_change_is_gone(m: Model) -> None:
+    m.call(Op.UPDATE_SCHEDULE, T0 + 199 * S, {"id": "interval-0"}, {"generation": 1, "version": 2})
+
+
+@breaks("C4 lost_request")
 def a_group_lacks_a_member(m: Model) -> None:
     forget(m, m.one["member"])
 
@@ -321,6 +357,12 @@ def a_job_waited_beside_an_idle_node(m: Model) -> None:
     row = m.row(T0 + 165 * S)
     m.run(row, T0 + 175 * S, T0 + 176 * S, node="n3")
     m.over(row, "completed", T0 + 176 * S)
+
+
+@breaks("C5 late")
+def a_job_waited_beside_an_idle_node_and_another_one_s_clock_is_no_reason(m: Model) -> None:
+    m.faults.append(Fault(fault=FaultKind.CLOCK, target="node:n9", begin_us=T0))
+    a_job_waited_beside_an_idle_node(m)
 
 
 @breaks("C20 late")
@@ -419,6 +461,19 @@ def a_job_that_ended_well_is_recorded_as_failed(m: Model) -> None:
     m.over(m.one["submitted"], "failed", T0 + 20 * S)
 
 
+@breaks("C9 lost_result")
+def the_outbox_of_a_killed_node_was_forgotten(m: Model, *, done_s: float = 5, away_s: float = 1) -> f.Row:
+    """A result waits for so long until its node is killed, which is back soon."""
+    killed_us = T0 + 165 * S
+    ended_us, back_us = killed_us - round(done_s * S), killed_us + round(away_s * S)
+    m.faults.append(Fault(fault=FaultKind.KILL, target="node:n8", begin_us=killed_us, end_us=back_us))
+    row = m.row(ended_us - S)
+    m.run(row, ended_us - S + 1000, ended_us, node="n8")
+    m.archive(row, "lost", back_us + 300_000)
+    m.completes(row, back_us + 400_000)
+    return row
+
+
 # --- C8, C10, C11, C16: losses ----------------------------------------------------------------------------------
 
 
@@ -430,6 +485,12 @@ def a_killed_node_was_not_told_to_be_lost(m: Model) -> None:
 @breaks("C8 unexplained_loss")
 def a_living_node_was_taken_for_dead(m: Model) -> None:
     m.faults[:] = [fault for fault in m.faults if fault.target != "node:n2"]
+
+
+@breaks("C8 unnoticed")
+def a_killed_node_was_not_told_to_be_lost_and_its_clock_is_no_reason(m: Model) -> None:
+    m.faults.append(Fault(fault=FaultKind.CLOCK, target="node:n2", begin_us=T0))
+    a_killed_node_was_not_told_to_be_lost(m)
 
 
 @breaks("C10 early")
@@ -481,6 +542,16 @@ def a_deadly_job_was_begun_once_more(m: Model) -> None:
 @breaks("C16 unbalanced")
 def a_loss_was_not_counted(m: Model) -> None:
     m.one["lost"].lost_count = 0
+
+
+@breaks("C16 unbalanced")
+def a_loss_is_counted_of_which_nothing_else_is_known(m: Model) -> None:
+    m.one["submitted"].lost_count = 1
+
+
+@breaks("C22 unbalanced")
+def a_second_attempt_has_no_first_one(m: Model) -> None:
+    m.one["submitted"].attempt = 2
 
 
 # --- C18, C19, C21, C22 -------------------------------------------------------------------------------------------
@@ -793,6 +864,81 @@ def test_a_lease_that_did_not_run_out_in_the_first_silence_has_to_in_the_second(
     run.start_ns = ns(run.start_us)
     report = check(model.evidence(), model.final)
     assert "C10 early" in report.counts, report.text()
+
+
+@pytest.mark.parametrize("fault", [FaultKind.STOP, FaultKind.LOAD, FaultKind.DISK, FaultKind.CORRUPT])
+def test_a_result_may_have_come_to_no_outbox_where_something_else_was_done_to_its_node(fault: FaultKind) -> None:
+    model = Model(9)
+    row = the_outbox_of_a_killed_node_was_forgotten(model)
+    ended_us = model.runs[[run.execution_id for run in model.runs].index(row.id)].end_us
+    model.faults.append(Fault(fault=fault, target="node:n8", begin_us=ended_us + S, end_us=ended_us + 2 * S))
+    report = check(model.evidence(), model.final)
+    assert report.ok, report.text()
+
+
+@pytest.mark.parametrize(("done_s", "away_s"), [(0.5, 1), (5, 16)])
+def test_a_result_may_be_lost_with_a_node_that_is_killed_at_once_or_stays_away_for_a_lease(done_s, away_s) -> None:
+    model = Model(9)
+    the_outbox_of_a_killed_node_was_forgotten(model, done_s=done_s, away_s=away_s)
+    report = check(model.evidence(), model.final)
+    assert report.ok, report.text()
+
+
+def test_a_lease_that_ran_out_behind_a_cut_leaves_nothing_to_ask_the_outbox_for() -> None:
+    model = Model(9)
+    the_outbox_of_a_killed_node_was_forgotten(model, done_s=10)
+    killed_us = T0 + 165 * S
+    cut = Fault(fault=FaultKind.PARTITION, target="node:n8", begin_us=killed_us - 12 * S, end_us=killed_us - 3 * S)
+    model.faults.append(cut)
+    report = check(model.evidence(), model.final)
+    assert report.ok, report.text()
+
+    # That it was not heard makes no difference to a node that was.
+    model.faults[-1] = msgspec.structs.replace(cut, detail="cut_down")
+    report = check(model.evidence(), model.final)
+    assert report.counts == {"C9 lost_result": 1}, report.text()
+
+
+@pytest.mark.parametrize(("before_s", "verdicts"), [(4, {"C9 lost_result": 1}), (4.5, {}), (6, {})])
+def test_a_result_is_in_the_outbox_of_a_node_that_its_own_job_ends_if_it_was_done_well_before(
+    before_s, verdicts
+) -> None:
+    model = Model(9)
+    the_outbox_of_a_killed_node_was_forgotten(model, done_s=5)
+    began_us = T0 + 165 * S - round(before_s * S)
+    deadly = model.row(began_us - 1000, options=options(on_lost=OnLost.FAIL))
+    model.run(deadly, began_us, None, node="n8").action = "exit"
+    model.archive(deadly, "lost", T0 + 166 * S)
+    model.over(deadly, "failed", T0 + 166 * S)
+    deadly.error = "NodeLost"
+    report = check(model.evidence(), model.final)
+    assert report.counts == verdicts, report.text()
+
+
+def test_a_schedule_may_sleep_until_somebody_changes_it_where_the_server_was_away_or_for_a_moment() -> None:
+    model = Model(9)
+    a_schedule_slept_until_somebody_changed_it(model)
+    model.faults.append(Fault(fault=FaultKind.STOP, target="server", begin_us=T0 + 170 * S, end_us=T0 + 192 * S))
+    report = check(model.evidence(), model.final)
+    assert "C2 missed" not in report.counts, report.text()
+
+    # It has had the time to make up for it.
+    model.faults[-1] = msgspec.structs.replace(model.faults[-1], end_us=T0 + 190 * S)
+    report = check(model.evidence(), model.final)
+    assert "C2 missed" in report.counts, report.text()
+
+    model = Model(9)
+    a_schedule_slept_until_somebody_changed_it(model, for_s=5)
+    report = check(model.evidence(), model.final)
+    assert "C2 missed" not in report.counts, report.text()
+
+
+def test_a_clock_that_is_set_back_makes_no_misfire_early() -> None:
+    model = Model(9)
+    an_execution_misfired_before_its_time_was_over(model)
+    model.faults.append(Fault(fault=FaultKind.CLOCK, target="server", begin_us=T0 + 81 * S, end_us=T0 + 83 * S))
+    report = check(model.evidence(), model.final)
+    assert report.ok, report.text()
 
 
 def test_a_run_that_was_not_waited_for_may_leave_things_open() -> None:
