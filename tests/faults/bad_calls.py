@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.faults.tracing import strace
+from tests.faults.tracing import strace, threads, traced
 from tests.support import eventually_sync
 
 INJECTED = b"(INJECTED)"
@@ -59,17 +59,10 @@ def harmed(pid: int, bad: BadCall, files: Sequence[Path], output: Path) -> Itera
     tracer = subprocess.Popen([*injection(bad, files, output), "-p", str(pid)], stderr=subprocess.PIPE, text=True)
     try:
         # It says nothing once it is attached (-qq): the kernel knows who traces.
-        eventually_sync(lambda: tracer.poll() is not None or traced(pid, tracer.pid))
+        eventually_sync(lambda: tracer.poll() is not None or traced(pid, threads(pid), tracer.pid))
         assert tracer.poll() is None, f"strace could not attach: {tracer.communicate()[1]}"
         yield Harm(output)
     finally:
         # Detaches from every thread, and ends.
         tracer.send_signal(signal.SIGINT)
         tracer.communicate(timeout=20)
-
-
-def traced(pid: int, by: int) -> bool:
-    """Whether all of its threads are traced by this process."""
-    return all(
-        f"TracerPid:\t{by}\n" in (thread / "status").read_text() for thread in Path(f"/proc/{pid}/task").iterdir()
-    )
