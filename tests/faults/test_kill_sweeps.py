@@ -275,8 +275,10 @@ class Sweep:
             process.was_killed()
             process.popen.wait(10)
             assert process.popen.returncode == -signal.SIGKILL, process.output()[-2000:]
+            killer.over()
         else:
             process.kill()
+            killer.over()
             killer.missed()
 
 

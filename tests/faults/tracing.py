@@ -100,6 +100,7 @@ class Killer:
         self.point = point
         self._log = folder / "strace.out"
         self._log.unlink(missing_ok=True)
+        self._tracer: subprocess.Popen[str] | None = None
         calls = point.calls
         self._options = [
             "-qq", "-o", str(self._log), *(("-P", str(folder / calls.on)) if calls.on else ()),
@@ -123,13 +124,17 @@ class Killer:
         os.kill(process.pid, signal.SIGSTOP)
         beside = [thread for thread in threads(process.pid) if thread != process.pid]
         command = [strace(), *self._options, *(word for thread in beside for word in ("-p", str(thread)))]
-        # It ends with the process.
-        tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self._tracer = tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         try:
             eventually_sync(lambda: tracer.poll() is not None or traced(process.pid, beside, tracer.pid))
             assert tracer.poll() is None, f"strace could not attach: {tracer.communicate()[1]}"
         finally:
             os.kill(process.pid, signal.SIGCONT)
+
+    def over(self) -> None:
+        """The process is dead; with it strace ends."""
+        if self._tracer is not None:
+            self._tracer.communicate(timeout=10)
 
     def missed(self) -> None:
         """The process came through. Then there is no n-th such call, in any thread, or strace kills no more."""
