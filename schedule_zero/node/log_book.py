@@ -54,6 +54,8 @@ class LogBook:
         self._something = threading.Event()
         self._closing = threading.Event()
         self._lock = threading.Lock()
+        # Another than that one, for which an attempt's log may wait while it is locked itself.
+        self._turn = threading.Lock()
         self._thread: threading.Thread | None = None
 
     # --- for whoever hears a job -------------------------------------------------------------------------
@@ -122,12 +124,13 @@ class LogBook:
             self.turn()
 
     def turn(self) -> None:
-        """Post what there is by now."""
-        chunks: list[LogChunk] = []
-        for _ in range(len(self._dirty)):
-            for chunk in self._dirty.popleft().take():
-                chunk.body = pack(chunk.body)
-                if chunk.lines or chunk.last:
-                    chunks.append(chunk)
-        if chunks:
-            self._post(chunks)
+        """Post what there is by now. From any thread: each waits for the one before, so that chunks keep their order."""
+        with self._turn:
+            chunks: list[LogChunk] = []
+            for _ in range(len(self._dirty)):
+                for chunk in self._dirty.popleft().take():
+                    chunk.body = pack(chunk.body)
+                    if chunk.lines or chunk.last:
+                        chunks.append(chunk)
+            if chunks:
+                self._post(chunks)

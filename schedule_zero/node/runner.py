@@ -481,7 +481,7 @@ class Runner:
         """Let go of attempts that never started and never will."""
         tokens = [attempt.token for attempt in attempts]
         self.release(tokens)
-        if self._expiring and self._too_late is not None:
+        if self._too_late is not None:
             now_s = self._clock.mono_s()
             late = [attempt.token for attempt in attempts if _expired(attempt, now_s)]
             if late:

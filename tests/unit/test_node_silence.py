@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from schedule_zero import BaseHandler, current_job
+from schedule_zero.job_options import Isolation
 from schedule_zero.model import ErrorCategory
 from schedule_zero.node.attempt import LiveAttempt
 from schedule_zero.node.context import JobContext, StopReason
+from schedule_zero.node.isolation import WorkerPool
 from schedule_zero.node.lease import Lease
 from schedule_zero.node.methods import describe
 from schedule_zero.node.runner import Runner
@@ -44,9 +46,27 @@ class Jobs(BaseHandler):
         return "done"
 
 
+class SlowPool:
+    """Worker processes that are there when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[LiveAttempt] = []
+
+    def attach(self, *, enter: Callable[[LiveAttempt], bool], **_: object) -> None:
+        self.enter = enter
+
+    def start(self, attempt: LiveAttempt) -> None:
+        self.waiting.append(attempt)
+
+    def ready(self) -> bool:
+        """A worker is: may the first begin in it?"""
+        return self.enter(self.waiting.pop(0))
+
+
 class Rig:
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
+        self.pool = SlowPool()
         lease = Lease()
         lease.extend(clock.mono_s(), 10_000.0)
         self.delivered: list[LiveAttempt] = []
@@ -62,6 +82,7 @@ class Rig:
             deliver=self.delivered.append,
             report=lambda *_: None,
             too_late=self.late.extend,
+            isolation=cast("WorkerPool", self.pool),
         )
         self.token = 0
 
@@ -196,6 +217,20 @@ async def test_what_comes_to_its_turn_too_late_is_not_started(rig: Rig, clock: M
     assert rig.late == [late.token]
     assert (late.started_s, rig.delivered, rig.jobs.context) == (None, [], None)
     await eventually(lambda: rig.runner.busy == 0)
+
+
+async def test_c5_what_was_too_late_when_its_worker_process_was_ready_is_given_back(
+    rig: Rig, clock: ManualClock
+) -> None:
+    late = rig.submit("plain", clock.mono_s() + 1.0, isolation=Isolation.PROCESS)
+    # It has left the queue: there this finds nothing with a time to be started by.
+    rig.sweep()
+    clock.advance(2.0)
+
+    assert not rig.pool.ready()
+
+    assert rig.late == [late.token]
+    assert (late.token in rig.runner.attempts, late.started_s, rig.runner.busy) == (False, None, 0)
 
 
 def test_the_deadlines_travel_in_the_dispatch() -> None:
