@@ -124,7 +124,7 @@ class LogBook:
             self.turn()
 
     def turn(self) -> None:
-        """Post what there is by now. From any thread: each waits for the one before, so that chunks keep their order."""
+        """Post what there is by now. From any thread; each waits for the one before: chunks keep their order."""
         with self._turn:
             chunks: list[LogChunk] = []
             for _ in range(len(self._dirty)):

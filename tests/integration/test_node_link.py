@@ -231,6 +231,23 @@ async def test_going_away_is_obeyed(bed: Bed, quick: None) -> None:
     await bed.server.ready(2)
 
 
+async def test_c6_a_lease_counts_from_when_the_heartbeat_was_sent(bed: Bed) -> None:
+    """However late it is acknowledged: the server has counted from when it came."""
+    bed.server.heartbeat_s = 0.3
+    bed.server.answers_heartbeats = False
+    node = bed.start()
+    await bed.server.ready()
+    [first, *_] = await eventually(lambda: bed.server.all(Heartbeat))
+    sent_by_s = SystemClock().mono_s()
+    await eventually(lambda: len(bed.server.all(Heartbeat)) >= 2)
+    before_s = node.link._lease.until_s
+
+    bed.server.send(HbAck(s=bed.server.session, seq=first.seq, server_us=0))
+
+    await eventually(lambda: node.link._lease.until_s > before_s)
+    assert node.link._lease.until_s <= sent_by_s + bed.server.lease_s
+
+
 async def test_each_session_counts_its_heartbeats_from_one(bed: Bed, quick: None) -> None:
     bed.server.heartbeat_s = 0.02
     bed.start()
