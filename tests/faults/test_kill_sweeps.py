@@ -83,7 +83,6 @@ SHARES = {
     Calls("pwrite64", Thread.FIRST): 4,
     Calls("write", Thread.FIRST): 2,
     Calls("sendto", Thread.FIRST): 2,
-    Calls("pwrite64", Thread.MAIN): 2,
     Calls("write", Thread.MAIN): 2,
     Calls("sendto", Thread.MAIN): 2,
     Calls("pwrite64", Thread.BESIDE, WAL): 4,
