@@ -20,11 +20,14 @@ _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
 def fill_in(template: str, params: dict[str, Any]) -> str:
-    """The key. Never fails: any value has a JSON form, it came as one."""
+    """The key. Never fails: any value has a JSON form, it came as one. (A NUL, which PostgreSQL takes in no text, stands
+    in it as JSON writes it.)
+    """
     key, fields = _split(template)
     for name, after in fields:
         said = params if name == "*" else params.get(name)
         key += (said if type(said) is str else _canonical(said).decode()) + after
+    key = key.replace("\0", "\\u0000")
     if len(key) <= MAX_KEY:
         return key
     return f"{key[: MAX_KEY - 65]}#{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"

@@ -119,7 +119,8 @@ def advance(tx: Tx, args: list[Advance]) -> list[int]:
             if free < len(born):
                 born, next_us = born[:free], born[free].nominal_us
         state = BackfillState.COMPLETED if next_us is None else BackfillState.RUNNING
-        moved = bool(born) and tx.bulk(_ADVANCE, [(arg.id, arg.at_us, next_us, len(born), state.value)])
+        # Without any there is nothing left; with none of those left, the first has to wait.
+        moved = (born or not arg.executions) and tx.bulk(_ADVANCE, [(arg.id, arg.at_us, next_us, len(born), state.value)])
         done.append(len(born) if moved else 0)
         if moved:
             executions.insert_born(tx, born)

@@ -75,6 +75,13 @@ class Window:
 
     async def refresh(self, now_us: int) -> None:
         """Read what changed, and move the horizon if it is near. Cheap if there is neither."""
+        await self._read_changed()
+        if now_us + AHEAD_US > self.horizon_us and self._may_extend(now_us):
+            await self._extend(now_us)
+            # What was given back meanwhile.
+            await self._read_changed()
+
+    async def _read_changed(self) -> None:
         while self._changed:
             ids, self._changed = self._changed, set()
             if len(ids) > max(MANY_CHANGES, len(self._alarms)):
@@ -92,8 +99,6 @@ class Window:
             for alarm in alarms:
                 if alarm.row.next_fire_us is not None and alarm.row.next_fire_us <= self.horizon_us:
                     self._keep(alarm)
-        if now_us + AHEAD_US > self.horizon_us and self._may_extend(now_us):
-            await self._extend(now_us)
 
     def _may_extend(self, now_us: int) -> bool:
         # What is due already goes first: moving the horizon reads up to ROWS rows. A step of the clock backwards
@@ -162,6 +167,9 @@ class Window:
         due_us = alarm.row.next_fire_us
         if alarm.row.state not in FIRING or due_us is None or due_us > self.horizon_us:
             del self._alarms[alarm.row.id]
+            if self._reading:
+                # The horizon moves, by a read that saw it as it was before: it stands in neither's answer.
+                self._changed.add(alarm.row.id)
         else:
             self._enqueue(alarm)
 

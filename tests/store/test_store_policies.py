@@ -422,6 +422,19 @@ async def test_a_step_creates_its_executions_and_moves_on_together(store: Store)
     assert (await journal(store))[-1] == ("backfill.completed", "b")
 
 
+async def test_a_backfill_of_which_nothing_is_left_is_complete(store: Store) -> None:
+    """A calendar that was changed forbids the rest of it."""
+    await store.write(backfills.create, backfills.Create(row=a_backfill()))
+    await store.write(backfills.advance, a_step(T0 - 90, T0 - 50, "e1"))
+
+    await store.write(backfills.advance, a_step(T0 - 50, None))
+
+    end = await found(store)
+    assert (end.next_us, end.created, end.state) == (None, 1, BackfillState.COMPLETED)
+    assert await store.read(backfills.running) == []
+    assert (await journal(store))[-1] == ("backfill.completed", "b")
+
+
 async def test_a_step_from_where_it_does_not_stand_any_more_writes_nothing(store: Store) -> None:
     await store.write(backfills.create, backfills.Create(row=a_backfill()))
     await store.write(backfills.advance, a_step(T0 - 90, T0 - 50, "e1"))

@@ -38,6 +38,7 @@ def born(narrow: JobOptions = NO_OPTIONS, method: JobOptions = NO_OPTIONS, **fie
         ("{a}", {"a": {"y": 1, "x": [1, 2]}}, '{"x":[1,2],"y":1}'),
         ("all:{*}", {"b": 2, "a": "1"}, 'all:{"a":"1","b":2}'),
         ("{a}", {"a": "{b}", "b": "no"}, "{b}"),
+        ("{a}", {"a": "x\0y"}, r"x\u0000y"),
     ],
 )
 def test_a_key_is_its_template_with_the_parameters_filled_in(template, params, key):
