@@ -20,8 +20,9 @@ _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
 def fill_in(template: str, params: dict[str, Any]) -> str:
-    """The key. Never fails: any value has a JSON form, it came as one. (A NUL, which PostgreSQL takes in no text, stands
-    in it as JSON writes it.)
+    """The key. Never fails: any value has a JSON form, it came as one.
+
+    (A NUL, which PostgreSQL takes in no text, stands in it as JSON writes it.)
     """
     key, fields = _split(template)
     for name, after in fields:

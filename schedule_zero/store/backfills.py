@@ -120,7 +120,8 @@ def advance(tx: Tx, args: list[Advance]) -> list[int]:
                 born, next_us = born[:free], born[free].nominal_us
         state = BackfillState.COMPLETED if next_us is None else BackfillState.RUNNING
         # Without any there is nothing left; with none of those left, the first has to wait.
-        moved = (born or not arg.executions) and tx.bulk(_ADVANCE, [(arg.id, arg.at_us, next_us, len(born), state.value)])
+        waits = bool(arg.executions) and not born
+        moved = not waits and tx.bulk(_ADVANCE, [(arg.id, arg.at_us, next_us, len(born), state.value)])
         done.append(len(born) if moved else 0)
         if moved:
             executions.insert_born(tx, born)
