@@ -96,23 +96,19 @@ class LiveAttempt:
         return self.item.token
 
     def call(self, context: JobContext, result_limit: int) -> Outcome:
-        """Run a plain method in this thread to its outcome. Nothing that it raises gets out."""
+        """Run a plain method in this thread to its outcome. Nothing that it or its result raises gets out."""
         try:
-            value = _EMPTY.copy().run(self._call, context)
+            ended = outcome.completed(_EMPTY.copy().run(self._call, context), result_limit)
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt end the job, not the node
             ended = outcome.failed(error)
-        else:
-            ended = outcome.completed(value, result_limit)
         return self._as_asked(ended)
 
     async def call_async(self, context: JobContext, result_limit: int) -> Outcome:
         """Run an ``async`` method to its outcome. Nothing that it raises gets out, not even its cancellation."""
         try:
-            value = await self._call(context)
+            ended = outcome.completed(await self._call(context), result_limit)
         except BaseException as error:  # noqa: BLE001 - as above; asyncio would end the loop for SystemExit
             ended = outcome.failed(error)
-        else:
-            ended = outcome.completed(value, result_limit)
         return self._as_asked(ended)
 
     def _call(self, context: JobContext) -> Any:

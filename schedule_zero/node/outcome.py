@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 import traceback
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -13,7 +14,9 @@ from msgspec.structs import replace
 from schedule_zero.errors import InvalidParams
 from schedule_zero.model import AttemptOutcome, ErrorCategory, JobError
 from schedule_zero.node.categories import category_of, error_name
-from schedule_zero.node.context import GiveUp, Retry
+from schedule_zero.node.context import MAX_RETRY_AFTER_S, GiveUp, Retry
+
+T = TypeVar("T")
 
 MAX_MESSAGE = 4 << 10
 MAX_TRACEBACK = 16 << 10
@@ -43,7 +46,10 @@ _COMPLETED_NONE = Outcome(AttemptOutcome.COMPLETED, b"null")
 
 
 def completed(value: Any, limit: int) -> Outcome:
-    """The method returned ``value``; ``failed`` if that has no JSON form or takes more than ``limit`` bytes."""
+    """The method returned ``value``; ``failed`` if that has no JSON form or takes more than ``limit`` bytes.
+
+    Raises what ``value`` raises while it is read, or MemoryError.
+    """
     if value is None:
         return _COMPLETED_NONE
     try:
@@ -63,19 +69,23 @@ def completed(value: Any, limit: int) -> Outcome:
 
 
 def failed(error: BaseException) -> Outcome:
-    """The method raised ``error``. The traceback begins in the user's code."""
-    retry_after_s = error.after_s if isinstance(error, Retry) else None
-    if isinstance(error, InvalidParams):
+    """The method raised ``error``, of whatever class. The traceback begins in the user's code."""
+    kind = type(error)
+    if issubclass(kind, InvalidParams):
         # The parameters won't be others next time, and no line of the job has run.
         refused = _job_error("InvalidParams", _text(error), "", ErrorCategory.CRITICAL)
         return Outcome(AttemptOutcome.FAILED, error=refused, give_up=True)
     return Outcome(
         AttemptOutcome.FAILED,
         error=_job_error(
-            error_name(type(error)), _text(error), _traceback(error), _category(error), _bases(type(error))
+            _read(lambda: error_name(kind), lambda _: "Exception"),
+            _text(error),
+            _read(lambda: _traceback(error), lambda inner: f"(its traceback could not be written: {inner})"),
+            _read(lambda: category_of(error), lambda _: None),
+            _read(lambda: _bases(kind), lambda _: ()),
         ),
-        retry_after_s=retry_after_s,
-        give_up=isinstance(error, GiveUp),
+        retry_after_s=_read(lambda: _retry_after_s(error), lambda _: None),
+        give_up=issubclass(kind, GiveUp),
     )
 
 
@@ -154,18 +164,16 @@ def _bases(kind: type[BaseException]) -> tuple[str, ...]:
     return tuple(_bounded(error_name(base), MAX_TYPE) for base in named[:MAX_BASES])
 
 
-def _category(error: BaseException) -> ErrorCategory | None:
-    try:
-        return category_of(error)
-    except Exception:  # noqa: BLE001 - as above: a job's exception may do anything when it is asked
+def _retry_after_s(error: BaseException) -> float | None:
+    """None too if what it says is no time to wait: a class derived from ``Retry`` may hold anything there."""
+    if not isinstance(error, Retry):
         return None
+    after_s = float(error.after_s)
+    return after_s if 0 <= after_s <= MAX_RETRY_AFTER_S else None
 
 
 def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as inner:  # noqa: BLE001 - a job's exception may do anything when it is printed
-        return f"(its message could not be read: {type(inner).__name__})"
+    return _read(lambda: str(error), lambda inner: f"(its message could not be read: {inner})")
 
 
 def _traceback(error: BaseException) -> str:
@@ -173,15 +181,21 @@ def _traceback(error: BaseException) -> str:
     where = error.__traceback__
     while where is not None and where.tb_frame.f_globals.get("__name__", "").startswith("schedule_zero.node."):
         where = where.tb_next
+    return "".join(traceback.format_exception(type(error), error, where, limit=60))
+
+
+def _read(what: Callable[[], T], otherwise: Callable[[str], T]) -> T:
+    """Ask a job's exception for something; ``otherwise``, with the name of what it raised, where it raises itself."""
     try:
-        return "".join(traceback.format_exception(type(error), error, where, limit=60))
-    except Exception as inner:  # noqa: BLE001 - as above: __str__, __repr__ or notes of the job's exception
-        return f"(its traceback could not be written: {type(inner).__name__})"
+        return what()
+    except BaseException as inner:  # noqa: BLE001 - it may do anything when it is asked
+        return otherwise(type(inner).__name__)
 
 
 def _bounded(text: str, limit: int) -> str:
     """At most ``limit`` bytes of valid UTF-8; of a longer text, the beginning and (mostly) the end."""
-    encoded = text.encode("utf-8", "replace")
+    # By the class's own: the text may be of a class of the user's.
+    encoded = str.encode(text, "utf-8", "replace")
     if len(encoded) <= limit:
         return encoded.decode("utf-8")
     mark = f"\n… {len(encoded) - limit} bytes left out …\n".encode()

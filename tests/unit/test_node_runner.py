@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import datetime as dt
 import sys
 import threading
 import time
@@ -17,14 +18,60 @@ from schedule_zero.clock import from_us
 from schedule_zero.model import AttemptOutcome
 from schedule_zero.node.attempt import LiveAttempt
 from schedule_zero.node.context import StopReason
-from schedule_zero.node.lease import Lease
+from schedule_zero.node.delivery import EncodedResult, encode_result
+from schedule_zero.node.lease import Lease, ServerTime
 from schedule_zero.node.methods import describe
 from schedule_zero.node.runner import ASYNC_GRACE_S, PLAIN_GRACE_S, Runner
-from schedule_zero.wire.messages import DispatchItem
+from schedule_zero.wire.codec import decode_node
+from schedule_zero.wire.messages import PREFIX, DispatchItem, Result
 from tests.support import ManualClock, eventually
 
 pytestmark = pytest.mark.anyio
 
+
+class Unfinished(Retry):
+    """Of somebody who does not call ``super().__init__``."""
+
+    def __init__(self) -> None:
+        pass
+
+
+class AfterWhat(Retry):
+    """Of somebody who says later how long to wait."""
+
+    def __init__(self, after_s: Any) -> None:
+        super().__init__(1.0)
+        self.after_s = after_s
+
+
+class Unreadable(Exception):
+    """Nothing about it can be read; what is asked of it would even end a thread."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    __repr__ = __str__
+
+    @property
+    def error_category(self) -> str:
+        raise KeyboardInterrupt
+
+    @property
+    def __traceback__(self) -> Any:
+        raise KeyboardInterrupt
+
+
+Unreadable.__module__ = None  # type: ignore[assignment]
+
+
+class Nowhere(dt.tzinfo):
+    """A time zone that fails when a result is written."""
+
+    def utcoffset(self, _: dt.datetime | None) -> dt.timedelta:
+        raise RuntimeError("nowhere")
+
+
+AFTER_WHAT = [dt.timedelta(minutes=5), -1.0, float("nan"), float("inf"), 10**400, "soon", None]
 LEAK: contextvars.ContextVar[int] = contextvars.ContextVar("leak", default=0)
 
 
@@ -115,6 +162,18 @@ class Jobs(BaseHandler):
 
     async def afails(self, kind: str) -> None:
         self.fails(kind)
+
+    def fails_badly(self, number: int) -> None:
+        raise [Unfinished(), Unreadable(), *map(AfterWhat, AFTER_WHAT)][number]
+
+    async def afails_badly(self, number: int) -> None:
+        self.fails_badly(number)
+
+    def unwritable(self) -> dt.datetime:
+        return dt.datetime(2026, 1, 1, tzinfo=Nowhere())
+
+    async def aunwritable(self) -> dt.datetime:
+        return self.unwritable()
 
     def about(self) -> Any:
         ctx = current_job()
@@ -291,6 +350,33 @@ async def test_what_a_job_raises_is_its_outcome_and_nothing_more(rig: Make, meth
     await r.one(method, {"kind": "give_up"})
     assert r.delivered[0].outcome is not None
     assert r.delivered[0].outcome.give_up
+    assert await r.one("ok", {"value": 1}) == ("completed", 1)
+
+
+@pytest.mark.parametrize("method", ["fails_badly", "afails_badly"])
+@pytest.mark.parametrize("number", range(2 + len(AFTER_WHAT)))
+async def test_c9_whatever_class_a_job_raises_its_end_can_be_told(rig: Make, method: str, number: int) -> None:
+    r = rig(slots=1)
+
+    outcome, error = await r.one(method, {"number": number})
+
+    assert outcome == "failed"
+    assert number == 1 or error.type.endswith(("Unfinished", "AfterWhat"))
+    # The server takes what it is told: one item that it refuses would hold up all of a node's results.
+    _, record = encode_result(r.delivered[0], ServerTime())
+    told = decode_node([PREFIX, msgspec.msgpack.encode(EncodedResult(s="s", items=[msgspec.Raw(record)]))])
+    assert isinstance(told, Result)
+    assert (told.items[0].outcome, told.items[0].retry_after_s) == ("failed", None)
+    assert await r.one("ok", {"value": 1}) == ("completed", 1)
+
+
+@pytest.mark.parametrize("method", ["unwritable", "aunwritable"])
+async def test_c9_a_result_that_raises_while_it_is_written_fails_the_attempt_and_no_more(
+    rig: Make, method: str
+) -> None:
+    r = rig(slots=1)
+    outcome, error = await r.one(method)
+    assert (outcome, error.type, error.message) == ("failed", "RuntimeError", "nowhere")
     assert await r.one("ok", {"value": 1}) == ("completed", 1)
 
 
