@@ -131,7 +131,7 @@ class Client(_Connection):
 
         try:
             response = self._http.request(**self._arguments(request, answer_s))
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except (httpx.RequestError, httpx.InvalidURL) as error:
             return _failure(error, self.target.url, answer_s)
         return _reply(response)
 
@@ -179,7 +179,7 @@ class Client(_Connection):
                     else:
                         response.read()
                         outcome = _reply(response)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 outcome = _failure(error, self.target.url, SILENCE_S)
             time.sleep(stream.pause_s(outcome))
 
@@ -229,7 +229,7 @@ class AsyncClient(_Connection):
 
         try:
             response = await self._http.request(**self._arguments(request, answer_s))
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except (httpx.RequestError, httpx.InvalidURL) as error:
             return _failure(error, self.target.url, answer_s)
         return _reply(response)
 
@@ -274,7 +274,7 @@ class AsyncClient(_Connection):
                     else:
                         await response.aread()
                         outcome = _reply(response)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 outcome = _failure(error, self.target.url, SILENCE_S)
             await anyio.sleep(stream.pause_s(outcome))
 
@@ -303,6 +303,8 @@ def _failure(error: Exception, url: str, answer_s: float) -> Failure:
         return Failure(f"{url}: cannot connect: {str(error) or 'timed out'}", reached=False)
     if isinstance(error, httpx.ReadTimeout):
         return Failure(f"{url}: no answer within {answer_s:g} s", reached=True)
+    if isinstance(error, httpx.DecodingError):
+        return Failure(f"{url}: an answer that can't be read, of a proxy perhaps: {error}", reached=True)
     return Failure(f"{url}: the connection broke: {str(error) or type(error).__name__}", reached=True)
 
 

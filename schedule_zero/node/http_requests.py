@@ -95,7 +95,7 @@ class Requests:
         timeout = httpx.Timeout(answer_s, connect=CONNECT_S)
         try:
             response = await self._http.post(path, content=_encode(body), headers=headers, timeout=timeout)
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except (httpx.RequestError, httpx.InvalidURL) as error:
             raise Over(End("unreachable", f"{type(error).__name__}: {error}"[:200])) from None
         code, message = "", ""
         if response.status_code >= HTTPStatus.BAD_REQUEST:

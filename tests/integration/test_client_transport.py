@@ -58,6 +58,7 @@ async def test_a_request_carries_token_key_and_body(call):
         httpx.ReadError("reset"),
         httpx.ReadTimeout(""),
         httpx.RemoteProtocolError("Server disconnected without sending a response."),
+        httpx.DecodingError("Error -3 while decompressing data: incorrect header check"),
     ],
     ids=lambda failure: type(failure).__name__,
 )

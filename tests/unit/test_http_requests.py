@@ -37,3 +37,19 @@ async def test_a_refusal_without_a_reason_that_is_understood_is_a_refusal(body):
     await requests.close()
     assert (reply.status, reply.code) == (502, "")
     assert reply.message.startswith("HTTP 502")
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_is_not_packed_as_it_says_ends_the_session():
+    """A proxy's page, marked as gzip and sent plain."""
+
+    def answer(_):
+        return httpx.Response(502, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"<html>"))
+
+    requests = Requests(HttpAccess("http://127.0.0.1:1"), httpx.MockTransport(answer))
+    requests.open()
+    with pytest.raises(Over) as over:
+        await requests.post("/api/jobs/claim", {}, 1.0)
+    await requests.close()
+    assert over.value.end.reason == "unreachable"
+    assert "DecodingError" in over.value.end.detail
