@@ -19,7 +19,7 @@ from schedule_zero.dispatch.core import Core
 from schedule_zero.dispatch.sessions import LiveAttempt
 from schedule_zero.dispatch.views import DispatchStats
 from schedule_zero.errors import StoreUnavailable
-from schedule_zero.model import Reached
+from schedule_zero.model import Node, Reached
 from schedule_zero.ops.histogram import Histogram
 from schedule_zero.ops.series import Series
 from schedule_zero.rules.change_log import Actor
@@ -36,6 +36,7 @@ _encode = msgspec.json.encode
 
 CANCEL_AGAIN_S = 1.0
 OPERATE_AGAIN_S = 1.0
+NODE_AGAIN_S = 1.0
 
 
 class Recorder:
@@ -75,6 +76,8 @@ class Recorder:
         self._in_flight = 0
         self._idle: asyncio.Event | None = None
         self._reads: set[asyncio.Task[None]] = set()
+        # Nodes whose change could not be written; that is tried again.
+        self._unnoted: set[str] = set()
         self._closing = False
 
     def _now(self) -> fx.Now:
@@ -283,7 +286,23 @@ class Recorder:
         self.submit(nodes.operate, nodes.Operate(node=live.record(), operation=operation, note=why, own=True), done)
 
     def node_changed(self, effect: fx.NodeChanged) -> None:
-        self.submit(nodes.upsert, effect.node, ignore)
+        """A server that is started again has to know which process of a node its attempts are with (C11)."""
+        self._note_node(effect.node)
+
+    def _note_node(self, node: Node) -> None:
+        def done(result: Exception | None) -> None:
+            if isinstance(result, Exception) and node.node_id not in self._unnoted:
+                self._unnoted.add(node.node_id)
+                asyncio.get_running_loop().call_later(NODE_AGAIN_S, self._note_again, node.node_id)
+
+        self.submit(nodes.upsert, node, done)
+
+    def _note_again(self, node_id: str) -> None:
+        """As it is by now: it may have been noted since, which does no harm."""
+        self._unnoted.discard(node_id)
+        live = self._core.nodes.get(node_id)
+        if live is not None and not self._closing:
+            self._note_node(live.record())
 
     def handlers_moved(self, handler_ids: list[str], now_us: int) -> None:
         """Other nodes than before serve these handlers."""

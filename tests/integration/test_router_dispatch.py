@@ -324,6 +324,37 @@ async def test_c11_running_attempts_are_reattached_after_a_restart_of_the_server
             assert (await bed.get(execution_id)).attempt == 1
 
 
+async def test_c11_a_process_that_came_while_the_store_failed_is_known_after_a_restart_of_the_server(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(recording, "NODE_AGAIN_S", 0.05)
+    real, failed = nodes.upsert, []
+
+    def full(tx, args):
+        failed.append(args)
+        raise OSError("disk full")
+
+    async with running_bed(tmp_path) as bed:
+        with Peer(bed) as earlier:
+            await earlier.ready()
+        monkeypatch.setattr(nodes, "upsert", full)
+        with Peer(bed) as node:
+            await node.ready()
+            await eventually(lambda: len(failed) > 2)
+            monkeypatch.setattr(nodes, "upsert", real)
+            [execution_id] = await bed.submit()
+            [sent] = (await node.wait(m.Dispatch)).items
+            instance, epoch = node.instance, node.epoch
+            await eventually(lambda: stored_instance(bed, instance))
+    async with running_bed(tmp_path) as bed:
+        with Peer(bed) as node:
+            node.instance, node.epoch = instance, epoch
+            await node.ready()
+            # It had not begun: it is sent again, as the same attempt.
+            [item] = (await node.wait(m.Dispatch)).items
+            assert (item.id, item.token, item.attempt) == (execution_id, sent.token, 1)
+
+
 async def test_c11_the_backlog_is_dispatched_after_a_restart_of_the_server(tmp_path):
     async with running_bed(tmp_path) as bed:
         with Peer(bed) as node:
@@ -499,6 +530,10 @@ async def quarantined(bed, one, two):
     for item in await one.work(2):
         one.report(item, outcome=AttemptOutcome.FAILED)
     await eventually(lambda: bed.dispatcher.stats.nodes_quarantined == 1)
+
+
+async def stored_instance(bed, instance):
+    return await bed.store.read(lambda conn: nodes.all(conn)[0].instance == instance)
 
 
 async def stored_operation(bed):
