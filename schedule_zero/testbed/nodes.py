@@ -18,7 +18,8 @@ from schedule_zero.testbed.verdicts import Report, Verdict
 SLOW = frozenset({FaultKind.STOP, FaultKind.NETWORK, FaultKind.PARTITION, FaultKind.PEER, FaultKind.DISK})
 # From when a node counts as lost until that is told: 10 s of silence are noticed within 11 s.
 NOTICE_S = 1.0
-IN_SERVICE = frozenset({ONLINE, "node.released"})
+RELEASED = "node.released"
+OUT_OF_SERVICE = frozenset({"node.cordoned", "node.drained", "node.quarantined"})
 # Late starts that are looked into; they are rare where all is well.
 MOST_LATE = 10_000
 
@@ -136,14 +137,18 @@ def _is_stepped(m: Matched, run: Run) -> bool:
 
 def _in_service(events: Sequence[NodeEvent], from_us: int, to_us: int) -> bool:
     """Whether a node was given work all that time: it was not out of service (a cordon, a quarantine)."""
-    serves = True
+    is_there = is_given = True
     for event in events:
         if event.at_us > to_us:
             break
-        serves = event.kind in IN_SERVICE
-        if not serves and event.at_us >= from_us:
+        if event.at_us >= from_us and not (is_there and is_given):
             return False
-    return serves
+        if event.kind == RELEASED or event.kind in OUT_OF_SERVICE:
+            # That holds for its next process, too.
+            is_given = event.kind == RELEASED
+        else:
+            is_there = event.kind == ONLINE
+    return is_there and is_given
 
 
 def _may_start(m: Matched, run: Run) -> bool:

@@ -738,12 +738,14 @@ def test_the_attempts_of_a_deadly_job_s_neighbours_are_lost_with_their_node() ->
     assert report.ok, report.text()
 
 
-def test_a_node_that_is_out_of_service_is_not_idle() -> None:
+@pytest.mark.parametrize(("then", "after_s"), [("node.cordoned", 1), ("node.online", 1), ("node.released", 8)])
+def test_a_node_that_is_out_of_service_is_not_idle_nor_is_its_next_process(then: str, after_s: int) -> None:
     model = Model(9)
     a_job_waited_beside_an_idle_node(model)
     # (The others had something to do, or are told to be out of service as well.)
     for node in ("n1", "n2", "n3", "n8"):
         model.final.node_events.append(f.NodeEvent("node.cordoned", node, T0 + 159 * S + 500_000))
+        model.final.node_events.append(f.NodeEvent(then, node, T0 + (159 + after_s) * S))
     report = check(model.evidence(), model.final)
     assert "C5 late" not in report.counts, report.text()
 
