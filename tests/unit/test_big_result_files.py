@@ -96,16 +96,25 @@ def test_what_could_not_be_written_whole_is_not_left_behind(tmp_path: Path, monk
     big.close()
 
 
-def test_two_first_results_at_once_have_one_thread(tmp_path: Path) -> None:
+def test_two_first_results_at_once_have_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With two of them ``close`` would wait for the wrong one."""
     delivered: list[int] = []
-    for n in range(20):
-        big = BigResults(tmp_path / f"results{n}", lambda kept: delivered.append(kept.token))
-        keepers = [threading.Thread(target=big.keep, args=(attempt(token),)) for token in range(4)]
-        for keeper in keepers:
-            keeper.start()
-        for keeper in keepers:
-            keeper.join()
-        big.close()
-    assert len(delivered) == 80
-    assert not [thread for thread in threading.enumerate() if thread.name == "big-results"]
+    made: list[threading.Thread] = []
+    big = BigResults(tmp_path / "results", lambda kept: delivered.append(kept.token))
+    real = threading.Thread
+    second = real(target=big.keep, args=(attempt(2),))
+
+    def thread(*args: Any, **kwargs: Any) -> threading.Thread:
+        made.append(real(*args, **kwargs))
+        if len(made) == 1:
+            second.start()
+            # Right: it waits until the first one has its thread. Wrong: it is through, with one of its own.
+            second.join(0.1)
+        return made[-1]
+
+    monkeypatch.setattr(big_results.threading, "Thread", thread)
+    big.keep(attempt(1))
+    second.join()
+    big.close()
+    assert len(made) == 1
+    assert sorted(delivered) == [1, 2]

@@ -271,3 +271,16 @@ def test_an_outbox_that_fills_the_disk_with_what_is_acknowledged_frees_itself(
     eventually_sync(lambda: box.tokens() == [1, 2])
     assert on_disk(tmp_path) == [2]
     assert box.health[-1] is None
+
+
+def test_a_file_beside_the_outbox_that_could_not_be_written_whole_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space"):
+            module._write_whole(tmp_path / "outbox.new", b"x" * 100)
+    assert list(tmp_path.iterdir()) == []
